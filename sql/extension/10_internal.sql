@@ -1,0 +1,251 @@
+-- Helpers behind the public functions. Clients get USAGE on this schema because policies and
+-- invoker functions call into it, and EXECUTE on what they need; nothing here reads a table with
+-- more rights than the caller has.
+
+CREATE SCHEMA engram_internal;
+COMMENT ON SCHEMA engram_internal IS 'Helpers of engram. Not for callers, not to be exposed through an API.';
+
+CREATE FUNCTION engram_internal.caller_id() RETURNS uuid
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'caller_id_wrapper';
+COMMENT ON FUNCTION engram_internal.caller_id() IS 'The caller''s user id, or NULL. See engram.current_user_id().';
+
+CREATE FUNCTION engram_internal.caller() RETURNS TABLE (user_id uuid, source text, subject text, problem text)
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'caller_wrapper';
+COMMENT ON FUNCTION engram_internal.caller() IS 'The caller, where the identity came from, and what is wrong with it if there is none.';
+
+CREATE FUNCTION engram_internal.uuid_v7() RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'uuid_v7_wrapper';
+COMMENT ON FUNCTION engram_internal.uuid_v7() IS 'A new time-ordered UUID (RFC 9562, version 7).';
+
+CREATE FUNCTION engram_internal.is_blank(content text) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'is_blank_wrapper';
+COMMENT ON FUNCTION engram_internal.is_blank(text) IS 'True when the text has no visible character.';
+
+CREATE FUNCTION engram_internal.normalize_content(content text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'normalize_content_wrapper';
+COMMENT ON FUNCTION engram_internal.normalize_content(text) IS
+'Lower case, white space folded and trimmed: two contents with the same result are the same memory.';
+
+CREATE FUNCTION engram_internal.indexed_text(content text, speaker text, occurred_at timestamptz, summary text) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'indexed_text_wrapper';
+COMMENT ON FUNCTION engram_internal.indexed_text(text, text, timestamptz, text) IS
+'The text that is indexed and embedded: [8 May 2023] Speaker: content, with the summary on a second line. Dates are in UTC.';
+
+CREATE FUNCTION engram_internal.term_count(terms bytea) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_count_wrapper';
+COMMENT ON FUNCTION engram_internal.term_count(bytea) IS 'Number of lexeme occurrences in tsvectorsend(tsvector).';
+
+CREATE FUNCTION engram_internal.term_keys(workspace uuid, terms bytea) RETURNS bigint[]
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_keys_wrapper';
+COMMENT ON FUNCTION engram_internal.term_keys(uuid, bytea) IS
+'One 64-bit key per distinct lexeme of tsvectorsend(tsvector), salted with the workspace.';
+
+CREATE FUNCTION engram_internal.vector_dims(embedding vector) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'embedding_dims_wrapper';
+COMMENT ON FUNCTION engram_internal.vector_dims(vector) IS 'Dimensions of a vector, wherever pgvector is installed.';
+
+CREATE FUNCTION engram_internal.vector_norm(embedding vector) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'embedding_norm_wrapper';
+COMMENT ON FUNCTION engram_internal.vector_norm(vector) IS 'Euclidean length of a vector, wherever pgvector is installed.';
+
+CREATE FUNCTION engram_internal.similarity(embedding vector, query real[], distance text) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'similarity_wrapper';
+COMMENT ON FUNCTION engram_internal.similarity(vector, real[], text) IS
+'How alike two vectors are, larger is more: cosine in -1..1, inner product, or 1/(1 + distance) for l2. NULL when the dimensions differ.';
+
+CREATE FUNCTION engram_internal.compile_filter(filter jsonb) RETURNS TABLE (condition text, params jsonb)
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_filter_wrapper';
+COMMENT ON FUNCTION engram_internal.compile_filter(jsonb) IS
+'A filter as an SQL condition over engram.memories m, in which every value is taken from one bound parameter: write the condition where $1 is params.';
+
+CREATE FUNCTION engram_internal.parse_items(items jsonb) RETURNS TABLE (
+  "position" integer, error text, content text, type text, importance double precision, embedding real[],
+  tags text[], metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text,
+  role text, source text, entities text[], id uuid, expires_at timestamptz, on_duplicate text)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'parse_items_wrapper';
+COMMENT ON FUNCTION engram_internal.parse_items(jsonb) IS
+'The items of add_many() as rows; an item that cannot be read carries its error instead.';
+
+CREATE FUNCTION engram_internal.trusted() RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN NOT row_security_active('engram.memories');
+END
+$$;
+COMMENT ON FUNCTION engram_internal.trusted() IS
+'True for callers whom row level security does not bind: superusers, BYPASSRLS roles and the owner of the store.';
+
+CREATE FUNCTION engram_internal.may_write(workspace uuid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN workspace = ANY (engram.writable_workspaces()) OR engram_internal.trusted();
+END
+$$;
+COMMENT ON FUNCTION engram_internal.may_write(uuid) IS 'True when the caller may change memories of the workspace.';
+
+CREATE FUNCTION engram_internal.refuse_workspace(workspace uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF engram_internal.caller_id() IS NULL THEN
+    PERFORM engram_internal.refuse_unidentified(false);
+  END IF;
+  RAISE EXCEPTION 'workspace "%" is not one of yours', workspace
+    USING ERRCODE = 'insufficient_privilege',
+          HINT = 'Leave workspace out to use your own. Only roles that bypass row security may name another one.';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.refuse_workspace(uuid) IS 'Raises the error for a workspace that the caller may not use.';
+
+CREATE FUNCTION engram_internal.refuse_unidentified(trusted boolean) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF trusted THEN
+    RAISE EXCEPTION 'role "%" has no workspace of its own and the call names none', current_user
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name the user''s workspace: workspace => ''<user id>''.';
+  END IF;
+  RAISE EXCEPTION 'no user is identified: %',
+      coalesce((SELECT c.problem FROM engram_internal.caller() c), 'no identity is set')
+    USING ERRCODE = 'insufficient_privilege',
+          HINT = 'Call through PostgREST with a user''s token, or run SET LOCAL engram.user_id = ''<user id>'' in this transaction. SELECT * FROM engram.whoami() tells what the server sees.';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.refuse_unidentified(boolean) IS 'Raises the error for a call that nobody can be held to.';
+
+CREATE FUNCTION engram_internal.refuse_model(model text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF model IS NULL THEN
+    RAISE EXCEPTION 'no embedding model is registered as the default'
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Have an administrator run: SELECT engram.set_embedding_model(''all-MiniLM-L6-v2'', 384);';
+  END IF;
+  RAISE EXCEPTION 'embedding model "%" is not registered', model
+    USING ERRCODE = 'invalid_parameter_value',
+          HINT = format('Registered: %s. An administrator adds one with engram.set_embedding_model(name, dims).',
+                        coalesce((SELECT string_agg(m.name, ', ' ORDER BY m.name) FROM engram.embedding_models m), 'none'));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.refuse_model(text) IS 'Raises the error for an embedding model that is not registered.';
+
+CREATE FUNCTION engram_internal.refuse_memory(id uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF id IS NULL THEN
+    RAISE EXCEPTION 'id is NULL' USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the id that engram.add() returned.';
+  END IF;
+  RAISE EXCEPTION 'memory "%" is not in this workspace', id
+    USING ERRCODE = 'PT404',
+          HINT = 'It was erased, or never stored here. engram.list() shows what is there; include => ARRAY[''forgotten''] adds forgotten ones.';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.refuse_memory(uuid) IS 'Raises the error for an unknown memory id: SQLSTATE PT404, which PostgREST answers as HTTP 404.';
+
+CREATE FUNCTION engram_internal.resolve_workspace(workspace uuid, for_write boolean) RETURNS uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  me uuid;
+BEGIN
+  IF to_regclass('engram.memories') IS NULL THEN
+    RAISE EXCEPTION 'engram has no tables in database "%" yet', current_database()
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run as its owner: SELECT engram.setup();';
+  END IF;
+  me := engram_internal.caller_id();
+  IF workspace IS NULL THEN
+    IF me IS NULL AND (for_write OR engram_internal.trusted()) THEN
+      PERFORM engram_internal.refuse_unidentified(engram_internal.trusted());
+    END IF;
+    RETURN me;
+  END IF;
+  IF workspace = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
+     OR engram_internal.trusted() THEN
+    RETURN workspace;
+  END IF;
+  PERFORM engram_internal.refuse_workspace(workspace);
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.resolve_workspace(uuid, boolean) IS
+'The workspace that a call works in: the one named if the caller may use it, else the caller''s own. NULL when a reader is nobody; everything else that is not allowed raises.';
+
+CREATE FUNCTION engram_internal.entity_node(name text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'entity_node_wrapper';
+COMMENT ON FUNCTION engram_internal.entity_node(text) IS 'The key under which an entity''s name is stored: case, white space and outer punctuation do not count.';
+
+CREATE FUNCTION engram_internal.check_memory(type text, layer text, role text, importance double precision, tags text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF type NOT IN ('factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal') THEN
+    RAISE EXCEPTION 'unknown memory type "%"', type
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Known types: factual, episodic, relational, emotional, procedural, opinion, causal.';
+  END IF;
+  IF layer NOT IN ('working', 'core', 'archive') THEN
+    RAISE EXCEPTION 'unknown layer "%"', layer
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known layers: working, core, archive.';
+  END IF;
+  IF role NOT IN ('user', 'assistant', 'system', 'tool') THEN
+    RAISE EXCEPTION 'unknown role "%"', role
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known roles: user, assistant, system, tool.';
+  END IF;
+  IF NOT (importance >= 0 AND importance <= 1) THEN
+    RAISE EXCEPTION 'importance % is outside 0 to 1', importance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 0 (trivial) to 1 (vital), or leave it out.';
+  END IF;
+  IF array_ndims(tags) > 1 OR array_position(tags, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION 'tags % are not a plain list of words', tags
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one flat array without NULLs, for example ARRAY[''work'', ''travel''].';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_memory(text, text, text, double precision, text[]) IS
+'Raises the error for values that no memory may have; NULLs pass.';
+
+CREATE FUNCTION engram_internal.link_entities(workspace uuid, memory uuid, names text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  nameless text;
+BEGIN
+  SELECT coalesce(n, 'NULL') INTO nameless FROM unnest(names) n
+  WHERE n IS NULL OR engram_internal.entity_node(n) = '' LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'entity "%" has no letter or digit in its name', nameless
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give names, for example ARRAY[''Caroline'', ''New York''].';
+  END IF;
+  INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label)
+  SELECT DISTINCT ON (engram_internal.entity_node(n)) workspace, memory, 'mentions', engram_internal.entity_node(n), btrim(n)
+  FROM unnest(names) n
+  ORDER BY engram_internal.entity_node(n)
+  ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.link_entities(uuid, uuid, text[]) IS 'Records, as the caller, that a memory mentions entities.';
+
+CREATE FUNCTION engram_internal.library_version() RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'library_version_wrapper';
+COMMENT ON FUNCTION engram_internal.library_version() IS 'Version of the loaded library.';
+
+CREATE FUNCTION engram_internal.auto_setup() RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS 'MODULE_PATHNAME', 'auto_setup_wrapper';
+COMMENT ON FUNCTION engram_internal.auto_setup() IS 'The last step of CREATE EXTENSION: setup(), unless a dump is being restored or engram.auto_setup is off.';

@@ -1,0 +1,622 @@
+-- Storing, reading and changing memories. All of it runs as the caller: the policies on the tables
+-- decide, and the functions check the workspace themselves as well.
+
+CREATE FUNCTION engram_internal.store(
+  workspace uuid, content text, type text, importance double precision, embedding vector, tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], expires_at timestamptz, on_duplicate text,
+  INOUT id uuid, OUT status text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  strategy  text := coalesce(on_duplicate, 'merge');
+  model     engram.embedding_models;
+  hash      bytea;
+  twin      engram.memories;
+  threshold double precision;
+BEGIN
+  IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
+    RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: merge (default), skip, reject, allow.';
+  END IF;
+  IF content IS NULL OR engram_internal.is_blank(content) THEN
+    RAISE EXCEPTION 'content is %', CASE WHEN content IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+  END IF;
+  PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  IF embedding IS NOT NULL THEN
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.is_default;
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_model(NULL);
+    END IF;
+    PERFORM engram_internal.check_embedding(embedding, model.name);
+  END IF;
+  hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
+
+  -- Whoever stores the same id or the same content at the same moment waits here, so that the
+  -- look-ups see what the other one wrote.
+  IF id IS NOT NULL THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('engram id ' || workspace || id, 0));
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id;
+    IF FOUND THEN
+      IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
+        status := 'unchanged';
+        RETURN;
+      END IF;
+      RAISE EXCEPTION 'memory "%" exists already with %', id,
+          CASE WHEN twin.deleted_at IS NULL THEN 'other content' ELSE 'a forgotten content' END
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Change it with engram.update(), bring it back with engram.restore(), or choose another id.';
+    END IF;
+  END IF;
+  IF strategy <> 'allow' THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('engram content ' || workspace || encode(hash, 'hex'), 0));
+    SELECT * INTO twin FROM engram.memories m
+    WHERE m.workspace_id = workspace AND m.content_hash = hash AND m.deleted_at IS NULL
+      AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+    ORDER BY m.created_at, m.id LIMIT 1;
+    IF NOT FOUND AND embedding IS NOT NULL THEN
+      SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold) INTO threshold
+      FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+      WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+      IF threshold IS NOT NULL THEN
+        SELECT m.* INTO twin
+        FROM engram.embeddings e
+        JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
+        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+          AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1;
+      END IF;
+    END IF;
+    IF twin.id IS NOT NULL THEN
+      IF strategy = 'reject' THEN
+        RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
+          USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
+                HINT = 'Use on_duplicate => ''merge'' to reinforce it, or ''allow'' to store it twice.';
+      END IF;
+      id := twin.id;
+      status := 'skipped';
+      IF strategy = 'merge' THEN
+        status := 'merged';
+        -- Said again: it counts as one more use, and nothing that came with it is lost.
+        UPDATE engram.memory_state s
+        SET access_count = s.access_count + 1, last_accessed_at = greatest(s.last_accessed_at, now())
+        WHERE s.workspace_id = workspace AND s.memory_id = id;
+        UPDATE engram.memories m
+        SET importance = greatest(m.importance, importance),
+            tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
+            metadata = m.metadata || coalesce(metadata, '{}'),
+            expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
+                              WHEN expires_at IS NOT NULL THEN m.expires_at END
+        WHERE m.workspace_id = workspace AND m.id = id
+          AND (importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
+        IF embedding IS NOT NULL THEN
+          INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM engram_internal.link_entities(workspace, id, entities);
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+
+  id := coalesce(id, engram_internal.uuid_v7());
+  status := 'added';
+  INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at)
+  VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at);
+  IF embedding IS NOT NULL THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+    VALUES (workspace, id, model.name, embedding);
+  END IF;
+  IF entities IS NOT NULL THEN
+    PERFORM engram_internal.link_entities(workspace, id, entities);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid) IS
+'What add() and add_many() do with one memory, as the caller, in a workspace that has been resolved. Tells whether it was added, merged, skipped or unchanged.';
+
+CREATE FUNCTION engram_internal.check_embedding(embedding vector, model text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  m engram.embedding_models;
+BEGIN
+  SELECT * INTO m FROM engram.embedding_models e WHERE e.name = model;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(model);
+  END IF;
+  IF engram_internal.vector_dims(embedding) <> m.dims THEN
+    RAISE EXCEPTION 'the embedding has % dimensions, model "%" has %',
+        engram_internal.vector_dims(embedding), m.name, m.dims
+      USING ERRCODE = 'data_exception',
+            HINT = format('Embed with model "%s", or name the right model; engram.embedding_models lists them.', m.name);
+  END IF;
+  IF m.distance = 'cosine' AND engram_internal.vector_norm(embedding) = 0 THEN
+    RAISE EXCEPTION 'the embedding is all zeros, which has no direction to compare'
+      USING ERRCODE = 'data_exception', HINT = 'Leave the embedding out: the memory is then found by its words.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_embedding(vector, text) IS 'Raises the error for a vector that does not fit its model.';
+
+
+CREATE FUNCTION engram.add(
+  content text,
+  type text DEFAULT NULL,
+  importance double precision DEFAULT NULL,
+  embedding vector DEFAULT NULL,
+  tags text[] DEFAULT NULL,
+  metadata jsonb DEFAULT NULL,
+  occurred_at timestamptz DEFAULT NULL,
+  agent_id text DEFAULT NULL,
+  session_id text DEFAULT NULL,
+  speaker text DEFAULT NULL,
+  role text DEFAULT NULL,
+  source text DEFAULT NULL,
+  entities text[] DEFAULT NULL,
+  id uuid DEFAULT NULL,
+  expires_at timestamptz DEFAULT NULL,
+  on_duplicate text DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+  RETURN (SELECT s.id FROM engram_internal.store(engram_internal.resolve_workspace(workspace, true),
+    content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role,
+    source, entities, expires_at, on_duplicate, id) s);
+END
+$$;
+COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
+'Stores one memory and returns its id; it can be found at once.
+
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned), skip, reject, allow. workspace: only for roles that bypass row security.';
+
+CREATE FUNCTION engram.add_many(items jsonb, workspace uuid DEFAULT NULL)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(add_many.workspace, true);
+  done      integer[] := '{}';
+  done_ids  uuid[] := '{}';
+  done_at   integer;
+  item      record;
+  embedding engram.embeddings.embedding%TYPE;
+  help      text;
+  model     text := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+BEGIN
+  IF jsonb_typeof(add_many.items) = 'array' AND jsonb_array_length(add_many.items) > 10000 THEN
+    RAISE EXCEPTION 'items has % entries, the limit is 10000', jsonb_array_length(add_many.items)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Send them in several calls.';
+  END IF;
+
+  -- What is new beyond doubt goes in with one statement. If anything in it is refused, nothing of
+  -- it is stored and every item takes the careful way below.
+  BEGIN
+    PERFORM pg_advisory_xact_lock(k.key) FROM (
+      SELECT DISTINCT hashtextextended('engram content ' || ws || encode(sha256(convert_to(
+        engram_internal.normalize_content(p.content), 'UTF8')), 'hex'), 0) AS key
+      FROM engram_internal.parse_items(add_many.items) p WHERE p.error IS NULL AND p.content IS NOT NULL
+      ORDER BY key) k;
+    WITH parsed AS MATERIALIZED (
+      SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
+      FROM engram_internal.parse_items(add_many.items) p
+      WHERE p.error IS NULL AND p.content IS NOT NULL
+    ), fresh AS MATERIALIZED (
+      SELECT p.*, engram_internal.uuid_v7() AS new_id
+      FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
+      WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
+        AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
+        AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
+          SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
+            AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.content_hash = p.hash)
+    ), stored AS (
+      INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+        agent_id, session_id, speaker, role, source, expires_at)
+      SELECT ws, f.new_id, f.content, f.type, f.importance, f.tags, f.metadata, f.occurred_at,
+        f.agent_id, f.session_id, f.speaker, f.role, f.source, f.expires_at
+      FROM fresh f ORDER BY f.position
+    ), embedded AS (
+      INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+      SELECT ws, f.new_id, model, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
+    )
+    SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
+           coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
+    INTO done, done_ids FROM fresh f;
+  EXCEPTION WHEN OTHERS THEN
+    done := '{}';
+    done_ids := '{}';
+  END;
+
+  FOR item IN SELECT p.* FROM engram_internal.parse_items(add_many.items) p ORDER BY p.position LOOP
+    position := item.position;
+    id := NULL;
+    error := item.error;
+    status := 'error';
+    done_at := array_position(done, item.position);
+    IF done_at IS NOT NULL THEN
+      id := done_ids[done_at];
+      status := 'added';
+    ELSIF item.error IS NULL THEN
+      BEGIN
+        embedding := item.embedding;
+        SELECT s.id, s.status INTO id, status
+        FROM engram_internal.store(ws, item.content, item.type, item.importance, embedding, item.tags,
+          item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
+          item.source, item.entities, item.expires_at, item.on_duplicate, item.id) s;
+      EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        id := NULL;
+        status := 'error';
+        error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+      END;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram.add_many(jsonb, uuid) IS
+'Stores many memories in one transaction; a bad item does not lose the others.
+
+items: an array of objects with the arguments of add() as keys, at most 10,000. Returns one row per item, by its position from 1, with status added, merged, skipped, unchanged or error, and the error in words.';
+
+CREATE FUNCTION engram_internal.get(wanted uuid, workspace uuid)
+RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(get.workspace, false);
+BEGIN
+  RETURN QUERY
+  SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, m.layer, m.pinned, m.tags, m.metadata, m.source,
+       ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+       m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at
+  FROM engram.memories m
+  LEFT JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+  WHERE m.workspace_id = ws AND m.id = get.wanted AND m.deleted_at IS NULL;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.get(uuid, uuid) IS 'What get() does.';
+
+-- A function of its own, because PL/pgSQL cannot have an argument and a column of the same name.
+CREATE FUNCTION engram.get(id uuid, workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE sql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT g.* FROM engram_internal.get($1, $2) g
+$$;
+COMMENT ON FUNCTION engram.get(uuid, uuid) IS
+'One memory, or no row when it is not there or forgotten. Reading does not count as a use.';
+
+CREATE FUNCTION engram.list(
+  filter jsonb DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  skip integer DEFAULT NULL,
+  cursor text DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz, cursor_next text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(list.workspace, false);
+  wanted    integer := coalesce(list.match_count, 50);
+  skipped   integer := coalesce(list.skip, 0);
+  condition text;
+  params    jsonb;
+  last_at   timestamptz;
+  last_id   uuid;
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
+  END IF;
+  IF skipped < 0 THEN
+    RAISE EXCEPTION 'skip is %', skipped
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more.';
+  END IF;
+  IF NOT coalesce(list.include, '{}') <@ ARRAY['forgotten', 'superseded', 'expired'] THEN
+    RAISE EXCEPTION 'unknown value in include: %', list.include
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forgotten, superseded, expired.';
+  END IF;
+  IF list.cursor IS NOT NULL THEN
+    IF list.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.list() returned', list.cursor
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
+    END IF;
+    last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
+    last_id := split_part(list.cursor, '_', 2)::uuid;
+  END IF;
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  RETURN QUERY EXECUTE
+    $q$SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, m.layer, m.pinned, m.tags, m.metadata, m.source,
+       ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+       m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
+       (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
+        + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+    FROM engram.memories m
+    LEFT JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+    WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
+    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
+    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > now())' END
+    || ' AND ' || condition
+    || ' ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6'
+    USING params, ws, last_at, last_id, wanted, skipped;
+END
+$$;
+COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid) IS
+'Memories, newest first, a page at a time. Reading does not count as a use.
+
+filter: see README, "Filters"; for example {"type": "factual", "importance": {"gte": 0.5}, "project": "apollo"}. match_count: 1 to 1000, by default 50. cursor: cursor_next of the last row of the page before; pages stay right while memories are added. skip: rows to leave out first. include: any of forgotten, superseded, expired, which are left out otherwise.';
+
+CREATE FUNCTION engram.update(
+  id uuid,
+  content text DEFAULT NULL,
+  summary text DEFAULT NULL,
+  type text DEFAULT NULL,
+  importance double precision DEFAULT NULL,
+  tags text[] DEFAULT NULL,
+  metadata jsonb DEFAULT NULL,
+  occurred_at timestamptz DEFAULT NULL,
+  agent_id text DEFAULT NULL,
+  session_id text DEFAULT NULL,
+  speaker text DEFAULT NULL,
+  role text DEFAULT NULL,
+  source text DEFAULT NULL,
+  entities text[] DEFAULT NULL,
+  embedding vector DEFAULT NULL,
+  valid_from timestamptz DEFAULT NULL,
+  valid_to timestamptz DEFAULT NULL,
+  expires_at timestamptz DEFAULT NULL,
+  clear text[] DEFAULT NULL,
+  expected_version integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws  uuid := engram_internal.resolve_workspace(update.workspace, true);
+  gone text[] := coalesce(update.clear, '{}');
+  old engram.memories;
+  now_at integer;
+BEGIN
+  IF NOT gone <@ ARRAY['summary', 'tags', 'metadata', 'occurred_at', 'agent_id', 'session_id', 'speaker', 'role',
+                       'source', 'entities', 'valid_from', 'valid_to', 'expires_at'] THEN
+    RAISE EXCEPTION 'clear has a name that cannot be cleared: %', gone
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Known: summary, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, valid_from, valid_to, expires_at.';
+  END IF;
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = update.id AND m.deleted_at IS NULL FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(update.id);
+  END IF;
+  IF update.expected_version <> old.version THEN
+    RAISE EXCEPTION 'memory "%" is at version %, not %', update.id, old.version, update.expected_version
+      USING ERRCODE = 'PT409', HINT = 'Somebody changed it meanwhile. Read it again with engram.get() and repeat your change.';
+  END IF;
+  UPDATE engram.memories m SET
+    content     = coalesce(update.content, m.content),
+    summary     = CASE WHEN 'summary' = ANY (gone) THEN NULL ELSE coalesce(update.summary, m.summary) END,
+    type        = coalesce(update.type, m.type),
+    importance  = coalesce(update.importance, m.importance),
+    tags        = CASE WHEN 'tags' = ANY (gone) THEN '{}' ELSE coalesce(update.tags, m.tags) END,
+    metadata    = CASE WHEN 'metadata' = ANY (gone) THEN '{}' ELSE coalesce(update.metadata, m.metadata) END,
+    occurred_at = CASE WHEN 'occurred_at' = ANY (gone) THEN NULL ELSE coalesce(update.occurred_at, m.occurred_at) END,
+    agent_id    = CASE WHEN 'agent_id' = ANY (gone) THEN NULL ELSE coalesce(update.agent_id, m.agent_id) END,
+    session_id  = CASE WHEN 'session_id' = ANY (gone) THEN NULL ELSE coalesce(update.session_id, m.session_id) END,
+    speaker     = CASE WHEN 'speaker' = ANY (gone) THEN NULL ELSE coalesce(update.speaker, m.speaker) END,
+    role        = CASE WHEN 'role' = ANY (gone) THEN NULL ELSE coalesce(update.role, m.role) END,
+    source      = CASE WHEN 'source' = ANY (gone) THEN NULL ELSE coalesce(update.source, m.source) END,
+    valid_from  = CASE WHEN 'valid_from' = ANY (gone) THEN NULL ELSE coalesce(update.valid_from, m.valid_from) END,
+    valid_to    = CASE WHEN 'valid_to' = ANY (gone) THEN NULL ELSE coalesce(update.valid_to, m.valid_to) END,
+    expires_at  = CASE WHEN 'expires_at' = ANY (gone) THEN NULL ELSE coalesce(update.expires_at, m.expires_at) END
+  WHERE m.workspace_id = ws AND m.id = update.id
+  RETURNING m.version INTO now_at;
+  IF 'entities' = ANY (gone) OR update.entities IS NOT NULL THEN
+    DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = update.id AND g.relation = 'mentions';
+    PERFORM engram_internal.link_entities(ws, update.id, CASE WHEN 'entities' = ANY (gone) THEN NULL ELSE update.entities END);
+  END IF;
+  IF update.embedding IS NOT NULL THEN
+    PERFORM engram.set_embedding(update.id, update.embedding, NULL, NULL, ws);
+  END IF;
+  RETURN now_at;
+END
+$$;
+COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text[], jsonb, timestamptz, text, text, text, text, text, text[], vector, timestamptz, timestamptz, timestamptz, text[], integer, uuid) IS
+'Changes what is given of one memory and returns its new version.
+
+NULL leaves a value as it is; clear names those to empty. tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
+
+CREATE FUNCTION engram_internal.change(workspace uuid, id uuid, what text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws  uuid := engram_internal.resolve_workspace(change.workspace, true);
+  old engram.memories;
+BEGIN
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = change.id FOR UPDATE;
+  IF NOT FOUND OR (old.deleted_at IS NOT NULL AND change.what IN ('pin', 'unpin')) THEN
+    PERFORM engram_internal.refuse_memory(change.id);
+  END IF;
+  IF (CASE change.what
+        WHEN 'forget' THEN old.deleted_at IS NOT NULL
+        WHEN 'restore' THEN old.deleted_at IS NULL
+        WHEN 'pin' THEN old.pinned
+        ELSE NOT old.pinned END) THEN
+    RETURN false;
+  END IF;
+  UPDATE engram.memories m SET
+    deleted_at = CASE change.what WHEN 'forget' THEN now() WHEN 'restore' THEN NULL ELSE m.deleted_at END,
+    pinned     = CASE change.what WHEN 'pin' THEN true WHEN 'unpin' THEN false ELSE m.pinned END
+  WHERE m.workspace_id = ws AND m.id = change.id;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.change(uuid, uuid, text) IS 'What forget(), restore(), pin() and unpin() do.';
+
+CREATE FUNCTION engram.forget(id uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN engram_internal.change(forget.workspace, forget.id, 'forget');
+END
+$$;
+COMMENT ON FUNCTION engram.forget(uuid, uuid) IS
+'Takes one memory out of search and lists; restore() brings it back. True when it was not forgotten before. An unknown id raises PT404.';
+
+CREATE FUNCTION engram.restore(id uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN engram_internal.change(restore.workspace, restore.id, 'restore');
+END
+$$;
+COMMENT ON FUNCTION engram.restore(uuid, uuid) IS
+'Brings back a memory that forget() took away. True when it was forgotten. An erased or unknown id raises PT404.';
+
+CREATE FUNCTION engram.pin(id uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN engram_internal.change(pin.workspace, pin.id, 'pin');
+END
+$$;
+COMMENT ON FUNCTION engram.pin(uuid, uuid) IS
+'Marks one memory to be kept: it never decays and is never archived. It gains no rank. True when it was not pinned before. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram.unpin(id uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN engram_internal.change(unpin.workspace, unpin.id, 'unpin');
+END
+$$;
+COMMENT ON FUNCTION engram.unpin(uuid, uuid) IS
+'Takes the mark of pin() away. True when it was pinned. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram.erase(
+  ids uuid[] DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (id uuid, erased_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(erase.workspace, true);
+  condition text;
+  params    jsonb;
+  doomed    uuid[];
+BEGIN
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(erase.filter) f;
+  IF erase.ids IS NULL AND params = '[]' THEN
+    RAISE EXCEPTION 'erase() was given neither ids nor a filter with a condition'
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Pass ids => ARRAY[…] or a filter such as {"session_id": "…"}. To erase everything say so: {"created_at": {"exists": true}}.';
+  END IF;
+  EXECUTE 'SELECT coalesce(array_agg(d.id ORDER BY d.id), ''{}'') FROM (SELECT m.id FROM engram.memories m
+           WHERE m.workspace_id = $2 AND ($3 IS NULL OR m.id = ANY ($3)) AND $1 IS NOT NULL AND ' || condition ||
+          ' ORDER BY m.id' || CASE WHEN erase.dry_run THEN ')' ELSE ' FOR UPDATE)' END || ' d'
+    INTO doomed USING params, ws, erase.ids;
+  IF erase.dry_run THEN
+    RETURN QUERY SELECT d, NULL::timestamptz FROM unnest(doomed) d;
+    RETURN;
+  END IF;
+  RETURN QUERY DELETE FROM engram.memories m WHERE m.workspace_id = ws AND m.id = ANY (doomed) RETURNING m.id, now();
+END
+$$;
+COMMENT ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) IS
+'Deletes memories for good, with everything that hangs on them, and returns their ids. Each id leaves a tombstone, so that a late import or retry cannot bring it back.
+
+ids and filter: which ones, forgotten ones included; with both, those that match both. dry_run: only tell which, erased_at then is NULL.';
+
+CREATE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  memories bigint, forgotten bigint, superseded bigint, expired bigint, pinned bigint,
+  by_type jsonb, by_layer jsonb, embeddings jsonb, pending_embeddings bigint, content_chars bigint,
+  oldest timestamptz, newest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(stats.workspace, false);
+BEGIN
+  RETURN QUERY
+  WITH alive AS MATERIALIZED (
+    SELECT m.id, m.type, m.layer, m.pinned, m.content, m.created_at, m.superseded_by, m.expires_at
+    FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NULL)
+  SELECT
+    (SELECT count(*) FROM alive),
+    (SELECT count(*) FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.superseded_by IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.expires_at <= now()),
+    (SELECT count(*) FROM alive a WHERE a.pinned),
+    (SELECT coalesce(jsonb_object_agg(t.type, t.n), '{}') FROM (SELECT a.type, count(*) AS n FROM alive a GROUP BY a.type) t),
+    (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM (SELECT a.layer, count(*) AS n FROM alive a GROUP BY a.layer) l),
+    (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
+      (SELECT x.model, count(*) AS n FROM engram.embeddings x WHERE x.workspace_id = ws GROUP BY x.model) e),
+    (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
+      (SELECT FROM engram.embeddings x WHERE x.workspace_id = ws AND x.memory_id = a.id AND x.model = d.name)),
+    (SELECT coalesce(sum(char_length(a.content)), 0)::bigint FROM alive a),
+    (SELECT min(a.created_at) FROM alive a),
+    (SELECT max(a.created_at) FROM alive a);
+END
+$$;
+COMMENT ON FUNCTION engram.stats(uuid) IS
+'Counts of one workspace: one row. memories are those not forgotten; by_type, by_layer and embeddings (by model) are objects of counts; pending_embeddings lack a vector of the default model.';

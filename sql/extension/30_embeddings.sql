@@ -1,0 +1,163 @@
+-- Embeddings come from outside: a worker takes what is pending, embeds it, hands the vector in.
+
+CREATE FUNCTION engram.set_embedding_model(
+  name text,
+  dims integer,
+  make_default boolean DEFAULT NULL,
+  distance text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  known engram.embedding_models;
+  chosen boolean;
+BEGIN
+  IF to_regclass('engram.embedding_models') IS NULL THEN
+    PERFORM engram_internal.resolve_workspace(NULL, true);
+  END IF;
+  IF NOT has_table_privilege('engram.embedding_models', 'INSERT') THEN
+    RAISE EXCEPTION 'role "%" may not register embedding models', current_user
+      USING ERRCODE = 'insufficient_privilege',
+            HINT = 'Models are shared by all workspaces: run this as the owner of the tables, or as a role that bypasses row security.';
+  END IF;
+  IF set_embedding_model.name IS NULL OR btrim(set_embedding_model.name) = '' THEN
+    RAISE EXCEPTION 'the model has no name'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Use the name that the embedder goes by, for example all-MiniLM-L6-v2.';
+  END IF;
+  IF set_embedding_model.dims IS NULL OR set_embedding_model.dims NOT BETWEEN 1 AND 16000 THEN
+    RAISE EXCEPTION 'dims is %', coalesce(set_embedding_model.dims::text, 'NULL')
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give the length of the model''s vectors, 1 to 16000.';
+  END IF;
+  IF coalesce(set_embedding_model.distance, 'cosine') NOT IN ('cosine', 'inner_product', 'l2') THEN
+    RAISE EXCEPTION 'unknown distance "%"', set_embedding_model.distance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: cosine (default), inner_product, l2.';
+  END IF;
+  LOCK TABLE engram.embedding_models IN SHARE ROW EXCLUSIVE MODE;
+  SELECT * INTO known FROM engram.embedding_models m WHERE m.name = set_embedding_model.name;
+  IF FOUND AND (known.dims <> set_embedding_model.dims OR known.distance <> coalesce(set_embedding_model.distance, known.distance)) THEN
+    RAISE EXCEPTION 'model "%" is registered with % dimensions and distance %', known.name, known.dims, known.distance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Register the other one under a name of its own; both can be live side by side.';
+  END IF;
+  chosen := coalesce(set_embedding_model.make_default,
+                     known.is_default OR NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default), false);
+  IF chosen THEN
+    UPDATE engram.embedding_models m SET is_default = false WHERE m.is_default AND m.name <> set_embedding_model.name;
+  END IF;
+  INSERT INTO engram.embedding_models AS m (name, dims, distance, is_default)
+  VALUES (set_embedding_model.name, set_embedding_model.dims, coalesce(set_embedding_model.distance, 'cosine'), chosen)
+  ON CONFLICT ON CONSTRAINT embedding_models_pkey DO UPDATE SET is_default = excluded.is_default;
+  RETURN chosen;
+END
+$$;
+COMMENT ON FUNCTION engram.set_embedding_model(text, integer, boolean, text) IS
+'Registers an embedding model, for all workspaces. Returns whether it is the default, which add() stores for and search() compares with.
+
+dims: length of its vectors. make_default: NULL makes the first model the default and leaves it at that. distance: cosine (default), inner_product or l2.';
+
+CREATE FUNCTION engram.set_embedding(
+  id uuid,
+  embedding vector,
+  model text DEFAULT NULL,
+  expected_version integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := engram_internal.resolve_workspace(set_embedding.workspace, true);
+  chosen  text := coalesce(set_embedding.model, (SELECT m.name FROM engram.embedding_models m WHERE m.is_default));
+  current integer;
+BEGIN
+  SELECT m.version INTO current FROM engram.memories m
+  WHERE m.workspace_id = ws AND m.id = set_embedding.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(set_embedding.id);
+  END IF;
+  IF set_embedding.expected_version <> current THEN
+    RAISE EXCEPTION 'memory "%" is at version %, not %', set_embedding.id, current, set_embedding.expected_version
+      USING ERRCODE = 'PT409', HINT = 'It changed while you embedded it. It will be handed out again by engram.pending_embeddings().';
+  END IF;
+  IF set_embedding.embedding IS NULL THEN
+    RAISE EXCEPTION 'embedding is NULL'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the vector, for example ''[0.1, 0.2]''. To drop one, DELETE it FROM engram.embeddings.';
+  END IF;
+  IF chosen IS NULL THEN
+    PERFORM engram_internal.refuse_model(NULL);
+  END IF;
+  INSERT INTO engram.embeddings AS e (workspace_id, memory_id, model, embedding)
+  VALUES (ws, set_embedding.id, chosen, set_embedding.embedding)
+  ON CONFLICT ON CONSTRAINT embeddings_pkey DO UPDATE SET embedding = excluded.embedding, created_at = now();
+  DELETE FROM engram.embedding_claims c WHERE c.workspace_id = ws AND c.memory_id = set_embedding.id AND c.model = chosen;
+  RETURN true;
+END
+$$;
+COMMENT ON FUNCTION engram.set_embedding(uuid, vector, text, integer, uuid) IS
+'Stores or replaces the vector of one memory, and ends the lease that pending_embeddings() gave.
+
+model: by default the default model. expected_version: the version that pending_embeddings() returned; if the memory changed since, the call is refused (PT409) and the memory handed out again. An unknown id raises PT404.';
+
+CREATE FUNCTION engram.pending_embeddings(
+  model text DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  lease_seconds integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (workspace_id uuid, id uuid, text text, model_name text, dims integer, version integer)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid;
+  every  boolean := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
+  wanted integer := coalesce(pending_embeddings.match_count, 100);
+  lease  integer := coalesce(pending_embeddings.lease_seconds, 300);
+  m      engram.embedding_models;
+BEGIN
+  IF NOT every THEN
+    ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);
+  END IF;
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000.';
+  END IF;
+  IF lease NOT BETWEEN 1 AND 86400 THEN
+    RAISE EXCEPTION 'lease_seconds is %', lease
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 1 to 86400 seconds: how long this batch may take to embed.';
+  END IF;
+  SELECT * INTO m FROM engram.embedding_models e
+  WHERE CASE WHEN pending_embeddings.model IS NULL THEN e.is_default ELSE e.name = pending_embeddings.model END;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(pending_embeddings.model);
+  END IF;
+  RETURN QUERY
+  WITH waiting AS MATERIALIZED (
+    SELECT x.workspace_id, x.id FROM engram.memories x
+    WHERE (every OR x.workspace_id = ws) AND x.deleted_at IS NULL
+      AND NOT EXISTS (SELECT FROM engram.embeddings e
+                      WHERE e.workspace_id = x.workspace_id AND e.memory_id = x.id AND e.model = m.name)
+      AND NOT EXISTS (SELECT FROM engram.embedding_claims c
+                      WHERE c.workspace_id = x.workspace_id AND c.memory_id = x.id AND c.model = m.name
+                        AND c.claimed_until > clock_timestamp())
+    LIMIT wanted
+    FOR KEY SHARE OF x SKIP LOCKED
+  ), claimed AS (
+    INSERT INTO engram.embedding_claims AS c (workspace_id, memory_id, model, claimed_until)
+    SELECT w.workspace_id, w.id, m.name, clock_timestamp() + make_interval(secs => lease)
+    FROM waiting w ORDER BY w.workspace_id, w.id
+    ON CONFLICT ON CONSTRAINT embedding_claims_pkey DO UPDATE SET claimed_until = excluded.claimed_until
+      WHERE c.claimed_until <= clock_timestamp()
+    RETURNING c.workspace_id, c.memory_id
+  )
+  SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+         m.name, m.dims, x.version
+  FROM claimed k JOIN engram.memories x ON x.workspace_id = k.workspace_id AND x.id = k.memory_id;
+END
+$$;
+COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
+'Hands out memories that have no vector of the model yet, and leases them to the caller: nobody else gets them for lease_seconds (default 300) unless set_embedding() comes first.
+
+text is what to embed: the content with its speaker and date. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';

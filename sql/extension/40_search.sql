@@ -1,0 +1,23 @@
+CREATE FUNCTION engram.search(
+  query_text text DEFAULT NULL,
+  query_embedding vector DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  min_score double precision DEFAULT NULL,
+  explain boolean DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  model text DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, content text, type text, score double precision, importance double precision, tags text[],
+  metadata jsonb, speaker text, role text, session_id text, occurred_at timestamptz,
+  created_at timestamptz, matched text[], explain jsonb)
+LANGUAGE c STABLE ROWS 10 COST 10000
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'search_wrapper';
+COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
+'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.
+
+query_text: free words, any of which may match; "a phrase" must occur, -word must not. query_embedding: of the default model, or of model. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is 0 to 1, relative to the candidates of this search. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged. Nothing that matches gives no rows.';

@@ -1,0 +1,259 @@
+-- What makes a plain INSERT into engram.memories as good as engram.add(). The functions belong to
+-- the store: without the extension they fail, so that nothing is written half.
+
+CREATE OR REPLACE FUNCTION engram.memories_before_write() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  me       uuid    := engram.current_user_id();
+  trusted  boolean := NOT row_security_active(TG_RELID);
+  longest  integer;
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    NEW.workspace_id := coalesce(NEW.workspace_id, me);
+    IF NEW.workspace_id IS NULL THEN
+      PERFORM engram_internal.refuse_unidentified(trusted);
+    ELSIF NOT trusted AND NEW.workspace_id <> ALL (engram.writable_workspaces()) THEN
+      PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
+    END IF;
+    NEW.user_id := coalesce(NEW.user_id, me, NEW.workspace_id);
+    IF NOT trusted AND NEW.user_id <> me THEN
+      RAISE EXCEPTION 'user_id "%" is not the caller', NEW.user_id
+        USING ERRCODE = 'insufficient_privilege', HINT = 'Leave user_id out: it is filled with your own id.';
+    END IF;
+    IF NEW.id IS NULL THEN
+      NEW.id := engram_internal.uuid_v7();
+    ELSIF EXISTS (SELECT FROM engram.erasures e WHERE e.workspace_id = NEW.workspace_id AND e.id = NEW.id) THEN
+      RAISE EXCEPTION 'memory "%" was erased and cannot be stored again', NEW.id
+        USING ERRCODE = 'unique_violation', CONSTRAINT = 'erasures_pkey', TABLE = 'memories', SCHEMA = 'engram',
+              HINT = 'Erasure is final for an id. Leave id out to store the content as a new memory.';
+    END IF;
+    NEW.type := coalesce(NEW.type, 'factual');
+    NEW.layer := coalesce(NEW.layer, 'working');
+    NEW.pinned := coalesce(NEW.pinned, false);
+    NEW.tags := coalesce(NEW.tags, '{}');
+    NEW.metadata := coalesce(NEW.metadata, '{}');
+    IF trusted THEN
+      NEW.version := coalesce(NEW.version, 1);
+      NEW.created_at := coalesce(NEW.created_at, now());
+      NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
+    ELSE
+      NEW.version := 1;
+      NEW.created_at := now();
+      NEW.updated_at := now();
+      NEW.deleted_at := NULL;
+    END IF;
+  ELSE
+    IF NEW.workspace_id IS DISTINCT FROM OLD.workspace_id OR NEW.id IS DISTINCT FROM OLD.id
+       OR NEW.user_id IS DISTINCT FROM OLD.user_id OR NEW.created_at IS DISTINCT FROM OLD.created_at THEN
+      RAISE EXCEPTION 'workspace_id, id, user_id and created_at of memory "%" cannot change', OLD.id
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Store a new memory instead; event time goes into occurred_at.';
+    END IF;
+    NEW.version := OLD.version;
+    NEW.updated_at := OLD.updated_at;
+    NEW.content_hash := OLD.content_hash;
+    IF NEW IS NOT DISTINCT FROM OLD THEN
+      RETURN NEW;
+    END IF;
+    NEW.version := OLD.version + 1;
+    NEW.updated_at := now();
+  END IF;
+
+  PERFORM engram_internal.check_memory(coalesce(NEW.type, 'NULL'), coalesce(NEW.layer, 'NULL'), NEW.role, NEW.importance, NEW.tags);
+  IF NEW.importance IS NULL THEN
+    NEW.importance := (SELECT s.default_importance FROM engram.memory_type_settings s
+                       WHERE s.type = NEW.type
+                         AND s.workspace_id IN (NEW.workspace_id, '00000000-0000-0000-0000-000000000000')
+                       ORDER BY s.workspace_id = NEW.workspace_id DESC LIMIT 1);
+    NEW.importance := coalesce(NEW.importance, 0.5);
+  END IF;
+  IF jsonb_typeof(NEW.metadata) = 'string' THEN
+    -- A REST client that stringifies its JSON sends the object as one JSON string.
+    BEGIN
+      NEW.metadata := (NEW.metadata #>> '{}')::jsonb;
+    EXCEPTION WHEN invalid_text_representation THEN
+      NULL;
+    END;
+  END IF;
+  IF jsonb_typeof(NEW.metadata) IS DISTINCT FROM 'object' THEN
+    RAISE EXCEPTION 'metadata is a JSON %, not an object', coalesce(jsonb_typeof(NEW.metadata), 'null')
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
+  END IF;
+  IF NEW.valid_from > NEW.valid_to THEN
+    RAISE EXCEPTION 'valid_from % is after valid_to %', NEW.valid_from, NEW.valid_to
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Swap the two, or leave one of them out.';
+  END IF;
+
+  IF TG_OP = 'INSERT' OR NEW.content IS DISTINCT FROM OLD.content THEN
+    IF NEW.content IS NULL OR engram_internal.is_blank(NEW.content) THEN
+      RAISE EXCEPTION 'content is %', CASE WHEN NEW.content IS NULL THEN 'NULL' ELSE 'empty' END
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+    END IF;
+    SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
+    FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = NEW.workspace_id
+    WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+    IF char_length(NEW.content) > longest THEN
+      RAISE EXCEPTION 'content has % characters, the limit is %', char_length(NEW.content), longest
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Store it in parts, or have an administrator raise max_content_chars in engram.settings.';
+    END IF;
+    NEW.content_hash := sha256(convert_to(engram_internal.normalize_content(NEW.content), 'UTF8'));
+  END IF;
+  RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_before_write() IS
+'Trigger: fills defaults of a memory (id, workspace, author, type, importance, hash, version) and refuses values that no memory may have.';
+
+CREATE OR REPLACE FUNCTION engram.memories_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF TG_RELID <> 'engram.memories'::regclass THEN
+    RAISE EXCEPTION 'engram.memories_after_insert() serves engram.memories, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at)
+  SELECT workspace_id, id, created_at FROM added
+  ON CONFLICT DO NOTHING;
+  INSERT INTO engram.memory_terms (workspace_id, memory_id, length, terms, keys)
+  SELECT a.workspace_id, a.id, engram_internal.term_count(tsvectorsend(t.terms)), t.terms,
+         engram_internal.term_keys(a.workspace_id, tsvectorsend(t.terms))
+  FROM added a
+  CROSS JOIN LATERAL (SELECT to_tsvector('pg_catalog.english'::regconfig,
+    engram_internal.indexed_text(a.content, a.speaker, a.occurred_at, a.summary)) AS terms) t
+  WHERE a.deleted_at IS NULL
+  ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_after_insert() IS
+'Trigger: gives every new memory its state row and makes it searchable by words in the same transaction.';
+
+CREATE OR REPLACE FUNCTION engram.memories_after_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  fresh tsvector;
+BEGIN
+  IF TG_RELID <> 'engram.memories'::regclass THEN
+    RAISE EXCEPTION 'engram.memories_after_update() serves engram.memories, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  IF NEW.deleted_at IS NOT NULL THEN
+    DELETE FROM engram.memory_terms t WHERE t.workspace_id = NEW.workspace_id AND t.memory_id = NEW.id;
+  ELSE
+    fresh := to_tsvector('pg_catalog.english'::regconfig,
+      engram_internal.indexed_text(NEW.content, NEW.speaker, NEW.occurred_at, NEW.summary));
+    INSERT INTO engram.memory_terms AS t (workspace_id, memory_id, length, terms, keys)
+    VALUES (NEW.workspace_id, NEW.id, engram_internal.term_count(tsvectorsend(fresh)), fresh,
+            engram_internal.term_keys(NEW.workspace_id, tsvectorsend(fresh)))
+    ON CONFLICT (workspace_id, memory_id) DO UPDATE
+      SET length = excluded.length, terms = excluded.terms, keys = excluded.keys;
+  END IF;
+  IF engram_internal.indexed_text(NEW.content, NEW.speaker, NEW.occurred_at, NULL)
+     <> engram_internal.indexed_text(OLD.content, OLD.speaker, OLD.occurred_at, NULL) THEN
+    -- The vector speaks of the old text: the memory goes back to the embedders' queue.
+    DELETE FROM engram.embeddings e WHERE e.workspace_id = NEW.workspace_id AND e.memory_id = NEW.id;
+    DELETE FROM engram.embedding_claims c WHERE c.workspace_id = NEW.workspace_id AND c.memory_id = NEW.id;
+  END IF;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_after_update() IS
+'Trigger: keeps the search index of a changed memory true and drops embeddings of text that is no more.';
+
+CREATE OR REPLACE FUNCTION engram.memories_after_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF TG_RELID <> 'engram.memories'::regclass THEN
+    RAISE EXCEPTION 'engram.memories_after_delete() serves engram.memories, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  INSERT INTO engram.erasures (workspace_id, id, erased_by)
+  SELECT workspace_id, id, engram.current_user_id() FROM removed
+  ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_after_delete() IS
+'Trigger: leaves a tombstone for every deleted memory, so that a late import or retry cannot bring it back.';
+
+CREATE OR REPLACE FUNCTION engram.embeddings_before_write() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT engram_internal.may_write(NEW.workspace_id) THEN
+    PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
+  END IF;
+  PERFORM engram_internal.check_embedding(NEW.embedding, NEW.model);
+  NEW.created_at := coalesce(NEW.created_at, now());
+  RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION engram.embeddings_before_write() IS
+'Trigger: refuses an embedding whose dimensions differ from its model''s.';
+
+CREATE OR REPLACE FUNCTION engram.restore_replaces() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  keys text;
+BEGIN
+  SELECT string_agg(format('%1$I = ($1).%1$I', a.attname), ' AND ') INTO STRICT keys
+  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+  WHERE i.indrelid = TG_RELID AND i.indisprimary;
+  EXECUTE format('DELETE FROM %s WHERE %s', TG_RELID::regclass, keys) USING NEW;
+  RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION engram.restore_replaces() IS
+'Trigger: while a dump is loaded, its rows take the place of those that setup() or other triggers already made.';
+
+DO $$
+DECLARE
+  t record;
+BEGIN
+  FOR t IN
+    SELECT * FROM (VALUES
+      ('memories', 'memories_before_write', 'BEFORE INSERT OR UPDATE',
+       'FOR EACH ROW', 'memories_before_write()'),
+      ('memories', 'memories_after_insert', 'AFTER INSERT',
+       'REFERENCING NEW TABLE AS added FOR EACH STATEMENT', 'memories_after_insert()'),
+      ('memories', 'memories_after_update', 'AFTER UPDATE',
+       'FOR EACH ROW WHEN (OLD.content IS DISTINCT FROM NEW.content OR OLD.summary IS DISTINCT FROM NEW.summary
+          OR OLD.speaker IS DISTINCT FROM NEW.speaker OR OLD.occurred_at IS DISTINCT FROM NEW.occurred_at
+          OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL))', 'memories_after_update()'),
+      ('memories', 'memories_after_delete', 'AFTER DELETE',
+       'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'memories_after_delete()'),
+      ('embeddings', 'embeddings_before_write', 'BEFORE INSERT OR UPDATE',
+       'FOR EACH ROW', 'embeddings_before_write()'),
+      -- check_function_bodies is off in every dump that pg_dump writes and in hardly any other session.
+      ('memory_state', 'memory_state_restore', 'BEFORE INSERT',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
+      ('memory_terms', 'memory_terms_restore', 'BEFORE INSERT',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
+      ('settings', 'settings_restore', 'BEFORE INSERT',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
+      ('memory_type_settings', 'memory_type_settings_restore', 'BEFORE INSERT',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()')
+    ) AS v (tab, name, event, scope, func)
+  LOOP
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger
+                   WHERE tgrelid = format('engram.%I', t.tab)::regclass AND tgname = t.name) THEN
+      EXECUTE format('CREATE TRIGGER %I %s ON engram.%I %s EXECUTE FUNCTION engram.%s',
+                     t.name, t.event, t.tab, t.scope, t.func);
+    END IF;
+    EXECUTE format('COMMENT ON TRIGGER %I ON engram.%I IS %L', t.name, t.tab,
+                   'See engram.' || t.func || '.');
+  END LOOP;
+END
+$$;

@@ -1,0 +1,303 @@
+//! The functions that SQL sees. Each turns arguments into domain types, calls one function and
+//! turns its error into a report; the declarations are in `sql/extension`.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::datetime_support::now;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::model::similarity::{self, Distance};
+use crate::search::{self, Request};
+use crate::text::{self, Date};
+use crate::vector::Vector;
+use crate::{identity, items, setup, spi, terms};
+
+type Report<T> = Result<T, ErrorReport>;
+
+#[pg_extern(sql = false)]
+fn caller_id() -> Option<Uuid> {
+    identity::caller().id.map(spi::pg_uuid)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn caller() -> TableIterator<
+    'static,
+    (
+        name!(user_id, Option<Uuid>),
+        name!(source, Option<String>),
+        name!(subject, Option<String>),
+        name!(problem, Option<String>),
+    ),
+> {
+    let caller = identity::caller();
+    TableIterator::once((
+        caller.id.map(spi::pg_uuid),
+        caller.source.map(str::to_owned),
+        caller.subject,
+        caller.problem,
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn uuid_v7() -> Uuid {
+    spi::pg_uuid(uuid::Uuid::now_v7())
+}
+
+#[pg_extern(sql = false)]
+fn is_blank(content: &str) -> bool {
+    text::is_blank(content)
+}
+
+#[pg_extern(sql = false)]
+fn normalize_content(content: &str) -> String {
+    text::normalize_content(content)
+}
+
+#[pg_extern(sql = false)]
+fn entity_node(name: &str) -> String {
+    text::entity_node(name)
+}
+
+#[pg_extern(sql = false)]
+fn indexed_text(
+    content: Option<&str>,
+    speaker: Option<&str>,
+    occurred_at: Option<TimestampWithTimeZone>,
+    summary: Option<&str>,
+) -> Option<String> {
+    let date = occurred_at.and_then(|at| Date::from_postgres(at.into()));
+    content.map(|content| text::indexed_text(content, speaker, date, summary))
+}
+
+#[pg_extern(sql = false)]
+fn term_count(terms: &[u8]) -> i32 {
+    terms::count(terms)
+}
+
+#[pg_extern(sql = false)]
+fn term_keys(workspace: Uuid, terms: &[u8]) -> Vec<i64> {
+    terms::keys(workspace.as_bytes(), terms)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_dims(embedding: Vector) -> i32 {
+    i32::try_from(embedding.0.len()).unwrap_or(i32::MAX)
+}
+
+#[pg_extern(sql = false)]
+fn embedding_norm(embedding: Vector) -> f64 {
+    similarity::norm(&embedding.0)
+}
+
+#[pg_extern(sql = false)]
+fn similarity(embedding: Vector, query: Vec<f32>, distance: &str) -> Report<Option<f64>> {
+    let distance = Distance::parse(distance).ok_or_else(|| {
+        Error::invalid(
+            format!("unknown distance {distance:?}"),
+            "Known: cosine, inner_product, l2.",
+        )
+    })?;
+    Ok(similarity::similarity(distance, &embedding.0, &query))
+}
+
+#[pg_extern(sql = false)]
+fn compile_filter(
+    filter: Option<JsonB>,
+) -> Report<TableIterator<'static, (name!(condition, String), name!(params, JsonB))>> {
+    let compiled = search::compile_filter(filter.map(|f| f.0).as_ref())?;
+    Ok(TableIterator::once((
+        compiled.condition,
+        JsonB(Value::Array(compiled.params)),
+    )))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn parse_items(
+    items: Option<JsonB>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(position, i32),
+            name!(error, Option<String>),
+            name!(content, Option<String>),
+            name!(r#type, Option<String>),
+            name!(importance, Option<f64>),
+            name!(embedding, Option<Vec<f32>>),
+            name!(tags, Option<Vec<String>>),
+            name!(metadata, Option<JsonB>),
+            name!(occurred_at, Option<TimestampWithTimeZone>),
+            name!(agent_id, Option<String>),
+            name!(session_id, Option<String>),
+            name!(speaker, Option<String>),
+            name!(role, Option<String>),
+            name!(source, Option<String>),
+            name!(entities, Option<Vec<String>>),
+            name!(id, Option<Uuid>),
+            name!(expires_at, Option<TimestampWithTimeZone>),
+            name!(on_duplicate, Option<String>),
+        ),
+    >,
+> {
+    let parsed = match items.map(|i| i.0) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(items)) => items,
+        // A REST client that stringifies its JSON sends the array as one JSON string.
+        Some(Value::String(text)) if text.trim_start().starts_with('[') => {
+            serde_json::from_str(&text).map_err(|_| {
+                Error::invalid(
+                    "items is a text that is not JSON",
+                    "Send an array of objects.",
+                )
+            })?
+        }
+        Some(other) => {
+            return Err(Error::invalid(
+                format!(
+                    "items must be an array, not {}",
+                    shorten(&other.to_string())
+                ),
+                r#"For example [{"content": "Ann likes tea"}]."#,
+            )
+            .into());
+        }
+    };
+    let rows: Vec<_> = (1..)
+        .zip(parsed)
+        .map(|(position, item)| {
+            let read = items::parse(&item).and_then(|item| {
+                let occurred_at = time("occurred_at", item.occurred_at.as_deref())?;
+                let expires_at = time("expires_at", item.expires_at.as_deref())?;
+                Ok((item, occurred_at, expires_at))
+            });
+            let (error, (item, occurred_at, expires_at)) = match read {
+                Ok(read) => (None, read),
+                Err(error) => (Some(error), Default::default()),
+            };
+            (
+                position,
+                error,
+                item.content,
+                item.kind,
+                item.importance,
+                item.embedding,
+                item.tags,
+                item.metadata.map(JsonB),
+                occurred_at,
+                item.agent_id,
+                item.session_id,
+                item.speaker,
+                item.role,
+                item.source,
+                item.entities,
+                item.id.map(spi::pg_uuid),
+                expires_at,
+                item.on_duplicate,
+            )
+        })
+        .collect();
+    Ok(TableIterator::new(rows))
+}
+
+fn time(key: &str, value: Option<&str>) -> Result<Option<TimestampWithTimeZone>, String> {
+    use std::str::FromStr;
+    value
+        .map(|v| {
+            TimestampWithTimeZone::from_str(v).map_err(|_| {
+                format!("{key} must be a timestamp such as 2026-01-31T09:00:00Z, not {v:?}")
+            })
+        })
+        .transpose()
+}
+
+fn shorten(value: &str) -> String {
+    value.chars().take(60).collect()
+}
+
+#[pg_extern(sql = false, name = "setup")]
+fn setup_store(options: Option<JsonB>) -> Report<&'static str> {
+    Ok(setup::setup(options.map(|o| o.0))?)
+}
+
+#[pg_extern(sql = false)]
+fn auto_setup() -> Report<()> {
+    Ok(setup::auto_setup()?)
+}
+
+#[pg_extern(sql = false)]
+fn library_version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn search(
+    query_text: Option<String>,
+    query_embedding: Option<Vector>,
+    match_count: Option<i32>,
+    filter: Option<JsonB>,
+    types: Option<Vec<Option<String>>>,
+    min_score: Option<f64>,
+    explain: Option<bool>,
+    include: Option<Vec<Option<String>>>,
+    model: Option<String>,
+    at: Option<TimestampWithTimeZone>,
+    workspace: Option<Uuid>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(id, Uuid),
+            name!(content, String),
+            name!(r#type, String),
+            name!(score, f64),
+            name!(importance, f64),
+            name!(tags, Vec<String>),
+            name!(metadata, JsonB),
+            name!(speaker, Option<String>),
+            name!(role, Option<String>),
+            name!(session_id, Option<String>),
+            name!(occurred_at, Option<TimestampWithTimeZone>),
+            name!(created_at, TimestampWithTimeZone),
+            name!(matched, Vec<String>),
+            name!(explain, Option<JsonB>),
+        ),
+    >,
+> {
+    let hits = search::search(Request {
+        text: query_text,
+        embedding: query_embedding.map(|v| v.0),
+        match_count,
+        filter: filter.map(|f| f.0),
+        types,
+        min_score,
+        explain: explain.unwrap_or(false),
+        include,
+        model,
+        at: at.unwrap_or_else(now),
+        workspace,
+    })?;
+    Ok(TableIterator::new(hits.into_iter().map(|hit| {
+        (
+            spi::pg_uuid(hit.id),
+            hit.content,
+            hit.kind,
+            hit.score,
+            hit.importance,
+            hit.tags,
+            JsonB(hit.metadata),
+            hit.speaker,
+            hit.role,
+            hit.session_id,
+            hit.occurred_at,
+            hit.created_at,
+            hit.matched,
+            hit.explain.map(JsonB),
+        )
+    })))
+}

@@ -1,0 +1,47 @@
+//! engram: agent memory inside PostgreSQL.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`model`] | pure maths: BM25, fusion, base-level activation, vector similarity. No Postgres types. |
+//! | [`text`] | what is compared, indexed and keyed of a memory's text |
+//! | [`terms`] | reading a `tsvector`, keys of the lexical index |
+//! | [`query`] | the search box: phrases, negations, names |
+//! | [`filter`] | the jsonb filter dialect, compiled to SQL with bound values |
+//! | [`items`] | the items of `add_many`, checked one by one |
+//! | `identity`, `settings` | who calls, and the settings that decide it |
+//! | `privilege` | acting as the owner of the store for a moment |
+//! | `search` | candidates, fusion, fetch |
+//! | `setup` | creating the tables and bringing them up to date |
+//! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
+//!
+//! Data flows one way: `api` → domain module → `model`. The SQL that declares the tables is in
+//! `sql/store`, the SQL that declares the functions in `sql/extension`.
+
+mod api;
+mod error;
+pub mod filter;
+mod identity;
+pub mod items;
+pub mod model;
+mod privilege;
+pub mod query;
+mod search;
+mod settings;
+mod setup;
+mod spi;
+pub mod terms;
+pub mod text;
+mod vector;
+
+pgrx::pg_module_magic!(name, version);
+
+/// Called by PostgreSQL when the library is loaded; it only defines settings.
+#[pgrx::pg_guard]
+#[allow(non_snake_case)]
+pub extern "C-unwind" fn _PG_init() {
+    // With RUST_BACKTRACE in the server's environment every error would carry a backtrace in its
+    // detail, to whoever called. SAFETY: a backend has one thread, and nothing of this library
+    // has read the environment yet.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    settings::register();
+}

@@ -1,0 +1,61 @@
+//! Fusing lanes: scores, not ranks, brought to 0..1 over the union of candidates and added with
+//! weights. (Rank fusion lost 5 to 11 points of nDCG@10 on chats.)
+
+/// Brings the scores of one lane over the union of candidates to 0..1: the best gets 1, the worst
+/// 0, and where all are equal, all get 1.
+pub fn min_max(scores: &[f64]) -> Vec<f64> {
+    let (min, max) = scores
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), s| {
+            (lo.min(*s), hi.max(*s))
+        });
+    let range = max - min;
+    scores
+        .iter()
+        .map(|s| if range > 0.0 { (s - min) / range } else { 1.0 })
+        .collect()
+}
+
+/// Weights of the word lane and the vector lane, adding up to 1. A lane that was not asked or found
+/// nothing leaves all weight to the other.
+pub fn weights(vector_weight: f64, words: bool, vectors: bool) -> (f64, f64) {
+    match (words, vectors) {
+        (true, true) => (1.0 - vector_weight, vector_weight),
+        (true, false) => (1.0, 0.0),
+        (false, true) => (0.0, 1.0),
+        (false, false) => (0.0, 0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn extremes() {
+        assert_eq!(min_max(&[2.0, 1.0, 3.0]), [0.5, 0.0, 1.0]);
+        assert_eq!(min_max(&[2.0]), [1.0]);
+        assert_eq!(min_max(&[-3.0, -3.0]), [1.0, 1.0]);
+        assert!(min_max(&[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_kept_and_scores_stay_in_range(scores in proptest::collection::vec(-1e6f64..1e6, 1..50)) {
+            let out = min_max(&scores);
+            for (i, a) in scores.iter().enumerate() {
+                prop_assert!((0.0..=1.0).contains(&out[i]));
+                for (j, b) in scores.iter().enumerate() {
+                    if a > b { prop_assert!(out[i] >= out[j]); }
+                }
+            }
+        }
+
+        #[test]
+        fn weights_add_up(w in 0f64..=1.0, words: bool, vectors: bool) {
+            let (a, b) = weights(w, words, vectors);
+            prop_assert!(((a + b) - f64::from(u8::from(words || vectors))).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Settings (`engram.*`). They decide who a caller is, so the ones that pin the answer can be
+//! changed by privileged roles only.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::{pg_guard, pg_sys};
+
+/// Where the caller's identity may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum IdentitySource {
+    /// Claims when they are present, else the setting `engram.user_id`.
+    #[name = c"auto"]
+    Auto,
+    /// Only `request.jwt.claims`.
+    #[name = c"jwt"]
+    Jwt,
+    /// Only `engram.user_id`, which then takes a privilege to set.
+    #[name = c"setting"]
+    Setting,
+    /// The name of the login role.
+    #[name = c"role"]
+    Role,
+}
+
+static IDENTITY_SOURCE: GucSetting<IdentitySource> =
+    GucSetting::<IdentitySource>::new(IdentitySource::Auto);
+static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static AUTO_SETUP: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// True while `_PG_init` runs: values that were set before the library was loaded are being
+/// checked, and whose code caused the load says nothing about who set them.
+static LOADING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// The pinned (or not) source of identity.
+pub fn identity_source() -> IdentitySource {
+    IDENTITY_SOURCE.get()
+}
+
+/// `engram.user_id`, if set and not empty.
+pub fn user_id() -> Option<String> {
+    USER_ID
+        .get()
+        .map(|v| v.to_string_lossy().into_owned())
+        .filter(|v| !v.is_empty())
+}
+
+/// Whether `CREATE EXTENSION` creates the tables.
+pub fn auto_setup() -> bool {
+    AUTO_SETUP.get()
+}
+
+/// A setting of somebody else (`request.jwt.claims`), if set and not empty. Settings return to
+/// the empty string, not to NULL, after the transaction that set them.
+pub fn foreign(name: &CStr) -> Option<String> {
+    // SAFETY: `name` is NUL-terminated; a missing setting gives NULL because missing_ok is true;
+    // the value is copied before anything else can change it.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            return None;
+        }
+        let value = CStr::from_ptr(value).to_string_lossy().into_owned();
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// Defines all settings and reserves the prefix, so that a typo in a name is an error.
+pub fn register() {
+    LOADING.store(true, std::sync::atomic::Ordering::Relaxed);
+    // First, because the check of engram.user_id depends on it.
+    GucRegistry::define_enum_guc(
+        c"engram.identity_source",
+        c"Where engram takes the caller's identity from.",
+        c"auto: request.jwt.claims when present, else engram.user_id; jwt, setting, role: only that. Superusers set it, usually with ALTER DATABASE.",
+        &IDENTITY_SOURCE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // SAFETY: the hook has the signature that PostgreSQL calls, never unwinds past its guard, and
+    // allocates nothing that PostgreSQL would free.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"engram.user_id",
+            c"The caller's user id where no token carries it.",
+            c"Set it with SET LOCAL inside the transaction. Under engram.identity_source = setting it takes a superuser or GRANT SET ON PARAMETER.",
+            &USER_ID,
+            GucContext::Userset,
+            GucFlags::default(),
+            Some(check_user_id),
+            None,
+            None,
+        );
+    }
+    GucRegistry::define_bool_guc(
+        c"engram.auto_setup",
+        c"Whether CREATE EXTENSION engram creates the tables.",
+        c"Turn it off before CREATE EXTENSION in a database into which a dump will be loaded.",
+        &AUTO_SETUP,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    // SAFETY: a NUL-terminated constant, called after all settings of the prefix are defined.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"engram".as_ptr()) };
+    LOADING.store(false, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// Under `identity_source = setting` the value is trusted, so it takes a privilege to set it:
+/// that of the role in whose name the statement runs, or, for values older than the library,
+/// of the role that the session acts as outside any function.
+#[pg_guard]
+extern "C-unwind" fn check_user_id(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // Configuration files, the command line and ALTER DATABASE are the owner's own hand.
+    if IDENTITY_SOURCE.get() != IdentitySource::Setting
+        || source <= pg_sys::GucSource::PGC_S_DATABASE
+    {
+        return true;
+    }
+    // SAFETY: PostgreSQL passes a valid pointer to the proposed value, which may be NULL; the
+    // functions called are plain look-ups and need the transaction that is checked for first.
+    unsafe {
+        if (*value).is_null() || **value == 0 || pg_sys::InitializingParallelWorker {
+            return true;
+        }
+        if !pg_sys::IsTransactionState() {
+            return false;
+        }
+        let role = if LOADING.load(std::sync::atomic::Ordering::Relaxed) {
+            pg_sys::GetOuterUserId()
+        } else {
+            pg_sys::GetUserId()
+        };
+        let allowed = pg_sys::pg_parameter_aclcheck(
+            c"engram.user_id".as_ptr(),
+            role,
+            pg_sys::ACL_SET as pg_sys::AclMode,
+        ) == pg_sys::AclResult::ACLCHECK_OK;
+        if !allowed {
+            pg_sys::GUC_check_errcode(pgrx::PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32);
+            pg_sys::GUC_check_errmsg_string =
+                pg_sys::pstrdup(c"permission denied to set parameter \"engram.user_id\"".as_ptr());
+            pg_sys::GUC_check_errhint_string = pg_sys::pstrdup(
+                c"This database trusts the setting (engram.identity_source = setting). Ask for: GRANT SET ON PARAMETER engram.user_id TO <role>.".as_ptr(),
+            );
+        }
+        allowed
+    }
+}

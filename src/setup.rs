@@ -1,0 +1,414 @@
+//! Creating the store (tables, policies, triggers) and bringing it up to date.
+//!
+//! The store is the user's, not the extension's: its objects are no members of the extension, so
+//! that dumps contain them whole and DROP EXTENSION leaves them alone.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::Spi;
+use pgrx::{pg_sys, spi as pgspi};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::{settings, spi};
+
+/// The SQL of the store, in load order. Every statement may run again.
+const STORE: [&str; 5] = [
+    include_str!("../sql/store/10_identity.sql"),
+    include_str!("../sql/store/20_tables.sql"),
+    include_str!("../sql/store/30_policies.sql"),
+    include_str!("../sql/store/40_triggers.sql"),
+    include_str!("../sql/store/50_comments.sql"),
+];
+
+/// Tables of the store.
+const TABLES: [&str; 10] = [
+    "memories",
+    "memory_state",
+    "memory_terms",
+    "embedding_models",
+    "embeddings",
+    "embedding_claims",
+    "graph_links",
+    "erasures",
+    "memory_type_settings",
+    "settings",
+];
+
+/// Functions of the store; none has an argument.
+const FUNCTIONS: [&str; 9] = [
+    "current_user_id",
+    "readable_workspaces",
+    "writable_workspaces",
+    "memories_before_write",
+    "memories_after_insert",
+    "memories_after_update",
+    "memories_after_delete",
+    "embeddings_before_write",
+    "restore_replaces",
+];
+
+/// Functions of the extension that are not for everybody who may store and search.
+const ADMIN_FUNCTIONS: [&str; 2] = ["setup", "set_embedding_model"];
+
+/// Roles of a Supabase database that get access when they exist. Nothing for `anon`.
+const SUPABASE_ROLES: [&str; 2] = ["authenticated", "service_role"];
+
+/// While it lives, objects that are created do not become members of the extension whose script
+/// is running, and objects that are found need not be members of it.
+struct OutsideExtension(bool);
+
+impl OutsideExtension {
+    fn new() -> Self {
+        // SAFETY: a plain global of the backend, which has one thread. CREATE EXTENSION sets it
+        // back to false itself, on success and on error.
+        unsafe {
+            let was = pg_sys::creating_extension;
+            pg_sys::creating_extension = false;
+            Self(was)
+        }
+    }
+}
+
+impl Drop for OutsideExtension {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::creating_extension = self.0 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Options {
+    owner: Option<String>,
+    grant_to: Vec<String>,
+}
+
+impl Options {
+    fn parse(options: Option<Value>) -> Result<Self> {
+        let mut parsed = Self::default();
+        let map = match options {
+            None | Some(Value::Null) => return Ok(parsed),
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                return Err(Error::invalid(
+                    format!("options must be an object, not {other}"),
+                    r#"For example '{"grant_to": ["app"]}'."#,
+                ));
+            }
+        };
+        for (key, value) in map {
+            match (key.as_str(), &value) {
+                (_, Value::Null) if matches!(key.as_str(), "owner" | "grant_to") => {}
+                ("owner", Value::String(role)) => parsed.owner = Some(role.clone()),
+                ("grant_to", Value::Array(roles)) if roles.iter().all(Value::is_string) => {
+                    parsed.grant_to = roles
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .map(str::to_owned)
+                        .collect();
+                }
+                ("owner", _) => {
+                    return Err(Error::invalid(
+                        format!("option owner is {value}"),
+                        "Give the name of one role.",
+                    ));
+                }
+                ("grant_to", _) => {
+                    return Err(Error::invalid(
+                        format!("option grant_to is {value}"),
+                        r#"Give an array of role names, for example ["app"]."#,
+                    ));
+                }
+                _ => {
+                    return Err(Error::invalid(
+                        format!("unknown option {key:?}"),
+                        "Options are owner and grant_to.",
+                    ));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// The last step of the install script: [`setup`], unless a dump is being restored, which brings
+/// the tables itself, or the setting says no.
+pub fn auto_setup() -> Result<()> {
+    if !settings::auto_setup() || restoring()? {
+        return Ok(());
+    }
+    setup(None).map(|_| ())
+}
+
+/// Whether this session replays a dump. pg_dump begins every script with `SET row_security = off`
+/// (`on` when asked to respect policies) and `SET xmloption = content`; the second is its own alone.
+fn restoring() -> Result<bool> {
+    let found = spi::row(
+        "SELECT pg_catalog.bool_or(name = 'row_security' AND setting = 'off') \
+             OR pg_catalog.bool_and(source = 'session') \
+         FROM pg_catalog.pg_settings WHERE name IN ('row_security', 'xmloption')",
+        &[],
+        |row| Ok(row.get::<bool>(1)?),
+    )?;
+    Ok(found.flatten().unwrap_or(false))
+}
+
+/// Creates what is missing, gives it to its owner and grants access. Returns what it did.
+pub fn setup(options: Option<Value>) -> Result<&'static str> {
+    let options = Options::parse(options)?;
+    let vector = vector_type()?;
+    let before = Store::read()?;
+    before.check_caller(options.owner.as_deref())?;
+    {
+        let _outside = OutsideExtension::new();
+        for sql in STORE {
+            run(&sql.replace("@vector@", &vector))?;
+        }
+        // A first setup by a superuser hands the tables over; later ones leave the owner alone.
+        let owner = match (&options.owner, before.exists) {
+            (Some(owner), _) => Some(owner.clone()),
+            (None, false) if before.superuser => Some(before.database_owner.clone()),
+            _ => None,
+        };
+        if let Some(owner) = owner {
+            hand_over(&owner)?;
+        }
+        grant(&before, &options)?;
+        run("NOTIFY pgrst, 'reload schema'")?;
+    }
+    Ok(if before.exists {
+        "up to date"
+    } else {
+        "created"
+    })
+}
+
+fn run(sql: &str) -> Result<()> {
+    Spi::connect_mut(|client| client.update(sql, None, &[]).map(|_| ()))?;
+    Ok(())
+}
+
+fn ident(name: &str) -> String {
+    pgspi::quote_identifier(name)
+}
+
+/// pgvector's type with its schema, quoted.
+fn vector_type() -> Result<String> {
+    spi::row(
+        "SELECT pg_catalog.format('%I.vector', n.nspname) FROM pg_catalog.pg_extension e \
+         JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
+        &[],
+        |row| Ok(row.get::<String>(1)?),
+    )?
+    .flatten()
+    .ok_or_else(|| Error::NotReady {
+        message: "the extension vector is not installed".to_owned(),
+        hint: "Run: CREATE EXTENSION vector;".to_owned(),
+    })
+}
+
+/// What is there before.
+struct Store {
+    exists: bool,
+    superuser: bool,
+    database_owner: String,
+    caller: String,
+    /// An owner of the schema or of a table whom the caller has no reason to trust.
+    stranger: Option<String>,
+    /// Whether the caller may act as the owner of every table.
+    owns: bool,
+}
+
+impl Store {
+    fn read() -> Result<Self> {
+        let found = spi::row(
+            "WITH things AS (\
+               SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'engram' \
+               UNION SELECT c.relowner FROM pg_catalog.pg_class c \
+               WHERE c.relnamespace = pg_catalog.to_regnamespace('engram') AND c.relname = ANY ($1)), \
+             db AS (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+             SELECT pg_catalog.to_regclass('engram.memories') IS NOT NULL, \
+                    r.rolsuper, pg_catalog.pg_get_userbyid(db.datdba)::text, r.rolname::text, \
+                    (SELECT pg_catalog.min(o.rolname::text) FROM things t JOIN pg_catalog.pg_roles o ON o.oid = t.owner \
+                     WHERE NOT o.rolsuper AND o.oid <> db.datdba AND o.oid <> r.oid), \
+                    (SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(t.owner, 'USAGE')), true) FROM things t) \
+             FROM pg_catalog.pg_roles r, db WHERE r.rolname = current_user",
+            &[DatumWithOid::from(TABLES.map(str::to_owned).to_vec())],
+            |row| {
+                Ok(Self {
+                    exists: row.get(1)?.unwrap_or(false),
+                    superuser: row.get(2)?.unwrap_or(false),
+                    database_owner: row.get(3)?.unwrap_or_default(),
+                    caller: row.get(4)?.unwrap_or_default(),
+                    stranger: row.get(5)?,
+                    owns: row.get(6)?.unwrap_or(false),
+                })
+            },
+        )?;
+        Ok(found.expect("the current user is a role"))
+    }
+
+    fn check_caller(&self, named: Option<&str>) -> Result<()> {
+        if !self.owns {
+            return Err(Error::Forbidden {
+                message: format!("role \"{}\" does not own the tables of engram", self.caller),
+                hint: "Run setup() as a superuser or as the owner of the schema engram.".to_owned(),
+            });
+        }
+        // Tables that somebody prepared under our names could carry triggers that read every
+        // memory. Whoever runs setup() says so if that role is meant to own them.
+        if let Some(stranger) = self.stranger.as_deref().filter(|s| named != Some(*s)) {
+            return Err(Error::Forbidden {
+                message: format!(
+                    "schema engram holds objects of role \"{stranger}\", which is neither a superuser nor the owner of the database"
+                ),
+                hint: format!(
+                    "If you trust that role, name it: SELECT engram.setup('{{\"owner\": \"{stranger}\"}}'); otherwise drop or rename the schema.",
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn hand_over(owner: &str) -> Result<()> {
+    let owner = ident(owner);
+    run(&format!("ALTER SCHEMA engram OWNER TO {owner}"))?;
+    for table in TABLES {
+        run(&format!("ALTER TABLE engram.{table} OWNER TO {owner}"))?;
+    }
+    for function in FUNCTIONS {
+        run(&format!(
+            "ALTER FUNCTION engram.{function}() OWNER TO {owner}"
+        ))?;
+    }
+    Ok(())
+}
+
+fn grant(before: &Store, options: &Options) -> Result<()> {
+    for function in FUNCTIONS {
+        let public = matches!(
+            function,
+            "current_user_id" | "readable_workspaces" | "writable_workspaces"
+        );
+        run(&if public {
+            format!("GRANT EXECUTE ON FUNCTION engram.{function}() TO PUBLIC")
+        } else {
+            format!("REVOKE EXECUTE ON FUNCTION engram.{function}() FROM PUBLIC")
+        })?;
+    }
+    // The owner of the tables may use what the extension's owner installed, and pass it on.
+    if before.superuser {
+        let owner = spi::row(
+            "SELECT pg_catalog.pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class \
+             WHERE oid = 'engram.memories'::pg_catalog.regclass",
+            &[],
+            |row| Ok(row.get::<String>(1)?),
+        )?
+        .flatten()
+        .unwrap_or_default();
+        let owner = ident(&owner);
+        run(&format!(
+            "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA engram TO {owner} WITH GRANT OPTION; \
+             GRANT USAGE ON SCHEMA engram_internal TO {owner} WITH GRANT OPTION"
+        ))?;
+    }
+    for role in &options.grant_to {
+        grant_access(role)?;
+    }
+    // Roles that had access keep it: to everything when the extension was dropped and created
+    // again, else to functions that are new and that nobody was granted yet. What an
+    // administrator took away stays away.
+    let known = spi::rows(
+        "SELECT DISTINCT r.rolname::text FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a \
+         JOIN pg_catalog.pg_roles r ON r.oid = a.grantee \
+         WHERE n.nspname = 'engram' AND a.privilege_type = 'USAGE' AND a.grantee <> n.nspowner ORDER BY 1",
+        &[],
+        |row| Ok(row.get::<String>(1)?),
+    )?;
+    let new = spi::rows(
+        "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p \
+         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e' \
+         JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram' \
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') AND p.proname <> ALL ($1) \
+           AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a, pg_catalog.pg_class c \
+             WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.grantee NOT IN (p.proowner, c.relowner))",
+        &[DatumWithOid::from(
+            ADMIN_FUNCTIONS.map(str::to_owned).to_vec(),
+        )],
+        |row| Ok(row.get::<String>(1)?),
+    )?;
+    for role in known.into_iter().flatten() {
+        for function in new.iter().flatten() {
+            run(&format!(
+                "GRANT EXECUTE ON FUNCTION {function} TO {}",
+                ident(&role)
+            ))?;
+        }
+    }
+    for role in SUPABASE_ROLES {
+        // Only once: what an administrator took away later stays away.
+        let new = spi::row(
+            "SELECT r.rolname::text FROM pg_catalog.pg_roles r \
+             WHERE r.rolname = $1 AND NOT pg_catalog.has_schema_privilege(r.oid, 'engram', 'USAGE')",
+            &[DatumWithOid::from(role)],
+            |row| Ok(row.get::<String>(1)?),
+        )?;
+        if new.is_some() {
+            grant_access(role)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets a role store and search in the workspaces of whoever it identifies as; a role that
+/// bypasses row security also manages models and settings.
+fn grant_access(role: &str) -> Result<()> {
+    let bypasses = spi::row(
+        "SELECT rolbypassrls OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1",
+        &[DatumWithOid::from(role)],
+        |row| Ok(row.get::<bool>(1)?),
+    )?
+    .flatten();
+    let Some(bypasses) = bypasses else {
+        return Err(Error::invalid(
+            format!("role \"{role}\" does not exist"),
+            format!("Create it first: CREATE ROLE {} LOGIN;", ident(role)),
+        ));
+    };
+    let to = ident(role);
+    let admin_functions =
+        "engram.setup(jsonb), engram.set_embedding_model(text, integer, boolean, text)";
+    run(&format!(
+        "GRANT USAGE ON SCHEMA engram, engram_internal TO {to}; \
+         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA engram TO {to}; \
+         REVOKE EXECUTE ON FUNCTION {admin_functions} FROM {to}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON engram.memories, engram.embeddings, engram.embedding_claims, engram.graph_links TO {to}; \
+         GRANT SELECT, INSERT, UPDATE ON engram.memory_state TO {to}; \
+         GRANT SELECT ON engram.erasures, engram.settings, engram.memory_type_settings, engram.embedding_models TO {to}"
+    ))?;
+    for function in FUNCTIONS
+        .iter()
+        .filter(|f| f.contains("_after_") || f.contains("_before_") || **f == "restore_replaces")
+    {
+        run(&format!(
+            "REVOKE EXECUTE ON FUNCTION engram.{function}() FROM {to}"
+        ))?;
+    }
+    if bypasses {
+        run(&format!(
+            "GRANT EXECUTE ON FUNCTION engram.set_embedding_model(text, integer, boolean, text) TO {to}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON engram.embedding_models, engram.settings, engram.memory_type_settings TO {to}"
+        ))?;
+    }
+    // A call is looked up by the types of its arguments, and vector's schema may be closed.
+    spi::row(
+        "SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace \
+         WHERE e.extname = 'vector' AND NOT pg_catalog.has_schema_privilege($1, n.oid, 'USAGE')",
+        &[DatumWithOid::from(role)],
+        |row| Ok(row.get::<String>(1)?),
+    )?
+    .flatten()
+    .map_or(Ok(()), |schema| {
+        run(&format!("GRANT USAGE ON SCHEMA {} TO {to}", ident(&schema)))
+    })
+}
