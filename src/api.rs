@@ -85,23 +85,26 @@ fn term_keys(workspace: Uuid, terms: &[u8]) -> Vec<i64> {
 
 #[pg_extern(sql = false)]
 fn embedding_dims(embedding: Vector) -> i32 {
-    i32::try_from(embedding.0.len()).unwrap_or(i32::MAX)
+    i32::try_from(embedding.len()).unwrap_or(i32::MAX)
 }
 
 #[pg_extern(sql = false)]
 fn embedding_norm(embedding: Vector) -> f64 {
-    similarity::norm(&embedding.0)
+    similarity::norm(&embedding)
 }
 
 #[pg_extern(sql = false)]
-fn similarity(embedding: Vector, query: Vec<f32>, distance: &str) -> Report<Option<f64>> {
+fn similarity(embedding: Vector, query: Array<'_, f32>, distance: &str) -> Report<Option<f64>> {
     let distance = Distance::parse(distance).ok_or_else(|| {
         Error::invalid(
             format!("unknown distance {distance:?}"),
             "Known: cosine, inner_product, l2.",
         )
     })?;
-    Ok(similarity::similarity(distance, &embedding.0, &query))
+    let query = query
+        .as_slice()
+        .map_err(|_| Error::invalid("query has a NULL in it", "Give numbers only."))?;
+    Ok(similarity::similarity(distance, &embedding, query))
 }
 
 #[pg_extern(sql = false)]
@@ -271,7 +274,7 @@ fn search(
 > {
     let hits = search::search(Request {
         text: query_text,
-        embedding: query_embedding.map(|v| v.0),
+        embedding: query_embedding.map(|v| v.to_vec()),
         match_count,
         filter: filter.map(|f| f.0),
         types,

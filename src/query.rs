@@ -20,8 +20,16 @@ pub const MAX_PHRASES: usize = 16;
 /// Longest name of an entity, in words, that is looked for in a query.
 pub const MAX_NAME_WORDS: usize = 4;
 
-/// Takes a query apart. Never fails: an unclosed quote runs to the end.
+/// Characters of a query that are read.
+pub const MAX_CHARS: usize = 20_000;
+
+/// Takes a query apart. Never fails: an unclosed quote runs to the end, and what comes after
+/// [`MAX_CHARS`] does not count.
 pub fn parse(text: &str) -> Query {
+    let text = match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    };
     let mut query = Query::default();
     let mut free: Vec<&str> = Vec::new();
     let mut rest = text;

@@ -47,9 +47,6 @@ const FUNCTIONS: [&str; 9] = [
     "restore_replaces",
 ];
 
-/// Functions of the extension that are not for everybody who may store and search.
-const ADMIN_FUNCTIONS: [&str; 2] = ["setup", "set_embedding_model"];
-
 /// Roles of a Supabase database that get access when they exist. Nothing for `anon`.
 const SUPABASE_ROLES: [&str; 2] = ["authenticated", "service_role"];
 
@@ -329,7 +326,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
         "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p \
          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e' \
          JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram' \
-         WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') AND p.proname <> ALL ($1) \
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') \
            AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a, pg_catalog.pg_class c \
              WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.grantee NOT IN (p.proowner, c.relowner))",
         &[DatumWithOid::from(
@@ -376,12 +373,9 @@ fn grant_access(role: &str) -> Result<()> {
         ));
     };
     let to = ident(role);
-    let admin_functions =
-        "engram.setup(jsonb), engram.set_embedding_model(text, integer, boolean, text)";
     run(&format!(
         "GRANT USAGE ON SCHEMA engram, engram_internal TO {to}; \
          GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA engram TO {to}; \
-         REVOKE EXECUTE ON FUNCTION {admin_functions} FROM {to}; \
          GRANT SELECT, INSERT, UPDATE, DELETE ON engram.memories, engram.embeddings, engram.embedding_claims, engram.graph_links TO {to}; \
          GRANT SELECT, INSERT, UPDATE ON engram.memory_state TO {to}; \
          GRANT SELECT ON engram.erasures, engram.settings, engram.memory_type_settings, engram.embedding_models TO {to}"
@@ -396,8 +390,7 @@ fn grant_access(role: &str) -> Result<()> {
     }
     if bypasses {
         run(&format!(
-            "GRANT EXECUTE ON FUNCTION engram.set_embedding_model(text, integer, boolean, text) TO {to}; \
-             GRANT SELECT, INSERT, UPDATE, DELETE ON engram.embedding_models, engram.settings, engram.memory_type_settings TO {to}"
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON engram.embedding_models, engram.settings, engram.memory_type_settings TO {to}"
         ))?;
     }
     // A call is looked up by the types of its arguments, and vector's schema may be closed.

@@ -1,14 +1,39 @@
 //! Reading pgvector's `vector` as it comes from PostgreSQL.
 
+use std::ops::Deref;
 use std::ptr::NonNull;
 
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::nullable::Nullable;
 use pgrx::{FromDatum, pg_sys};
 
-/// A `vector` argument, copied out of its datum.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Vector(pub Vec<f32>);
+/// A `vector` argument: borrowed from its datum, or a detoasted copy that is freed with it.
+pub struct Vector {
+    header: NonNull<Header>,
+    owned: bool,
+}
+
+impl Deref for Vector {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `header` points at a plain `vector` for as long as self lives: the datum outlives
+        // the call that it is an argument of, or we own the copy. `dims` floats follow the header.
+        unsafe {
+            let dims = usize::try_from(self.header.as_ref().dims).unwrap_or(0);
+            std::slice::from_raw_parts(self.header.add(1).cast::<f32>().as_ptr(), dims)
+        }
+    }
+}
+
+impl Drop for Vector {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: allocated by pg_detoast_datum and not freed before.
+            unsafe { pg_sys::pfree(self.header.as_ptr().cast()) }
+        }
+    }
+}
 
 /// pgvector's in-memory form: length word, dimensions, unused, then the numbers.
 #[repr(C)]
@@ -28,23 +53,19 @@ impl FromDatum for Vector {
             return None;
         }
         // SAFETY: the SQL declaration says that the argument is a `vector`. Detoasting (not the
-        // packed form) gives a 4-byte length word and an aligned body; `dims` floats follow it.
+        // packed form) gives a 4-byte length word and an aligned body.
         unsafe {
             let raw = datum.cast_mut_ptr::<pg_sys::varlena>();
             let plain = NonNull::new(pg_sys::pg_detoast_datum(raw))?;
-            let header = plain.cast::<Header>().as_ref();
-            let dims = usize::try_from(header.dims).unwrap_or(0);
-            let numbers = plain.cast::<Header>().add(1).cast::<f32>().as_ptr();
-            let out = std::slice::from_raw_parts(numbers, dims).to_vec();
-            if plain.as_ptr() != raw {
-                pg_sys::pfree(plain.as_ptr().cast());
-            }
-            Some(Self(out))
+            Some(Self {
+                header: plain.cast(),
+                owned: plain.as_ptr() != raw,
+            })
         }
     }
 }
 
-// SAFETY: unboxing goes through FromDatum, which copies.
+// SAFETY: unboxing goes through FromDatum; the argument lives as long as the call.
 unsafe impl<'fcx> ArgAbi<'fcx> for Vector {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: the caller promises a datum of the declared type that is not NULL.

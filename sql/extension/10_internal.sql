@@ -31,6 +31,20 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'indexed_text_wrapper';
 COMMENT ON FUNCTION engram_internal.indexed_text(text, text, timestamptz, text) IS
 'The text that is indexed and embedded: [8 May 2023] Speaker: content, with the summary on a second line. Dates are in UTC.';
 
+CREATE FUNCTION engram_internal.to_terms(indexed text) RETURNS tsvector
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $$
+BEGIN
+  RETURN to_tsvector('pg_catalog.english'::regconfig, indexed);
+EXCEPTION WHEN program_limit_exceeded THEN
+  -- Only text made to have very many distinct compound words comes here; its beginning is found.
+  RETURN to_tsvector('pg_catalog.english'::regconfig, left(indexed, 20000));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.to_terms(text) IS 'The lexemes of an indexed text, without a notice for words that are too long to be indexed.';
+
 CREATE FUNCTION engram_internal.term_count(terms bytea) RETURNS integer
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_count_wrapper';
 COMMENT ON FUNCTION engram_internal.term_count(bytea) IS 'Number of lexeme occurrences in tsvectorsend(tsvector).';

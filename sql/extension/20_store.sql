@@ -203,14 +203,19 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Send them in several calls.';
   END IF;
 
+  -- Everybody takes these locks in the same order: two calls with the same contents wait for each
+  -- other, and neither can be waiting for the other one back.
+  PERFORM pg_advisory_xact_lock(k.key) FROM (
+    SELECT DISTINCT hashtextextended('engram content ' || ws || encode(sha256(convert_to(
+      engram_internal.normalize_content(p.content), 'UTF8')), 'hex'), 0) AS key
+    FROM engram_internal.parse_items(add_many.items) p WHERE p.error IS NULL AND p.content IS NOT NULL
+    UNION SELECT hashtextextended('engram id ' || ws || p.id, 0)
+    FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+    ORDER BY key) k;
+
   -- What is new beyond doubt goes in with one statement. If anything in it is refused, nothing of
   -- it is stored and every item takes the careful way below.
   BEGIN
-    PERFORM pg_advisory_xact_lock(k.key) FROM (
-      SELECT DISTINCT hashtextextended('engram content ' || ws || encode(sha256(convert_to(
-        engram_internal.normalize_content(p.content), 'UTF8')), 'hex'), 0) AS key
-      FROM engram_internal.parse_items(add_many.items) p WHERE p.error IS NULL AND p.content IS NOT NULL
-      ORDER BY key) k;
     WITH parsed AS MATERIALIZED (
       SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
       FROM engram_internal.parse_items(add_many.items) p

@@ -123,7 +123,7 @@ BEGIN
   SELECT a.workspace_id, a.id, engram_internal.term_count(tsvectorsend(t.terms)), t.terms,
          engram_internal.term_keys(a.workspace_id, tsvectorsend(t.terms))
   FROM added a
-  CROSS JOIN LATERAL (SELECT to_tsvector('pg_catalog.english'::regconfig,
+  CROSS JOIN LATERAL (SELECT engram_internal.to_terms(
     engram_internal.indexed_text(a.content, a.speaker, a.occurred_at, a.summary)) AS terms) t
   WHERE a.deleted_at IS NULL
   ON CONFLICT DO NOTHING;
@@ -147,7 +147,7 @@ BEGIN
   IF NEW.deleted_at IS NOT NULL THEN
     DELETE FROM engram.memory_terms t WHERE t.workspace_id = NEW.workspace_id AND t.memory_id = NEW.id;
   ELSE
-    fresh := to_tsvector('pg_catalog.english'::regconfig,
+    fresh := engram_internal.to_terms(
       engram_internal.indexed_text(NEW.content, NEW.speaker, NEW.occurred_at, NEW.summary));
     INSERT INTO engram.memory_terms AS t (workspace_id, memory_id, length, terms, keys)
     VALUES (NEW.workspace_id, NEW.id, engram_internal.term_count(tsvectorsend(fresh)), fresh,

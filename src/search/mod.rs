@@ -111,8 +111,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     let Some(context) = Context::resolve(&request, match_count)? else {
         return Ok(Vec::new());
     };
-    let text = request.text.as_deref().unwrap_or("").trim();
-    let parsed = query::parse(text);
+    let parsed = query::parse(request.text.as_deref().unwrap_or(""));
     let analysed = words::analyse(&parsed)?;
     let eligible = Eligible::new(
         &context,
@@ -129,7 +128,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
             Some(embedding) => Some(semantic::Semantic::new(&context, embedding)?),
             None => None,
         };
-        if text.is_empty() && semantic_lane.is_none() {
+        if request.text.is_none() && semantic_lane.is_none() {
             let mut need = need::Need::new(&context);
             rank(
                 &context,

@@ -85,7 +85,16 @@ impl Cluster {
         run(cluster
             .installation
             .command("initdb")
-            .args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=trust", "-N", "-D"])
+            .args([
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--auth=trust",
+                "-N",
+                "-D",
+            ])
             .arg(cluster.data()));
         fs::write(
             cluster.directory.join("test.conf"),
@@ -179,7 +188,17 @@ impl Cluster {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         let out = self
             .client("psql", role)
-            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f"])
+            .args([
+                "-X",
+                "-A",
+                "-t",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                database,
+                "-f",
+            ])
             .arg(&file)
             .output()
             .unwrap();
@@ -302,7 +321,9 @@ fn sweep() {
         else {
             continue;
         };
-        let ours = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() != u32::MAX);
+        let ours = entry
+            .metadata()
+            .is_ok_and(|m| m.is_dir() && m.uid() != u32::MAX);
         if ours && !Path::new(&format!("/proc/{pid}")).exists() {
             let _ = fs::remove_dir_all(entry.path());
         }

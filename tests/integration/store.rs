@@ -1,13 +1,1267 @@
-//! Storing and reading.
+//! Storing, reading, changing, forgetting and erasing.
+
+use postgres::Client;
+use postgres::types::ToSql;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
 use crate::cluster::{Database, failure};
 
+/// First column of the first row.
+fn one<T: for<'a> postgres::types::FromSql<'a>>(
+    client: &mut Client,
+    sql: &str,
+    args: &[&(dyn ToSql + Sync)],
+) -> T {
+    client
+        .query_one(sql, args)
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        .get(0)
+}
+
+/// A whole row of `get` as JSON, or null.
+fn get(client: &mut Client, id: Uuid) -> Value {
+    client
+        .query_opt("SELECT to_jsonb(g) FROM engram.get($1) g", &[&id])
+        .unwrap()
+        .map_or(Value::Null, |row| row.get(0))
+}
+
+fn add(client: &mut Client, content: &str) -> Uuid {
+    one(client, "SELECT engram.add($1)", &[&content])
+}
+
 #[test]
-fn a_memory_is_stored_and_found() {
+fn every_argument_of_add_is_stored() {
     let db = Database::new();
     let mut ann = db.user("ann");
-    let id: uuid::Uuid = ann.query_one("SELECT engram.add('Ann likes green tea')", &[]).unwrap().get(0);
-    let row = ann.query_one("SELECT id, content FROM engram.search('tea')", &[]).unwrap();
-    assert_eq!(row.get::<_, uuid::Uuid>(0), id);
-    let e = failure(ann.query("SELECT engram.pin('018f3a2e-0000-7000-8000-000000000000')", &[]));
+    let wanted = Uuid::now_v7();
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add(content => 'She likes it', type => 'opinion', importance => 0.7,
+           embedding => '[1,2,3]', tags => ARRAY['drink', 'taste'], metadata => '{\"a\": {\"b\": 1}}',
+           occurred_at => '2023-05-08T10:00:00Z', agent_id => 'bot', session_id => 's1',
+           speaker => 'Ann', role => 'user', source => 'chat', entities => ARRAY['Ann', 'Green Tea', 'ann!'],
+           id => $1, expires_at => '2099-01-01T00:00:00Z', on_duplicate => 'allow', workspace => NULL)",
+        &[&wanted],
+    );
+    assert_eq!(id, wanted);
+    let row = get(&mut ann, id);
+    let me: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    for (key, value) in [
+        ("content", json!("She likes it")),
+        ("type", json!("opinion")),
+        ("importance", json!(0.7)),
+        ("tags", json!(["drink", "taste"])),
+        ("metadata", json!({"a": {"b": 1}})),
+        ("occurred_at", json!("2023-05-08T10:00:00+00:00")),
+        ("agent_id", json!("bot")),
+        ("session_id", json!("s1")),
+        ("speaker", json!("Ann")),
+        ("role", json!("user")),
+        ("source", json!("chat")),
+        ("entities", json!(["Ann", "Green Tea"])),
+        ("expires_at", json!("2099-01-01T00:00:00+00:00")),
+        ("workspace_id", json!(me.to_string())),
+        ("user_id", json!(me.to_string())),
+        ("layer", json!("working")),
+        ("pinned", json!(false)),
+        ("version", json!(1)),
+        ("access_count", json!(1)),
+    ] {
+        assert_eq!(row[key], value, "{key}");
+    }
+    let vector: String = one(
+        &mut ann,
+        "SELECT embedding::text FROM engram.embeddings WHERE memory_id = $1 AND model = 'tiny'",
+        &[&id],
+    );
+    assert_eq!(vector, "[1,2,3]");
+    let found: i64 = one(
+        &mut ann,
+        "SELECT count(*) FROM engram.search('where was that green tea?')",
+        &[],
+    );
+    assert_eq!(found, 1, "an entity named in the query finds the memory");
+}
+
+#[test]
+fn defaults_are_those_of_the_type_and_null_means_default() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    for (kind, importance) in [
+        ("factual", 0.3),
+        ("episodic", 0.4),
+        ("relational", 0.6),
+        ("emotional", 0.9),
+        ("procedural", 0.5),
+        ("opinion", 0.3),
+        ("causal", 0.7),
+    ] {
+        let id: Uuid = one(
+            &mut ann,
+            "SELECT engram.add($1, $2, tags => NULL, metadata => NULL, on_duplicate => NULL)",
+            &[&format!("a {kind} thing"), &kind],
+        );
+        let row = get(&mut ann, id);
+        assert_eq!(row["importance"], json!(importance), "{kind}");
+        assert_eq!((&row["tags"], &row["metadata"]), (&json!([]), &json!({})));
+    }
+    // Per workspace, by whoever administers the database.
+    let me: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    db.admin()
+        .execute(
+            "INSERT INTO engram.memory_type_settings VALUES ($1, 'factual', 0.8, 0.5)",
+            &[&me],
+        )
+        .unwrap();
+    let id = add(&mut ann, "one more fact");
+    assert_eq!(get(&mut ann, id)["importance"], json!(0.8));
+}
+
+#[test]
+fn content_survives_to_the_byte() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let long = "0123456789".repeat(10_000);
+    let words: String = (0..13_000).map(|i| format!("w{i}x-y{i} ")).collect();
+    for content in [
+        "plain",
+        "  leading and trailing  ",
+        "quotes ' \" ` $$ \\ ; -- /* */",
+        "'; DROP TABLE engram.memories; --",
+        "emoji 👩‍👩‍👧‍👦 🏳️‍🌈",
+        "漢字かな交じり文 한국어 ไทย",
+        "مرحبا بالعالم",
+        "שלום",
+        "e\u{301} é \u{200b}zero\u{feff}width",
+        "tab\tnew\nline\r\n",
+        &long,
+        words.trim_end(),
+    ] {
+        let id = add(&mut ann, content);
+        let stored: String = one(&mut ann, "SELECT content FROM engram.get($1)", &[&id]);
+        assert!(stored == content, "{:.40}", content);
+        let many: Value = one(
+            &mut ann,
+            "SELECT to_jsonb(a) FROM engram.add_many(jsonb_build_array(jsonb_build_object('content', $1::text))) a",
+            &[&content],
+        );
+        assert_eq!(
+            many["id"],
+            json!(id.to_string()),
+            "the same memory through add_many"
+        );
+    }
+}
+
+#[test]
+fn values_that_cannot_be_are_refused_with_a_way_out() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "kept");
+    db.admin()
+        .execute("UPDATE engram.settings SET max_content_chars = 20", &[])
+        .unwrap();
+    let cases: &[(&str, &str, &str)] = &[
+        ("SELECT engram.add('x', 'fact')", "22023", "\"fact\""),
+        (
+            "SELECT engram.add('x', importance => 1.01)",
+            "22023",
+            "1.01",
+        ),
+        (
+            "SELECT engram.add('x', importance => -0.5)",
+            "22023",
+            "-0.5",
+        ),
+        (
+            "SELECT engram.add('x', importance => 'NaN')",
+            "22023",
+            "NaN",
+        ),
+        ("SELECT engram.add('kept', importance => 7)", "22023", "7"),
+        ("SELECT engram.add(NULL)", "22023", "NULL"),
+        ("SELECT engram.add('')", "22023", "empty"),
+        ("SELECT engram.add(E' \\t\\n\u{200b}')", "22023", "empty"),
+        (
+            "SELECT engram.add('123456789012345678901')",
+            "22023",
+            "21 characters, the limit is 20",
+        ),
+        (
+            "SELECT engram.add('x', role => 'boss')",
+            "22023",
+            "\"boss\"",
+        ),
+        (
+            "SELECT engram.add('x', metadata => '[1]')",
+            "22023",
+            "array",
+        ),
+        (
+            "SELECT engram.add('x', tags => ARRAY['a', NULL])",
+            "22023",
+            "tags",
+        ),
+        (
+            "SELECT engram.add('x', entities => ARRAY['!!'])",
+            "22023",
+            "\"!!\"",
+        ),
+        (
+            "SELECT engram.add('x', on_duplicate => 'replace')",
+            "22023",
+            "\"replace\"",
+        ),
+        (
+            "SELECT engram.add('x', embedding => '[1,2]')",
+            "22000",
+            "2 dimensions, model \"tiny\" has 3",
+        ),
+        (
+            "SELECT engram.add('x', embedding => '[0,0,0]')",
+            "22000",
+            "all zeros",
+        ),
+        (
+            "SELECT engram.add('x', workspace => '018f3a2e-0000-7000-8000-000000000000')",
+            "42501",
+            "018f3a2e",
+        ),
+        (
+            "SELECT engram.add_many('{\"content\": 1}')",
+            "22023",
+            "must be an array",
+        ),
+        (
+            "SELECT engram.update('018f3a2e-0000-7000-8000-000000000000', 'x')",
+            "PT404",
+            "018f3a2e",
+        ),
+        (
+            "SELECT engram.update($1, expected_version => 7)",
+            "PT409",
+            "version 1, not 7",
+        ),
+        ("SELECT engram.update($1, importance => 2)", "22023", "2"),
+        ("SELECT engram.update($1, content => ' ')", "22023", "empty"),
+        (
+            "SELECT engram.update($1, clear => ARRAY['content'])",
+            "22023",
+            "content",
+        ),
+        (
+            "SELECT engram.update($1, valid_from => '2020-01-02', valid_to => '2020-01-01')",
+            "22023",
+            "valid_from",
+        ),
+        (
+            "SELECT engram.forget('018f3a2e-0000-7000-8000-000000000000')",
+            "PT404",
+            "018f3a2e",
+        ),
+        (
+            "SELECT engram.restore('018f3a2e-0000-7000-8000-000000000000')",
+            "PT404",
+            "018f3a2e",
+        ),
+        (
+            "SELECT engram.pin('018f3a2e-0000-7000-8000-000000000000')",
+            "PT404",
+            "018f3a2e",
+        ),
+        ("SELECT engram.unpin(NULL)", "22023", "NULL"),
+        (
+            "SELECT engram.set_embedding('018f3a2e-0000-7000-8000-000000000000', '[1,2,3]')",
+            "PT404",
+            "018f3a2e",
+        ),
+        (
+            "SELECT engram.set_embedding($1, '[1,2,3,4]')",
+            "22000",
+            "4 dimensions",
+        ),
+        ("SELECT engram.set_embedding($1, NULL)", "22023", "NULL"),
+        (
+            "SELECT engram.set_embedding($1, '[1,2,3]', 'other')",
+            "22023",
+            "\"other\"",
+        ),
+        (
+            "SELECT engram.pending_embeddings('other')",
+            "22023",
+            "\"other\"",
+        ),
+        (
+            "SELECT engram.pending_embeddings(match_count => 0)",
+            "22023",
+            "0",
+        ),
+        (
+            "SELECT engram.pending_embeddings(lease_seconds => 0)",
+            "22023",
+            "0",
+        ),
+        ("SELECT engram.erase()", "22023", "neither"),
+        ("SELECT engram.erase(filter => '{}')", "22023", "neither"),
+        ("SELECT engram.list(match_count => 1001)", "22023", "1001"),
+        ("SELECT engram.list(skip => -1)", "22023", "-1"),
+        (
+            "SELECT engram.list(cursor => 'page2')",
+            "22023",
+            "\"page2\"",
+        ),
+        (
+            "SELECT engram.list(include => ARRAY['gone'])",
+            "22023",
+            "gone",
+        ),
+        (
+            "SELECT engram.list('{\"importance\": {\"above\": 1}}')",
+            "22023",
+            "\"above\"",
+        ),
+        (
+            "SELECT engram.list('{\"created_at\": {\"gt\": \"soon\"}}')",
+            "22023",
+            "\"soon\"",
+        ),
+        ("SELECT engram.search('x', match_count => 0)", "22023", "0"),
+        (
+            "SELECT engram.search('x', min_score => 'NaN')",
+            "22023",
+            "NaN",
+        ),
+        (
+            "SELECT engram.search('x', types => ARRAY['fact'])",
+            "22023",
+            "\"fact\"",
+        ),
+        (
+            "SELECT engram.search('x', include => ARRAY['forgotten'])",
+            "22023",
+            "forgotten",
+        ),
+        (
+            "SELECT engram.search('x', '[1,2]')",
+            "22000",
+            "2 dimensions",
+        ),
+        ("SELECT engram.search('x', '[0,0,0]')", "22000", "all zeros"),
+        (
+            "SELECT engram.search('x', model => 'other')",
+            "22023",
+            "\"other\"",
+        ),
+        (
+            "SELECT engram.search('x', filter => '{\"OR\": 1}')",
+            "22023",
+            "\"OR\"",
+        ),
+        ("SELECT engram.set_embedding_model('m', 3)", "42501", "app"),
+        (
+            "INSERT INTO engram.memories (content, importance) VALUES ('x', 3)",
+            "22023",
+            "3",
+        ),
+        (
+            "INSERT INTO engram.memories (content, type) VALUES ('x', 'fact')",
+            "22023",
+            "\"fact\"",
+        ),
+        (
+            "INSERT INTO engram.memories (content) VALUES (NULL)",
+            "22023",
+            "NULL",
+        ),
+        (
+            "INSERT INTO engram.memories (content, user_id) VALUES ('x', '018f3a2e-0000-7000-8000-000000000000')",
+            "42501",
+            "018f3a2e",
+        ),
+        (
+            "UPDATE engram.memories SET id = gen_random_uuid()",
+            "22023",
+            "cannot change",
+        ),
+        (
+            "UPDATE engram.memories SET type = 'fact'",
+            "22023",
+            "\"fact\"",
+        ),
+    ];
+    for (sql, code, word) in cases {
+        let sql = sql.replace("$1", &format!("'{id}'"));
+        let e = failure(ann.simple_query(&sql));
+        assert_eq!(e.code, *code, "{sql}: {e:?}");
+        assert!(e.message.contains(word), "{sql}: {e:?}");
+        assert!(
+            !e.hint.is_empty() || *code == "42501" && e.message.contains("permission"),
+            "{sql}: {e:?}"
+        );
+        assert_eq!(e.detail, "", "{sql}");
+    }
+    // NUL cannot even be sent as text; as JSON it is PostgreSQL itself that refuses it.
+    let e = failure(ann.simple_query(r#"SELECT engram.add_many('[{"content": "a\u0000b"}]')"#));
+    assert_eq!(e.code, "22P05");
+    assert_eq!(
+        get(&mut ann, id)["version"],
+        json!(1),
+        "nothing above changed the memory"
+    );
+}
+
+#[test]
+fn duplicates_merge_skip_are_rejected_or_allowed() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let first: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('Ann likes tea', importance => 0.5, tags => ARRAY['a'], metadata => '{\"x\": 1, \"y\": 1}',
+           expires_at => '2090-01-01Z')",
+        &[],
+    );
+    let again: Uuid = one(
+        &mut ann,
+        "SELECT engram.add(E'  ann LIKES\\n tea', importance => 0.9, tags => ARRAY['b', 'a'],
+           metadata => '{\"x\": 2}', embedding => '[1,0,0]', entities => ARRAY['Ann'], expires_at => '2095-01-01Z')",
+        &[],
+    );
+    assert_eq!(again, first);
+    let row = get(&mut ann, first);
+    assert_eq!(
+        row["content"],
+        json!("Ann likes tea"),
+        "the old wording stays"
+    );
+    assert_eq!(row["importance"], json!(0.9));
+    assert_eq!(row["tags"], json!(["a", "b"]));
+    assert_eq!(row["metadata"], json!({"x": 2, "y": 1}));
+    assert_eq!(row["entities"], json!(["Ann"]));
+    assert_eq!(row["expires_at"], json!("2095-01-01T00:00:00+00:00"));
+    assert_eq!(row["access_count"], json!(2));
+    let vectors: i64 = one(&mut ann, "SELECT count(*) FROM engram.embeddings", &[]);
+    assert_eq!(vectors, 1);
+
+    // Less of everything takes nothing away, and no expiry means for good.
+    let _: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('Ann likes tea', importance => 0.1)",
+        &[],
+    );
+    let row = get(&mut ann, first);
+    assert_eq!(
+        (&row["importance"], &row["access_count"]),
+        (&json!(0.9), &json!(3))
+    );
+    assert_eq!(row["expires_at"], Value::Null);
+
+    let skipped: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('ann likes tea', on_duplicate => 'skip', importance => 1)",
+        &[],
+    );
+    assert_eq!(skipped, first);
+    assert_eq!(get(&mut ann, first)["access_count"], json!(3));
+    let e = failure(ann.query(
+        "SELECT engram.add('ann likes tea', on_duplicate => 'reject')",
+        &[],
+    ));
+    assert_eq!(e.code, "23505");
+    assert!(
+        e.message.contains(&first.to_string()) && !e.hint.is_empty(),
+        "{e:?}"
+    );
+    let twin: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('ann likes tea', on_duplicate => 'allow')",
+        &[],
+    );
+    assert_ne!(twin, first);
+
+    // What is forgotten, expired or another user's is no duplicate.
+    let mut bob = db.user("bob");
+    assert_ne!(add(&mut bob, "Ann likes tea"), first);
+    ann.execute(
+        "SELECT engram.forget($1), engram.forget($2)",
+        &[&first, &twin],
+    )
+    .unwrap();
+    let fresh: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('Ann likes tea', expires_at => now() - interval '1 day')",
+        &[],
+    );
+    assert_ne!(fresh, first);
+    assert_ne!(add(&mut ann, "Ann likes tea"), fresh);
+}
+
+#[test]
+fn near_duplicates_merge_when_a_threshold_is_set() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let tea: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('I drink tea', embedding => '[1,0,0]')",
+        &[],
+    );
+    let near = "SELECT engram.add('Tea is what I drink', embedding => '[0.99,0.1,0]')";
+    let apart: Uuid = one(&mut ann, near, &[]);
+    assert_ne!(apart, tea, "off by default");
+    ann.execute("SELECT engram.erase(ARRAY[$1::uuid])", &[&apart])
+        .unwrap();
+    db.admin()
+        .execute(
+            "UPDATE engram.settings SET near_duplicate_threshold = 0.95",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(one::<Uuid>(&mut ann, near, &[]), tea);
+    let far: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('Coffee', embedding => '[0.5,1,0]')",
+        &[],
+    );
+    assert_ne!(far, tea);
+    let many: Value = one(
+        &mut ann,
+        "SELECT jsonb_agg(to_jsonb(a)) FROM engram.add_many('[{\"content\": \"tea again\", \"embedding\": [1,0.05,0]}]') a",
+        &[],
+    );
+    assert_eq!(
+        (&many[0]["status"], &many[0]["id"]),
+        (&json!("merged"), &json!(tea.to_string()))
+    );
+}
+
+#[test]
+fn a_chosen_id_makes_retries_harmless() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = Uuid::now_v7();
+    let sql = "SELECT engram.add('once', id => $1)";
+    assert_eq!(one::<Uuid>(&mut ann, sql, &[&id]), id);
+    assert_eq!(one::<Uuid>(&mut ann, sql, &[&id]), id);
+    assert_eq!(
+        get(&mut ann, id)["access_count"],
+        json!(1),
+        "a retry is no second use"
+    );
+    let e = failure(ann.query("SELECT engram.add('something else', id => $1)", &[&id]));
+    assert_eq!(e.code, "23505");
+    let many: Value = one(
+        &mut ann,
+        "SELECT to_jsonb(a) FROM engram.add_many(jsonb_build_array(jsonb_build_object('content', 'once', 'id', $1::uuid))) a",
+        &[&id],
+    );
+    assert_eq!(many["status"], json!("unchanged"));
+    // The same id in another workspace is another memory.
+    let mut bob = db.user("bob");
+    assert_eq!(
+        one::<Uuid>(&mut bob, "SELECT engram.add('bobs', id => $1)", &[&id]),
+        id
+    );
+    // Erased ids stay erased, by every door.
+    ann.execute("SELECT engram.erase(ARRAY[$1::uuid])", &[&id])
+        .unwrap();
+    for sql in [
+        "SELECT engram.add('once', id => $1)",
+        "INSERT INTO engram.memories (content, id) VALUES ('once', $1)",
+    ] {
+        let e = failure(ann.query(sql, &[&id]));
+        assert_eq!(e.code, "23505", "{sql}");
+        assert!(e.message.contains("erased"), "{e:?}");
+    }
+    assert_ne!(
+        add(&mut ann, "once"),
+        id,
+        "the content may come back as a new memory"
+    );
+}
+
+#[test]
+fn a_bad_item_does_not_lose_the_others() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let known = add(&mut ann, "known");
+    let items = json!([
+        {"content": "one", "type": "opinion", "importance": 0.8, "tags": ["t"], "metadata": {"k": 1},
+         "embedding": [1, 2, 3], "occurred_at": "2023-05-08", "agent_id": "g", "session_id": "s",
+         "speaker": "Ann", "role": "user", "source": "x", "expires_at": "2099-01-01"},
+        {"content": "ONE"}, {"content": " "}, {"contnt": "x"}, {"content": "two", "embedding": [1]},
+        {"content": "known"}, {"content": "three", "entities": ["Zed"]}, 7, {"content": "four", "importance": 9},
+        {"content": "five", "on_duplicate": "never"}, {"content": "six", "occurred_at": "yesterdayish"},
+        "seven", {"content": "known", "on_duplicate": "reject"}, {"content": "known", "on_duplicate": "skip"},
+    ]);
+    let rows = ann
+        .query("SELECT * FROM engram.add_many($1)", &[&items])
+        .unwrap();
+    let got: Vec<(i32, Option<Uuid>, String, Option<String>)> = rows
+        .iter()
+        .map(|r| (r.get(0), r.get(1), r.get(2), r.get(3)))
+        .collect();
+    let statuses: Vec<&str> = got.iter().map(|r| r.2.as_str()).collect();
+    assert_eq!(
+        statuses,
+        [
+            "added", "merged", "error", "error", "error", "merged", "added", "error", "error",
+            "error", "error", "added", "error", "skipped"
+        ]
+    );
+    assert_eq!(
+        got.iter().map(|r| r.0).collect::<Vec<_>>(),
+        (1..=14).collect::<Vec<i32>>()
+    );
+    assert_eq!((got[1].1, got[5].1), (got[0].1, Some(known)));
+    for (position, word) in [
+        (3, "empty"),
+        (4, "\"contnt\""),
+        (5, "1 dimensions"),
+        (8, "object"),
+        (9, "9"),
+        (10, "\"never\""),
+        (11, "yesterdayish"),
+        (13, "already stored"),
+    ] {
+        let (_, id, _, error) = &got[position - 1];
+        assert!(
+            id.is_none() && error.as_ref().unwrap().contains(word),
+            "{:?}",
+            got[position - 1]
+        );
+    }
+    let row = get(&mut ann, got[0].1.unwrap());
+    for (key, value) in [
+        ("type", json!("opinion")),
+        ("importance", json!(0.8)),
+        ("tags", json!(["t"])),
+        ("metadata", json!({"k": 1})),
+        ("agent_id", json!("g")),
+        ("session_id", json!("s")),
+        ("speaker", json!("Ann")),
+        ("role", json!("user")),
+        ("source", json!("x")),
+        ("occurred_at", json!("2023-05-08T00:00:00+00:00")),
+        ("access_count", json!(2)),
+    ] {
+        assert_eq!(row[key], value, "{key}");
+    }
+    // One thing refused by a trigger of the user's own loses only itself, too.
+    db.admin()
+        .batch_execute(
+            "CREATE FUNCTION no_cats() RETURNS trigger LANGUAGE plpgsql AS
+               $$BEGIN IF NEW.content LIKE '%cat%' THEN RAISE 'no cats' USING ERRCODE = 'PT402'; END IF; RETURN NEW; END$$;
+             CREATE TRIGGER no_cats BEFORE INSERT ON engram.memories FOR EACH ROW EXECUTE FUNCTION no_cats()",
+        )
+        .unwrap();
+    let rows = ann
+        .query("SELECT status FROM engram.add_many('[{\"content\": \"a dog\"}, {\"content\": \"a cat\"}, {\"content\": \"a cow\"}]')", &[])
+        .unwrap();
+    assert_eq!(
+        rows.iter()
+            .map(|r| r.get::<_, String>(0))
+            .collect::<Vec<_>>(),
+        ["added", "error", "added"]
+    );
+    let e = failure(ann.query("SELECT engram.add('my cat')", &[]));
+    assert_eq!(
+        e.code, "PT402",
+        "an SQLSTATE of the user's own arrives as it was raised"
+    );
+    let empty = ann
+        .query("SELECT * FROM engram.add_many('[]')", &[])
+        .unwrap();
+    assert!(empty.is_empty());
+}
+
+#[test]
+fn a_plain_insert_is_as_good_as_add() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "INSERT INTO engram.memories (content, tags, importance, metadata, type) VALUES ('plain tea', NULL, NULL, NULL, NULL) RETURNING id",
+        &[],
+    );
+    let row = get(&mut ann, id);
+    assert_eq!(
+        (&row["type"], &row["importance"], &row["access_count"]),
+        (&json!("factual"), &json!(0.3), &json!(1))
+    );
+    assert_eq!(add(&mut ann, "Plain TEA"), id, "its hash is there");
+    assert_eq!(
+        one::<Uuid>(&mut ann, "SELECT id FROM engram.search('plain')", &[]),
+        id
+    );
+    // As PostgREST does it: a stringified object, and columns that only the engine may set.
+    let row: Value = one(
+        &mut ann,
+        "INSERT INTO engram.memories (content, metadata, version, created_at, content_hash, deleted_at)
+         VALUES ('x', to_jsonb('{\"a\": 1}'::text), 99, '1999-01-01', 'ff', now()) RETURNING to_jsonb(memories)",
+        &[],
+    );
+    assert_eq!(row["metadata"], json!({"a": 1}));
+    assert_eq!(
+        (&row["version"], &row["deleted_at"]),
+        (&json!(1), &Value::Null)
+    );
+    assert!(row["created_at"].as_str().unwrap() > "2020");
+    // An UPDATE keeps search and version true.
+    ann.execute(
+        "UPDATE engram.memories SET content = 'now coffee', version = 50 WHERE id = $1",
+        &[&id],
+    )
+    .unwrap();
+    assert_eq!(get(&mut ann, id)["version"], json!(2));
+    assert_eq!(
+        one::<i64>(&mut ann, "SELECT count(*) FROM engram.search('plain')", &[]),
+        0
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.search('coffee')",
+            &[]
+        ),
+        1
+    );
+    ann.execute(
+        "UPDATE engram.memories SET content = content WHERE id = $1",
+        &[&id],
+    )
+    .unwrap();
+    assert_eq!(
+        get(&mut ann, id)["version"],
+        json!(2),
+        "no change, no version"
+    );
+    // A DELETE leaves the tombstone that erase() leaves.
+    ann.execute("DELETE FROM engram.memories WHERE id = $1", &[&id])
+        .unwrap();
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.erasures WHERE id = $1",
+            &[&id]
+        ),
+        1
+    );
+}
+
+#[test]
+fn update_changes_only_what_is_given() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('tea', tags => ARRAY['a'], metadata => '{\"x\": 1}', embedding => '[1,0,0]', speaker => 'Ann',
+           agent_id => 'g', session_id => 's', source => 'chat', role => 'user', entities => ARRAY['Ann'])",
+        &[],
+    );
+    let before = get(&mut ann, id);
+    let version: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, importance => 0.6, expected_version => 1)",
+        &[&id],
+    );
+    assert_eq!(version, 2);
+    let mut after = get(&mut ann, id);
+    assert_eq!(after["importance"], json!(0.6));
+    for key in ["importance", "version", "updated_at"] {
+        after[key] = before[key].clone();
+    }
+    assert_eq!(after, before);
+    let vectors = "SELECT count(*) FROM engram.embeddings";
+    assert_eq!(
+        one::<i64>(&mut ann, vectors, &[]),
+        1,
+        "the text is the same, so the vector stays"
+    );
+
+    let _: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, content => 'coffee', summary => 'hot', type => 'opinion', tags => ARRAY['b'],
+           metadata => '{\"y\": 2}', occurred_at => '2024-01-01Z', agent_id => 'h', session_id => 't', speaker => 'Bea',
+           role => 'tool', source => 'mail', entities => ARRAY['Bea'], valid_from => '2024-01-01Z',
+           valid_to => '2025-01-01Z', expires_at => '2099-01-01Z')",
+        &[&id],
+    );
+    let row = get(&mut ann, id);
+    for (key, value) in [
+        ("content", json!("coffee")),
+        ("summary", json!("hot")),
+        ("type", json!("opinion")),
+        ("tags", json!(["b"])),
+        ("metadata", json!({"y": 2})),
+        ("agent_id", json!("h")),
+        ("session_id", json!("t")),
+        ("speaker", json!("Bea")),
+        ("role", json!("tool")),
+        ("source", json!("mail")),
+        ("entities", json!(["Bea"])),
+        ("valid_to", json!("2025-01-01T00:00:00+00:00")),
+        ("version", json!(3)),
+    ] {
+        assert_eq!(row[key], value, "{key}");
+    }
+    assert_eq!(
+        one::<i64>(&mut ann, vectors, &[]),
+        0,
+        "the vector of other text is gone"
+    );
+    assert_eq!(
+        one::<i64>(&mut ann, "SELECT count(*) FROM engram.search('hot')", &[]),
+        1,
+        "the summary is searched"
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.pending_embeddings()",
+            &[]
+        ),
+        1
+    );
+    let _: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, content => 'cocoa', embedding => '[0,1,0]')",
+        &[&id],
+    );
+    assert_eq!(one::<i64>(&mut ann, vectors, &[]), 1);
+    let _: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, summary => 'ignored', clear => ARRAY['summary', 'tags', 'metadata', 'occurred_at', 'agent_id',
+           'session_id', 'speaker', 'role', 'source', 'entities', 'valid_from', 'valid_to', 'expires_at'])",
+        &[&id],
+    );
+    let row = get(&mut ann, id);
+    for key in [
+        "summary",
+        "occurred_at",
+        "agent_id",
+        "session_id",
+        "speaker",
+        "role",
+        "source",
+        "valid_from",
+        "valid_to",
+        "expires_at",
+    ] {
+        assert_eq!(row[key], Value::Null, "{key}");
+    }
+    assert_eq!(
+        (&row["tags"], &row["metadata"], &row["entities"]),
+        (&json!([]), &json!({}), &json!([]))
+    );
+}
+
+#[test]
+fn forgotten_memories_come_back_and_erased_ones_do_not() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('tea', embedding => '[1,0,0]', entities => ARRAY['Ann'])",
+        &[],
+    );
+    let keep = add(&mut ann, "bread");
+    let seen = |ann: &mut Client| -> (i64, i64, i64, i64) {
+        (
+            one(ann, "SELECT count(*) FROM engram.search('tea')", &[]),
+            one(
+                ann,
+                "SELECT count(*) FROM engram.search(NULL, '[1,0,0]')",
+                &[],
+            ),
+            one(
+                ann,
+                "SELECT count(*) FROM engram.list('{\"content\": \"tea\"}')",
+                &[],
+            ),
+            one(ann, "SELECT count(*) FROM engram.get($1)", &[&id]),
+        )
+    };
+    assert_eq!(seen(&mut ann), (1, 1, 1, 1));
+    assert!(one::<bool>(&mut ann, "SELECT engram.forget($1)", &[&id]));
+    assert!(!one::<bool>(&mut ann, "SELECT engram.forget($1)", &[&id]));
+    assert_eq!(seen(&mut ann), (0, 0, 0, 0));
+    let e = failure(ann.query("SELECT engram.update($1, 'x')", &[&id]));
     assert_eq!(e.code, "PT404");
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.list(include => ARRAY['forgotten'])",
+            &[]
+        ),
+        2
+    );
+    assert!(one::<bool>(&mut ann, "SELECT engram.restore($1)", &[&id]));
+    assert!(!one::<bool>(&mut ann, "SELECT engram.restore($1)", &[&id]));
+    assert_eq!(seen(&mut ann), (1, 1, 1, 1));
+
+    assert!(one::<bool>(&mut ann, "SELECT engram.pin($1)", &[&id]));
+    assert!(!one::<bool>(&mut ann, "SELECT engram.pin($1)", &[&id]));
+    assert_eq!(get(&mut ann, id)["pinned"], json!(true));
+    assert!(one::<bool>(&mut ann, "SELECT engram.unpin($1)", &[&id]));
+    assert_eq!(get(&mut ann, id)["pinned"], json!(false));
+
+    let dry = ann.query("SELECT id, erased_at FROM engram.erase(filter => '{\"content\": {\"contains\": \"te\"}}', dry_run => true)", &[]).unwrap();
+    assert_eq!(dry.len(), 1);
+    assert!(dry[0].get::<_, Option<std::time::SystemTime>>(1).is_none());
+    assert_eq!(seen(&mut ann), (1, 1, 1, 1));
+    let both = ann
+        .query(
+            "SELECT id FROM engram.erase(ARRAY[$1::uuid, $2], '{\"content\": \"tea\"}')",
+            &[&id, &keep],
+        )
+        .unwrap();
+    assert_eq!(
+        both.iter().map(|r| r.get::<_, Uuid>(0)).collect::<Vec<_>>(),
+        [id]
+    );
+    assert_eq!(seen(&mut ann), (0, 0, 0, 0));
+    assert_eq!(
+        failure(ann.query("SELECT engram.restore($1)", &[&id])).code,
+        "PT404"
+    );
+    // Nothing of it is left anywhere but the tombstone.
+    let mut admin = db.admin();
+    for table in [
+        "memories",
+        "memory_state",
+        "memory_terms",
+        "embeddings",
+        "embedding_claims",
+        "graph_links",
+    ] {
+        let column = if table == "memories" {
+            "id"
+        } else {
+            "memory_id"
+        };
+        let left: i64 = one(
+            &mut admin,
+            &format!("SELECT count(*) FROM engram.{table} WHERE {column} = $1"),
+            &[&id],
+        );
+        assert_eq!(left, 0, "{table}");
+    }
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.erasures WHERE id = $1",
+            &[&id]
+        ),
+        1
+    );
+    assert_eq!(get(&mut ann, keep)["content"], json!("bread"));
+}
+
+#[test]
+fn pages_stay_right_while_memories_are_added() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    for i in 0..25 {
+        add(&mut ann, &format!("memory {i}"));
+    }
+    let mut seen = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = ann
+            .query(
+                "SELECT content, cursor_next FROM engram.list(match_count => 10, cursor => $1)",
+                &[&cursor],
+            )
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        cursor = last.get(1);
+        seen.extend(page.iter().map(|r| r.get::<_, String>(0)));
+        add(&mut ann, &format!("later {}", seen.len()));
+    }
+    let wanted: Vec<String> = (0..25).rev().map(|i| format!("memory {i}")).collect();
+    assert_eq!(seen, wanted);
+    let skipped: String = one(
+        &mut ann,
+        "SELECT content FROM engram.list('{\"content\": {\"contains\": \"memory\"}}', 1, 3)",
+        &[],
+    );
+    assert_eq!(skipped, "memory 21");
+    // Expired and superseded ones are left out unless asked for.
+    let id = add(&mut ann, "old");
+    ann.execute(
+        "UPDATE engram.memories SET expires_at = now() - interval '1 s' WHERE id = $1",
+        &[&id],
+    )
+    .unwrap();
+    let count = |ann: &mut Client, include: &[&str]| -> i64 {
+        one(
+            ann,
+            "SELECT count(*) FROM engram.list('{\"content\": \"old\"}', include => $1)",
+            &[&include],
+        )
+    };
+    assert_eq!(
+        (count(&mut ann, &[]), count(&mut ann, &["expired"])),
+        (0, 1)
+    );
+    ann.execute("UPDATE engram.memories SET expires_at = NULL, superseded_by = gen_random_uuid() WHERE id = $1", &[&id]).unwrap();
+    assert_eq!(
+        (
+            count(&mut ann, &["expired"]),
+            count(&mut ann, &["superseded"])
+        ),
+        (0, 1)
+    );
+}
+
+#[test]
+fn embedders_take_turns() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('I like tea', speaker => 'Ann', occurred_at => '2023-05-08T23:30:00Z')",
+        &[],
+    );
+    add(&mut ann, "second");
+    add(&mut bob, "third");
+    let pending = "SELECT id, text, model_name, dims, version FROM engram.pending_embeddings(match_count => $1)";
+    let mine = ann.query(pending, &[&10]).unwrap();
+    assert_eq!(mine.len(), 2, "an ordinary caller gets its own only");
+    let row = mine.iter().find(|r| r.get::<_, Uuid>(0) == id).unwrap();
+    assert_eq!(row.get::<_, String>(1), "[8 May 2023] Ann: I like tea");
+    assert_eq!(
+        (
+            row.get::<_, String>(2),
+            row.get::<_, i32>(3),
+            row.get::<_, i32>(4)
+        ),
+        ("tiny".into(), 3, 1)
+    );
+    assert!(ann.query(pending, &[&10]).unwrap().is_empty(), "leased");
+    // A worker that bypasses row security serves everybody.
+    let mut admin = db.admin();
+    assert_eq!(admin.query(pending, &[&10]).unwrap().len(), 1);
+    // A lease that runs out is given to the next one.
+    admin.execute("UPDATE engram.embedding_claims SET claimed_until = now() - interval '1 s' WHERE memory_id = $1", &[&id]).unwrap();
+    assert_eq!(admin.query(pending, &[&10]).unwrap().len(), 1);
+    // Changed meanwhile: the old text's vector is refused.
+    let _: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, content => 'I like coffee')",
+        &[&id],
+    );
+    let e = failure(ann.query(
+        "SELECT engram.set_embedding($1, '[1,2,3]', expected_version => 1)",
+        &[&id],
+    ));
+    assert_eq!(e.code, "PT409");
+    assert_eq!(
+        ann.query(pending, &[&10]).unwrap().len(),
+        1,
+        "handed out again at once"
+    );
+    assert!(one::<bool>(
+        &mut ann,
+        "SELECT engram.set_embedding($1, '[1,2,3]', 'tiny', 2)",
+        &[&id]
+    ));
+    assert!(one::<bool>(
+        &mut ann,
+        "SELECT engram.set_embedding($1, '[3,2,1]')",
+        &[&id]
+    ));
+    let vector: String = one(
+        &mut ann,
+        "SELECT embedding::text FROM engram.embeddings WHERE memory_id = $1",
+        &[&id],
+    );
+    assert_eq!(vector, "[3,2,1]");
+    let claims: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.embedding_claims WHERE memory_id = $1",
+        &[&id],
+    );
+    assert_eq!(claims, 0);
+}
+
+#[test]
+fn models_live_side_by_side() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('tea', embedding => '[1,0,0]')",
+        &[],
+    );
+    assert!(!one::<bool>(
+        &mut admin,
+        "SELECT engram.set_embedding_model('big', 4)",
+        &[]
+    ));
+    assert!(
+        one::<bool>(
+            &mut admin,
+            "SELECT engram.set_embedding_model('tiny', 3)",
+            &[]
+        ),
+        "again changes nothing"
+    );
+    let e = failure(admin.query("SELECT engram.set_embedding_model('big', 5)", &[]));
+    assert_eq!(e.code, "22023");
+    for sql in [
+        "('', 3)",
+        "('x', 0)",
+        "('x', 16001)",
+        "('x', 3, distance => 'manhattan')",
+        "(NULL, 3)",
+    ] {
+        assert_eq!(
+            failure(admin.query(&format!("SELECT engram.set_embedding_model{sql}"), &[])).code,
+            "22023",
+            "{sql}"
+        );
+    }
+    let _: bool = one(
+        &mut ann,
+        "SELECT engram.set_embedding($1, '[0,0,0,1]', 'big')",
+        &[&id],
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.search(NULL, '[0,0,0,1]', model => 'big')",
+            &[]
+        ),
+        1
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.search(NULL, '[1,0,0]')",
+            &[]
+        ),
+        1
+    );
+    assert!(one::<bool>(
+        &mut admin,
+        "SELECT engram.set_embedding_model('big', 4, true)",
+        &[]
+    ));
+    assert_eq!(
+        one::<i64>(
+            &mut ann,
+            "SELECT count(*) FROM engram.search(NULL, '[0,0,0,1]')",
+            &[]
+        ),
+        1
+    );
+    let defaults: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.embedding_models WHERE is_default",
+        &[],
+    );
+    assert_eq!(defaults, 1);
+    // Other distances, and vectors too long for one page.
+    let _: bool = one(
+        &mut admin,
+        "SELECT engram.set_embedding_model('dot', 3000, distance => 'inner_product')",
+        &[],
+    );
+    let long = format!("[{}1]", "0.5,".repeat(2999));
+    let _: bool = one(
+        &mut ann,
+        "SELECT engram.set_embedding($1, $2::text::extensions.vector, 'dot')",
+        &[&id, &long],
+    );
+    let score: f64 = one(
+        &mut ann,
+        "SELECT (explain->'lanes'->'vector'->>'score')::float8 FROM engram.search(NULL, $1::text::extensions.vector, model => 'dot', explain => true)",
+        &[&long],
+    );
+    assert!((score - (2999.0 * 0.25 + 1.0)).abs() < 1e-6);
+}
+
+#[test]
+fn stats_whoami_and_version_tell_the_truth() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let gone = add(&mut ann, "gone");
+    ann.execute("SELECT engram.forget($1)", &[&gone]).unwrap();
+    let pinned: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('12345', 'opinion', embedding => '[1,0,0]')",
+        &[],
+    );
+    ann.execute("SELECT engram.pin($1)", &[&pinned]).unwrap();
+    add(&mut ann, "123");
+    let mut bob = db.user("bob");
+    add(&mut bob, "not counted");
+    let stats: Value = one(&mut ann, "SELECT to_jsonb(s) FROM engram.stats() s", &[]);
+    for (key, value) in [
+        ("memories", json!(2)),
+        ("forgotten", json!(1)),
+        ("superseded", json!(0)),
+        ("expired", json!(0)),
+        ("pinned", json!(1)),
+        ("by_type", json!({"opinion": 1, "factual": 1})),
+        ("by_layer", json!({"working": 2})),
+        ("embeddings", json!({"tiny": 1})),
+        ("pending_embeddings", json!(1)),
+        ("content_chars", json!(8)),
+    ] {
+        assert_eq!(stats[key], value, "{key}");
+    }
+    assert!(stats["oldest"].as_str().unwrap() <= stats["newest"].as_str().unwrap());
+    let who: Value = one(&mut ann, "SELECT to_jsonb(w) FROM engram.whoami() w", &[]);
+    assert_eq!(
+        (&who["source"], &who["subject"], &who["role"]),
+        (&json!("setting"), &json!("ann"), &json!("app"))
+    );
+    assert_eq!(
+        (&who["bypasses_rls"], &who["problem"]),
+        (&json!(false), &Value::Null)
+    );
+    assert_eq!(who["readable"], json!([who["user_id"]]));
+    let version: Value = one(&mut ann, "SELECT to_jsonb(v) FROM engram.version() v", &[]);
+    assert_eq!(version["library"], json!(env!("CARGO_PKG_VERSION")));
+    assert_eq!(version["engram"], version["library"]);
+    assert!(version["vector"].as_str().unwrap().starts_with("0."));
+}
+
+#[test]
+fn a_service_names_the_workspace_it_works_in() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let me: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    let mut service = db.connect("postgres");
+    service.batch_execute("SET ROLE service_role").unwrap();
+    let e = failure(service.query("SELECT engram.add('x')", &[]));
+    assert_eq!(e.code, "22023");
+    assert!(e.hint.contains("workspace"), "{e:?}");
+    assert_eq!(
+        failure(service.query("SELECT * FROM engram.search('x')", &[])).code,
+        "22023"
+    );
+    let id: Uuid = one(
+        &mut service,
+        "SELECT engram.add('from the service', workspace => $1)",
+        &[&me],
+    );
+    assert_eq!(get(&mut ann, id)["user_id"], json!(me.to_string()));
+    for sql in [
+        "SELECT count(*) FROM engram.search('service', workspace => $1)",
+        "SELECT count(*) FROM engram.list(workspace => $1)",
+        "SELECT memories FROM engram.stats($1)",
+    ] {
+        assert_eq!(one::<i64>(&mut service, sql, &[&me]), 1, "{sql}");
+    }
+    let _: bool = one(
+        &mut service,
+        "SELECT engram.set_embedding_model('other', 8)",
+        &[],
+    );
 }
