@@ -329,9 +329,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
          WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') \
            AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a, pg_catalog.pg_class c \
              WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.grantee NOT IN (p.proowner, c.relowner))",
-        &[DatumWithOid::from(
-            ADMIN_FUNCTIONS.map(str::to_owned).to_vec(),
-        )],
+        &[],
         |row| Ok(row.get::<String>(1)?),
     )?;
     for role in known.into_iter().flatten() {
