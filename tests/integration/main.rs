@@ -1,7 +1,10 @@
 //! Tests against a real server, as ordinary roles. Run them with `./task test`.
 
 mod cluster;
+mod concurrency;
 mod demo;
+mod filters;
 mod isolation;
 mod lifecycle;
+mod search;
 mod store;

@@ -1,0 +1,396 @@
+//! Search: what is found, in which order, and why.
+
+use std::collections::HashMap;
+
+use postgres::Client;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::cluster::{Database, failure};
+
+/// Contents found, best first.
+fn found(client: &mut Client, call: &str) -> Vec<String> {
+    client
+        .query(&format!("SELECT content FROM engram.search({call})"), &[])
+        .unwrap_or_else(|e| panic!("{call}: {e:?}"))
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+fn add_all(client: &mut Client, contents: &[&str]) {
+    for content in contents {
+        client.execute("SELECT engram.add($1)", &[content]).unwrap();
+    }
+}
+
+#[test]
+fn any_word_matches_phrases_are_required_and_minus_excludes() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    add_all(
+        &mut ann,
+        &[
+            "We drove the red car to New York",
+            "The new car is parked in York",
+            "Green tea for breakfast",
+            "Coffee after lunch",
+        ],
+    );
+    assert_eq!(
+        found(&mut ann, "'where did we park the new car?'")[0],
+        "The new car is parked in York"
+    );
+    assert_eq!(found(&mut ann, "'tea or coffee'").len(), 2);
+    assert_eq!(
+        found(&mut ann, r#"'"new york"'"#),
+        ["We drove the red car to New York"]
+    );
+    assert_eq!(
+        found(&mut ann, r#"'car -"new york"'"#),
+        ["The new car is parked in York"]
+    );
+    assert_eq!(
+        found(&mut ann, "'cars -parked'"),
+        ["We drove the red car to New York"]
+    );
+    // The same constraints bind what the vector alone would bring.
+    ann.execute(
+        "SELECT engram.set_embedding(id, '[1,0,0]') FROM engram.memories",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        found(&mut ann, "'car -parked', '[1,0,0]'").len(),
+        3,
+        "all but the parked one are near the vector"
+    );
+    assert_eq!(found(&mut ann, r#"'"new york"', '[1,0,0]'"#).len(), 1);
+}
+
+#[test]
+fn no_evidence_gives_no_rows() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    assert!(found(&mut ann, "'anything'").is_empty());
+    assert!(found(&mut ann, "").is_empty());
+    add_all(&mut ann, &["Green tea", "Black coffee"]);
+    for nothing in [
+        "'zebra'", "'what is it that was'", "''", "'   '", "'-tea'", "'\"zebra tea\"'", "'!!! ((( &|'",
+        "NULL, '[1,0,0]'",
+    ] {
+        assert!(found(&mut ann, nothing).is_empty(), "{nothing}");
+    }
+    ann.execute("SELECT engram.set_embedding(id, '[1,0,0]') FROM engram.memories", &[])
+        .unwrap();
+    assert!(found(&mut ann, "NULL, '[-1,0,0]'").is_empty(), "opposite is no evidence");
+    assert_eq!(found(&mut ann, "").len(), 2, "nothing asked: what is most needed");
+}
+
+#[test]
+fn without_a_question_what_is_used_comes_first() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    add_all(&mut ann, &["seldom", "often", "lately"]);
+    // As the owner: a day passes, one is used ten times, another an hour ago.
+    db.admin()
+        .batch_execute(
+            "UPDATE engram.memory_state SET last_accessed_at = now() - interval '1 day';
+             ALTER TABLE engram.memories DISABLE TRIGGER USER;
+             UPDATE engram.memories SET created_at = now() - interval '10 days';
+             UPDATE engram.memory_state s SET access_count = 50 FROM engram.memories m
+               WHERE m.id = s.memory_id AND content = 'often';
+             UPDATE engram.memory_state s SET last_accessed_at = now() - interval '1 minute', access_count = 2
+               FROM engram.memories m WHERE m.id = s.memory_id AND content = 'lately';",
+        )
+        .unwrap();
+    assert_eq!(found(&mut ann, "match_count => 2"), ["lately", "often"]);
+    // A year later the minute no longer counts, the fifty times do.
+    assert_eq!(
+        found(&mut ann, "at => now() + interval '1 year'"),
+        ["often", "lately", "seldom"]
+    );
+}
+
+/// BM25 once more, in plain SQL over tsvectors, as a reference for the whole path: triggers, index,
+/// parsing, statistics.
+const REFERENCE: &str = "
+WITH docs AS (
+  SELECT m.id, to_tsvector('english', m.content) AS v FROM engram.memories m
+  WHERE m.workspace_id = engram.current_user_id()
+), lexemes AS (SELECT unnest(tsvector_to_array(to_tsvector('english', $1))) AS lexeme),
+n AS (SELECT count(*)::float8 AS n FROM docs),
+len AS (SELECT d.id, sum(cardinality(u.positions))::float8 AS len FROM docs d, unnest(d.v) u GROUP BY d.id),
+hits AS (SELECT d.id, u.lexeme, cardinality(u.positions)::float8 AS tf
+         FROM docs d, unnest(d.v) u JOIN lexemes USING (lexeme)),
+df AS (SELECT lexeme, count(*)::float8 AS df FROM hits GROUP BY lexeme)
+SELECT h.id, sum(ln(1 + (n.n - df.df + 0.5) / (df.df + 0.5)) * h.tf / (h.tf + 1.2 * greatest(1, len.len / 30)))
+FROM hits h JOIN df USING (lexeme) JOIN len ON len.id = h.id CROSS JOIN n GROUP BY h.id";
+
+#[test]
+fn word_scores_are_bm25_over_the_workspace() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    let words = [
+        "tea", "green", "car", "york", "paint", "sunrise", "dogs", "running", "yesterday", "piano",
+        "school", "meeting", "bread", "river", "night",
+    ];
+    // A fixed linear congruence: the same text every run.
+    let mut state = 42u64;
+    let mut next = |n: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % n
+    };
+    for i in 0..120 {
+        let length = 1 + next(if i % 10 == 0 { 200 } else { 20 });
+        let text: Vec<&str> = (0..length).map(|_| words[next(words.len()).min(next(words.len()))]).collect();
+        let client = if i % 3 == 0 { &mut bob } else { &mut ann };
+        client
+            .execute("SELECT engram.add($1, on_duplicate => 'allow')", &[&text.join(" ")])
+            .unwrap();
+    }
+    // What other workspaces hold and what was deleted must not count.
+    ann.execute("SELECT engram.erase(filter => '{\"content\": {\"contains\": \"meeting meeting\"}}')", &[])
+        .unwrap();
+    for query in ["tea", "green river piano", "who was running with dogs at night?"] {
+        let wanted: HashMap<Uuid, f64> = ann
+            .query(REFERENCE, &[&query])
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+        let rows = ann
+            .query(
+                "SELECT id, (explain->'lanes'->'words'->>'score')::float8, score
+                 FROM engram.search($1, match_count => 1000, explain => true)",
+                &[&query],
+            )
+            .unwrap();
+        assert_eq!(rows.len(), wanted.len(), "{query}");
+        let mut last = f64::INFINITY;
+        for row in rows {
+            let (id, words, score): (Uuid, f64, f64) = (row.get(0), row.get(1), row.get(2));
+            assert!((words - wanted[&id]).abs() < 1e-9, "{query}: {words} {}", wanted[&id]);
+            assert!(score <= last, "ranked");
+            last = score;
+        }
+    }
+}
+
+#[test]
+fn vectors_are_searched_exactly() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    // An index of the user's own must not make the search approximate.
+    admin
+        .batch_execute(
+            "CREATE INDEX users_own ON engram.embeddings USING hnsw ((embedding::extensions.vector(3)) extensions.vector_cosine_ops)",
+        )
+        .unwrap();
+    ann.execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'm' || i, 'embedding',
+           jsonb_build_array(sin(i * 1.3), cos(i * 2.1), sin(i * 0.7 + 1))))) FROM generate_series(1, 400) i",
+        &[],
+    )
+    .unwrap();
+    for (model, operator) in [("cosine", "<=>"), ("l2", "<->"), ("inner_product", "<#>")] {
+        admin
+            .execute("UPDATE engram.embedding_models SET distance = $1", &[&model])
+            .unwrap();
+        let wanted: Vec<String> = ann
+            .query(
+                &format!(
+                    "SELECT m.content FROM engram.embeddings e JOIN engram.memories m ON m.id = e.memory_id
+                     ORDER BY e.embedding OPERATOR(extensions.{operator}) '[0.3,-0.5,0.8]' LIMIT 50"
+                ),
+                &[],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert_eq!(found(&mut ann, "NULL, '[0.3,-0.5,0.8]', 50"), wanted, "{model}");
+    }
+}
+
+#[test]
+fn filters_act_before_the_cut() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    // 600 better matches stand before the one that the filter wants.
+    ann.execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea tea tea ' || i, 'embedding', '[1,0,0]'::jsonb)))
+         FROM generate_series(1, 600) i",
+        &[],
+    )
+    .unwrap();
+    ann.execute(
+        "SELECT engram.add('some tea, and a long story about the weather, the garden and the neighbours', 'opinion',
+           metadata => '{\"k\": 7}', tags => ARRAY['rare'], embedding => '[0.1,1,0]')",
+        &[],
+    )
+    .unwrap();
+    for condition in [
+        "filter => '{\"type\": \"opinion\"}'", "types => ARRAY['opinion']", "filter => '{\"k\": {\"gte\": 7}}'",
+        "filter => '{\"tags\": [\"rare\"]}'", "filter => '{\"NOT\": {\"type\": \"factual\"}}'",
+        "filter => '{\"created_at\": {\"gt\": \"2020-01-01\"}, \"content\": {\"icontains\": \"STORY\"}}'",
+    ] {
+        for call in ["'tea'", "NULL, '[1,0,0]'", "'tea', '[1,0,0]'", "NULL"] {
+            let contents = found(&mut ann, &format!("{call}, {condition}"));
+            assert_eq!(contents.len(), 1, "{call}, {condition}");
+            assert!(contents[0].contains("story"));
+        }
+    }
+    assert!(found(&mut ann, "'tea', types => '{}'").is_empty());
+    assert_eq!(found(&mut ann, "'tea', match_count => 1000").len(), 601);
+}
+
+#[test]
+fn explain_accounts_for_every_unit_of_the_score() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add('green tea', embedding => '[1,0.2,0]', entities => ARRAY['Green']);
+         SELECT engram.add('black tea in the morning', embedding => '[0.2,1,0]');
+         SELECT engram.add('no drink at all', embedding => '[0.9,0.1,0.4]');
+         SELECT engram.add('tea without a vector')",
+    )
+    .unwrap();
+    let rows = ann
+        .query("SELECT score, explain, matched FROM engram.search('green tea', '[1,0,0]', explain => true)", &[])
+        .unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in &rows {
+        let (score, explain): (f64, Value) = (row.get(0), row.get(1));
+        let lanes = explain["lanes"].as_object().unwrap();
+        let sum: f64 = lanes.values().map(|l| l["contribution"].as_f64().unwrap()).sum();
+        assert!((sum - score).abs() < 1e-12 && (0.0..=1.0).contains(&score), "{explain}");
+        let weights: f64 = lanes.values().map(|l| l["weight"].as_f64().unwrap()).sum();
+        assert!((weights - 1.0).abs() < 1e-12, "{explain}");
+        if let Some(parts) = lanes["words"]["parts"].as_object() {
+            let sum: f64 = parts.values().map(|p| p.as_f64().unwrap()).sum();
+            assert!((sum - lanes["words"]["score"].as_f64().unwrap()).abs() < 1e-12, "{explain}");
+        }
+    }
+    assert_eq!(rows[0].get::<_, f64>(0), 1.0, "best in both lanes");
+    let mut matched: Vec<String> = rows[0].get(2);
+    matched.sort();
+    matched.dedup();
+    assert_eq!(matched, ["green", "tea"]);
+    let off: Option<Value> = ann.query_one("SELECT explain FROM engram.search('tea', match_count => 1)", &[]).unwrap().get(0);
+    assert_eq!(off, None);
+    // The weight is a setting, of the workspace too.
+    db.admin()
+        .batch_execute("INSERT INTO engram.settings (workspace_id, vector_weight) SELECT DISTINCT workspace_id, 1 FROM engram.memories")
+        .unwrap();
+    let explain: Value = ann
+        .query_one("SELECT explain FROM engram.search('green tea', '[1,0,0]', 1, explain => true)", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(explain["lanes"]["vector"]["weight"], 1.0);
+    // min_score cuts by what is shown.
+    let strong = found(&mut ann, "'green tea', '[1,0,0]', min_score => 0.9");
+    assert_eq!(strong, ["green tea", "no drink at all"]);
+}
+
+#[test]
+fn what_is_over_is_left_out_unless_asked_for() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    add_all(&mut ann, &["tea now", "tea expired", "tea superseded"]);
+    ann.batch_execute(
+        "UPDATE engram.memories SET expires_at = now() - interval '1 hour' WHERE content = 'tea expired';
+         UPDATE engram.memories SET superseded_by = (SELECT id FROM engram.memories WHERE content = 'tea now')
+           WHERE content = 'tea superseded'",
+    )
+    .unwrap();
+    assert_eq!(found(&mut ann, "'tea'"), ["tea now"]);
+    assert_eq!(found(&mut ann, "'tea', include => ARRAY['expired']").len(), 2);
+    assert_eq!(found(&mut ann, "'tea', include => ARRAY['expired', 'superseded']").len(), 3);
+    assert_eq!(found(&mut ann, "'tea', at => now() - interval '2 hours'").len(), 2, "not yet expired then");
+    assert_eq!(found(&mut ann, "'tea', at => now() + interval '1 year'"), ["tea now"]);
+}
+
+#[test]
+fn a_memory_is_found_in_its_transaction_and_by_others_at_commit() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut other = db.user("ann");
+    let mut long = db.user("ann");
+    // A transaction that began before sees what is committed while it runs.
+    long.batch_execute("BEGIN; SELECT 1").unwrap();
+    ann.batch_execute("BEGIN; SELECT engram.add('first tea'); SAVEPOINT s; SELECT engram.add('second tea')").unwrap();
+    assert_eq!(found(&mut ann, "'tea'").len(), 2);
+    assert!(found(&mut other, "'tea'").is_empty());
+    ann.batch_execute("ROLLBACK TO s").unwrap();
+    assert_eq!(found(&mut ann, "'tea'"), ["first tea"]);
+    ann.batch_execute("COMMIT").unwrap();
+    assert_eq!(found(&mut other, "'tea'"), ["first tea"]);
+    assert_eq!(found(&mut long, "'tea'"), ["first tea"]);
+    long.batch_execute("COMMIT").unwrap();
+    ann.batch_execute("BEGIN; SELECT engram.add('third tea'); SELECT engram.forget(id) FROM engram.memories WHERE content = 'first tea'; ROLLBACK")
+        .unwrap();
+    assert_eq!(found(&mut ann, "'tea'"), ["first tea"]);
+}
+
+#[test]
+fn searching_writes_nothing_and_runs_read_only() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.execute("SELECT engram.add('tea', embedding => '[1,0,0]')", &[]).unwrap();
+    ann.batch_execute("BEGIN READ ONLY").unwrap();
+    for call in ["'tea'", "NULL, '[1,0,0]'", "'tea', '[1,0,0]', explain => true", ""] {
+        assert_eq!(found(&mut ann, call).len(), 1, "{call}");
+    }
+    let xid: Option<String> = ann.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).unwrap().get(0);
+    assert_eq!(xid, None, "no transaction id was taken");
+    ann.batch_execute("COMMIT").unwrap();
+    let uses: i64 = ann.query_one("SELECT access_count FROM engram.memory_state", &[]).unwrap().get(0);
+    assert_eq!(uses, 1, "being found is no use");
+    let e = failure(ann.batch_execute("BEGIN READ ONLY; SELECT engram.add('x')"));
+    assert_eq!(e.code, "25006");
+    ann.batch_execute("ROLLBACK").unwrap();
+}
+
+#[test]
+fn policies_hold_in_parallel_workers() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    add_all(&mut ann, &["hers"]);
+    add_all(&mut bob, &["his", "his too"]);
+    let force = "SET debug_parallel_query = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0";
+    for (client, n) in [(&mut ann, 1i64), (&mut bob, 2)] {
+        client.batch_execute(force).unwrap();
+        let plan: Vec<String> = client
+            .query("EXPLAIN (COSTS OFF) SELECT count(*) FROM engram.memories", &[])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert!(plan.iter().any(|line| line.contains("Gather")), "{plan:?}");
+        assert_eq!(client.query_one("SELECT count(*) FROM engram.memories", &[]).unwrap().get::<_, i64>(0), n);
+        assert_eq!(client.query("SELECT * FROM engram.list()", &[]).unwrap().len() as i64, n);
+    }
+}
+
+#[test]
+fn a_search_can_be_cancelled() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea ' || i))) FROM generate_series(1, 3000) i",
+        &[],
+    )
+    .unwrap();
+    // Far less than the search takes, so that the timeout falls into it.
+    ann.batch_execute("SET statement_timeout = '1ms'").unwrap();
+    let e = failure(ann.query("SELECT * FROM engram.search('tea', match_count => 1000)", &[]));
+    assert_eq!(e.code, "57014");
+    ann.batch_execute("SET statement_timeout = 0").unwrap();
+    let user: String = ann.query_one("SELECT current_user::text", &[]).unwrap().get(0);
+    assert_eq!(user, "app");
+    assert_eq!(found(&mut ann, "'tea'").len(), 10);
+}
