@@ -2,7 +2,8 @@
 //!
 //! A filter is an object. Every key is a field, all of which must match, or one of `AND`, `OR`,
 //! `NOT`. A field's value is an operator object such as `{"gte": 0.5, "lt": 0.9}`, or, for short, a
-//! plain value (`eq`) or an array (`in`; on `tags` and `entities` any of the listed).
+//! plain value (`eq`; on the lists `tags` and `entities`, `contains`) or an array (`in`; on a list,
+//! any of these).
 //!
 //! Fields are the columns named in [`FIELDS`]; any other key is a metadata key, as is everything
 //! after `metadata.`, with dots leading into nested objects.
@@ -259,6 +260,8 @@ fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, Fil
     let tests: Vec<(Op, &Value)> = match value {
         Value::Object(ops) => operators(key, ops)?,
         Value::Array(_) => vec![(Op::In, value)],
+        // One word for a list means that it is among them.
+        Value::String(_) if is_list(&field) => vec![(Op::Contains, value)],
         _ => vec![(Op::Eq, value)],
     };
     let mut nodes = Vec::with_capacity(tests.len());
@@ -278,6 +281,10 @@ fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, Fil
         1 => nodes.swap_remove(0),
         _ => Node::And(nodes),
     })
+}
+
+fn is_list(field: &Field) -> bool {
+    matches!(field, Field::Column(i) if FIELDS[*i].1 == Kind::List)
 }
 
 fn operators<'a>(

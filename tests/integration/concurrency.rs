@@ -36,7 +36,9 @@ fn the_same_content_stored_at_once_is_one_memory() {
         let mut ann = db.user("ann");
         (0..20)
             .map(|i| -> Uuid {
-                ann.query_one("SELECT engram.add($1)", &[&format!("fact {i}")]).unwrap().get(0)
+                ann.query_one("SELECT engram.add($1)", &[&format!("fact {i}")])
+                    .unwrap()
+                    .get(0)
             })
             .collect::<Vec<_>>()
     });
@@ -44,7 +46,9 @@ fn the_same_content_stored_at_once_is_one_memory() {
         assert_eq!(other, &ids[0]);
     }
     let mut ann = db.user("ann");
-    let rows = ann.query("SELECT access_count FROM engram.list()", &[]).unwrap();
+    let rows = ann
+        .query("SELECT access_count FROM engram.list()", &[])
+        .unwrap();
     assert_eq!(rows.len(), 20);
     for row in rows {
         assert_eq!(row.get::<_, i64>(0), SESSIONS as i64, "every use counted");
@@ -59,7 +63,9 @@ fn overlapping_batches_neither_duplicate_nor_deadlock() {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for round in 0..5 {
             // Everybody sends the same contents, each in an order of its own.
-            let mut items: Vec<Value> = (0..30).map(|i| json!({"content": format!("round {round} item {i}")})).collect();
+            let mut items: Vec<Value> = (0..30)
+                .map(|i| json!({"content": format!("round {round} item {i}")}))
+                .collect();
             items.rotate_left(n * 4);
             if n % 2 == 1 {
                 items.reverse();
@@ -67,7 +73,13 @@ fn overlapping_batches_neither_duplicate_nor_deadlock() {
             if n == 3 {
                 items.push(json!({"content": " "}));
             }
-            for row in ann.query("SELECT status FROM engram.add_many($1)", &[&Value::from(items)]).unwrap() {
+            for row in ann
+                .query(
+                    "SELECT status FROM engram.add_many($1)",
+                    &[&Value::from(items)],
+                )
+                .unwrap()
+            {
                 *counts.entry(row.get(0)).or_default() += 1;
             }
         }
@@ -78,7 +90,10 @@ fn overlapping_batches_neither_duplicate_nor_deadlock() {
     assert_eq!(total("merged"), 150 * (SESSIONS - 1));
     assert_eq!(total("error"), 5);
     let mut ann = db.user("ann");
-    let stored: i64 = ann.query_one("SELECT count(*) FROM engram.memories", &[]).unwrap().get(0);
+    let stored: i64 = ann
+        .query_one("SELECT count(*) FROM engram.memories", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(stored, 150);
 }
 
@@ -88,18 +103,27 @@ fn one_id_retried_at_once_is_stored_once() {
     let id = Uuid::now_v7();
     together(|_| {
         let mut ann = db.user("ann");
-        let got: Uuid = ann.query_one("SELECT engram.add('retried', id => $1)", &[&id]).unwrap().get(0);
+        let got: Uuid = ann
+            .query_one("SELECT engram.add('retried', id => $1)", &[&id])
+            .unwrap()
+            .get(0);
         assert_eq!(got, id);
     });
     let mut ann = db.user("ann");
-    let rows = ann.query("SELECT access_count FROM engram.list()", &[]).unwrap();
+    let rows = ann
+        .query("SELECT access_count FROM engram.list()", &[])
+        .unwrap();
     assert_eq!((rows.len(), rows[0].get::<_, i64>(0)), (1, 1));
 }
 
 #[test]
 fn of_two_changes_to_the_same_version_one_wins() {
     let db = Database::new();
-    let id: Uuid = db.user("ann").query_one("SELECT engram.add('start')", &[]).unwrap().get(0);
+    let id: Uuid = db
+        .user("ann")
+        .query_one("SELECT engram.add('start')", &[])
+        .unwrap()
+        .get(0);
     let wins: usize = together(|n| {
         let mut ann = db.user("ann");
         (1..=10)
@@ -114,7 +138,10 @@ fn of_two_changes_to_the_same_version_one_wins() {
                         assert_eq!(e.as_db_error().unwrap().code().code(), "PT409");
                         // Wait until the version is there, so that every version is fought for.
                         loop {
-                            let now: i32 = ann.query_one("SELECT version FROM engram.get($1)", &[&id]).unwrap().get(0);
+                            let now: i32 = ann
+                                .query_one("SELECT version FROM engram.get($1)", &[&id])
+                                .unwrap()
+                                .get(0);
                             if now > *version {
                                 break;
                             }
@@ -129,7 +156,9 @@ fn of_two_changes_to_the_same_version_one_wins() {
     .sum();
     assert_eq!(wins, 10, "each version was won once");
     let mut ann = db.user("ann");
-    let row = ann.query_one("SELECT version, content FROM engram.get($1)", &[&id]).unwrap();
+    let row = ann
+        .query_one("SELECT version, content FROM engram.get($1)", &[&id])
+        .unwrap();
     assert_eq!(row.get::<_, i32>(0), 11);
     let content: String = row.get(1);
     let found: Vec<String> = ann
@@ -138,7 +167,11 @@ fn of_two_changes_to_the_same_version_one_wins() {
         .iter()
         .map(|r| r.get(0))
         .collect();
-    assert_eq!(found, [content], "the index holds the last content and no other");
+    assert_eq!(
+        found,
+        [content],
+        "the index holds the last content and no other"
+    );
 }
 
 #[test]
@@ -156,7 +189,12 @@ fn every_memory_is_handed_to_one_embedder() {
         // An empty batch can mean that the others hold the rows just now; the end is when nothing
         // is left without a lease.
         loop {
-            let rows = ann.query("SELECT id FROM engram.pending_embeddings(match_count => 7)", &[]).unwrap();
+            let rows = ann
+                .query(
+                    "SELECT id FROM engram.pending_embeddings(match_count => 7)",
+                    &[],
+                )
+                .unwrap();
             mine.extend(rows.iter().map(|r| r.get::<_, Uuid>(0)));
             let left: i64 = ann
                 .query_one("SELECT 200 - count(*) FROM engram.embedding_claims", &[])
@@ -178,7 +216,11 @@ fn forgetting_restoring_and_erasing_race_safely() {
     let ids: Vec<Uuid> = {
         let mut ann = db.user("ann");
         (0..30)
-            .map(|i| ann.query_one("SELECT engram.add($1)", &[&format!("tea {i}")]).unwrap().get(0))
+            .map(|i| {
+                ann.query_one("SELECT engram.add($1)", &[&format!("tea {i}")])
+                    .unwrap()
+                    .get(0)
+            })
             .collect()
     };
     together(|n| {
@@ -192,7 +234,11 @@ fn forgetting_restoring_and_erasing_race_safely() {
                 _ => "SELECT engram.pin($1)::text",
             };
             if let Err(e) = ann.query(sql, &[id]) {
-                assert_eq!(e.as_db_error().unwrap().code().code(), "PT404", "{sql}: {e:?}");
+                assert_eq!(
+                    e.as_db_error().unwrap().code().code(),
+                    "PT404",
+                    "{sql}: {e:?}"
+                );
             }
         }
     });
@@ -208,7 +254,14 @@ fn forgetting_restoring_and_erasing_race_safely() {
             &[],
         )
         .unwrap();
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (0, 30, 0));
+    assert_eq!(
+        (
+            row.get::<_, i64>(0),
+            row.get::<_, i64>(1),
+            row.get::<_, i64>(2)
+        ),
+        (0, 30, 0)
+    );
 }
 
 #[test]
@@ -257,7 +310,10 @@ fn what_was_acknowledged_before_a_crash_is_there_after_it() {
         // Long enough that everybody has written something.
         let mut admin = cluster.connect("c", "postgres");
         loop {
-            let n: i64 = admin.query_one("SELECT count(*) FROM engram.memories", &[]).unwrap().get(0);
+            let n: i64 = admin
+                .query_one("SELECT count(*) FROM engram.memories", &[])
+                .unwrap()
+                .get(0);
             if n > 200 {
                 break;
             }
@@ -271,7 +327,12 @@ fn what_was_acknowledged_before_a_crash_is_there_after_it() {
     assert!(acknowledged.iter().map(Vec::len).sum::<usize>() >= 150);
     for (n, mine) in acknowledged.iter().enumerate() {
         let mut client = cluster.connect("c", "app");
-        client.execute("SELECT set_config('engram.user_id', $1, false)", &[&format!("user{n}")]).unwrap();
+        client
+            .execute(
+                "SELECT set_config('engram.user_id', $1, false)",
+                &[&format!("user{n}")],
+            )
+            .unwrap();
         let listed: Vec<(Uuid, String)> = client
             .query("SELECT m.id, m.content FROM engram.memories m", &[])
             .unwrap()
@@ -281,12 +342,20 @@ fn what_was_acknowledged_before_a_crash_is_there_after_it() {
         let unique: BTreeSet<&String> = listed.iter().map(|(_, c)| c).collect();
         assert_eq!(unique.len(), listed.len(), "nothing is there twice");
         for (id, content) in mine {
-            assert!(listed.contains(&(*id, content.clone())), "{content} was acknowledged");
+            assert!(
+                listed.contains(&(*id, content.clone())),
+                "{content} was acknowledged"
+            );
         }
         // At most the one in flight is there without having been acknowledged, whole or not at all.
         assert!(listed.len() <= mine.len() + 1);
         for (id, content) in &listed {
-            let rows = client.query("SELECT id FROM engram.search($1, match_count => 1)", &[content]).unwrap();
+            let rows = client
+                .query(
+                    "SELECT id FROM engram.search($1, match_count => 1)",
+                    &[content],
+                )
+                .unwrap();
             assert_eq!(rows[0].get::<_, Uuid>(0), *id, "{content} is found");
         }
         let complete: i64 = client

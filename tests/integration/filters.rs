@@ -14,31 +14,48 @@ use crate::cluster::Database;
 
 /// Does a row (as JSON, entities as their keys) match the filter? Written without a look at the SQL.
 fn matches(row: &Value, filter: &Value) -> bool {
-    filter.as_object().unwrap().iter().all(|(key, value)| match key.as_str() {
-        "AND" => value.as_array().unwrap().iter().all(|f| matches(row, f)),
-        "OR" => value.as_array().unwrap().iter().any(|f| matches(row, f)),
-        "NOT" if value.is_array() => !value.as_array().unwrap().iter().any(|f| matches(row, f)),
-        "NOT" => !matches(row, value),
-        _ => {
-            let column = ["type", "importance", "pinned", "tags", "speaker", "content", "entities", "version", "occurred_at"]
+    filter
+        .as_object()
+        .unwrap()
+        .iter()
+        .all(|(key, value)| match key.as_str() {
+            "AND" => value.as_array().unwrap().iter().all(|f| matches(row, f)),
+            "OR" => value.as_array().unwrap().iter().any(|f| matches(row, f)),
+            "NOT" if value.is_array() => !value.as_array().unwrap().iter().any(|f| matches(row, f)),
+            "NOT" => !matches(row, value),
+            _ => {
+                let column = [
+                    "type",
+                    "importance",
+                    "pinned",
+                    "tags",
+                    "speaker",
+                    "content",
+                    "entities",
+                    "version",
+                    "occurred_at",
+                ]
                 .contains(&key.as_str());
-            let field = if column {
-                row.get(key).filter(|v| !v.is_null()).cloned()
-            } else {
-                let path = key.strip_prefix("metadata.").unwrap_or(key);
-                path.split('.')
-                    .try_fold(&row["metadata"], |v, part| v.as_object()?.get(part))
-                    .cloned()
-            };
-            let list = column && (key == "tags" || key == "entities");
-            let tests: Vec<(String, Value)> = match value {
-                Value::Object(ops) => ops.clone().into_iter().collect(),
-                Value::Array(_) => vec![("in".into(), value.clone())],
-                _ => vec![("eq".into(), value.clone())],
-            };
-            tests.iter().all(|(op, wanted)| test(op, field.as_ref(), wanted, list))
-        }
-    })
+                let field = if column {
+                    row.get(key).filter(|v| !v.is_null()).cloned()
+                } else {
+                    let path = key.strip_prefix("metadata.").unwrap_or(key);
+                    path.split('.')
+                        .try_fold(&row["metadata"], |v, part| v.as_object()?.get(part))
+                        .cloned()
+                };
+                let list = column && (key == "tags" || key == "entities");
+                let tests: Vec<(String, Value)> = match value {
+                    Value::Object(ops) => ops.clone().into_iter().collect(),
+                    Value::Array(_) => vec![("in".into(), value.clone())],
+                    Value::String(_) if list => vec![("contains".into(), value.clone())],
+                    _ => vec![("eq".into(), value.clone())],
+                };
+                tests
+                    .iter()
+                    .all(|(op, wanted)| test(op, field.as_ref(), wanted, list))
+            }
+        })
 }
 
 fn compare(a: &Value, b: &Value) -> Option<Ordering> {
@@ -52,13 +69,19 @@ fn compare(a: &Value, b: &Value) -> Option<Ordering> {
 fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
         _ => a == b,
     }
 }
 
 fn strings(v: &Value) -> BTreeSet<String> {
-    v.as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect()
+    v.as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s.as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn test(op: &str, field: Option<&Value>, wanted: &Value, list: bool) -> bool {
@@ -73,7 +96,10 @@ fn test(op: &str, field: Option<&Value>, wanted: &Value, list: bool) -> bool {
             "nin" => have.is_disjoint(&strings(wanted)),
             "contains" if wanted.is_array() => have.is_superset(&strings(wanted)),
             "contains" => have.contains(wanted.as_str().unwrap()),
-            "icontains" => have.iter().any(|h| h.to_lowercase().contains(&wanted.as_str().unwrap().to_lowercase())),
+            "icontains" => have.iter().any(|h| {
+                h.to_lowercase()
+                    .contains(&wanted.as_str().unwrap().to_lowercase())
+            }),
             "exists" => have.is_empty() != wanted.as_bool().unwrap(),
             _ => unreachable!("{op}"),
         };
@@ -93,16 +119,22 @@ fn test(op: &str, field: Option<&Value>, wanted: &Value, list: bool) -> bool {
         "exists" => field.is_some() == wanted.as_bool().unwrap(),
         "contains" => match (value, wanted) {
             (Value::String(s), Value::String(w)) => s.contains(w.as_str()),
-            (Value::Array(items), Value::Array(w)) => w.iter().all(|w| items.iter().any(|i| equal(i, w))),
+            (Value::Array(items), Value::Array(w)) => {
+                w.iter().all(|w| items.iter().any(|i| equal(i, w)))
+            }
             (Value::Array(items), w) => items.iter().any(|i| equal(i, w)),
-            (Value::Object(o), Value::Object(w)) => w.iter().all(|(k, v)| o.get(k).is_some_and(|x| equal(x, v))),
+            (Value::Object(o), Value::Object(w)) => {
+                w.iter().all(|(k, v)| o.get(k).is_some_and(|x| equal(x, v)))
+            }
             _ => false,
         },
         "icontains" => {
             let w = wanted.as_str().unwrap().to_lowercase();
             match value {
                 Value::String(s) => s.to_lowercase().contains(&w),
-                Value::Array(items) => items.iter().any(|i| i.as_str().is_some_and(|s| s.to_lowercase().contains(&w))),
+                Value::Array(items) => items
+                    .iter()
+                    .any(|i| i.as_str().is_some_and(|s| s.to_lowercase().contains(&w))),
                 _ => false,
             }
         }
@@ -133,13 +165,21 @@ fn metadata() -> impl Strategy<Value = Value> {
         1 => (scalar(), scalar()).prop_map(|(a, b)| json!({"n": a, "m": b})),
     ];
     proptest::collection::btree_map(proptest::sample::select(vec!["p", "q", "r.s"]), value, 0..3)
-        .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.replace(".s", ""), v)).collect()))
+        .prop_map(|m| {
+            Value::Object(
+                m.into_iter()
+                    .map(|(k, v)| (k.replace(".s", ""), v))
+                    .collect(),
+            )
+        })
 }
 
 /// A condition on one field; only what the dialect allows.
 fn condition() -> impl Strategy<Value = Value> {
     let words = || proptest::collection::vec(word(), 0..3);
-    let op = |name: &'static str, value: BoxedStrategy<Value>| value.prop_map(move |v| json!({name: v})).boxed();
+    let op = |name: &'static str, value: BoxedStrategy<Value>| {
+        value.prop_map(move |v| json!({name: v})).boxed()
+    };
     let ordered = || proptest::sample::select(vec!["gt", "gte", "lt", "lte"]);
     let text_field = proptest::sample::select(vec!["speaker", "content", "type"]);
     let text = (
@@ -147,8 +187,14 @@ fn condition() -> impl Strategy<Value = Value> {
         prop_oneof![
             word().prop_map(Value::from),
             words().prop_map(Value::from),
-            op("eq", prop_oneof![word().prop_map(Value::from), Just(Value::Null)].boxed()),
-            op("ne", prop_oneof![word().prop_map(Value::from), Just(Value::Null)].boxed()),
+            op(
+                "eq",
+                prop_oneof![word().prop_map(Value::from), Just(Value::Null)].boxed()
+            ),
+            op(
+                "ne",
+                prop_oneof![word().prop_map(Value::from), Just(Value::Null)].boxed()
+            ),
             op("in", words().prop_map(Value::from).boxed()),
             op("nin", words().prop_map(Value::from).boxed()),
             op("contains", word().prop_map(Value::from).boxed()),
@@ -161,7 +207,8 @@ fn condition() -> impl Strategy<Value = Value> {
     let number = (
         proptest::sample::select(vec!["importance", "version"]),
         prop_oneof![
-            (ordered(), ordered(), -1f64..2.0, 0f64..2.0).prop_map(|(o, p, a, b)| json!({o: a, p: b})),
+            (ordered(), ordered(), -1f64..2.0, 0f64..2.0)
+                .prop_map(|(o, p, a, b)| json!({o: a, p: b})),
             op("in", Just(json!([0.5, 1, 0.25])).boxed()),
             op("nin", Just(json!([0.5, 1])).boxed()),
             Just(json!(0.5)),
@@ -171,33 +218,69 @@ fn condition() -> impl Strategy<Value = Value> {
     let list = (
         proptest::sample::select(vec!["tags", "entities"]),
         prop_oneof![
+            word().prop_map(Value::from),
             words().prop_map(Value::from),
             op("eq", words().prop_map(Value::from).boxed()),
             op("ne", words().prop_map(Value::from).boxed()),
             op("nin", words().prop_map(Value::from).boxed()),
-            op("contains", prop_oneof![word().prop_map(Value::from), words().prop_map(Value::from)].boxed()),
+            op(
+                "contains",
+                prop_oneof![word().prop_map(Value::from), words().prop_map(Value::from)].boxed()
+            ),
             op("icontains", word().prop_map(Value::from).boxed()),
             op("exists", any::<bool>().prop_map(Value::from).boxed()),
         ],
     )
         .prop_map(|(f, v)| json!({f: v}));
     let meta = (
-        proptest::sample::select(vec!["p", "metadata.p", "q", "metadata.r", "q.n", "metadata.p.m"]),
+        proptest::sample::select(vec![
+            "p",
+            "metadata.p",
+            "q",
+            "metadata.r",
+            "q.n",
+            "metadata.p.m",
+        ]),
         prop_oneof![
             scalar(),
             op("eq", scalar().boxed()),
             op("ne", scalar().boxed()),
-            op("in", proptest::collection::vec(scalar(), 0..3).prop_map(Value::from).boxed()),
-            op("nin", proptest::collection::vec(scalar(), 0..3).prop_map(Value::from).boxed()),
-            op("contains", prop_oneof![scalar(), Just(json!({"n": 1})), Just(json!([1]))].boxed()),
+            op(
+                "in",
+                proptest::collection::vec(scalar(), 0..3)
+                    .prop_map(Value::from)
+                    .boxed()
+            ),
+            op(
+                "nin",
+                proptest::collection::vec(scalar(), 0..3)
+                    .prop_map(Value::from)
+                    .boxed()
+            ),
+            op(
+                "contains",
+                prop_oneof![scalar(), Just(json!({"n": 1})), Just(json!([1]))].boxed()
+            ),
             op("icontains", word().prop_map(Value::from).boxed()),
             op("exists", any::<bool>().prop_map(Value::from).boxed()),
-            (ordered(), prop_oneof![word().prop_map(Value::from), (-3i64..4).prop_map(Value::from)])
+            (
+                ordered(),
+                prop_oneof![
+                    word().prop_map(Value::from),
+                    (-3i64..4).prop_map(Value::from)
+                ]
+            )
                 .prop_map(|(o, v)| json!({o: v})),
         ],
     )
         .prop_map(|(f, v)| json!({f: v}));
-    prop_oneof![text, number, list, meta, any::<bool>().prop_map(|b| json!({"pinned": b}))]
+    prop_oneof![
+        text,
+        number,
+        list,
+        meta,
+        any::<bool>().prop_map(|b| json!({"pinned": b}))
+    ]
 }
 
 fn filter() -> impl Strategy<Value = Value> {
@@ -218,7 +301,9 @@ fn filter() -> impl Strategy<Value = Value> {
 }
 
 fn entity_key(name: &str) -> String {
-    name.to_lowercase().trim_matches(|c: char| !c.is_alphanumeric()).to_owned()
+    name.to_lowercase()
+        .trim_matches(|c: char| !c.is_alphanumeric())
+        .to_owned()
 }
 
 /// Entities in a filter compare by key; brings the filter to that form for the reference.
@@ -227,14 +312,25 @@ fn with_entity_keys(filter: &Value) -> Value {
         match v {
             Value::String(s) => Value::from(entity_key(s)),
             Value::Array(a) => a.iter().map(keys).collect(),
-            Value::Object(o) => Value::Object(o.iter().map(|(k, v)| (k.clone(), keys(v))).collect()),
+            Value::Object(o) => {
+                Value::Object(o.iter().map(|(k, v)| (k.clone(), keys(v))).collect())
+            }
             other => other.clone(),
         }
     }
     match filter {
         Value::Object(o) => Value::Object(
             o.iter()
-                .map(|(k, v)| (k.clone(), if k == "entities" { keys(v) } else { with_entity_keys(v) }))
+                .map(|(k, v)| {
+                    (
+                        k.clone(),
+                        if k == "entities" {
+                            keys(v)
+                        } else {
+                            with_entity_keys(v)
+                        },
+                    )
+                })
                 .collect(),
         ),
         Value::Array(a) => a.iter().map(with_entity_keys).collect(),
@@ -255,12 +351,19 @@ fn ids(client: &mut Client, sql: &str, filter: &Value) -> BTreeSet<String> {
 fn filters_mean_what_they_say() {
     let db = Database::new();
     let mut ann = db.user("ann");
-    let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 400,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let row = (
         prop_oneof![Just(None), word().prop_map(Some)],
         proptest::sample::select(vec![0.25, 0.5, 1.0]),
         proptest::collection::vec(word(), 0..3),
-        proptest::collection::vec(proptest::sample::select(vec!["Apollo", "tea", "Zed Zed"]), 0..2),
+        proptest::collection::vec(
+            proptest::sample::select(vec!["Apollo", "tea", "Zed Zed"]),
+            0..2,
+        ),
         metadata(),
         proptest::sample::select(vec!["factual", "opinion"]),
     );
@@ -273,15 +376,23 @@ fn filters_mean_what_they_say() {
         )
         .unwrap();
     }
-    ann.batch_execute("SELECT engram.pin(id) FROM engram.memories WHERE content < 'tea Apollo 4'").unwrap();
+    ann.batch_execute("SELECT engram.pin(id) FROM engram.memories WHERE content < 'tea Apollo 4'")
+        .unwrap();
     let rows: Vec<Value> = ann
-        .query("SELECT to_jsonb(l) FROM engram.list(match_count => 1000) l", &[])
+        .query(
+            "SELECT to_jsonb(l) FROM engram.list(match_count => 1000) l",
+            &[],
+        )
         .unwrap()
         .iter()
         .map(|row| {
             let mut row: Value = row.get(0);
-            row["entities"] = row["entities"].as_array().unwrap().iter()
-                .map(|e| Value::from(entity_key(e.as_str().unwrap()))).collect();
+            row["entities"] = row["entities"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|e| Value::from(entity_key(e.as_str().unwrap())))
+                .collect();
             row
         })
         .collect();
@@ -290,14 +401,19 @@ fn filters_mean_what_they_say() {
     runner
         .run(&filter(), |filter| {
             let plain = with_entity_keys(&filter);
-            let wanted: BTreeSet<String> = rows.iter()
+            let wanted: BTreeSet<String> = rows
+                .iter()
                 .filter(|row| matches(row, &plain))
                 .map(|row| row["id"].as_str().unwrap().to_owned())
                 .collect();
             let mut client = client.lock().unwrap();
             let listed = ids(&mut client, "SELECT id FROM engram.list($1, 1000)", &filter);
             prop_assert_eq!(&listed, &wanted, "list {}", filter);
-            let searched = ids(&mut client, "SELECT id FROM engram.search('apollo', match_count => 1000, filter => $1)", &filter);
+            let searched = ids(
+                &mut client,
+                "SELECT id FROM engram.search('apollo', match_count => 1000, filter => $1)",
+                &filter,
+            );
             prop_assert_eq!(&searched, &wanted, "search {}", filter);
             Ok(())
         })
@@ -309,17 +425,35 @@ fn times_and_ids_filter_too() {
     let db = Database::new();
     let mut ann = db.user("ann");
     let mut add = |content: &str, at: Option<&str>| -> uuid::Uuid {
-        ann.query_one("SELECT engram.add($1, occurred_at => $2::text::timestamptz)", &[&content, &at]).unwrap().get(0)
+        ann.query_one(
+            "SELECT engram.add($1, occurred_at => $2::text::timestamptz)",
+            &[&content, &at],
+        )
+        .unwrap()
+        .get(0)
     };
-    let (a, b, c) = (add("a", Some("2023-01-01T00:00:00Z")), add("b", Some("2024-01-01T00:00:00Z")), add("c", None));
+    let (a, b, c) = (
+        add("a", Some("2023-01-01T00:00:00Z")),
+        add("b", Some("2024-01-01T00:00:00Z")),
+        add("c", None),
+    );
     let cases = [
-        (json!({"occurred_at": {"gte": "2023-06-01", "lt": "2025-01-01T00:00:00+01:00"}}), vec![b]),
+        (
+            json!({"occurred_at": {"gte": "2023-06-01", "lt": "2025-01-01T00:00:00+01:00"}}),
+            vec![b],
+        ),
         (json!({"occurred_at": {"exists": false}}), vec![c]),
         (json!({"occurred_at": null}), vec![c]),
         (json!({"occurred_at": {"ne": null}}), vec![a, b]),
         (json!({"occurred_at": "2023-01-01 00:00:00+00"}), vec![a]),
-        (json!({"occurred_at": ["2023-01-01Z", "2024-01-01Z"]}), vec![a, b]),
-        (json!({"id": [a.to_string(), c.to_string().to_uppercase()]}), vec![a, c]),
+        (
+            json!({"occurred_at": ["2023-01-01Z", "2024-01-01Z"]}),
+            vec![a, b],
+        ),
+        (
+            json!({"id": [a.to_string(), c.to_string().to_uppercase()]}),
+            vec![a, c],
+        ),
         (json!({"id": {"ne": a.to_string()}}), vec![b, c]),
         (json!({"created_at": {"gt": "now"}}), vec![]),
         (json!({"metadata": {"eq": {}}}), vec![a, b, c]),
@@ -328,6 +462,10 @@ fn times_and_ids_filter_too() {
     ];
     for (filter, wanted) in cases {
         let wanted: BTreeSet<String> = wanted.iter().map(uuid::Uuid::to_string).collect();
-        assert_eq!(ids(&mut ann, "SELECT id FROM engram.list($1)", &filter), wanted, "{filter}");
+        assert_eq!(
+            ids(&mut ann, "SELECT id FROM engram.list($1)", &filter),
+            wanted,
+            "{filter}"
+        );
     }
 }

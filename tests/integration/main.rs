@@ -4,6 +4,7 @@ mod cluster;
 mod concurrency;
 mod demo;
 mod filters;
+mod golden;
 mod isolation;
 mod lifecycle;
 mod search;

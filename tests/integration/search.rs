@@ -76,15 +76,31 @@ fn no_evidence_gives_no_rows() {
     assert!(found(&mut ann, "").is_empty());
     add_all(&mut ann, &["Green tea", "Black coffee"]);
     for nothing in [
-        "'zebra'", "'what is it that was'", "''", "'   '", "'-tea'", "'\"zebra tea\"'", "'!!! ((( &|'",
+        "'zebra'",
+        "'what is it that was'",
+        "''",
+        "'   '",
+        "'-tea'",
+        "'\"zebra tea\"'",
+        "'!!! ((( &|'",
         "NULL, '[1,0,0]'",
     ] {
         assert!(found(&mut ann, nothing).is_empty(), "{nothing}");
     }
-    ann.execute("SELECT engram.set_embedding(id, '[1,0,0]') FROM engram.memories", &[])
-        .unwrap();
-    assert!(found(&mut ann, "NULL, '[-1,0,0]'").is_empty(), "opposite is no evidence");
-    assert_eq!(found(&mut ann, "").len(), 2, "nothing asked: what is most needed");
+    ann.execute(
+        "SELECT engram.set_embedding(id, '[1,0,0]') FROM engram.memories",
+        &[],
+    )
+    .unwrap();
+    assert!(
+        found(&mut ann, "NULL, '[-1,0,0]'").is_empty(),
+        "opposite is no evidence"
+    );
+    assert_eq!(
+        found(&mut ann, "").len(),
+        2,
+        "nothing asked: what is most needed"
+    );
 }
 
 #[test]
@@ -133,27 +149,54 @@ fn word_scores_are_bm25_over_the_workspace() {
     let mut ann = db.user("ann");
     let mut bob = db.user("bob");
     let words = [
-        "tea", "green", "car", "york", "paint", "sunrise", "dogs", "running", "yesterday", "piano",
-        "school", "meeting", "bread", "river", "night",
+        "tea",
+        "green",
+        "car",
+        "york",
+        "paint",
+        "sunrise",
+        "dogs",
+        "running",
+        "yesterday",
+        "piano",
+        "school",
+        "meeting",
+        "bread",
+        "river",
+        "night",
     ];
     // A fixed linear congruence: the same text every run.
     let mut state = 42u64;
     let mut next = |n: usize| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (state >> 33) as usize % n
     };
     for i in 0..120 {
         let length = 1 + next(if i % 10 == 0 { 200 } else { 20 });
-        let text: Vec<&str> = (0..length).map(|_| words[next(words.len()).min(next(words.len()))]).collect();
+        let text: Vec<&str> = (0..length)
+            .map(|_| words[next(words.len()).min(next(words.len()))])
+            .collect();
         let client = if i % 3 == 0 { &mut bob } else { &mut ann };
         client
-            .execute("SELECT engram.add($1, on_duplicate => 'allow')", &[&text.join(" ")])
+            .execute(
+                "SELECT engram.add($1, on_duplicate => 'allow')",
+                &[&text.join(" ")],
+            )
             .unwrap();
     }
     // What other workspaces hold and what was deleted must not count.
-    ann.execute("SELECT engram.erase(filter => '{\"content\": {\"contains\": \"meeting meeting\"}}')", &[])
-        .unwrap();
-    for query in ["tea", "green river piano", "who was running with dogs at night?"] {
+    ann.execute(
+        "SELECT engram.erase(filter => '{\"content\": {\"contains\": \"meeting meeting\"}}')",
+        &[],
+    )
+    .unwrap();
+    for query in [
+        "tea",
+        "green river piano",
+        "who was running with dogs at night?",
+    ] {
         let wanted: HashMap<Uuid, f64> = ann
             .query(REFERENCE, &[&query])
             .unwrap()
@@ -171,7 +214,11 @@ fn word_scores_are_bm25_over_the_workspace() {
         let mut last = f64::INFINITY;
         for row in rows {
             let (id, words, score): (Uuid, f64, f64) = (row.get(0), row.get(1), row.get(2));
-            assert!((words - wanted[&id]).abs() < 1e-9, "{query}: {words} {}", wanted[&id]);
+            assert!(
+                (words - wanted[&id]).abs() < 1e-9,
+                "{query}: {words} {}",
+                wanted[&id]
+            );
             assert!(score <= last, "ranked");
             last = score;
         }
@@ -197,7 +244,10 @@ fn vectors_are_searched_exactly() {
     .unwrap();
     for (model, operator) in [("cosine", "<=>"), ("l2", "<->"), ("inner_product", "<#>")] {
         admin
-            .execute("UPDATE engram.embedding_models SET distance = $1", &[&model])
+            .execute(
+                "UPDATE engram.embedding_models SET distance = $1",
+                &[&model],
+            )
             .unwrap();
         let wanted: Vec<String> = ann
             .query(
@@ -211,7 +261,11 @@ fn vectors_are_searched_exactly() {
             .iter()
             .map(|row| row.get(0))
             .collect();
-        assert_eq!(found(&mut ann, "NULL, '[0.3,-0.5,0.8]', 50"), wanted, "{model}");
+        assert_eq!(
+            found(&mut ann, "NULL, '[0.3,-0.5,0.8]', 50"),
+            wanted,
+            "{model}"
+        );
     }
 }
 
@@ -233,8 +287,11 @@ fn filters_act_before_the_cut() {
     )
     .unwrap();
     for condition in [
-        "filter => '{\"type\": \"opinion\"}'", "types => ARRAY['opinion']", "filter => '{\"k\": {\"gte\": 7}}'",
-        "filter => '{\"tags\": [\"rare\"]}'", "filter => '{\"NOT\": {\"type\": \"factual\"}}'",
+        "filter => '{\"type\": \"opinion\"}'",
+        "types => ARRAY['opinion']",
+        "filter => '{\"k\": {\"gte\": 7}}'",
+        "filter => '{\"tags\": [\"rare\"]}'",
+        "filter => '{\"NOT\": {\"type\": \"factual\"}}'",
         "filter => '{\"created_at\": {\"gt\": \"2020-01-01\"}, \"content\": {\"icontains\": \"STORY\"}}'",
     ] {
         for call in ["'tea'", "NULL, '[1,0,0]'", "'tea', '[1,0,0]'", "NULL"] {
@@ -265,13 +322,22 @@ fn explain_accounts_for_every_unit_of_the_score() {
     for row in &rows {
         let (score, explain): (f64, Value) = (row.get(0), row.get(1));
         let lanes = explain["lanes"].as_object().unwrap();
-        let sum: f64 = lanes.values().map(|l| l["contribution"].as_f64().unwrap()).sum();
-        assert!((sum - score).abs() < 1e-12 && (0.0..=1.0).contains(&score), "{explain}");
+        let sum: f64 = lanes
+            .values()
+            .map(|l| l["contribution"].as_f64().unwrap())
+            .sum();
+        assert!(
+            (sum - score).abs() < 1e-12 && (0.0..=1.0).contains(&score),
+            "{explain}"
+        );
         let weights: f64 = lanes.values().map(|l| l["weight"].as_f64().unwrap()).sum();
         assert!((weights - 1.0).abs() < 1e-12, "{explain}");
         if let Some(parts) = lanes["words"]["parts"].as_object() {
             let sum: f64 = parts.values().map(|p| p.as_f64().unwrap()).sum();
-            assert!((sum - lanes["words"]["score"].as_f64().unwrap()).abs() < 1e-12, "{explain}");
+            assert!(
+                (sum - lanes["words"]["score"].as_f64().unwrap()).abs() < 1e-12,
+                "{explain}"
+            );
         }
     }
     assert_eq!(rows[0].get::<_, f64>(0), 1.0, "best in both lanes");
@@ -279,14 +345,23 @@ fn explain_accounts_for_every_unit_of_the_score() {
     matched.sort();
     matched.dedup();
     assert_eq!(matched, ["green", "tea"]);
-    let off: Option<Value> = ann.query_one("SELECT explain FROM engram.search('tea', match_count => 1)", &[]).unwrap().get(0);
+    let off: Option<Value> = ann
+        .query_one(
+            "SELECT explain FROM engram.search('tea', match_count => 1)",
+            &[],
+        )
+        .unwrap()
+        .get(0);
     assert_eq!(off, None);
     // The weight is a setting, of the workspace too.
     db.admin()
         .batch_execute("INSERT INTO engram.settings (workspace_id, vector_weight) SELECT DISTINCT workspace_id, 1 FROM engram.memories")
         .unwrap();
     let explain: Value = ann
-        .query_one("SELECT explain FROM engram.search('green tea', '[1,0,0]', 1, explain => true)", &[])
+        .query_one(
+            "SELECT explain FROM engram.search('green tea', '[1,0,0]', 1, explain => true)",
+            &[],
+        )
         .unwrap()
         .get(0);
     assert_eq!(explain["lanes"]["vector"]["weight"], 1.0);
@@ -307,10 +382,23 @@ fn what_is_over_is_left_out_unless_asked_for() {
     )
     .unwrap();
     assert_eq!(found(&mut ann, "'tea'"), ["tea now"]);
-    assert_eq!(found(&mut ann, "'tea', include => ARRAY['expired']").len(), 2);
-    assert_eq!(found(&mut ann, "'tea', include => ARRAY['expired', 'superseded']").len(), 3);
-    assert_eq!(found(&mut ann, "'tea', at => now() - interval '2 hours'").len(), 2, "not yet expired then");
-    assert_eq!(found(&mut ann, "'tea', at => now() + interval '1 year'"), ["tea now"]);
+    assert_eq!(
+        found(&mut ann, "'tea', include => ARRAY['expired']").len(),
+        2
+    );
+    assert_eq!(
+        found(&mut ann, "'tea', include => ARRAY['expired', 'superseded']").len(),
+        3
+    );
+    assert_eq!(
+        found(&mut ann, "'tea', at => now() - interval '2 hours'").len(),
+        2,
+        "not yet expired then"
+    );
+    assert_eq!(
+        found(&mut ann, "'tea', at => now() + interval '1 year'"),
+        ["tea now"]
+    );
 }
 
 #[test]
@@ -321,7 +409,10 @@ fn a_memory_is_found_in_its_transaction_and_by_others_at_commit() {
     let mut long = db.user("ann");
     // A transaction that began before sees what is committed while it runs.
     long.batch_execute("BEGIN; SELECT 1").unwrap();
-    ann.batch_execute("BEGIN; SELECT engram.add('first tea'); SAVEPOINT s; SELECT engram.add('second tea')").unwrap();
+    ann.batch_execute(
+        "BEGIN; SELECT engram.add('first tea'); SAVEPOINT s; SELECT engram.add('second tea')",
+    )
+    .unwrap();
     assert_eq!(found(&mut ann, "'tea'").len(), 2);
     assert!(found(&mut other, "'tea'").is_empty());
     ann.batch_execute("ROLLBACK TO s").unwrap();
@@ -339,15 +430,27 @@ fn a_memory_is_found_in_its_transaction_and_by_others_at_commit() {
 fn searching_writes_nothing_and_runs_read_only() {
     let db = Database::new();
     let mut ann = db.user("ann");
-    ann.execute("SELECT engram.add('tea', embedding => '[1,0,0]')", &[]).unwrap();
+    ann.execute("SELECT engram.add('tea', embedding => '[1,0,0]')", &[])
+        .unwrap();
     ann.batch_execute("BEGIN READ ONLY").unwrap();
-    for call in ["'tea'", "NULL, '[1,0,0]'", "'tea', '[1,0,0]', explain => true", ""] {
+    for call in [
+        "'tea'",
+        "NULL, '[1,0,0]'",
+        "'tea', '[1,0,0]', explain => true",
+        "",
+    ] {
         assert_eq!(found(&mut ann, call).len(), 1, "{call}");
     }
-    let xid: Option<String> = ann.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).unwrap().get(0);
+    let xid: Option<String> = ann
+        .query_one("SELECT pg_current_xact_id_if_assigned()::text", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(xid, None, "no transaction id was taken");
     ann.batch_execute("COMMIT").unwrap();
-    let uses: i64 = ann.query_one("SELECT access_count FROM engram.memory_state", &[]).unwrap().get(0);
+    let uses: i64 = ann
+        .query_one("SELECT access_count FROM engram.memory_state", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(uses, 1, "being found is no use");
     let e = failure(ann.batch_execute("BEGIN READ ONLY; SELECT engram.add('x')"));
     assert_eq!(e.code, "25006");
@@ -365,14 +468,29 @@ fn policies_hold_in_parallel_workers() {
     for (client, n) in [(&mut ann, 1i64), (&mut bob, 2)] {
         client.batch_execute(force).unwrap();
         let plan: Vec<String> = client
-            .query("EXPLAIN (COSTS OFF) SELECT count(*) FROM engram.memories", &[])
+            .query(
+                "EXPLAIN (COSTS OFF) SELECT count(*) FROM engram.memories",
+                &[],
+            )
             .unwrap()
             .iter()
             .map(|row| row.get(0))
             .collect();
         assert!(plan.iter().any(|line| line.contains("Gather")), "{plan:?}");
-        assert_eq!(client.query_one("SELECT count(*) FROM engram.memories", &[]).unwrap().get::<_, i64>(0), n);
-        assert_eq!(client.query("SELECT * FROM engram.list()", &[]).unwrap().len() as i64, n);
+        assert_eq!(
+            client
+                .query_one("SELECT count(*) FROM engram.memories", &[])
+                .unwrap()
+                .get::<_, i64>(0),
+            n
+        );
+        assert_eq!(
+            client
+                .query("SELECT * FROM engram.list()", &[])
+                .unwrap()
+                .len() as i64,
+            n
+        );
     }
 }
 
@@ -387,10 +505,16 @@ fn a_search_can_be_cancelled() {
     .unwrap();
     // Far less than the search takes, so that the timeout falls into it.
     ann.batch_execute("SET statement_timeout = '1ms'").unwrap();
-    let e = failure(ann.query("SELECT * FROM engram.search('tea', match_count => 1000)", &[]));
+    let e = failure(ann.query(
+        "SELECT * FROM engram.search('tea', match_count => 1000)",
+        &[],
+    ));
     assert_eq!(e.code, "57014");
     ann.batch_execute("SET statement_timeout = 0").unwrap();
-    let user: String = ann.query_one("SELECT current_user::text", &[]).unwrap().get(0);
+    let user: String = ann
+        .query_one("SELECT current_user::text", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(user, "app");
     assert_eq!(found(&mut ann, "'tea'").len(), 10);
 }

@@ -1,0 +1,26 @@
+-- The examples of README, as an ordinary role.
+SET ROLE app;
+SET engram.user_id = 'alice';
+SELECT engram.add('Alice is allergic to peanuts', importance => 0.9, tags => ARRAY['health']) IS NOT NULL AS stored;
+SELECT engram.add('The offsite in Lisbon moved to June', type => 'episodic', speaker => 'Bob',
+                  occurred_at => '2025-03-04', metadata => '{"project": "offsite"}') IS NOT NULL AS stored;
+SELECT engram.add('Alice prefers window seats', type => 'opinion') IS NOT NULL AS stored;
+INSERT INTO engram.memories (content) VALUES ('The cat is called Miso');
+SELECT content, round(score::numeric, 2) AS score, matched FROM engram.search('which food is Alice allergic to?');
+SELECT content, round(score::numeric, 2) AS score FROM engram.search('alice', filter => '{"importance": {"gte": 0.5}}');
+SELECT content, round(score::numeric, 2) AS score FROM engram.search('what happened to the offsite in March?', types => ARRAY['episodic']);
+SELECT content FROM engram.search('quantum chromodynamics');
+SELECT content, jsonb_pretty(explain) AS explain FROM engram.search('lisbon offsite', explain => true);
+SELECT "position", status, error FROM engram.add_many('[
+  {"content": "Alice runs on Sundays", "tags": ["sport"]},
+  {"content": "alice is allergic to PEANUTS"},
+  {"content": "Miso is three", "importance": 3}]');
+SELECT content, access_count FROM engram.list('{"tags": "health"}');
+SELECT content, access_count FROM engram.list('{"tags": {"contains": "health"}}');
+SET engram.user_id = 'bob';
+SELECT count(*) FROM engram.search('peanuts');
+SELECT * FROM engram.memories;
+SELECT engram.add('not mine', workspace => '018f3a2e-0000-7000-8000-000000000000');
+RESET engram.user_id;
+SELECT engram.add('whose?');
+SELECT source, problem FROM engram.whoami();
