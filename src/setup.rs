@@ -152,6 +152,8 @@ fn restoring() -> Result<bool> {
 /// Creates what is missing, gives it to its owner and grants access. Returns what it did.
 pub fn setup(options: Option<Value>) -> Result<&'static str> {
     let options = Options::parse(options)?;
+    // Two sessions that create the same objects at once would trip over each other.
+    run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('engram setup', 0))")?;
     let vector = vector_type()?;
     let before = Store::read()?;
     before.check_caller(options.owner.as_deref())?;

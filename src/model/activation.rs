@@ -5,7 +5,7 @@
 pub const MIN_AGE: f64 = 1.0;
 
 /// Petrov's (2006) approximation of B = ln Σ age^-d from the `recent` ages of the latest uses
-/// (newest first), the number of uses `n` and the age of the oldest. Ages in seconds, result in
+/// (in any order), the number of uses `n` and the age of the oldest. Ages in seconds, result in
 /// nats; −∞ without any use. Exact for n ≤ recent.len().
 ///
 /// `d` is in 0..1. With k recent ages of n uses, the other n − k are spread evenly between the
@@ -18,10 +18,10 @@ pub fn base_level_petrov(recent: &[f64], n: u64, oldest: f64, d: f64) -> f64 {
     if rest == 0 {
         return exact.ln();
     }
-    let newest = recent.last().map_or(MIN_AGE, |a| a.max(MIN_AGE));
-    let oldest = oldest.max(newest);
-    let mean = if oldest > newest {
-        (oldest.powf(1.0 - d) - newest.powf(1.0 - d)) / ((1.0 - d) * (oldest - newest))
+    let kth = recent.iter().copied().fold(MIN_AGE, f64::max);
+    let oldest = oldest.max(kth);
+    let mean = if oldest > kth {
+        (oldest.powf(1.0 - d) - kth.powf(1.0 - d)) / ((1.0 - d) * (oldest - kth))
     } else {
         oldest.powf(-d)
     };

@@ -16,7 +16,6 @@ SELECT "position", status, error FROM engram.add_many('[
   {"content": "alice is allergic to PEANUTS"},
   {"content": "Miso is three", "importance": 3}]');
 SELECT content, access_count FROM engram.list('{"tags": "health"}');
-SELECT content, access_count FROM engram.list('{"tags": {"contains": "health"}}');
 SET engram.user_id = 'bob';
 SELECT count(*) FROM engram.search('peanuts');
 SELECT * FROM engram.memories;

@@ -282,6 +282,8 @@ pub fn shared() -> &'static Cluster {
         if is_root() {
             watch.uid(SERVER_UID).gid(SERVER_UID);
         }
+        // It outlives this process on purpose, so nobody waits for it.
+        #[allow(clippy::zombie_processes)]
         watch.spawn().unwrap();
         let mut admin = cluster.connect("postgres", "postgres");
         // The roles of a Supabase database, and one of a plain application.
