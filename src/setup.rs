@@ -157,6 +157,9 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
     let vector = vector_type()?;
     let before = Store::read()?;
     before.check_caller(options.owner.as_deref())?;
+    if let Some(owner) = &options.owner {
+        bypasses_row_security(owner)?;
+    }
     {
         let _outside = OutsideExtension::new();
         for sql in STORE {
@@ -223,7 +226,9 @@ impl Store {
             "WITH things AS (\
                SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'engram' \
                UNION SELECT c.relowner FROM pg_catalog.pg_class c \
-               WHERE c.relnamespace = pg_catalog.to_regnamespace('engram') AND c.relname = ANY ($1)), \
+               WHERE c.relnamespace = pg_catalog.to_regnamespace('engram') AND c.relname = ANY ($1) \
+               UNION SELECT p.proowner FROM pg_catalog.pg_proc p \
+               WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') AND p.proname = ANY ($2)), \
              db AS (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
              SELECT pg_catalog.to_regclass('engram.memories') IS NOT NULL, \
                     r.rolsuper, pg_catalog.pg_get_userbyid(db.datdba)::text, r.rolname::text, \
@@ -231,7 +236,10 @@ impl Store {
                      WHERE NOT o.rolsuper AND o.oid <> db.datdba AND o.oid <> r.oid), \
                     (SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(t.owner, 'USAGE')), true) FROM things t) \
              FROM pg_catalog.pg_roles r, db WHERE r.rolname = current_user",
-            &[DatumWithOid::from(TABLES.map(str::to_owned).to_vec())],
+            &[
+                DatumWithOid::from(TABLES.map(str::to_owned).to_vec()),
+                DatumWithOid::from(FUNCTIONS.map(str::to_owned).to_vec()),
+            ],
             |row| {
                 Ok(Self {
                     exists: row.get(1)?.unwrap_or(false),
@@ -261,7 +269,7 @@ impl Store {
                     "schema engram holds objects of role \"{stranger}\", which is neither a superuser nor the owner of the database"
                 ),
                 hint: format!(
-                    "If you trust that role, name it: SELECT engram.setup('{{\"owner\": \"{stranger}\"}}'); otherwise drop or rename the schema.",
+                    "If you trust that role, say so: SET engram.auto_setup = off; CREATE EXTENSION engram CASCADE; SELECT engram.setup('{{\"owner\": \"{stranger}\"}}'); otherwise drop or rename the schema.",
                 ),
             });
         }
@@ -281,6 +289,24 @@ fn hand_over(owner: &str) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// The functions of the extension in schema engram, ready to be named in SQL.
+fn extension_functions(more: &str) -> Result<Vec<String>> {
+    Ok(spi::rows(
+        &format!(
+            "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p \
+             JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+               AND d.objid = p.oid AND d.deptype = 'e' \
+             JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram' \
+             WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') {more} ORDER BY 1"
+        ),
+        &[],
+        |row| Ok(row.get::<String>(1)?),
+    )?
+    .into_iter()
+    .flatten()
+    .collect())
 }
 
 fn grant(before: &Store, options: &Options) -> Result<()> {
@@ -305,11 +331,12 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
         )?
         .flatten()
         .unwrap_or_default();
-        let owner = ident(&owner);
-        run(&format!(
-            "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA engram TO {owner} WITH GRANT OPTION; \
-             GRANT USAGE ON SCHEMA engram_internal TO {owner} WITH GRANT OPTION"
-        ))?;
+        for function in extension_functions("")? {
+            run(&format!(
+                "GRANT EXECUTE ON FUNCTION {function} TO {} WITH GRANT OPTION",
+                ident(&owner)
+            ))?;
+        }
     }
     for role in &options.grant_to {
         grant_access(role)?;
@@ -318,24 +345,19 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
     // again, else to functions that are new and that nobody was granted yet. What an
     // administrator took away stays away.
     let known = spi::rows(
-        "SELECT DISTINCT r.rolname::text FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a \
+        "SELECT DISTINCT r.rolname::text FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a \
          JOIN pg_catalog.pg_roles r ON r.oid = a.grantee \
-         WHERE n.nspname = 'engram' AND a.privilege_type = 'USAGE' AND a.grantee <> n.nspowner ORDER BY 1",
+         WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.privilege_type = 'INSERT' \
+           AND a.grantee <> c.relowner AND pg_catalog.has_schema_privilege(r.oid, 'engram', 'USAGE') ORDER BY 1",
         &[],
         |row| Ok(row.get::<String>(1)?),
     )?;
-    let new = spi::rows(
-        "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p \
-         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e' \
-         JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram' \
-         WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') \
-           AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a, pg_catalog.pg_class c \
-             WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.grantee NOT IN (p.proowner, c.relowner))",
-        &[],
-        |row| Ok(row.get::<String>(1)?),
+    let new = extension_functions(
+        "AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a, pg_catalog.pg_class c \
+           WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.grantee NOT IN (p.proowner, c.relowner))",
     )?;
     for role in known.into_iter().flatten() {
-        for function in new.iter().flatten() {
+        for function in &new {
             run(&format!(
                 "GRANT EXECUTE ON FUNCTION {function} TO {}",
                 ident(&role)
@@ -357,36 +379,35 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Lets a role store and search in the workspaces of whoever it identifies as; a role that
-/// bypasses row security also manages models and settings.
-fn grant_access(role: &str) -> Result<()> {
-    let bypasses = spi::row(
+/// Whether the role bypasses row security; an error when there is no such role.
+fn bypasses_row_security(role: &str) -> Result<bool> {
+    spi::row(
         "SELECT rolbypassrls OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1",
         &[DatumWithOid::from(role)],
         |row| Ok(row.get::<bool>(1)?),
     )?
-    .flatten();
-    let Some(bypasses) = bypasses else {
-        return Err(Error::invalid(
+    .flatten()
+    .ok_or_else(|| {
+        Error::invalid(
             format!("role \"{role}\" does not exist"),
             format!("Create it first: CREATE ROLE {} LOGIN;", ident(role)),
-        ));
-    };
+        )
+    })
+}
+
+/// Lets a role store and search in the workspaces of whoever it identifies as; a role that
+/// bypasses row security also manages models and settings.
+fn grant_access(role: &str) -> Result<()> {
+    let bypasses = bypasses_row_security(role)?;
     let to = ident(role);
     run(&format!(
-        "GRANT USAGE ON SCHEMA engram, engram_internal TO {to}; \
-         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA engram TO {to}; \
+        "GRANT USAGE ON SCHEMA engram TO {to}; \
          GRANT SELECT, INSERT, UPDATE, DELETE ON engram.memories, engram.embeddings, engram.embedding_claims, engram.graph_links TO {to}; \
          GRANT SELECT, INSERT, UPDATE ON engram.memory_state TO {to}; \
          GRANT SELECT ON engram.erasures, engram.settings, engram.memory_type_settings, engram.embedding_models TO {to}"
     ))?;
-    for function in FUNCTIONS
-        .iter()
-        .filter(|f| f.contains("_after_") || f.contains("_before_") || **f == "restore_replaces")
-    {
-        run(&format!(
-            "REVOKE EXECUTE ON FUNCTION engram.{function}() FROM {to}"
-        ))?;
+    for function in extension_functions("")? {
+        run(&format!("GRANT EXECUTE ON FUNCTION {function} TO {to}"))?;
     }
     if bypasses {
         run(&format!(

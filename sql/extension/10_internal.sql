@@ -167,6 +167,19 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.refuse_memory(uuid) IS 'Raises the error for an unknown memory id: SQLSTATE PT404, which PostgREST answers as HTTP 404.';
 
+CREATE FUNCTION engram_internal.require_store() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF to_regclass('engram.memories') IS NULL OR to_regproc('engram.writable_workspaces') IS NULL THEN
+    RAISE EXCEPTION 'engram has no tables in database "%" yet', current_database()
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run as its owner: SELECT engram.setup();';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_store() IS 'Raises the error for a database in which setup() has not run.';
+
 CREATE FUNCTION engram_internal.resolve_workspace(workspace uuid, for_write boolean) RETURNS uuid
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -174,10 +187,7 @@ AS $$
 DECLARE
   me uuid;
 BEGIN
-  IF to_regclass('engram.memories') IS NULL THEN
-    RAISE EXCEPTION 'engram has no tables in database "%" yet', current_database()
-      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run as its owner: SELECT engram.setup();';
-  END IF;
+  PERFORM engram_internal.require_store();
   me := engram_internal.caller_id();
   IF workspace IS NULL THEN
     IF me IS NULL AND (for_write OR engram_internal.trusted()) THEN

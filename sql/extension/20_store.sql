@@ -2,7 +2,7 @@
 -- decide, and the functions check the workspace themselves as well.
 
 CREATE FUNCTION engram_internal.store(
-  workspace uuid, content text, type text, importance double precision, embedding vector, tags text[],
+  workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
   metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
   source text, entities text[], expires_at timestamptz, on_duplicate text,
   INOUT id uuid, OUT status text)
@@ -12,9 +12,10 @@ AS $$
 #variable_conflict use_variable
 DECLARE
   strategy  text := coalesce(on_duplicate, 'merge');
-  model     engram.embedding_models;
+  -- Not the tables' row types: those would not be there before setup().
+  model     record;
   hash      bytea;
-  twin      engram.memories;
+  twin      record;
   threshold double precision;
 BEGIN
   IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
@@ -31,7 +32,6 @@ BEGIN
     IF NOT FOUND THEN
       PERFORM engram_internal.refuse_model(NULL);
     END IF;
-    PERFORM engram_internal.check_embedding(embedding, model.name);
   END IF;
   hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
 
@@ -58,9 +58,9 @@ BEGIN
       AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
     ORDER BY m.created_at, m.id LIMIT 1;
     IF NOT FOUND AND embedding IS NOT NULL THEN
-      SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold) INTO threshold
-      FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
-      WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+      threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
+        FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+        WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
       IF threshold IS NOT NULL THEN
         SELECT m.* INTO twin
         FROM engram.embeddings e
@@ -71,7 +71,7 @@ BEGIN
         ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1;
       END IF;
     END IF;
-    IF twin.id IS NOT NULL THEN
+    IF FOUND THEN
       IF strategy = 'reject' THEN
         RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
           USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
@@ -119,7 +119,7 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid) IS
+COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, real[], text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid) IS
 'What add() and add_many() do with one memory, as the caller, in a workspace that has been resolved. Tells whether it was added, merged, skipped or unchanged.';
 
 CREATE FUNCTION engram_internal.check_embedding(embedding vector, model text) RETURNS void
@@ -127,7 +127,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  m engram.embedding_models;
+  m record;
 BEGIN
   SELECT * INTO m FROM engram.embedding_models e WHERE e.name = model;
   IF NOT FOUND THEN
@@ -194,15 +194,15 @@ DECLARE
   done_ids  uuid[] := '{}';
   done_at   integer;
   item      record;
-  embedding engram.embeddings.embedding%TYPE;
   help      text;
-  model     text := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+  model     text;
 BEGIN
   IF jsonb_typeof(add_many.items) = 'array' AND jsonb_array_length(add_many.items) > 10000 THEN
     RAISE EXCEPTION 'items has % entries, the limit is 10000', jsonb_array_length(add_many.items)
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Send them in several calls.';
   END IF;
 
+  model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
   -- Everybody takes these locks in the same order: two calls with the same contents wait for each
   -- other, and neither can be waiting for the other one back.
   PERFORM pg_advisory_xact_lock(k.key) FROM (
@@ -258,9 +258,8 @@ BEGIN
       status := 'added';
     ELSIF item.error IS NULL THEN
       BEGIN
-        embedding := item.embedding;
         SELECT s.id, s.status INTO id, status
-        FROM engram_internal.store(ws, item.content, item.type, item.importance, embedding, item.tags,
+        FROM engram_internal.store(ws, item.content, item.type, item.importance, item.embedding, item.tags,
           item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
           item.source, item.entities, item.expires_at, item.on_duplicate, item.id) s;
       EXCEPTION WHEN OTHERS THEN
@@ -429,7 +428,7 @@ AS $$
 DECLARE
   ws  uuid := engram_internal.resolve_workspace(update.workspace, true);
   gone text[] := coalesce(update.clear, '{}');
-  old engram.memories;
+  old record;
   now_at integer;
 BEGIN
   IF NOT gone <@ ARRAY['summary', 'tags', 'metadata', 'occurred_at', 'agent_id', 'session_id', 'speaker', 'role',
@@ -486,7 +485,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   ws  uuid := engram_internal.resolve_workspace(change.workspace, true);
-  old engram.memories;
+  old record;
 BEGIN
   SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = change.id FOR UPDATE;
   IF NOT FOUND OR (old.deleted_at IS NOT NULL AND change.what IN ('pin', 'unpin')) THEN

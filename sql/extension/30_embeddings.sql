@@ -11,12 +11,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  known engram.embedding_models;
+  known record;
   chosen boolean;
 BEGIN
-  IF to_regclass('engram.embedding_models') IS NULL THEN
-    PERFORM engram_internal.resolve_workspace(NULL, true);
-  END IF;
+  PERFORM engram_internal.require_store();
   IF NOT has_table_privilege('engram.embedding_models', 'INSERT') THEN
     RAISE EXCEPTION 'role "%" may not register embedding models', current_user
       USING ERRCODE = 'insufficient_privilege',
@@ -69,7 +67,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   ws      uuid := engram_internal.resolve_workspace(set_embedding.workspace, true);
-  chosen  text := coalesce(set_embedding.model, (SELECT m.name FROM engram.embedding_models m WHERE m.is_default));
+  chosen  text;
   current integer;
 BEGIN
   SELECT m.version INTO current FROM engram.memories m
@@ -85,6 +83,7 @@ BEGIN
     RAISE EXCEPTION 'embedding is NULL'
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the vector, for example ''[0.1, 0.2]''. To drop one, DELETE it FROM engram.embeddings.';
   END IF;
+  chosen := coalesce(set_embedding.model, (SELECT m.name FROM engram.embedding_models m WHERE m.is_default));
   IF chosen IS NULL THEN
     PERFORM engram_internal.refuse_model(NULL);
   END IF;
@@ -112,11 +111,13 @@ AS $$
 #variable_conflict use_column
 DECLARE
   ws     uuid;
-  every  boolean := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
+  every  boolean;
   wanted integer := coalesce(pending_embeddings.match_count, 100);
   lease  integer := coalesce(pending_embeddings.lease_seconds, 300);
-  m      engram.embedding_models;
+  m      record;
 BEGIN
+  PERFORM engram_internal.require_store();
+  every := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
   IF NOT every THEN
     ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);
   END IF;

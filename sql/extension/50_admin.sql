@@ -15,6 +15,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  PERFORM engram_internal.require_store();
   RETURN QUERY
   SELECT c.user_id, c.source, c.subject, current_user::text, engram_internal.trusted(),
          engram.readable_workspaces(), engram.writable_workspaces(), c.problem

@@ -86,6 +86,16 @@ CREATE TABLE IF NOT EXISTS engram.embeddings (
     REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE,
   CONSTRAINT embeddings_model_fkey FOREIGN KEY (model) REFERENCES engram.embedding_models (name)
 ) WITH (toast_tuple_target = 8160);
+-- DROP EXTENSION vector CASCADE takes the column with it, and with it the sense of the rows.
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                 WHERE attrelid = 'engram.embeddings'::regclass AND attname = 'embedding' AND NOT attisdropped) THEN
+    DELETE FROM engram.embeddings WHERE true;
+    ALTER TABLE engram.embeddings ADD COLUMN embedding @vector@ NOT NULL;
+  END IF;
+END
+$$;
 CREATE INDEX IF NOT EXISTS embeddings_model_idx ON engram.embeddings (workspace_id, model);
 CREATE INDEX IF NOT EXISTS embeddings_model_fkey_idx ON engram.embeddings (model, workspace_id);
 

@@ -94,7 +94,8 @@ BEGIN
     SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
     FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = NEW.workspace_id
     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
-    IF char_length(NEW.content) > longest THEN
+    -- A dump holds what was allowed where it was made, and may bring its settings later.
+    IF char_length(NEW.content) > longest AND NOT (trusted AND current_setting('check_function_bodies') = 'off') THEN
       RAISE EXCEPTION 'content has % characters, the limit is %', char_length(NEW.content), longest
         USING ERRCODE = 'invalid_parameter_value',
               HINT = 'Store it in parts, or have an administrator raise max_content_chars in engram.settings.';
@@ -190,6 +191,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  PERFORM engram.current_user_id();
   IF NOT engram_internal.may_write(NEW.workspace_id) THEN
     PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
   END IF;
