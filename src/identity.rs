@@ -69,7 +69,13 @@ pub fn caller() -> Caller {
         IdentitySource::Role => Caller::of("role", login_role()),
         // Claims that are there decide alone: behind a pooler a left-over engram.user_id must
         // never give an anonymous request somebody's identity.
-        IdentitySource::Auto => from_claims().unwrap_or_else(from_setting),
+        IdentitySource::None => Caller::nobody(
+            None,
+            "engram.identity_source is none, or this connection tried to set it without the right to",
+        ),
+        IdentitySource::Default | IdentitySource::Auto => {
+            from_claims().unwrap_or_else(from_setting)
+        }
     }
 }
 

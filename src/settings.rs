@@ -9,6 +9,9 @@ use pgrx::{pg_guard, pg_sys};
 /// Where the caller's identity may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum IdentitySource {
+    /// Nobody chose: as `auto`.
+    #[name = c"default"]
+    Default,
     /// Claims when they are present, else the setting `engram.user_id`.
     #[name = c"auto"]
     Auto,
@@ -21,10 +24,13 @@ pub enum IdentitySource {
     /// The name of the login role.
     #[name = c"role"]
     Role,
+    /// Nobody is anybody.
+    #[name = c"none"]
+    None,
 }
 
 static IDENTITY_SOURCE: GucSetting<IdentitySource> =
-    GucSetting::<IdentitySource>::new(IdentitySource::Auto);
+    GucSetting::<IdentitySource>::new(IdentitySource::Default);
 static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static AUTO_SETUP: GucSetting<bool> = GucSetting::<bool>::new(true);
 
@@ -68,15 +74,31 @@ pub fn foreign(name: &CStr) -> Option<String> {
 /// Defines all settings and reserves the prefix, so that a typo in a name is an error.
 pub fn register() {
     LOADING.store(true, std::sync::atomic::Ordering::Relaxed);
+    let set_before = foreign(c"engram.identity_source").is_some();
     // First, because the check of engram.user_id depends on it.
     GucRegistry::define_enum_guc(
         c"engram.identity_source",
         c"Where engram takes the caller's identity from.",
-        c"auto: request.jwt.claims when present, else engram.user_id; jwt, setting, role: only that. Superusers set it, usually with ALTER DATABASE.",
+        c"default and auto: request.jwt.claims when present, else engram.user_id; jwt, setting, role: only that; none: nobody. Superusers set it, usually with ALTER DATABASE.",
         &IDENTITY_SOURCE,
         GucContext::Suset,
         GucFlags::default(),
     );
+    if set_before && IDENTITY_SOURCE.get() == IdentitySource::Default {
+        // An option of the connection took the place of what the database or the configuration
+        // pinned, before anybody could tell that the role may not do that, and was refused only
+        // now. What was pinned is not known any more, so this session is nobody.
+        // SAFETY: names and values are NUL-terminated constants; PGC_S_OVERRIDE makes it the value
+        // that RESET returns to, in parallel workers too.
+        unsafe {
+            pg_sys::SetConfigOption(
+                c"engram.identity_source".as_ptr(),
+                c"none".as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
     // SAFETY: the hook has the signature that PostgreSQL calls, never unwinds past its guard, and
     // allocates nothing that PostgreSQL would free.
     unsafe {

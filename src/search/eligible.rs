@@ -1,6 +1,7 @@
 //! Which memories may be a result at all: alive, of the wanted types, passing the filter, with the
 //! required phrases and without the excluded words. Asked inside the candidate stage, so that a
-//! filter never empties a result that was cut before it.
+//! filter never empties a result that was cut before it, and as the caller, so that what a policy
+//! hides takes no place among the candidates.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -100,22 +101,15 @@ impl<'a> Eligible<'a> {
         if !expired {
             sql.push_str(" AND (m.expires_at IS NULL OR m.expires_at > $3)");
         }
-        let phrases = analysed.constraint();
-        if phrases.is_some() {
-            sql.push_str(
-                " AND EXISTS (SELECT FROM engram.memory_terms t WHERE t.workspace_id = $1 \
-                 AND t.memory_id = m.id AND t.terms OPERATOR(pg_catalog.@@) $5::pg_catalog.tsquery)",
-            );
-        }
         // Names every parameter once, so that each has a type whatever the conditions are.
-        sql.push_str(" AND ($3::timestamptz, $5::text, $6::jsonb) IS NOT NULL IS NOT NULL AND ");
-        sql.push_str(&compiled.condition.replace("$1", "$6"));
+        sql.push_str(" AND ($3::timestamptz, $5::jsonb) IS NOT NULL IS NOT NULL AND ");
+        sql.push_str(&compiled.condition.replace("$1", "$5"));
         Ok(Self {
             context,
             sql,
             params: Value::Array(compiled.params),
             types,
-            phrases,
+            phrases: analysed.constraint(),
         })
     }
 
@@ -131,8 +125,22 @@ impl<'a> Eligible<'a> {
                 DatumWithOid::from(spi::pg_uuids(ids)),
                 DatumWithOid::from(self.context.at),
                 DatumWithOid::from(self.types.clone()),
-                DatumWithOid::from(self.phrases.as_deref()),
                 DatumWithOid::from(JsonB(self.params.clone())),
+            ],
+            |row| Ok(row.get::<pgrx::Uuid>(1)?),
+        )?;
+        let passed: HashSet<Uuid> = rows.into_iter().flatten().map(spi::uuid).collect();
+        let Some(phrases) = &self.phrases else {
+            return Ok(passed);
+        };
+        // The terms are the store's own, so this last question is asked as its owner.
+        let ids: Vec<Uuid> = passed.into_iter().collect();
+        let rows = self.context.as_owner(
+            include_str!("sql/phrases.sql"),
+            &[
+                DatumWithOid::from(spi::pg_uuid(self.context.workspace)),
+                DatumWithOid::from(spi::pg_uuids(&ids)),
+                DatumWithOid::from(phrases.as_str()),
             ],
             |row| Ok(row.get::<pgrx::Uuid>(1)?),
         )?;

@@ -1,17 +1,20 @@
 //! Search. [`search`] reads from top to bottom: resolve, parse, collect candidates, fuse, fetch.
 //!
 //! Candidates (ids and scores) come from [`Lane`]s and are read with the rights of the store's
-//! owner, always under the one workspace that the caller was found to be allowed. Rows come from
-//! [`fetch`], which runs as the caller: the policies on the table have the last word.
+//! owner, always under the one workspace that the caller was found to be allowed. Which of them are
+//! [`Eligible`], and the rows in the end, is asked as the caller: the policies on the table decide.
+//! Where a policy of the user's own hides part of a workspace, the statistics that scores are made of
+//! come from the visible part alone.
 
 mod eligible;
 mod need;
 mod semantic;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::spi::SpiHeapTupleData;
 use pgrx::{JsonB, pg_sys};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -88,6 +91,8 @@ struct Context {
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
+    /// A policy of the user's own may hide rows of the workspace.
+    partly_hidden: bool,
 }
 
 struct Model {
@@ -121,30 +126,21 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         &analysed,
     )?;
 
-    let ranked = {
-        let _owner = AsOwner::new(context.owner);
-        let mut words_lane = words::Words::new(&context, &parsed, &analysed)?;
-        let mut semantic_lane = match request.embedding {
-            Some(embedding) => Some(semantic::Semantic::new(&context, embedding)?),
-            None => None,
-        };
-        if request.text.is_none() && semantic_lane.is_none() {
-            let mut need = need::Need::new(&context);
-            rank(
-                &context,
-                &eligible,
-                [Some(&mut need as &mut dyn Lane), None],
-            )?
-        } else {
-            rank(
-                &context,
-                &eligible,
-                [
-                    Some(&mut words_lane as &mut dyn Lane),
-                    semantic_lane.as_mut().map(|lane| lane as &mut dyn Lane),
-                ],
-            )?
-        }
+    let mut words_lane = words::Words::new(&context, &parsed, &analysed)?;
+    let mut semantic_lane = match request.embedding {
+        Some(embedding) => Some(semantic::Semantic::new(&context, embedding)?),
+        None => None,
+    };
+    let ranked = if request.text.is_none() && semantic_lane.is_none() {
+        let mut need = need::Need::new(&context);
+        rank(
+            &context,
+            &eligible,
+            [Some(&mut need as &mut dyn Lane), None],
+        )?
+    } else {
+        let semantic = semantic_lane.as_mut().map(|lane| lane as &mut dyn Lane);
+        rank(&context, &eligible, [Some(&mut words_lane), semantic])?
     };
     let ranked = ranked
         .into_iter()
@@ -207,6 +203,7 @@ impl Context {
                     },
                     model,
                     at: request.at,
+                    partly_hidden: row.get::<bool>(9)?.unwrap_or(true),
                 })
             },
         )?;
@@ -224,6 +221,32 @@ impl Context {
             )?;
         }
         Ok(Some(context))
+    }
+}
+
+impl Context {
+    /// Runs a query of the candidate stage, with the rights of the store's owner.
+    fn as_owner<T>(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+        map: impl FnMut(&SpiHeapTupleData<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let _owner = AsOwner::new(self.owner);
+        spi::rows(sql, args, map)
+    }
+
+    /// Those of `ids` that the caller may see.
+    fn visible(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+        let rows = spi::rows(
+            include_str!("sql/visible.sql"),
+            &[
+                DatumWithOid::from(spi::pg_uuid(self.workspace)),
+                DatumWithOid::from(spi::pg_uuids(ids)),
+            ],
+            |row| Ok(row.get::<pgrx::Uuid>(1)?),
+        )?;
+        Ok(rows.into_iter().flatten().map(spi::uuid).collect())
     }
 }
 

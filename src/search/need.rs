@@ -37,7 +37,7 @@ impl Lane for Need<'_> {
     }
 
     fn candidates(&mut self, eligible: &Eligible<'_>, pool: usize) -> Result<Vec<Uuid>> {
-        let mut ranked = spi::rows(
+        let mut ranked = self.context.as_owner(
             include_str!("sql/used.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(self.context.workspace)),

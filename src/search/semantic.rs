@@ -57,7 +57,7 @@ impl<'a> Semantic<'a> {
     }
 
     fn read(&self, sql: &str, last: DatumWithOid<'_>) -> Result<Vec<(Uuid, f64)>> {
-        let found = spi::rows(
+        let found = self.context.as_owner(
             sql,
             &[
                 DatumWithOid::from(spi::pg_uuid(self.context.workspace)),

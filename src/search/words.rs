@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use pgrx::datum::DatumWithOid;
+use pgrx::spi::SpiHeapTupleData;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -89,15 +90,21 @@ impl Words {
         if lane.lexemes.is_empty() && names.is_empty() {
             return Ok(lane);
         }
-        let n = spi::row(
-            include_str!("sql/documents.sql"),
-            &[DatumWithOid::from(spi::pg_uuid(context.workspace))],
-            |row| Ok(row.get::<i64>(1)?),
-        )?
-        .flatten()
-        .map_or(0, i64::unsigned_abs);
+        let workspace = [DatumWithOid::from(spi::pg_uuid(context.workspace))];
+        let count = |row: &SpiHeapTupleData<'_>| Ok(row.get::<i64>(1)?);
+        let n = if context.partly_hidden {
+            spi::rows(include_str!("sql/visible_documents.sql"), &workspace, count)
+        } else {
+            context.as_owner(include_str!("sql/documents.sql"), &workspace, count)
+        }?;
+        let n = n.into_iter().flatten().next().map_or(0, i64::unsigned_abs);
         if !lane.lexemes.is_empty() {
-            let documents = lane.postings(context)?;
+            let mut documents = lane.postings(context)?;
+            if context.partly_hidden {
+                let ids: Vec<Uuid> = documents.iter().map(|d| d.id).collect();
+                let visible = context.visible(&ids)?;
+                documents.retain(|d| visible.contains(&d.id));
+            }
             lane.scored = bm25::score(context.bm25, n, lane.lexemes.len(), &documents);
         }
         lane.add_entities(context, names, n)?;
@@ -117,7 +124,7 @@ impl Words {
             .enumerate()
             .map(|(i, lexeme)| (lexeme.as_bytes(), i))
             .collect();
-        spi::rows(
+        context.as_owner(
             include_str!("sql/postings.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(context.workspace)),
@@ -143,7 +150,7 @@ impl Words {
         if names.is_empty() {
             return Ok(());
         }
-        let links = spi::rows(
+        let mut links = context.as_owner(
             include_str!("sql/entities.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(context.workspace)),
@@ -156,6 +163,11 @@ impl Words {
                 ))
             },
         )?;
+        if context.partly_hidden {
+            let ids: Vec<Uuid> = links.iter().map(|(_, memory)| *memory).collect();
+            let visible = context.visible(&ids)?;
+            links.retain(|(_, memory)| visible.contains(memory));
+        }
         let mut by_node: HashMap<String, Vec<Uuid>> = HashMap::new();
         for (node, memory) in links {
             by_node.entry(node).or_default().push(memory);

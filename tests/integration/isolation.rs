@@ -1,1 +1,3205 @@
-//! to be filled
+//! Tenants do not see, change, count, guess or link each other's memories, by any door.
+//!
+//! The first half tries every function and table of the catalog as every kind of caller and needs
+//! a row for each; the second half has one test per side door: errors, plans, operators, search
+//! paths, settings, pooled connections, standbys, triggers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex};
+
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::cluster::{self, Cluster, Database, Failure, Installation, failure, shared};
+
+// --- the victim and what may never be seen of it ------------------------------------------------
+
+/// Whose memories everybody else is after.
+const VICTIM: &str = "0a11ce00-0000-4000-8000-00000000000a";
+/// Another user.
+const OTHER: &str = "0b0b0000-0000-4000-8000-00000000000b";
+/// A memory of the victim whose id and content strangers have guessed.
+const GUESSED: &str = "018f0000-aaaa-7000-8000-000000000001";
+/// A memory of the victim that nobody else knows of.
+const SECRET: &str = "018f0000-aaaa-7000-8000-000000000002";
+/// An id that is nowhere.
+const NOWHERE: &str = "018f0000-aaaa-7000-8000-00000000ffff";
+
+/// What a stranger never sends and so can only have got from the victim: a word that is in every
+/// text, the secret id, and a number from the victim's settings.
+const MARKERS: [&str; 3] = ["canary", SECRET, "4242424"];
+
+/// Gives the store to a role that is no superuser: nothing that is tested here may rest on the
+/// owner being allowed everything.
+fn ordinary_owner(db: &Database) {
+    db.admin()
+        .batch_execute(
+            "DO $$ BEGIN CREATE ROLE keeper; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+             SELECT engram.setup('{\"owner\": \"keeper\"}')",
+        )
+        .unwrap();
+}
+
+/// Stores what the victim has: rows in every table that has workspaces.
+fn victim(db: &Database) {
+    ordinary_owner(db);
+    let sql = fill(
+        "INSERT INTO engram.memories (workspace_id, id, user_id, content) VALUES
+           ('{ws}', '{id}', '{ws}', 'Plain zebra note');
+         INSERT INTO engram.memories (workspace_id, id, user_id, content, summary, agent_id, session_id, speaker,
+             source, tags, metadata, type, importance, occurred_at) VALUES
+           ('{ws}', '{secret}', '{ws}', 'The zebra canary sings at dawn', 'canary summary', 'canary agent',
+            'canary session', 'canary speaker', 'canary source', '{canary,tag}', '{\"canary\": {\"deep\": \"canary\"}}',
+            'emotional', 0.77, '2020-02-02'),
+           ('{ws}', '018f0000-aaaa-7000-8000-000000000003', '{ws}', 'A forgotten canary', NULL, NULL, NULL, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL),
+           ('{ws}', '018f0000-aaaa-7000-8000-000000000004', '{ws}', 'An erased canary', NULL, NULL, NULL, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL);
+         DELETE FROM engram.memories WHERE id = '018f0000-aaaa-7000-8000-000000000004';
+         UPDATE engram.memories SET deleted_at = now() WHERE id = '018f0000-aaaa-7000-8000-000000000003';
+         INSERT INTO engram.embedding_models VALUES ('spare', 3);
+         INSERT INTO engram.embeddings VALUES ('{ws}', '{secret}', 'tiny', '[1,2,3]');
+         INSERT INTO engram.embedding_claims VALUES ('{ws}', '{secret}', 'tiny', '2100-01-01');
+         INSERT INTO engram.graph_links VALUES ('{ws}', '{secret}', 'mentions', 'canary', 'Canary');
+         INSERT INTO engram.settings (workspace_id, max_content_chars) VALUES ('{ws}', 4242424);
+         INSERT INTO engram.memory_type_settings VALUES ('{ws}', 'opinion', 0.4242424, 0.5);
+         CREATE FUNCTION public.fingerprint() RETURNS text LANGUAGE plpgsql AS $$
+         -- Everything of the victim, row headers included: a lock or an empty update shows too.
+         DECLARE t regclass; part text; whole text := '';
+         BEGIN
+           FOR t IN SELECT c.oid FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'workspace_id'
+                    WHERE c.relnamespace = 'engram'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY c.relname LOOP
+             EXECUTE format('SELECT string_agg(concat_ws('' '', ctid, xmin, xmax, x), E''\\n'' ORDER BY ctid)
+                             FROM %s x WHERE workspace_id = ''{ws}''', t) INTO part;
+             whole := whole || t || E'\\n' || coalesce(part, '') || E'\\n';
+           END LOOP;
+           RETURN whole;
+         END $$;",
+    );
+    db.admin().batch_execute(&sql).unwrap();
+}
+
+/// Puts the ids into a statement.
+fn fill(sql: &str) -> String {
+    sql.replace("{ws}", VICTIM)
+        .replace("{id}", GUESSED)
+        .replace("{secret}", SECRET)
+        .replace("{other}", OTHER)
+}
+
+fn assert_nothing_of_the_victim(text: &str, what: &str) {
+    let lower = text.to_lowercase();
+    for marker in MARKERS {
+        assert!(!lower.contains(marker), "{what} shows {marker:?}:\n{text}");
+    }
+}
+
+// --- connections --------------------------------------------------------------------------------
+
+/// A connection that keeps the notices and warnings it is sent.
+struct Session {
+    client: Client,
+    notices: Arc<Mutex<Vec<String>>>,
+}
+
+impl Deref for Session {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Session {
+    fn open(db: &Database, role: &str) -> Self {
+        Self::with_options(db, role, "")
+    }
+
+    /// Connects with command-line options for the server, as PGOPTIONS does.
+    fn with_options(db: &Database, role: &str, options: &str) -> Self {
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&notices);
+        let client = Config::new()
+            .host_path(&shared().directory)
+            .user(role)
+            .dbname(&db.name)
+            .options(options)
+            .notice_callback(move |notice| sink.lock().unwrap().push(format!("{notice:?}")))
+            .connect(NoTls)
+            .unwrap();
+        Self { client, notices }
+    }
+
+    fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.notices.lock().unwrap())
+    }
+
+    /// The first column of the first row, as text; NULL is empty.
+    fn text(&mut self, sql: &str) -> String {
+        rows(&mut self.client, sql)
+            .first()
+            .map(|row| row[0].clone())
+            .unwrap_or_default()
+    }
+
+    fn sql(&mut self, sql: &str) {
+        self.batch_execute(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+
+    fn code(&mut self, sql: &str) -> String {
+        failure(self.simple_query(sql)).code
+    }
+
+    /// Begins a transaction as PostgREST does.
+    fn begin(&mut self, role: &str, claims: &str) {
+        self.sql(&format!(
+            "BEGIN; SET LOCAL ROLE {role}; SELECT set_config('request.jwt.claims', $${claims}$$, true)"
+        ));
+    }
+}
+
+/// The rows of a statement as text; NULL is empty.
+fn rows(client: &mut Client, sql: &str) -> Vec<Vec<String>> {
+    let messages = client
+        .simple_query(sql)
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    let mut out = Vec::new();
+    for message in messages {
+        if let SimpleQueryMessage::Row(row) = message {
+            out.push(
+                (0..row.len())
+                    .map(|i| row.get(i).unwrap_or_default().to_owned())
+                    .collect(),
+            );
+        }
+    }
+    out
+}
+
+fn token(sub: &str) -> String {
+    format!(r#"{{"role":"authenticated","sub":"{sub}"}}"#)
+}
+
+// --- the matrix: callers ------------------------------------------------------------------------
+
+/// What a caller is to the victim; the index of the outcome in a row of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// A role that was granted nothing.
+    Closed,
+    /// A role with access, but no identity.
+    Nobody,
+    /// Somebody else.
+    Stranger,
+    /// The victim's own self: shows that the door works.
+    Victim,
+    /// A role that bypasses row security.
+    Service,
+}
+use Standing::{Closed, Nobody, Service, Stranger};
+
+struct Caller {
+    name: &'static str,
+    standing: Standing,
+    login: &'static str,
+    /// Transactions that were before, on the same connection.
+    before: &'static str,
+    /// What its transaction begins with.
+    enter: &'static str,
+}
+
+const AS_VICTIM: &str =
+    r#"SELECT set_config('request.jwt.claims', '{"role":"authenticated","sub":"{ws}"}', true)"#;
+
+const CALLERS: [Caller; 18] = [
+    Caller {
+        name: "anon",
+        standing: Closed,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE anon; SELECT set_config('request.jwt.claims', '{"role":"anon"}', true)"#,
+    },
+    Caller {
+        name: "a role without a grant that claims to be the victim",
+        standing: Closed,
+        login: "outsider",
+        before: "",
+        enter: AS_VICTIM,
+    },
+    Caller {
+        name: "a token without sub",
+        standing: Nobody,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"role":"authenticated"}', true)"#,
+    },
+    Caller {
+        name: "no claims at all",
+        standing: Nobody,
+        login: "authenticator",
+        before: "",
+        enter: "SET LOCAL ROLE authenticated",
+    },
+    Caller {
+        name: "empty claims",
+        standing: Nobody,
+        login: "authenticator",
+        before: "",
+        enter: "SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '', true)",
+    },
+    Caller {
+        name: "claims that are not JSON",
+        standing: Nobody,
+        login: "authenticator",
+        before: "",
+        enter: "SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', 'sub={ws}', true)",
+    },
+    Caller {
+        name: "a sub that is no string",
+        standing: Nobody,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":["{ws}"]}', true)"#,
+    },
+    Caller {
+        name: "the nil UUID",
+        standing: Nobody,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":"00000000-0000-0000-0000-000000000000"}', true)"#,
+    },
+    Caller {
+        name: "nobody, after a transaction of the victim",
+        standing: Nobody,
+        login: "authenticator",
+        before: r#"BEGIN; SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":"{ws}"}', true),
+                   set_config('engram.user_id', '{ws}', true); SELECT count(*) FROM engram.memories; COMMIT"#,
+        enter: "SET LOCAL ROLE authenticated",
+    },
+    Caller {
+        name: "an anonymous token beside a left-over engram.user_id of the victim",
+        standing: Nobody,
+        login: "authenticator",
+        before: "SET engram.user_id = '{ws}'",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"role":"authenticated"}', true)"#,
+    },
+    Caller {
+        name: "an application that set nobody",
+        standing: Nobody,
+        login: "app",
+        before: "",
+        enter: "SET LOCAL engram.user_id = ''",
+    },
+    Caller {
+        name: "another user",
+        standing: Stranger,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":"{other}"}', true)"#,
+    },
+    Caller {
+        name: "another user, beside a left-over engram.user_id of the victim",
+        standing: Stranger,
+        login: "authenticator",
+        before: "SET engram.user_id = '{ws}'",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":"{other}"}', true)"#,
+    },
+    Caller {
+        name: "a subject that is no UUID",
+        standing: Stranger,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":"auth0|123"}', true)"#,
+    },
+    Caller {
+        name: "another user of an application",
+        standing: Stranger,
+        login: "app",
+        before: "",
+        enter: "SET LOCAL engram.user_id = '{other}'",
+    },
+    Caller {
+        name: "the victim by token",
+        standing: Standing::Victim,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE authenticated; SELECT set_config('request.jwt.claims', '{"sub":"{ws}"}', true)"#,
+    },
+    Caller {
+        name: "the victim by setting",
+        standing: Standing::Victim,
+        login: "app",
+        before: "",
+        enter: "SET LOCAL engram.user_id = '{ws}'",
+    },
+    Caller {
+        name: "service_role",
+        standing: Service,
+        login: "authenticator",
+        before: "",
+        enter: r#"SET LOCAL ROLE service_role; SELECT set_config('request.jwt.claims', '{"role":"service_role"}', true)"#,
+    },
+];
+
+// --- the matrix: doors --------------------------------------------------------------------------
+
+/// What must come out of a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    /// So many rows seen or changed.
+    Rows(usize),
+    /// An error with this SQLSTATE.
+    Error(&'static str),
+}
+
+const NO: Expect = Expect::Error("42501");
+/// A trusted caller that names nobody.
+const UNNAMED: Expect = Expect::Error("22023");
+const NOT_FOUND: Expect = Expect::Error("PT404");
+const fn n(rows: usize) -> Expect {
+    Expect::Rows(rows)
+}
+
+/// A statement and its outcome for: closed, nobody, stranger, victim, service.
+type Try = (&'static str, [Expect; 5]);
+
+/// Every function of the two schemas, by name and arguments.
+const FUNCTIONS: &[(&str, &[Try])] = &[
+    // The public ones. Each is tried with the caller's own workspace and with the victim's.
+    (
+        "engram.add(content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, id, expires_at, on_duplicate, workspace)",
+        &[
+            ("SELECT engram.add('new')", [NO, NO, n(1), n(1), UNNAMED]),
+            (
+                "SELECT engram.add('new', workspace => '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            (
+                "SELECT engram.add('new', id => '{id}', workspace => '{ws}')",
+                [NO, NO, NO, Expect::Error("23505"), Expect::Error("23505")],
+            ),
+            // The same content and the same id in one's own workspace find nothing of the victim's.
+            (
+                "SELECT a FROM engram.add('Plain zebra note') a WHERE a = '{id}'",
+                [NO, NO, n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.add('Plain zebra note', on_duplicate => 'reject')",
+                [NO, NO, n(1), Expect::Error("23505"), UNNAMED],
+            ),
+            (
+                "SELECT engram.add('other', id => '{id}')",
+                [NO, NO, n(1), Expect::Error("23505"), UNNAMED],
+            ),
+            (
+                "SELECT engram.add('near', embedding => '[1,2,3]', entities => '{zebra}')",
+                [NO, NO, n(1), n(1), UNNAMED],
+            ),
+        ],
+    ),
+    (
+        "engram.add_many(items, workspace)",
+        &[
+            (
+                r#"SELECT * FROM engram.add_many('[{"content": "new"}]')"#,
+                [NO, NO, n(1), n(1), UNNAMED],
+            ),
+            (
+                r#"SELECT * FROM engram.add_many('[{"content": "new"}]', '{ws}')"#,
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            (
+                r#"SELECT * FROM engram.add_many('[{"content": "other", "id": "{id}"}]') WHERE status = 'error'"#,
+                [NO, NO, n(0), n(1), UNNAMED],
+            ),
+            (
+                r#"SELECT * FROM engram.add_many('[{"content": "Plain zebra note"}]') WHERE status = 'added'"#,
+                [NO, NO, n(1), n(0), UNNAMED],
+            ),
+        ],
+    ),
+    (
+        "engram.get(id, workspace)",
+        &[
+            (
+                "SELECT * FROM engram.get('{id}')",
+                [NO, n(0), n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.get('{id}', '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.list(filter, match_count, skip, cursor, include, workspace)",
+        &[
+            (
+                "SELECT * FROM engram.list()",
+                [NO, n(0), n(0), n(2), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.list(include => '{forgotten,superseded,expired}')",
+                [NO, n(0), n(0), n(3), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.list(workspace => '{ws}')",
+                [NO, NO, NO, n(2), n(2)],
+            ),
+            (
+                r#"SELECT * FROM engram.list('{"user_id": "{ws}"}')"#,
+                [NO, n(0), n(0), n(2), UNNAMED],
+            ),
+            (
+                r#"SELECT * FROM engram.list('{"OR": [{"id": "{id}"}, {"NOT": {"id": "{id}"}}]}')"#,
+                [NO, n(0), n(0), n(2), UNNAMED],
+            ),
+        ],
+    ),
+    (
+        "engram.search(query_text, query_embedding, match_count, filter, types, min_score, explain, include, model, at, workspace)",
+        &[
+            (
+                "SELECT * FROM engram.search('zebra')",
+                [NO, n(0), n(0), n(2), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.search('zebra', workspace => '{ws}')",
+                [NO, NO, NO, n(2), n(2)],
+            ),
+            (
+                "SELECT * FROM engram.search('sings', '[1,2,3]', explain => true)",
+                [NO, n(0), n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.search(query_embedding => '[1,2,3]', explain => true)",
+                [NO, n(0), n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.search()",
+                [NO, n(0), n(0), n(2), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.search(include => '{superseded,expired}', workspace => '{ws}')",
+                [NO, NO, NO, n(2), n(2)],
+            ),
+            (
+                r#"SELECT * FROM engram.search('zebra', filter => '{"user_id": "{ws}"}')"#,
+                [NO, n(0), n(0), n(2), UNNAMED],
+            ),
+        ],
+    ),
+    (
+        "engram.stats(workspace)",
+        &[
+            (
+                "SELECT * FROM engram.stats() s WHERE memories + forgotten + pending_embeddings + content_chars > 0 OR oldest IS NOT NULL OR by_type <> '{}' OR embeddings <> '{}'",
+                [NO, n(0), n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.stats('{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.update(id, content, summary, type, importance, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, embedding, valid_from, valid_to, expires_at, clear, expected_version, workspace)",
+        &[
+            (
+                "SELECT engram.update('{id}', 'taken over')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.update('{id}', 'taken over', workspace => '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            (
+                "SELECT engram.update('{id}', entities => '{me}', embedding => '[3,2,1]', expected_version => 1)",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+        ],
+    ),
+    (
+        "engram.forget(id, workspace)",
+        &[
+            (
+                "SELECT engram.forget('{id}')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.forget('{id}', '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.restore(id, workspace)",
+        &[
+            (
+                "SELECT engram.restore('{id}')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.restore('{id}', '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.pin(id, workspace)",
+        &[
+            (
+                "SELECT engram.pin('{id}')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.pin('{id}', '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.unpin(id, workspace)",
+        &[
+            (
+                "SELECT engram.unpin('{id}')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.unpin('{id}', '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.erase(ids, filter, dry_run, workspace)",
+        &[
+            (
+                "SELECT * FROM engram.erase('{{id}}')",
+                [NO, NO, n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram.erase('{{id}}', workspace => '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            (
+                r#"SELECT * FROM engram.erase(filter => '{"created_at": {"exists": true}}')"#,
+                [NO, NO, n(0), n(3), UNNAMED],
+            ),
+            (
+                r#"SELECT * FROM engram.erase(filter => '{"created_at": {"exists": true}}', dry_run => true)"#,
+                [NO, NO, n(0), n(3), UNNAMED],
+            ),
+            (
+                r#"SELECT * FROM engram.erase(filter => '{"NOT": {"content": ""}}', workspace => '{ws}')"#,
+                [NO, NO, NO, n(3), n(3)],
+            ),
+        ],
+    ),
+    (
+        "engram.set_embedding(id, embedding, model, expected_version, workspace)",
+        &[
+            (
+                "SELECT engram.set_embedding('{id}', '[3,2,1]')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram.set_embedding('{id}', '[3,2,1]', workspace => '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.pending_embeddings(model, match_count, lease_seconds, workspace)",
+        &[
+            // A worker that bypasses row security gets the work of all workspaces.
+            (
+                "SELECT * FROM engram.pending_embeddings()",
+                [NO, NO, n(0), n(1), n(1)],
+            ),
+            (
+                "SELECT * FROM engram.pending_embeddings(workspace => '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram.set_embedding_model(name, dims, make_default, distance)",
+        &[(
+            "SELECT engram.set_embedding_model('mine', 3, true)",
+            [NO, NO, NO, NO, n(1)],
+        )],
+    ),
+    (
+        "engram.setup(options)",
+        &[("SELECT engram.setup('{\"grant_to\": [\"anon\"]}')", [NO; 5])],
+    ),
+    (
+        "engram.whoami()",
+        &[(
+            "SELECT * FROM engram.whoami() w WHERE w.user_id = '{ws}' OR w.subject = '{ws}' OR '{ws}' = ANY (w.readable || w.writable)",
+            [NO, n(0), n(0), n(1), n(0)],
+        )],
+    ),
+    (
+        "engram.version()",
+        &[(
+            "SELECT * FROM engram.version()",
+            [NO, n(1), n(1), n(1), n(1)],
+        )],
+    ),
+    // What the policies ask.
+    (
+        "engram.current_user_id()",
+        &[(
+            "SELECT u FROM engram.current_user_id() u WHERE u = '{ws}'",
+            [NO, n(0), n(0), n(1), n(0)],
+        )],
+    ),
+    (
+        "engram.readable_workspaces()",
+        &[(
+            "SELECT w FROM unnest(engram.readable_workspaces()) w WHERE w = '{ws}'",
+            [NO, n(0), n(0), n(1), n(0)],
+        )],
+    ),
+    (
+        "engram.writable_workspaces()",
+        &[(
+            "SELECT w FROM unnest(engram.writable_workspaces()) w WHERE w = '{ws}'",
+            [NO, n(0), n(0), n(1), n(0)],
+        )],
+    ),
+    // Trigger functions: see also definer_triggers_serve_their_own_table_only.
+    (
+        "engram.memories_before_write()",
+        &[("SELECT engram.memories_before_write()", [NO; 5])],
+    ),
+    (
+        "engram.memories_after_insert()",
+        &[("SELECT engram.memories_after_insert()", [NO; 5])],
+    ),
+    (
+        "engram.memories_after_update()",
+        &[("SELECT engram.memories_after_update()", [NO; 5])],
+    ),
+    (
+        "engram.memories_after_delete()",
+        &[("SELECT engram.memories_after_delete()", [NO; 5])],
+    ),
+    (
+        "engram.embeddings_before_write()",
+        &[("SELECT engram.embeddings_before_write()", [NO; 5])],
+    ),
+    (
+        "engram.restore_replaces()",
+        &[("SELECT engram.restore_replaces()", [NO; 5])],
+    ),
+    // The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.
+    (
+        "engram_internal.store(workspace, content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, expires_at, on_duplicate, id)",
+        &[
+            (
+                "SELECT * FROM engram_internal.store('{ws}', 'new', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            // Neither the victim's content nor its id is recognised on the way to the refusal.
+            (
+                "SELECT * FROM engram_internal.store('{ws}', 'Plain zebra note', null, 1, '{1,2,3}', '{t}', null, null, null, null, null, null, null, '{me}', null, 'merge', null)",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            (
+                "SELECT * FROM engram_internal.store('{ws}', 'Plain zebra note', null, null, null, null, null, null, null, null, null, null, null, null, null, null, '{id}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram_internal.change(workspace, id, what)",
+        &[
+            (
+                "SELECT engram_internal.change(null, '{id}', 'forget')",
+                [NO, NO, NOT_FOUND, n(1), UNNAMED],
+            ),
+            (
+                "SELECT engram_internal.change('{ws}', '{id}', 'forget')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram_internal.get(wanted, workspace)",
+        &[
+            (
+                "SELECT * FROM engram_internal.get('{id}', null)",
+                [NO, n(0), n(0), n(1), UNNAMED],
+            ),
+            (
+                "SELECT * FROM engram_internal.get('{id}', '{ws}')",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram_internal.link_entities(workspace, memory, names)",
+        &[(
+            "SELECT engram_internal.link_entities('{ws}', '{id}', '{me}')",
+            [NO, NO, NO, n(1), n(1)],
+        )],
+    ),
+    (
+        "engram_internal.require_store()",
+        &[(
+            "SELECT engram_internal.require_store()",
+            [NO, n(1), n(1), n(1), n(1)],
+        )],
+    ),
+    (
+        "engram_internal.resolve_workspace(workspace, for_write)",
+        &[
+            (
+                "SELECT engram_internal.resolve_workspace('{ws}', false)",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+            (
+                "SELECT engram_internal.resolve_workspace('{ws}', true)",
+                [NO, NO, NO, n(1), n(1)],
+            ),
+        ],
+    ),
+    (
+        "engram_internal.may_write(workspace)",
+        &[(
+            "SELECT w FROM engram_internal.may_write('{ws}') w WHERE w",
+            [NO, n(0), n(0), n(1), n(1)],
+        )],
+    ),
+    (
+        "engram_internal.trusted()",
+        &[(
+            "SELECT t FROM engram_internal.trusted() t WHERE t",
+            [NO, n(0), n(0), n(0), n(1)],
+        )],
+    ),
+    (
+        "engram_internal.check_embedding(embedding, model)",
+        &[(
+            "SELECT engram_internal.check_embedding('[1,2,3]', 'tiny')",
+            [NO, n(1), n(1), n(1), n(1)],
+        )],
+    ),
+    (
+        "engram_internal.auto_setup()",
+        &[("SELECT engram_internal.auto_setup()", [NO; 5])],
+    ),
+    (
+        "engram_internal.refuse_workspace(workspace)",
+        &[("SELECT engram_internal.refuse_workspace('{ws}')", [NO; 5])],
+    ),
+    (
+        "engram_internal.refuse_unidentified(trusted)",
+        &[("SELECT engram_internal.refuse_unidentified(false)", [NO; 5])],
+    ),
+    (
+        "engram_internal.refuse_model(model)",
+        &[(
+            "SELECT engram_internal.refuse_model('none')",
+            [NO, UNNAMED, UNNAMED, UNNAMED, UNNAMED],
+        )],
+    ),
+    (
+        "engram_internal.refuse_memory(id)",
+        &[(
+            "SELECT engram_internal.refuse_memory('{id}')",
+            [NOT_FOUND; 5],
+        )],
+    ),
+    // Who calls, from the settings of the caller's own session, whatever its grants.
+    (
+        "engram_internal.caller_id()",
+        &[("SELECT engram_internal.caller_id()", PURE)],
+    ),
+    (
+        "engram_internal.caller()",
+        &[("SELECT * FROM engram_internal.caller()", PURE)],
+    ),
+    // Pure: nothing goes in but the arguments.
+    (
+        "engram_internal.uuid_v7()",
+        &[("SELECT engram_internal.uuid_v7()", PURE)],
+    ),
+    (
+        "engram_internal.is_blank(content)",
+        &[("SELECT engram_internal.is_blank('x')", PURE)],
+    ),
+    (
+        "engram_internal.normalize_content(content)",
+        &[("SELECT engram_internal.normalize_content('x')", PURE)],
+    ),
+    (
+        "engram_internal.indexed_text(content, speaker, occurred_at, summary)",
+        &[(
+            "SELECT engram_internal.indexed_text('x', null, null, null)",
+            PURE,
+        )],
+    ),
+    (
+        "engram_internal.to_terms(indexed)",
+        &[("SELECT engram_internal.to_terms('x')", PURE)],
+    ),
+    (
+        "engram_internal.term_count(terms)",
+        &[("SELECT engram_internal.term_count(tsvectorsend('x'))", PURE)],
+    ),
+    (
+        "engram_internal.term_keys(workspace, terms)",
+        &[(
+            "SELECT engram_internal.term_keys('{ws}', tsvectorsend('x'))",
+            PURE,
+        )],
+    ),
+    (
+        "engram_internal.vector_dims(embedding)",
+        &[("SELECT engram_internal.vector_dims('[1]')", PURE)],
+    ),
+    (
+        "engram_internal.vector_norm(embedding)",
+        &[("SELECT engram_internal.vector_norm('[1]')", PURE)],
+    ),
+    (
+        "engram_internal.similarity(embedding, query, distance)",
+        &[(
+            "SELECT engram_internal.similarity('[1]', '{1}', 'cosine')",
+            PURE,
+        )],
+    ),
+    (
+        "engram_internal.compile_filter(filter)",
+        &[(
+            r#"SELECT * FROM engram_internal.compile_filter('{"type": "factual"}')"#,
+            PURE,
+        )],
+    ),
+    (
+        "engram_internal.parse_items(items)",
+        &[(
+            r#"SELECT * FROM engram_internal.parse_items('[{"content": "x"}]')"#,
+            PURE,
+        )],
+    ),
+    (
+        "engram_internal.entity_node(name)",
+        &[("SELECT engram_internal.entity_node('x')", PURE)],
+    ),
+    (
+        "engram_internal.check_memory(type, layer, role, importance, tags)",
+        &[(
+            "SELECT engram_internal.check_memory('factual', null, null, null, null)",
+            PURE,
+        )],
+    ),
+    (
+        "engram_internal.library_version()",
+        &[("SELECT engram_internal.library_version()", PURE)],
+    ),
+];
+
+const PURE: [Expect; 5] = [n(1); 5];
+
+/// One table, with what makes its tries.
+struct Table {
+    name: &'static str,
+    /// Which rows are the victim's.
+    theirs: &'static str,
+    /// How many those are.
+    rows: usize,
+    /// Whether everybody with a grant may read them.
+    open: bool,
+    /// Something in the victim's workspace that the primary key refuses: only the victim may get
+    /// as far as that.
+    insert: &'static str,
+    update: &'static str,
+    /// What an ordinary role may do at all: Select, Insert, Update, Delete.
+    client: &'static str,
+    /// The same for a role that bypasses row security.
+    service: &'static str,
+}
+
+const WORKSPACE: &str = "workspace_id = '{ws}'";
+
+const TABLES: [Table; 10] = [
+    Table {
+        name: "memories",
+        theirs: WORKSPACE,
+        rows: 3,
+        open: false,
+        insert: "(workspace_id, id, content) VALUES ('{ws}', '{id}', 'planted')",
+        update: "content = 'tampered'",
+        client: "SIUD",
+        service: "SIUD",
+    },
+    Table {
+        name: "memory_state",
+        theirs: WORKSPACE,
+        rows: 3,
+        open: false,
+        insert: "(workspace_id, memory_id, last_accessed_at) VALUES ('{ws}', '{id}', now())",
+        update: "access_count = access_count + 1",
+        client: "SIU",
+        service: "SIU",
+    },
+    Table {
+        name: "memory_terms",
+        theirs: WORKSPACE,
+        rows: 2,
+        open: false,
+        insert: "(workspace_id, memory_id, length, terms, keys) VALUES ('{ws}', '{id}', 1, 'x', '{1}')",
+        update: "length = 1",
+        client: "",
+        service: "",
+    },
+    Table {
+        name: "embeddings",
+        theirs: WORKSPACE,
+        rows: 1,
+        open: false,
+        insert: "(workspace_id, memory_id, model, embedding) VALUES ('{ws}', '{id}', 'tiny', '[3,2,1]'), ('{ws}', '{id}', 'tiny', '[3,2,1]')",
+        update: "embedding = '[3,2,1]'",
+        client: "SIUD",
+        service: "SIUD",
+    },
+    Table {
+        name: "embedding_claims",
+        theirs: WORKSPACE,
+        rows: 1,
+        open: false,
+        insert: "(workspace_id, memory_id, model, claimed_until) VALUES ('{ws}', '{id}', 'tiny', now()), ('{ws}', '{id}', 'tiny', now())",
+        update: "claimed_until = now()",
+        client: "SIUD",
+        service: "SIUD",
+    },
+    Table {
+        name: "graph_links",
+        theirs: WORKSPACE,
+        rows: 1,
+        open: false,
+        insert: "(workspace_id, memory_id, relation, node, label) VALUES ('{ws}', '{id}', 'r', 'x', 'x'), ('{ws}', '{id}', 'r', 'x', 'x')",
+        update: "label = 'tampered'",
+        client: "SIUD",
+        service: "SIUD",
+    },
+    Table {
+        name: "erasures",
+        theirs: WORKSPACE,
+        rows: 1,
+        open: false,
+        insert: "(workspace_id, id) VALUES ('{ws}', '{id}')",
+        update: "erased_at = now()",
+        client: "S",
+        service: "S",
+    },
+    Table {
+        name: "settings",
+        theirs: WORKSPACE,
+        rows: 1,
+        open: false,
+        insert: "(workspace_id, max_content_chars) VALUES ('{ws}', 1)",
+        update: "max_content_chars = 1",
+        client: "S",
+        service: "SIUD",
+    },
+    Table {
+        name: "memory_type_settings",
+        theirs: WORKSPACE,
+        rows: 1,
+        open: false,
+        insert: "(workspace_id, type, default_importance, decay_per_day) VALUES ('{ws}', 'opinion', 0, 1)",
+        update: "default_importance = 0",
+        client: "S",
+        service: "SIUD",
+    },
+    Table {
+        // No tenant's data: which models there are is known to all.
+        name: "embedding_models",
+        theirs: "name = 'spare'",
+        rows: 1,
+        open: true,
+        insert: "(name, dims) VALUES ('tiny', 3)",
+        update: "is_default = false",
+        client: "S",
+        service: "SIUD",
+    },
+];
+
+impl Table {
+    /// The tries on this table. COPY FROM takes a row of the victim that is there already.
+    fn tries(&self) -> Vec<(String, [Expect; 5])> {
+        let Self {
+            name,
+            theirs,
+            rows,
+            insert,
+            update,
+            ..
+        } = self;
+        let exists = Expect::Error("23505");
+        let seen = n(if self.open { *rows } else { 0 });
+        let own = n(*rows);
+        let all = |needs: &str, nobody: Expect, owner: Expect, service: Expect| {
+            let granted = |grants: &str, then: Expect| {
+                if needs.chars().all(|verb| grants.contains(verb)) && needs != "T" {
+                    then
+                } else {
+                    NO
+                }
+            };
+            [
+                NO,
+                granted(self.client, nobody),
+                granted(self.client, nobody),
+                granted(self.client, owner),
+                granted(self.service, service),
+            ]
+        };
+        vec![
+            (
+                format!("SELECT * FROM engram.{name} WHERE {theirs}"),
+                all("S", seen, own, own),
+            ),
+            (
+                format!("SELECT * FROM engram.{name} WHERE {theirs} FOR UPDATE"),
+                all("SU", n(0), own, own),
+            ),
+            (
+                format!("INSERT INTO engram.{name} {insert}"),
+                all("I", NO, exists, exists),
+            ),
+            (
+                format!("UPDATE engram.{name} SET {update} WHERE {theirs}"),
+                all("SU", n(0), own, own),
+            ),
+            (
+                format!("DELETE FROM engram.{name} WHERE {theirs}"),
+                all("SD", n(0), own, own),
+            ),
+            (
+                format!("TRUNCATE engram.{name} CASCADE"),
+                all("T", NO, NO, NO),
+            ),
+            (
+                format!("COPY engram.{name} TO STDOUT"),
+                all("S", seen, own, own),
+            ),
+            (
+                format!("COPY engram.{name} FROM STDIN"),
+                all("I", Expect::Error("0A000"), Expect::Error("0A000"), exists),
+            ),
+        ]
+    }
+}
+
+// --- the matrix ---------------------------------------------------------------------------------
+
+/// Runs one statement and tells what came of it, and everything that the caller was shown.
+fn attempt(session: &mut Session, sql: &str, copy_in: &str) -> (Expect, String) {
+    let mut shown = String::new();
+    let result = if sql.ends_with(" FROM STDIN") {
+        session.client.copy_in(sql).and_then(|mut sink| {
+            sink.write_all(copy_in.as_bytes())
+                .expect("the server takes data");
+            sink.finish().map(|rows| rows as usize)
+        })
+    } else if sql.ends_with(" TO STDOUT") {
+        session.client.copy_out(sql).map(|mut source| {
+            source
+                .read_to_string(&mut shown)
+                .expect("the server sends text");
+            shown
+                .lines()
+                .filter(|line| line.contains(VICTIM) || line.starts_with("spare\t"))
+                .count()
+        })
+    } else {
+        session.client.simple_query(sql).map(|messages| {
+            let mut rows = 0;
+            for message in messages {
+                match message {
+                    SimpleQueryMessage::Row(row) => {
+                        for i in 0..row.len() {
+                            let _ = writeln!(shown, "{}", row.get(i).unwrap_or_default());
+                        }
+                    }
+                    SimpleQueryMessage::CommandComplete(count) => rows = count as usize,
+                    _ => {}
+                }
+            }
+            rows
+        })
+    };
+    let outcome = match result {
+        Ok(rows) => Expect::Rows(rows),
+        Err(error) => {
+            let db = error
+                .as_db_error()
+                .unwrap_or_else(|| panic!("{sql}: {error}"));
+            let _ = writeln!(shown, "{db:?}");
+            // The code outlives the error as one of those that the matrix knows.
+            let code = ["42501", "22023", "PT404", "23505", "0A000"]
+                .into_iter()
+                .find(|c| *c == db.code().code());
+            Expect::Error(code.unwrap_or_else(|| panic!("{sql}: unexpected {db:?}")))
+        }
+    };
+    for notice in session.notices() {
+        let _ = writeln!(shown, "{notice}");
+    }
+    (outcome, shown)
+}
+
+#[test]
+fn every_caller_gets_out_of_every_door_what_is_due_and_leaves_no_trace() {
+    let db = Database::new();
+    victim(&db);
+    let mut admin = Session::open(&db, "postgres");
+    let mut sessions: Vec<Session> = CALLERS
+        .iter()
+        .map(|caller| Session::open(&db, caller.login))
+        .collect();
+
+    let mut tries: Vec<(String, [Expect; 5], String)> = Vec::new();
+    for (_, rows) in FUNCTIONS {
+        tries.extend(
+            rows.iter()
+                .map(|(sql, expected)| ((*sql).to_owned(), *expected, String::new())),
+        );
+    }
+    for table in &TABLES {
+        let mut line = String::new();
+        let existing = fill(&format!(
+            "COPY (SELECT * FROM engram.{} WHERE {} LIMIT 1) TO STDOUT",
+            table.name, table.theirs
+        ));
+        admin
+            .copy_out(&existing)
+            .unwrap()
+            .read_to_string(&mut line)
+            .unwrap();
+        tries.extend(
+            table
+                .tries()
+                .into_iter()
+                .map(|(sql, expected)| (sql, expected, line.clone())),
+        );
+    }
+
+    let mut wrong = String::new();
+    for (sql, expected, line) in &tries {
+        let sql = fill(sql);
+        let mut before = admin.text("SELECT public.fingerprint()");
+        for (caller, session) in CALLERS.iter().zip(&mut sessions) {
+            if !caller.before.is_empty() {
+                session.sql(&fill(caller.before));
+            }
+            session.sql(&fill(&format!("BEGIN; {}", caller.enter)));
+            let (outcome, shown) = attempt(session, &sql, line);
+            if session.is_closed()
+                || matches!(outcome, Expect::Error(_)) && sql.ends_with(" FROM STDIN")
+            {
+                // The client library loses count of the messages when COPY FROM is refused.
+                *session = Session::open(&db, caller.login);
+            }
+            let due = expected[caller.standing as usize];
+            if outcome != due {
+                let _ = writeln!(
+                    wrong,
+                    "{}: {sql}\n  gave {outcome:?}, due {due:?}: {shown}",
+                    caller.name
+                );
+            }
+            if matches!(caller.standing, Closed | Nobody | Stranger) {
+                // What strangers manage to write is for good, so that the superuser sees it.
+                session.sql("COMMIT");
+                assert_nothing_of_the_victim(&shown, &format!("{} with {sql}", caller.name));
+                let after = admin.text("SELECT public.fingerprint()");
+                assert_eq!(
+                    before, after,
+                    "{} changed the victim with {sql}",
+                    caller.name
+                );
+                before = after;
+                if caller.standing == Stranger {
+                    admin.sql(&fill(
+                        "DELETE FROM engram.memories WHERE workspace_id <> '{ws}'; DELETE FROM engram.erasures WHERE workspace_id <> '{ws}'",
+                    ));
+                }
+            } else {
+                session.sql("ROLLBACK");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
+    let db = Database::new();
+    let mut admin = Session::open(&db, "postgres");
+    let mut found = |sql: &str| -> BTreeSet<String> {
+        rows(&mut admin.client, sql)
+            .into_iter()
+            .map(|mut row| row.remove(0))
+            .collect()
+    };
+    let same = |what: &str, there: BTreeSet<String>, known: BTreeSet<String>| {
+        let missing: Vec<_> = there.difference(&known).collect();
+        let gone: Vec<_> = known.difference(&there).collect();
+        assert!(
+            missing.is_empty(),
+            "{what} without a row in the matrix of isolation.rs: {missing:#?}"
+        );
+        assert!(
+            gone.is_empty(),
+            "rows in the matrix of isolation.rs for {what} that are not there: {gone:#?}"
+        );
+    };
+    same(
+        "functions",
+        found(
+            "SELECT format('%s.%s(%s)', p.pronamespace::regnamespace, p.proname,
+                    array_to_string(coalesce((p.proargnames)[1:p.pronargs], '{}'), ', '))
+             FROM pg_proc p WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace)",
+        ),
+        FUNCTIONS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+    );
+    same(
+        "tables",
+        found(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relkind IN ('r', 'p', 'f', 'v', 'm')",
+        ),
+        TABLES.iter().map(|table| table.name.to_owned()).collect(),
+    );
+    // Of any other kind there is nothing: no sequence that counts everybody's rows, no view that
+    // reads as its owner, no table without row security, no stray object of the extension.
+    same(
+        "other objects",
+        found(
+            "SELECT format('%s %s', relkind, oid::regclass) FROM pg_class
+             WHERE relnamespace = 'engram'::regnamespace AND relkind NOT IN ('r', 'p', 'i', 'I', 'v')
+                OR relnamespace = 'engram_internal'::regnamespace
+                OR relnamespace = 'engram'::regnamespace AND relkind = 'v'
+                   AND NOT coalesce(reloptions && '{security_invoker=true,security_invoker=on}', false)
+                OR relnamespace = 'engram'::regnamespace AND relkind IN ('r', 'p')
+                   AND NOT (relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid))
+             UNION ALL
+             SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d
+             JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'engram'
+             LEFT JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+             WHERE d.deptype = 'e' AND coalesce(p.pronamespace::regnamespace::text, '') NOT IN ('engram', 'engram_internal')
+               AND NOT (d.classid = 'pg_namespace'::regclass AND d.objid = 'engram_internal'::regnamespace)",
+        ),
+        BTreeSet::new(),
+    );
+    // What runs with its owner's rights is known by name, and pins its search path like the rest.
+    same(
+        "SECURITY DEFINER functions",
+        found(
+            "SELECT p.oid::regprocedure::text FROM pg_proc p
+             WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace) AND p.prosecdef",
+        ),
+        ["engram.memories_after_insert()", "engram.memories_after_update()", "engram.memories_after_delete()"]
+            .map(str::to_owned)
+            .into(),
+    );
+    same(
+        "functions that look up names in the caller's search path",
+        found(
+            "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+             WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace)
+               AND (l.lanname <> 'c' OR p.proname = 'search' OR p.proname = 'setup')
+               AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)",
+        ),
+        BTreeSet::new(),
+    );
+}
+
+// --- side doors ---------------------------------------------------------------------------------
+
+/// A stranger on an ordinary role of an application, with a schema of its own to play in.
+fn stranger(db: &Database) -> Session {
+    db.admin()
+        .batch_execute("CREATE SCHEMA playground AUTHORIZATION app")
+        .unwrap();
+    let mut session = Session::open(db, "app");
+    session.sql(&format!("SET engram.user_id = '{OTHER}'"));
+    session
+}
+
+/// Everything that an error tells, with the caller's own guess taken out.
+fn told(session: &mut Session, sql: &str, guess: &str) -> String {
+    let Err(error) = session.simple_query(sql) else {
+        panic!("should have failed: {sql}")
+    };
+    let db = error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("{sql}: {error}"));
+    format!("{db:?}").replace(guess, "<guess>")
+}
+
+#[test]
+fn a_guess_is_answered_the_same_whether_it_is_right_or_wrong() {
+    let db = Database::new();
+    victim(&db);
+    let mut admin = Session::open(&db, "postgres");
+    admin.sql(&fill(
+        "INSERT INTO engram.embeddings VALUES ('{ws}', '{id}', 'tiny', '[1,2,3]');
+         INSERT INTO engram.embedding_claims VALUES ('{ws}', '{id}', 'tiny', '2100-01-01');
+         INSERT INTO engram.graph_links VALUES ('{ws}', '{id}', 'mentions', 'zebra', 'Zebra')",
+    ));
+    let mut stranger = stranger(&db);
+    let before = admin.text("SELECT public.fingerprint()");
+    // {guess} is a memory of the victim or an id that is nowhere. In the victim's workspace every
+    // answer is a refusal; in one's own the id is simply not there.
+    let refused = [
+        "INSERT INTO engram.memories (workspace_id, id, content) VALUES ('{ws}', '{guess}', 'Plain zebra note')",
+        "INSERT INTO engram.memories (workspace_id, id, content) VALUES ('{ws}', '{guess}', 'x') ON CONFLICT DO NOTHING RETURNING id",
+        "INSERT INTO engram.memories (workspace_id, id, content) VALUES ('{ws}', '{guess}', 'x')
+         ON CONFLICT (workspace_id, id) DO UPDATE SET content = 'mine' RETURNING content",
+        "INSERT INTO engram.memories (workspace_id, id, user_id, content) VALUES ('{other}', '{guess}', '{ws}', 'in the name of another')",
+        "MERGE INTO engram.memories m USING (SELECT '{guess}'::uuid AS id) x ON m.workspace_id = '{ws}' AND m.id = x.id
+         WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (workspace_id, id, content) VALUES ('{ws}', x.id, 'x')",
+        "INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at) VALUES ('{ws}', '{guess}', now())",
+        "INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at) VALUES ('{ws}', '{guess}', now())
+         ON CONFLICT (workspace_id, memory_id) DO UPDATE SET access_count = 9",
+        "INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding) VALUES ('{ws}', '{guess}', 'tiny', '[1,1,1]')",
+        "INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding) VALUES ('{ws}', '{guess}', 'tiny', '[1,1,1]')
+         ON CONFLICT (workspace_id, memory_id, model) DO NOTHING",
+        "INSERT INTO engram.embedding_claims VALUES ('{ws}', '{guess}', 'tiny', now())",
+        "INSERT INTO engram.embedding_claims VALUES ('{ws}', '{guess}', 'tiny', now()) ON CONFLICT DO NOTHING",
+        "INSERT INTO engram.graph_links VALUES ('{ws}', '{guess}', 'mentions', 'zebra', 'me')",
+        "INSERT INTO engram.graph_links VALUES ('{ws}', '{guess}', 'mentions', 'zebra', 'me')
+         ON CONFLICT (workspace_id, memory_id, relation, node) DO UPDATE SET label = 'me'",
+        "SELECT engram.add('x', id => '{guess}', workspace => '{ws}')",
+        "SELECT engram.get('{guess}', '{ws}')",
+        "SELECT engram.update('{guess}', 'x', workspace => '{ws}')",
+        "SELECT engram.erase(ARRAY['{guess}']::uuid[], dry_run => true, workspace => '{ws}')",
+        "SELECT engram.set_embedding('{guess}', '[1,1]', 'no such model', 7, '{ws}')",
+        "SELECT * FROM engram_internal.store('{ws}', 'Plain zebra note', null, null, null, null, null, null, null, null, null, null, null, null, null, null, '{guess}')",
+        "SELECT engram_internal.link_entities('{ws}', '{guess}', '{zebra}')",
+    ];
+    let absent = [
+        (
+            "23503",
+            "INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at) VALUES ('{other}', '{guess}', now())",
+        ),
+        (
+            "23503",
+            "INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding) VALUES ('{other}', '{guess}', 'tiny', '[1,1,1]')",
+        ),
+        (
+            "23503",
+            "INSERT INTO engram.embedding_claims VALUES ('{other}', '{guess}', 'tiny', now())",
+        ),
+        (
+            "23503",
+            "INSERT INTO engram.graph_links VALUES ('{other}', '{guess}', 'mentions', 'zebra', 'me')",
+        ),
+        ("PT404", "SELECT engram.update('{guess}', 'x')"),
+        ("PT404", "SELECT engram.forget('{guess}')"),
+        ("PT404", "SELECT engram.restore('{guess}')"),
+        ("PT404", "SELECT engram.pin('{guess}')"),
+        ("PT404", "SELECT engram.set_embedding('{guess}', '[1,2,3]')"),
+    ];
+    for (code, sql) in refused.iter().map(|sql| ("42501", *sql)).chain(absent) {
+        let answers = [GUESSED, NOWHERE].map(|guess| {
+            let answer = told(&mut stranger, &fill(sql).replace("{guess}", guess), guess);
+            assert!(
+                answer.contains(&format!("code: SqlState(E{code})"))
+                    || answer.contains(&format!("\"{code}\"")),
+                "{sql}: {answer}"
+            );
+            assert_nothing_of_the_victim(&answer, sql);
+            answer
+        });
+        assert_eq!(answers[0], answers[1], "{sql}");
+    }
+    // What changes nothing says nothing: no count differs.
+    for sql in [
+        "UPDATE engram.memories SET content = 'x' WHERE id = '{guess}'",
+        "DELETE FROM engram.memories WHERE workspace_id = '{ws}' AND id = '{guess}'",
+        "DELETE FROM engram.embeddings WHERE memory_id = '{guess}'",
+        "UPDATE engram.graph_links SET workspace_id = '{other}' WHERE memory_id = '{guess}'",
+        "SELECT FROM engram.memories WHERE id = '{guess}' FOR UPDATE",
+        "SELECT FROM engram.get('{guess}')",
+        "SELECT FROM engram.erase(ARRAY['{guess}']::uuid[])",
+        r#"SELECT FROM engram.list('{"id": "{guess}"}')"#,
+        r#"SELECT FROM engram.search('zebra', filter => '{"id": {"in": ["{guess}"]}}')"#,
+    ] {
+        for guess in [GUESSED, NOWHERE] {
+            let (outcome, shown) = attempt(&mut stranger, &fill(sql).replace("{guess}", guess), "");
+            assert_eq!((outcome, shown.as_str()), (Expect::Rows(0), ""), "{sql}");
+        }
+    }
+    assert_eq!(before, admin.text("SELECT public.fingerprint()"));
+}
+
+#[test]
+fn rows_of_ones_own_cannot_be_moved_into_a_foreign_workspace() {
+    let db = Database::new();
+    victim(&db);
+    let mut admin = Session::open(&db, "postgres");
+    let mut stranger = stranger(&db);
+    stranger.sql("SELECT engram.add('mine', embedding => '[1,1,1]', entities => '{me}'); SELECT engram.add('pending'); SELECT engram.pending_embeddings()");
+    let before = admin.text("SELECT public.fingerprint()");
+    for (code, sql) in [
+        ("22023", "UPDATE engram.memories SET workspace_id = '{ws}'"),
+        ("22023", "UPDATE engram.memories SET user_id = '{ws}'"),
+        (
+            "42501",
+            "UPDATE engram.memory_state SET workspace_id = '{ws}', memory_id = '{id}'",
+        ),
+        (
+            "42501",
+            "UPDATE engram.embeddings SET workspace_id = '{ws}', memory_id = '{id}'",
+        ),
+        (
+            "42501",
+            "UPDATE engram.embedding_claims SET workspace_id = '{ws}', memory_id = '{id}'",
+        ),
+        (
+            "42501",
+            "UPDATE engram.graph_links SET workspace_id = '{ws}', memory_id = '{id}'",
+        ),
+    ] {
+        assert_eq!(stranger.code(&fill(sql)), code, "{sql}");
+    }
+    assert_eq!(before, admin.text("SELECT public.fingerprint()"));
+}
+
+#[test]
+fn ids_of_others_are_free_in_ones_own_workspace() {
+    let db = Database::new();
+    victim(&db);
+    let mut stranger = stranger(&db);
+    // In use, forgotten and erased by the victim; and nowhere.
+    for (i, id) in [
+        GUESSED,
+        "018f0000-aaaa-7000-8000-000000000003",
+        "018f0000-aaaa-7000-8000-000000000004",
+        NOWHERE,
+    ]
+    .iter()
+    .enumerate()
+    {
+        let stored = match i % 2 {
+            0 => stranger.text(&format!("SELECT engram.add('mine {i}', id => '{id}')")),
+            _ => stranger.text(&format!(
+                "INSERT INTO engram.memories (id, content) VALUES ('{id}', 'mine {i}') RETURNING id"
+            )),
+        };
+        assert_eq!(&stored, id);
+        assert_eq!(
+            stranger.text(&format!("SELECT content FROM engram.get('{id}')")),
+            format!("mine {i}")
+        );
+    }
+    // Pointing at a foreign memory is possible as pointing at any id is, and leads nowhere.
+    stranger.sql(&fill("UPDATE engram.memories SET contradicts = ARRAY['{id}', '{secret}']::uuid[] WHERE content = 'mine 0'"));
+    assert_eq!(stranger.text("SELECT count(*) FROM engram.memories"), "4");
+    // And the victim's own is still the victim's.
+    stranger.sql(&fill(
+        "SELECT engram.update('{id}', 'changed'); SELECT engram.erase(ARRAY['{id}']::uuid[])",
+    ));
+    let mut owner = Session::open(&db, "app");
+    owner.sql(&format!("SET engram.user_id = '{VICTIM}'"));
+    assert_eq!(
+        owner.text(&fill("SELECT content FROM engram.get('{id}')")),
+        "Plain zebra note"
+    );
+}
+
+#[test]
+fn functions_and_operators_of_a_stranger_are_shown_own_rows_only() {
+    let db = Database::new();
+    victim(&db);
+    let mut stranger = stranger(&db);
+    stranger.sql(
+        "SELECT engram.add('mine', metadata => '{\"k\": 1}', entities => '{me}', embedding => '[1,1,1]');
+         CREATE FUNCTION playground.leak(anyelement) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS
+           $$ BEGIN RAISE NOTICE 'leaked <%>', $1; RETURN true; END $$;
+         CREATE FUNCTION playground.leak2(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS
+           $$ BEGIN RAISE NOTICE 'leaked <%>', $1; RETURN true; END $$;
+         CREATE OPERATOR playground.<<< (FUNCTION = playground.leak2, LEFTARG = text, RIGHTARG = text);
+         SET client_min_messages = notice",
+    );
+    stranger.notices();
+    let mut seen = 0;
+    for sql in [
+        "SELECT count(*) FROM engram.memories WHERE playground.leak(content)",
+        "SELECT count(*) FROM engram.memories m WHERE playground.leak(m) OR id IS NULL",
+        "SELECT count(*) FROM engram.memories WHERE content OPERATOR(playground.<<<) 'x'",
+        "SELECT count(*) FROM engram.memories WHERE playground.leak(id) AND workspace_id = '{ws}'",
+        "SELECT count(*) FROM engram.memories WHERE CASE WHEN playground.leak(metadata) THEN true END",
+        "SELECT count(*) FROM engram.memory_state WHERE playground.leak(memory_id)",
+        "SELECT count(*) FROM engram.embeddings WHERE playground.leak(embedding::text)",
+        "SELECT count(*) FROM engram.graph_links WHERE playground.leak(label)",
+        "SELECT count(*) FROM engram.settings WHERE playground.leak(max_content_chars)",
+        "SELECT count(*) FROM engram.erasures WHERE playground.leak(id)",
+        "SELECT count(*) FROM engram.memories m JOIN engram.graph_links g ON g.memory_id = m.id AND playground.leak(g.label || m.content)",
+        "SELECT count(*) FROM (VALUES ('{ws}'::uuid)) v (w) LEFT JOIN engram.memories m ON m.workspace_id = v.w AND playground.leak(m.content)",
+        "UPDATE engram.memories SET pinned = true WHERE playground.leak(content)",
+        "DELETE FROM engram.graph_links WHERE playground.leak(label)",
+    ] {
+        let (outcome, shown) = attempt(&mut stranger, &fill(sql), "");
+        assert!(matches!(outcome, Expect::Rows(_)), "{sql}: {shown}");
+        assert_nothing_of_the_victim(&shown, sql);
+        assert!(
+            !shown.contains(GUESSED) && !shown.contains("zebra"),
+            "{sql}: {shown}"
+        );
+        seen += shown.matches("leaked <").count();
+    }
+    assert!(
+        seen > 5,
+        "the functions were called on the stranger's own rows"
+    );
+    assert_eq!(
+        stranger.code("ALTER FUNCTION playground.leak2(text, text) LEAKPROOF"),
+        "42501"
+    );
+}
+
+#[test]
+fn plans_show_a_stranger_neither_rows_nor_content_of_others() {
+    let db = Database::new();
+    victim(&db);
+    db.admin().batch_execute("ANALYZE").unwrap();
+    let mut stranger = stranger(&db);
+    stranger.sql("SELECT engram.add('mine', embedding => '[1,1,1]', entities => '{me}')");
+    // Estimates and rows removed by a filter are PostgreSQL's own: they are made from the
+    // statistics of the whole table, for everybody who may use EXPLAIN on it. What a plan of ours
+    // must keep is that no value of others is in it and that no row of theirs comes out of it.
+    for (rows, sql) in [
+        (
+            0,
+            "SELECT * FROM engram.memories WHERE workspace_id = '{ws}'",
+        ),
+        (1, "SELECT * FROM engram.memories WHERE content <> ''"),
+        (
+            0,
+            "SELECT * FROM engram.memory_state WHERE workspace_id = '{ws}'",
+        ),
+        (
+            0,
+            "SELECT * FROM engram.embeddings WHERE workspace_id = '{ws}' ORDER BY embedding OPERATOR(extensions.<=>) '[1,2,3]'",
+        ),
+        (1, "SELECT * FROM engram.graph_links WHERE node > ''"),
+        (
+            0,
+            "DELETE FROM engram.memories WHERE workspace_id = '{ws}' RETURNING *",
+        ),
+        (0, "SELECT * FROM engram.search('zebra', explain => true)"),
+        (
+            1,
+            "SELECT * FROM engram.search('zebra', '[1,2,3]', explain => true)",
+        ),
+        (1, "SELECT * FROM engram.list()"),
+        (0, "SELECT * FROM engram.get('{id}')"),
+        (1, "SELECT * FROM engram.stats()"),
+    ] {
+        let explain = fill(&format!("EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON) {sql}"));
+        let shown = stranger.text(&explain);
+        assert_nothing_of_the_victim(&shown, sql);
+        let plan: Value = serde_json::from_str(&shown).unwrap();
+        let came_out = plan[0]["Plan"]["Actual Rows"].as_f64();
+        assert_eq!(came_out, Some(f64::from(rows)), "{sql}: {shown}");
+    }
+    // The statistics themselves are closed while row security applies.
+    assert_eq!(stranger.text("SELECT count(*) FROM pg_stats WHERE schemaname = 'engram' AND tablename <> 'embedding_models'"), "0");
+}
+
+#[test]
+fn plans_made_for_one_user_serve_the_next_one_with_own_rows() {
+    let db = Database::new();
+    let mut session = Session::open(&db, "authenticator");
+    for user in ["ann", "bob"] {
+        session.begin("authenticated", &token(user));
+        session.sql(&format!(
+            "SELECT engram.add('{user} has a zebra', embedding => '[1,2,3]'); COMMIT"
+        ));
+    }
+    for mode in ["force_generic_plan", "force_custom_plan"] {
+        session.begin("authenticated", &token("ann"));
+        session.sql(&format!(
+            "SET plan_cache_mode = {mode};
+             CREATE FUNCTION pg_temp.cached() RETURNS text LANGUAGE plpgsql STABLE AS
+               $$ BEGIN RETURN (SELECT string_agg(content, ',') FROM engram.memories); END $$;
+             GRANT EXECUTE ON FUNCTION pg_temp.cached() TO PUBLIC;
+             PREPARE direct AS SELECT string_agg(content, ',') FROM engram.memories WHERE importance >= 0;
+             PREPARE mine(uuid) AS SELECT string_agg(content, ',') FROM engram.memories WHERE workspace_id = $1;
+             PREPARE search(text) AS SELECT string_agg(content, ',') FROM engram.search($1);
+             PREPARE near AS SELECT string_agg(content, ',') FROM engram.search(query_embedding => '[1,2,3]');
+             PREPARE list AS SELECT string_agg(content, ',') FROM engram.list();
+             PREPARE stats AS SELECT memories || ' of ' || content_chars FROM engram.stats(); COMMIT"
+        ));
+        for _ in 0..7 {
+            for user in ["ann", "bob"] {
+                session.begin("authenticated", &token(user));
+                let own = format!("{user} has a zebra");
+                let me = session.text("SELECT engram.current_user_id()");
+                for call in [
+                    "EXECUTE direct",
+                    "EXECUTE search('zebra')",
+                    "EXECUTE near",
+                    "EXECUTE list",
+                    "SELECT pg_temp.cached()",
+                ] {
+                    assert_eq!(session.text(call), own, "{mode}: {call}");
+                }
+                assert_eq!(session.text(&format!("EXECUTE mine('{me}')")), own);
+                assert_eq!(session.text("EXECUTE stats"), "1 of 15");
+                session.sql("COMMIT");
+            }
+            // Nobody, and a role that sees everything, in between.
+            session.begin("authenticated", "");
+            assert_eq!(session.text("EXECUTE direct"), "");
+            assert_eq!(session.text("SELECT pg_temp.cached()"), "");
+            session.sql("COMMIT");
+            session.begin("service_role", r#"{"role":"service_role"}"#);
+            assert_eq!(session.text("EXECUTE direct").matches("zebra").count(), 2);
+            session.sql("COMMIT");
+        }
+        session.sql("DISCARD ALL");
+    }
+}
+
+#[test]
+fn clients_of_a_transaction_pooler_see_their_own_only() {
+    let db = Database::new();
+    let mut pooled = Session::open(&db, "app");
+    for round in 0..3 {
+        for user in ["ann", "bob"] {
+            pooled.sql(&format!("BEGIN; SET LOCAL engram.user_id = '{user}'; SELECT engram.add('{user} in round {round}'); COMMIT"));
+            // What the other client finds before it says who it is: nothing.
+            assert_eq!(pooled.text("SELECT count(*) FROM engram.memories"), "0");
+            assert_eq!(pooled.text("SELECT user_id FROM engram.whoami()"), "");
+            assert_eq!(pooled.code("SELECT engram.add('whose is this?')"), "42501");
+        }
+        // A client that fails or gives up takes its identity with it too.
+        pooled.sql("BEGIN; SET LOCAL engram.user_id = 'ann'");
+        assert_eq!(pooled.code("SELECT 1 / 0"), "22012");
+        pooled.sql("ROLLBACK");
+        pooled.sql("BEGIN; SAVEPOINT s; SET LOCAL engram.user_id = 'ann'; ROLLBACK TO s");
+        assert_eq!(
+            pooled.text("SELECT count(*) FROM engram.search('round')"),
+            "0"
+        );
+        pooled.sql("COMMIT");
+        for user in ["ann", "bob"] {
+            pooled.sql(&format!("BEGIN; SET LOCAL engram.user_id = '{user}'"));
+            let found = rows(
+                &mut pooled.client,
+                "SELECT content FROM engram.search('round', match_count => 100)",
+            );
+            assert_eq!(found.len(), round + 1);
+            assert!(
+                found.iter().all(|row| row[0].starts_with(user)),
+                "{found:?}"
+            );
+            pooled.sql("COMMIT");
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_of_filters_are_never_sql() {
+    let db = Database::new();
+    victim(&db);
+    let mut admin = Session::open(&db, "postgres");
+    let before = admin.text("SELECT public.fingerprint()");
+    let mut stranger = stranger(&db);
+    stranger.sql("SELECT engram.add('bystander')");
+    let nasty = [
+        "' OR true --",
+        "x' OR '1'='1",
+        "\") OR true; DROP TABLE engram.memories; --",
+        "$1",
+        "$$ OR true $$",
+        "{}') OR m.workspace_id IS NOT NULL OR ('1",
+        "\\' OR true --",
+        "a\\\"b",
+        "m.content",
+        "*/ OR true /*",
+        "{ws}",
+        "%s",
+        "%I",
+        "\u{2019} OR true",
+        "metadata.x' || (SELECT content FROM engram.memories LIMIT 1) || '",
+        "E'\\\\x27'",
+    ];
+    for text in nasty {
+        let text = fill(text);
+        // Stored as content, metadata, tag, session and entity, and found by exactly that.
+        let metadata = serde_json::json!({ text.clone(): text.clone() });
+        stranger
+            .query_one(
+                "SELECT engram.add($1, metadata => $2, tags => ARRAY[$1], session_id => $1, entities => ARRAY[$1 || 'e'])",
+                &[&text, &metadata],
+            )
+            .unwrap();
+        // A dot in a key leads into nested objects, of which there are none here.
+        let by_key = usize::from(!text.contains('.'));
+        for (hits, filter) in [
+            (
+                1,
+                serde_json::json!({ "metadata": {"eq": {text.clone(): text.clone()}} }),
+            ),
+            (
+                1,
+                serde_json::json!({ "metadata": {"contains": {text.clone(): text.clone()}} }),
+            ),
+            (
+                by_key,
+                serde_json::json!({ text.clone(): {"eq": text.clone()} }),
+            ),
+            (
+                by_key,
+                serde_json::json!({ format!("metadata.{text}"): {"icontains": text.clone()} }),
+            ),
+            (1, serde_json::json!({ "tags": [text.clone()] })),
+            (1, serde_json::json!({ "session_id": text.clone() })),
+            (
+                1,
+                serde_json::json!({ "content": {"contains": text.clone()} }),
+            ),
+            (
+                1,
+                serde_json::json!({ "entities": {"contains": format!("{text}e")} }),
+            ),
+            (
+                1,
+                serde_json::json!({ "NOT": [{ "session_id": {"ne": text.clone()} }] }),
+            ),
+        ] {
+            for sql in [
+                "SELECT content FROM engram.list($1, 1000)",
+                "SELECT content FROM engram.search(filter => $1, match_count => 1000)",
+                "SELECT (SELECT content FROM engram.get(e.id)) FROM engram.erase(filter => $1, dry_run => true) e",
+            ] {
+                let found = stranger
+                    .query(sql, &[&filter])
+                    .unwrap_or_else(|e| panic!("{filter}: {e:?}"));
+                let found: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+                assert_eq!(
+                    found.iter().filter(|content| **content == text).count(),
+                    hits,
+                    "{filter}: {found:?}"
+                );
+                assert!(
+                    !found.contains(&"bystander".to_owned()),
+                    "{filter} finds {found:?}"
+                );
+            }
+        }
+        // As an operator, a field of the search box, a type, a model or a cursor they are refused
+        // or match nothing but own rows.
+        let operator = serde_json::json!({ "content": { text.clone(): 1 } });
+        assert_eq!(
+            failure(stranger.query("SELECT engram.list($1)", &[&operator])).code,
+            "22023"
+        );
+        for sql in [
+            "SELECT content FROM engram.search($1, match_count => 1000)",
+            "SELECT content FROM engram.search('\"' || $1 || '\" -' || $1)",
+            "SELECT content FROM engram.search(types => ARRAY[$1])",
+            "SELECT content FROM engram.search('zebra', model => $1)",
+            "SELECT content FROM engram.list(cursor => $1)",
+            "SELECT content FROM engram.list(include => ARRAY[$1])",
+            "SELECT engram.add('x', type => $1)::text",
+            "SELECT engram.add('x', on_duplicate => $1)::text",
+        ] {
+            match stranger.query(sql, &[&text]) {
+                Ok(found) => found
+                    .iter()
+                    .for_each(|row| assert_nothing_of_the_victim(row.get(0), sql)),
+                Err(error) => {
+                    let refused = failure(Err::<(), _>(error));
+                    assert_eq!(refused.code, "22023", "{sql}: {refused:?}");
+                    assert_nothing_of_the_victim(&format!("{refused:?}"), sql);
+                }
+            }
+        }
+    }
+    assert_eq!(before, admin.text("SELECT public.fingerprint()"));
+}
+
+#[test]
+fn row_security_switched_off_is_an_error_and_no_way_in() {
+    let db = Database::new();
+    victim(&db);
+    let mut stranger = stranger(&db);
+    stranger.sql("SELECT engram.add('mine'); SET row_security = off");
+    for sql in [
+        "SELECT * FROM engram.memories",
+        "SELECT * FROM engram.memory_state",
+        "COPY engram.memories TO STDOUT",
+        "UPDATE engram.memories SET content = 'x'",
+        "DELETE FROM engram.embeddings",
+        "INSERT INTO engram.graph_links VALUES ('{ws}', '{id}', 'mentions', 'x', 'x')",
+        "SELECT * FROM engram.search('zebra')",
+        "SELECT * FROM engram.search('zebra', workspace => '{ws}')",
+        "SELECT * FROM engram.get('{id}')",
+        "SELECT * FROM engram.list()",
+        "SELECT * FROM engram.stats('{ws}')",
+        "SELECT engram.add('x', workspace => '{ws}')",
+    ] {
+        let sql = fill(sql);
+        let (outcome, shown) = attempt(&mut stranger, &sql, "");
+        assert_eq!(outcome, NO, "{sql}: {shown}");
+        assert_nothing_of_the_victim(&shown, &sql);
+    }
+    assert_eq!(stranger.text("SELECT engram_internal.trusted()"), "f");
+}
+
+#[test]
+fn parallel_workers_serve_the_same_caller() {
+    let db = Database::new();
+    victim(&db);
+    let mut stranger = stranger(&db);
+    stranger.sql(
+        "SELECT engram.add('mine');
+         SET debug_parallel_query = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
+    );
+    let plan = rows(
+        &mut stranger.client,
+        "EXPLAIN SELECT content FROM engram.memories",
+    )
+    .concat()
+    .join("\n");
+    assert!(plan.contains("Gather"), "{plan}");
+    let find = "SELECT string_agg(content, ',') FROM engram.memories";
+    let who = "SELECT u FROM engram_internal.caller_id() u";
+    assert_eq!(stranger.text(find), "mine");
+    assert_eq!(stranger.text(who), OTHER);
+    stranger.sql("BEGIN; SELECT set_config('request.jwt.claims', '{\"role\":\"anon\"}', true)");
+    assert_eq!(stranger.text(find), "");
+    assert_eq!(stranger.text(who), "");
+    stranger.sql("COMMIT");
+}
+
+// --- the privileged stage of search -------------------------------------------------------------
+
+#[test]
+fn names_of_a_stranger_are_never_looked_up() {
+    let db = Database::new();
+    victim(&db);
+    let mut admin = Session::open(&db, "postgres");
+    let before = admin.text("SELECT public.fingerprint()");
+    let mut stranger = stranger(&db);
+    // The names of the transition tables that triggers with the owner's rights read.
+    stranger.sql(&fill(
+        "CREATE TEMP TABLE added AS SELECT '{ws}'::uuid AS workspace_id, '{id}'::uuid AS id, now() AS created_at,
+             'planted'::text AS content, null::text AS speaker, null::text AS summary, null::timestamptz AS occurred_at, null::timestamptz AS deleted_at;
+         CREATE TEMP TABLE removed AS SELECT * FROM added",
+    ));
+    // A schema that has every function, operator, table and type that could be meant, first on the
+    // path; temporary ones too. Whatever is called says so.
+    stranger.sql(
+        r#"SET check_function_bodies = off;
+        DO $do$
+        DECLARE
+          f record;
+          body text := $$ LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''hijacked''; END'$$;
+        BEGIN
+          FOR f IN SELECT oid, proname, pg_get_function_identity_arguments(oid) AS args, pg_get_function_result(oid) AS result
+                   FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f'
+                     AND prorettype NOT IN ('internal'::regtype, 'cstring'::regtype, 'trigger'::regtype)
+                     AND NOT proargtypes::oid[] && ARRAY['internal'::regtype, 'cstring'::regtype]::oid[] LOOP
+            BEGIN
+              EXECUTE format('CREATE FUNCTION playground.%I(%s) RETURNS %s', f.proname, f.args, f.result) || body;
+            EXCEPTION WHEN OTHERS THEN NULL;
+            END;
+          END LOOP;
+          FOR f IN SELECT oid, oprname, oprleft::regtype AS l, oprright::regtype AS r, oprresult::regtype AS result
+                   FROM pg_operator WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprleft <> 0 LOOP
+            BEGIN
+              EXECUTE format('CREATE FUNCTION playground.op%s(%s, %s) RETURNS %s', f.oid, f.l, f.r, f.result) || body;
+              EXECUTE format('CREATE OPERATOR playground.%s (FUNCTION = playground.op%s, LEFTARG = %s, RIGHTARG = %s)',
+                             f.oprname, f.oid, f.l, f.r);
+            EXCEPTION WHEN OTHERS THEN NULL;
+            END;
+          END LOOP;
+        END $do$;
+        DO $$
+        DECLARE t text;
+        BEGIN
+          FOREACH t IN ARRAY ARRAY['memories', 'memory_state', 'memory_terms', 'embeddings', 'embedding_models',
+              'embedding_claims', 'graph_links', 'erasures', 'settings', 'memory_type_settings', 'pg_class', 'pg_proc'] LOOP
+            EXECUTE format('CREATE TABLE playground.%I (hijacked int CHECK (hijacked < 0))', t);
+            EXECUTE format('CREATE TEMP TABLE %I (hijacked int CHECK (hijacked < 0))', t);
+          END LOOP;
+          FOREACH t IN ARRAY ARRAY['uuid', 'text', 'jsonb', 'timestamptz', 'int4', 'int8', 'bool', 'float8', 'bytea', 'vector',
+              'regclass', 'regconfig', 'tsvector', 'tsquery', '_uuid', '_text'] LOOP
+            EXECUTE format('CREATE DOMAIN playground.%I AS pg_catalog.int4 CHECK (value < 0)', t);
+            EXECUTE format('CREATE DOMAIN pg_temp.%I AS pg_catalog.int4 CHECK (value < 0)', t);
+          END LOOP;
+        END $$"#,
+    );
+    let shadows =
+        "SELECT count(*) > 2000 FROM pg_proc WHERE pronamespace = 'playground'::regnamespace";
+    assert_eq!(admin.text(shadows), "t");
+    stranger.sql("SET search_path = playground, pg_temp, pg_catalog");
+    assert!(
+        stranger.simple_query("SELECT lower('x')").is_err()
+            && stranger.simple_query("SELECT 1 = 1").is_err()
+    );
+    let mine = "018f0000-bbbb-7000-8000-000000000001";
+    for (rows, sql) in [
+        (
+            1,
+            "SELECT engram.add('mine is a zebra', 'episodic', 0.5, '[1,2,3]', '{a}', '{\"k\": [1]}', '2020-01-01', speaker => 'Me', entities => '{Me}', id => '{mine}')",
+        ),
+        (
+            1,
+            "SELECT engram.add('Mine  is a ZEBRA', importance => 0.6, tags => '{b}')",
+        ),
+        (
+            2,
+            r#"SELECT * FROM engram.add_many('[{"content": "two", "tags": ["x"]}, {"content": "mine is a zebra"}]')"#,
+        ),
+        (1, "SELECT * FROM engram.get('{mine}')"),
+        (
+            1,
+            r#"SELECT * FROM engram.list('{"content": {"icontains": "ZEBRA"}, "tags": ["a"], "k": {"contains": 1}, "importance": {"gte": 0.5}, "entities": {"contains": "me"}, "created_at": {"gt": "2020-01-01"}}')"#,
+        ),
+        (
+            1,
+            r#"SELECT * FROM engram.search('zebra "is a zebra" -lion Me', '[1,2,3]', filter => '{"k": {"exists": true}, "OR": [{"type": "episodic"}, {"pinned": true}]}', types => '{episodic}', explain => true)"#,
+        ),
+        (2, "SELECT * FROM engram.search()"),
+        (
+            1,
+            "SELECT engram.update('{mine}', 'mine is a zebra still', summary => 's', clear => '{source}', expected_version => 2)",
+        ),
+        (1, "SELECT engram.set_embedding('{mine}', '[3,2,1]')"),
+        (1, "SELECT * FROM engram.pending_embeddings()"),
+        (1, "SELECT * FROM engram.stats()"),
+        (1, "SELECT engram.forget('{mine}')"),
+        (1, "SELECT engram.restore('{mine}')"),
+        (1, "SELECT engram.pin('{mine}')"),
+        (1, "SELECT engram.unpin('{mine}')"),
+        (1, "SELECT * FROM engram.whoami() w"),
+        (1, "SELECT * FROM engram.version()"),
+        (
+            1,
+            "INSERT INTO engram.memories (content, metadata) VALUES ('direct', '{\"a\": 1}')",
+        ),
+        (3, "SELECT * FROM engram.memories"),
+        (
+            2,
+            r#"SELECT * FROM engram.erase(filter => '{"content": {"contains": "r"}}')"#,
+        ),
+    ] {
+        let (outcome, shown) = attempt(&mut stranger, &sql.replace("{mine}", mine), "");
+        assert!(!shown.contains("hijacked"), "{sql}: {shown}");
+        assert_eq!(outcome, Expect::Rows(rows), "{sql}: {shown}");
+    }
+    assert_eq!(before, admin.text("SELECT public.fingerprint()"));
+}
+
+/// A workspace in which a policy of the owner hides most of what matches best.
+fn strict(db: &Database) -> Session {
+    ordinary_owner(db);
+    let mut ann = Session::open(db, "app");
+    ann.sql(
+        "SET engram.user_id = 'ann';
+         SELECT engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'zebra lion ' || i, 'agent_id', 'hidden', 'embedding', '[1,0,0]'::jsonb,
+             'tags', jsonb_build_array('t'), 'metadata', jsonb_build_object('hidden', i))) FROM generate_series(1, 250) i));
+         UPDATE engram.memory_state SET access_count = 99;
+         SELECT engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'one zebra among ' || i || ' quite different animals in the zoo',
+             'embedding', jsonb_build_array(0.6, 0.8, 0.1 + i / 100.0), 'tags', jsonb_build_array('t'), 'speaker', 'Ann')) FROM generate_series(1, 14) i))",
+    );
+    let mut admin = Session::open(db, "postgres");
+    admin.sql(
+        "SET ROLE keeper;
+         CREATE POLICY not_hidden ON engram.memories AS RESTRICTIVE FOR SELECT USING (agent_id IS DISTINCT FROM 'hidden')",
+    );
+    assert_eq!(ann.text("SELECT count(*) FROM engram.memories"), "14");
+    ann
+}
+
+const STRICT_SEARCHES: [&str; 7] = [
+    "query_text => 'zebra'",
+    "query_text => 'zebra lion'",
+    "query_embedding => '[1,0,0]'",
+    "query_text => 'zebra', query_embedding => '[1,0,0]'",
+    "query_text => 'zebra lion', query_embedding => '[1,0,0]', filter => '{\"tags\": [\"t\"]}'",
+    "query_text => '\"zebra\" -giraffe'",
+    "include => '{expired}'",
+];
+
+#[test]
+fn search_fills_up_from_what_a_stricter_policy_allows() {
+    let db = Database::new();
+    let mut ann = strict(&db);
+    for search in STRICT_SEARCHES {
+        let found = rows(
+            &mut ann.client,
+            &format!(
+                "SELECT content, matched, explain FROM engram.search({search}, explain => true)"
+            ),
+        );
+        assert_eq!(found.len(), 10, "{search}: {found:?}");
+        assert!(
+            found.iter().all(|row| row[0].starts_with("one zebra")),
+            "{search}: {found:?}"
+        );
+    }
+    assert_eq!(ann.text("SELECT memories FROM engram.stats()"), "14");
+    assert_eq!(
+        ann.text("SELECT count(*) FROM engram.list(match_count => 1000)"),
+        "14"
+    );
+    assert_eq!(
+        ann.text("SELECT count(*) FROM engram.search('lion hidden')"),
+        "0"
+    );
+}
+
+#[test]
+fn scores_say_nothing_of_what_a_stricter_policy_hides() {
+    let db = Database::new();
+    let mut ann = strict(&db);
+    let mut look = || {
+        STRICT_SEARCHES.map(|search| {
+            let sql = "SELECT content, score, matched, explain FROM engram.search({}, explain => true, at => '2100-01-01') ORDER BY score DESC, content";
+            rows(&mut ann.client, &sql.replace("{}", search))
+        })
+    };
+    let with = look();
+    db.admin()
+        .batch_execute("DELETE FROM engram.memories WHERE agent_id = 'hidden'")
+        .unwrap();
+    let without = look();
+    let telling: Vec<_> = (0..STRICT_SEARCHES.len())
+        .filter(|i| with[*i] != without[*i])
+        .map(|i| (STRICT_SEARCHES[i], with[i].first(), without[i].first()))
+        .collect();
+    assert!(
+        telling.is_empty(),
+        "these differ with what is hidden:\n{telling:#?}"
+    );
+}
+
+#[test]
+fn policies_of_users_are_asked_as_the_caller() {
+    let db = Database::new();
+    ordinary_owner(&db);
+    let mut ann = stranger(&db);
+    ann.sql("SELECT engram.add('zebra', embedding => '[1,2,3]', entities => '{Zebra}')");
+    db.admin()
+        .batch_execute(
+            "CREATE FUNCTION public.ask() RETURNS boolean LANGUAGE plpgsql AS $$
+             BEGIN
+               RAISE NOTICE 'asked as <%> with <%> and <%>', current_user, session_user, row_security_active('engram.memories');
+               RETURN true;
+             END $$;
+             SET ROLE keeper; CREATE POLICY ask ON engram.memories AS RESTRICTIVE USING (public.ask())",
+        )
+        .unwrap();
+    for sql in [
+        "SELECT * FROM engram.search('zebra', '[1,2,3]')",
+        "SELECT * FROM engram.search(query_embedding => '[1,2,3]')",
+        "SELECT * FROM engram.search()",
+        "SELECT * FROM engram.list()",
+        "SELECT engram.pin(id) FROM engram.memories",
+        "SELECT engram.update(id, 'zebra again') FROM engram.memories",
+        "SELECT engram.add('another')",
+        "SELECT * FROM engram.erase(filter => '{\"content\": \"another\"}')",
+    ] {
+        ann.notices();
+        let (outcome, shown) = attempt(&mut ann, sql, "");
+        assert_eq!(outcome, Expect::Rows(1), "{sql}: {shown}");
+        assert!(
+            shown.contains("asked as <app> with <app> and <t>"),
+            "{sql}: {shown}"
+        );
+        assert_eq!(
+            shown.matches("asked as").count(),
+            shown.matches("asked as <app> with <app> and <t>").count(),
+            "{sql}: {shown}"
+        );
+    }
+}
+
+#[test]
+fn search_works_for_an_ordinary_owner_under_forced_row_security() {
+    let db = Database::new();
+    victim(&db);
+    let mut owner = Session::open(&db, "app");
+    owner.sql(&fill("SET engram.user_id = '{ws}'"));
+    db.admin().batch_execute(
+        "DO $$ DECLARE t regclass; BEGIN
+           FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relkind = 'r' LOOP
+             EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', t);
+           END LOOP;
+         END $$",
+    ).unwrap();
+    assert_eq!(
+        owner.text("SELECT count(*) FROM engram.search('zebra')"),
+        "2"
+    );
+    assert_eq!(
+        owner.text("SELECT count(*) FROM engram.search('zebra', '[1,2,3]')"),
+        "2"
+    );
+    let mut stranger = stranger(&db);
+    assert_eq!(
+        stranger.text("SELECT count(*) FROM engram.search('zebra', '[1,2,3]')"),
+        "0"
+    );
+}
+
+#[test]
+fn an_error_in_the_privileged_stage_leaves_the_caller_who_it_was() {
+    let db = Database::new();
+    victim(&db);
+    let mut ann = stranger(&db);
+    ann.sql("SELECT engram.add('mine is a zebra', embedding => '[1,1,1]')");
+    // Only the privileged stage reads memory_terms: a search that waits for this lock is in it.
+    let mut admin = Session::open(&db, "postgres");
+    admin.sql("BEGIN; LOCK TABLE engram.memory_terms");
+    ann.sql(
+        "CREATE FUNCTION playground.caught(statement text) RETURNS text LANGUAGE plpgsql AS $$
+         BEGIN
+           EXECUTE statement;
+           RETURN 'nothing';
+         EXCEPTION WHEN OTHERS OR query_canceled THEN
+           RETURN concat_ws(' ', SQLSTATE, current_user, row_security_active('engram.memories'), (SELECT count(*) FROM engram.memories));
+         END $$",
+    );
+    let failing = [
+        (
+            "55P03",
+            "SELECT set_config('lock_timeout', '20ms', true), (SELECT count(*) FROM engram.search('zebra'))",
+        ),
+        ("57014", "SELECT count(*) FROM engram.search('zebra')"),
+        ("22000", "SELECT count(*) FROM engram.search('', '[1,2]')"),
+        ("22000", "SELECT count(*) FROM engram.search('', '[0,0,0]')"),
+        (
+            "22023",
+            "SELECT count(*) FROM engram.search('zebra', filter => '{\"type\": {\"like\": 1}}')",
+        ),
+        (
+            "22023",
+            "SELECT count(*) FROM engram.search('zebra', types => '{nonsense}')",
+        ),
+        (
+            "22023",
+            "SELECT count(*) FROM engram.search('zebra', model => 'none')",
+        ),
+    ];
+    let same = |session: &mut Session, what: &str| {
+        let state = "SELECT concat_ws(' ', current_user, session_user, row_security_active('engram.memories'), (SELECT count(*) FROM engram.memories))";
+        assert_eq!(session.text(state), "app app t 1", "{what}");
+        // SET ROLE is refused while somebody else's rights are in use.
+        session.sql("SET ROLE app; RESET ROLE");
+    };
+    for (code, sql) in failing {
+        let timeout = if code == "57014" {
+            "SET statement_timeout = '50ms'"
+        } else {
+            "SET statement_timeout = 0"
+        };
+        ann.sql(timeout);
+        assert_eq!(ann.code(sql), code, "{sql}");
+        same(&mut ann, sql);
+        ann.sql("BEGIN; SAVEPOINT before");
+        assert_eq!(ann.code(sql), code);
+        ann.sql("ROLLBACK TO before");
+        same(&mut ann, sql);
+        ann.sql("COMMIT");
+        same(&mut ann, sql);
+        let caught = format!("SELECT playground.caught($statement${sql}$statement$)");
+        assert_eq!(ann.text(&caught), format!("{code} app t 1"), "{sql}");
+        same(&mut ann, sql);
+    }
+    ann.sql("RESET statement_timeout");
+    admin.sql("ROLLBACK");
+    assert_eq!(
+        ann.text("SELECT content FROM engram.search('zebra')"),
+        "mine is a zebra"
+    );
+}
+
+// --- triggers and other people's objects --------------------------------------------------------
+
+#[test]
+fn definer_triggers_serve_their_own_table_only() {
+    let db = Database::new();
+    victim(&db);
+    let mut admin = Session::open(&db, "postgres");
+    let before = admin.text("SELECT public.fingerprint()");
+    let mut stranger = stranger(&db);
+    let bait = |schema: &str| {
+        fill(&format!(
+            "CREATE TABLE {schema}.bait AS SELECT '{{ws}}'::uuid AS workspace_id, '{{id}}'::uuid AS id, '{{id}}'::uuid AS memory_id,
+                 'tiny'::text AS model, '[1,2,3]'::extensions.vector AS embedding, 'planted'::text AS content, null::text AS speaker,
+                 null::text AS summary, null::timestamptz AS occurred_at, now() AS created_at, null::timestamptz AS deleted_at"
+        ))
+    };
+    stranger.sql(&bait("playground"));
+    for (event, function) in [
+        (
+            "BEFORE INSERT OR UPDATE ON {} FOR EACH ROW",
+            "memories_before_write",
+        ),
+        (
+            "AFTER INSERT ON {} REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
+            "memories_after_insert",
+        ),
+        ("AFTER UPDATE ON {} FOR EACH ROW", "memories_after_update"),
+        (
+            "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
+            "memories_after_delete",
+        ),
+        (
+            "BEFORE INSERT OR UPDATE ON {} FOR EACH ROW",
+            "embeddings_before_write",
+        ),
+        ("BEFORE INSERT ON {} FOR EACH ROW", "restore_replaces"),
+    ] {
+        let create = format!("CREATE TRIGGER bait {event} EXECUTE FUNCTION engram.{function}()");
+        assert_eq!(
+            stranger.code(&create.replace("{}", "playground.bait")),
+            "42501",
+            "{function}"
+        );
+        if !function.contains("_after_") {
+            continue;
+        }
+        // Even where a superuser was talked into it, the trigger does not act with its owner's rights.
+        admin.sql(&format!(
+            "{}; GRANT ALL ON public.bait TO app; {}",
+            bait("public"),
+            create.replace("{}", "public.bait")
+        ));
+        let mut codes = Vec::new();
+        for sql in [
+            "INSERT INTO public.bait SELECT * FROM playground.bait",
+            "UPDATE public.bait SET content = 'changed'",
+            "DELETE FROM public.bait",
+        ] {
+            let done = stranger.simple_query(sql).err();
+            codes.extend(done.map(|e| e.code().unwrap().code().to_owned()));
+        }
+        assert_eq!(codes, ["42501"], "{function}");
+        admin.sql("DROP TABLE public.bait");
+    }
+    assert_eq!(before, admin.text("SELECT public.fingerprint()"));
+}
+
+#[test]
+fn ordinary_roles_cannot_attach_anything_to_the_store() {
+    let db = Database::new();
+    victim(&db);
+    let mut stranger = stranger(&db);
+    stranger.sql(
+        "CREATE FUNCTION playground.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE FUNCTION playground.spy(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'",
+    );
+    for sql in [
+        "CREATE TRIGGER spy AFTER INSERT ON engram.memories FOR EACH ROW EXECUTE FUNCTION playground.spy()",
+        "CREATE POLICY spy ON engram.memories USING (true)",
+        "ALTER POLICY memories_select ON engram.memories USING (true)",
+        "DROP POLICY memories_select ON engram.memories",
+        "ALTER TABLE engram.memories DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE engram.memories ADD COLUMN spy int",
+        "ALTER TABLE engram.memories DISABLE TRIGGER memories_before_write",
+        "ALTER TABLE engram.memories OWNER TO app",
+        "CREATE INDEX ON engram.memories (playground.spy(content))",
+        "CREATE STATISTICS playground.spy ON content, summary FROM engram.memories",
+        "CREATE RULE spy AS ON INSERT TO engram.memories DO ALSO NOTHING",
+        "CREATE TABLE playground.heir () INHERITS (engram.memories)",
+        "CREATE TABLE playground.probe (w uuid, i uuid, FOREIGN KEY (w, i) REFERENCES engram.memories (workspace_id, id))",
+        "CREATE PUBLICATION spy FOR TABLE engram.memories",
+        "CREATE FUNCTION engram.spy() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TABLE engram.spy ()",
+        "CREATE FUNCTION engram_internal.spy() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OR REPLACE FUNCTION engram.readable_workspaces() RETURNS uuid[] LANGUAGE sql AS 'SELECT array[null::uuid]'",
+        "ALTER FUNCTION engram.current_user_id() SECURITY DEFINER",
+        "ALTER EXTENSION engram UPDATE",
+        "DROP EXTENSION engram CASCADE",
+        "GRANT SELECT ON engram.memory_terms TO app",
+        "SET session_replication_role = replica",
+    ] {
+        assert_eq!(stranger.code(sql), "42501", "{sql}");
+    }
+    // A view of one's own shows the rows of whoever looks through it, and not of its maker.
+    stranger.sql("CREATE VIEW playground.window AS SELECT * FROM engram.memories; GRANT SELECT ON playground.window TO PUBLIC; GRANT USAGE ON SCHEMA playground TO PUBLIC; SELECT engram.add('mine')");
+    assert_eq!(
+        stranger.text("SELECT string_agg(content, ',') FROM playground.window"),
+        "mine"
+    );
+    let mut other = Session::open(&db, "authenticator");
+    other.begin("authenticated", &token("somebody else"));
+    assert_eq!(other.text("SELECT count(*) FROM playground.window"), "0");
+}
+
+// --- identity -----------------------------------------------------------------------------------
+
+/// The user id of a subject that is no UUID.
+fn mapped(subject: &str) -> String {
+    const NAMESPACE: Uuid = Uuid::from_u128(0x6b2d_0c3e_5f7a_4c1b_9d24_e1a6_3f50_87cd);
+    Uuid::new_v5(&NAMESPACE, subject.as_bytes()).to_string()
+}
+
+/// user id, source, subject and role of the caller; and the first words of the problem, if any.
+fn whoami(session: &mut Session) -> [String; 5] {
+    let row = rows(
+        &mut session.client,
+        "SELECT user_id, source, subject, role, problem, readable, writable FROM engram.whoami()",
+    )
+    .remove(0);
+    // Without an id there is a problem and no workspace; with one the workspace is one's own.
+    let workspaces = format!("{{{}}}", row[0]);
+    assert_eq!((&row[5], &row[6]), (&workspaces, &workspaces), "{row:?}");
+    assert_eq!(row[0].is_empty(), !row[4].is_empty(), "{row:?}");
+    [0, 1, 2, 3, 4].map(|i| row[i].clone())
+}
+
+/// Pins the source of identity for everybody who connects from now on.
+fn pin(db: &Database, source: &str) {
+    db.admin()
+        .batch_execute(&format!(
+            "ALTER DATABASE {} SET engram.identity_source = '{source}'",
+            db.name
+        ))
+        .unwrap();
+}
+
+#[test]
+fn whoami_tells_who_calls_and_what_is_missing() {
+    let db = Database::new();
+    let subject = mapped("auth0|123");
+    // legacy claim, claims, setting => user id, source, subject, problem
+    let cases: &[(&str, &str, &str, [&str; 4])] = &[
+        (
+            "",
+            "",
+            "",
+            [
+                "",
+                "",
+                "",
+                "neither request.jwt.claims nor engram.user_id is set",
+            ],
+        ),
+        (
+            "",
+            r#"{"sub":"{ws}","role":"x"}"#,
+            "",
+            ["{ws}", "jwt", "{ws}", ""],
+        ),
+        (
+            "",
+            r#"{"sub":"auth0|123"}"#,
+            "",
+            [&subject, "jwt", "auth0|123", ""],
+        ),
+        ("", "", "{other}", ["{other}", "setting", "{other}", ""]),
+        ("", "", "auth0|123", [&subject, "setting", "auth0|123", ""]),
+        // The older way to pass a subject comes first, as in auth.uid().
+        (
+            "{other}",
+            r#"{"sub":"{ws}"}"#,
+            "auth0|123",
+            ["{other}", "jwt", "{other}", ""],
+        ),
+        ("{other}", "", "{ws}", ["{other}", "jwt", "{other}", ""]),
+        (
+            "00000000-0000-0000-0000-000000000000",
+            r#"{"sub":"{ws}"}"#,
+            "{ws}",
+            [
+                "",
+                "jwt",
+                "00000000-0000-0000-0000-000000000000",
+                "the subject of jwt is the nil UUID",
+            ],
+        ),
+        // Claims that are there decide alone, however wrong they are.
+        (
+            "",
+            r#"{"sub":"{other}"}"#,
+            "{ws}",
+            ["{other}", "jwt", "{other}", ""],
+        ),
+        (
+            "",
+            r#"{"role":"anon"}"#,
+            "{ws}",
+            ["", "jwt", "", "request.jwt.claims has no sub"],
+        ),
+        (
+            "",
+            r#"{"sub":null}"#,
+            "{ws}",
+            ["", "jwt", "", "request.jwt.claims has no sub"],
+        ),
+        (
+            "",
+            r#"{"sub":""}"#,
+            "{ws}",
+            [
+                "",
+                "jwt",
+                "",
+                "sub in request.jwt.claims is not a non-empty string",
+            ],
+        ),
+        (
+            "",
+            r#"{"sub":7}"#,
+            "{ws}",
+            [
+                "",
+                "jwt",
+                "",
+                "sub in request.jwt.claims is not a non-empty string",
+            ],
+        ),
+        (
+            "",
+            r#"{"sub":["{ws}"]}"#,
+            "{ws}",
+            [
+                "",
+                "jwt",
+                "",
+                "sub in request.jwt.claims is not a non-empty string",
+            ],
+        ),
+        (
+            "",
+            r#"["{ws}"]"#,
+            "{ws}",
+            ["", "jwt", "", "request.jwt.claims has no sub"],
+        ),
+        (
+            "",
+            r#""{ws}""#,
+            "{ws}",
+            ["", "jwt", "", "request.jwt.claims has no sub"],
+        ),
+        (
+            "",
+            r#"{"sub":"{ws}""#,
+            "{ws}",
+            ["", "jwt", "", "request.jwt.claims is not valid JSON"],
+        ),
+        (
+            "",
+            r#"{"user":{"sub":"{ws}"}}"#,
+            "",
+            ["", "jwt", "", "request.jwt.claims has no sub"],
+        ),
+        (
+            "",
+            " ",
+            "{ws}",
+            ["", "jwt", "", "request.jwt.claims is not valid JSON"],
+        ),
+        (
+            "",
+            r#"{"sub":"00000000-0000-0000-0000-000000000000"}"#,
+            "{ws}",
+            [
+                "",
+                "jwt",
+                "00000000-0000-0000-0000-000000000000",
+                "the subject of jwt is the nil UUID",
+            ],
+        ),
+        (
+            "",
+            "",
+            "00000000-0000-0000-0000-000000000000",
+            [
+                "",
+                "setting",
+                "00000000-0000-0000-0000-000000000000",
+                "the subject of setting is the nil UUID",
+            ],
+        ),
+    ];
+    let mut session = Session::open(&db, "authenticator");
+    for (legacy, claims, setting, [id, source, subject, problem]) in cases {
+        for role in ["authenticated", "service_role"] {
+            session.begin(role, &fill(claims));
+            session.sql(&fill(&format!(
+                "SELECT set_config('request.jwt.claim.sub', '{legacy}', true), set_config('engram.user_id', '{setting}', true)"
+            )));
+            let expected = [
+                fill(id),
+                (*source).to_owned(),
+                fill(subject),
+                role.to_owned(),
+                (*problem).to_owned(),
+            ];
+            assert_eq!(
+                whoami(&mut session),
+                expected,
+                "{legacy} {claims} {setting}"
+            );
+            assert_eq!(
+                session.text("SELECT bypasses_rls FROM engram.whoami()"),
+                if role == "service_role" { "t" } else { "f" }
+            );
+            session.sql("COMMIT");
+        }
+        // Settings are '' and not NULL after the transaction that set them, and that is nobody.
+        session.begin("authenticated", "");
+        assert_eq!(
+            session.text("SELECT current_setting('request.jwt.claim.sub')"),
+            ""
+        );
+        assert_eq!(whoami(&mut session)[0], "");
+        session.sql("COMMIT");
+    }
+    // Spellings of a UUID that are not the usual one are subjects of their own and nobody else's.
+    for subject in [
+        format!(" {VICTIM}"),
+        format!("{{{VICTIM}}}"),
+        VICTIM.replace('-', ""),
+        format!("urn:uuid:{VICTIM}"),
+        format!("{VICTIM}\\n"),
+    ] {
+        session.begin("authenticated", &token(&subject));
+        assert_eq!(
+            whoami(&mut session)[0],
+            mapped(&subject.replace("\\n", "\n")),
+            "{subject}"
+        );
+        session.sql("COMMIT");
+    }
+    // Claims that are set in a transaction end with it, rolled back or not.
+    for end in ["COMMIT", "ROLLBACK"] {
+        session.begin("authenticated", &token(VICTIM));
+        assert_eq!(whoami(&mut session)[0], VICTIM);
+        session.sql(end);
+        session.sql("BEGIN; SET LOCAL ROLE authenticated");
+        assert_eq!(whoami(&mut session)[0], "");
+        session.sql("COMMIT");
+    }
+}
+
+#[test]
+fn an_identity_source_that_is_pinned_to_tokens_ignores_the_setting() {
+    let db = Database::new();
+    pin(&db, "jwt");
+    for options in ["".to_owned(), format!("-c engram.user_id={VICTIM}")] {
+        let mut session = Session::with_options(&db, "app", &options);
+        session.sql(&format!("SET engram.user_id = '{VICTIM}'"));
+        assert_eq!(
+            whoami(&mut session),
+            ["", "", "", "app", "request.jwt.claims is not set"]
+        );
+        session
+            .sql("BEGIN; SELECT set_config('request.jwt.claims', '{\"sub\":\"auth0|123\"}', true)");
+        assert_eq!(
+            whoami(&mut session)[..3],
+            [mapped("auth0|123"), "jwt".into(), "auth0|123".into()]
+        );
+        session.sql("COMMIT");
+        assert_eq!(session.code("SELECT engram.add('whose?')"), "42501");
+    }
+}
+
+#[test]
+fn an_identity_source_that_is_pinned_to_the_login_role_cannot_be_talked_out_of_it() {
+    let db = Database::new();
+    pin(&db, "role");
+    let claims = token(VICTIM);
+    let me = [
+        mapped("app"),
+        "role".into(),
+        "app".into(),
+        "app".into(),
+        String::new(),
+    ];
+    // What the caller sets: before the library is loaded, as options of the connection, later.
+    for options in [
+        String::new(),
+        format!("-c engram.user_id={VICTIM} -c request.jwt.claim.sub={VICTIM}"),
+        "-c engram.identity_source=auto".to_owned(),
+        format!("-c engram.identity_source=setting -c engram.user_id={VICTIM}"),
+        format!("-c engram.identity_source=jwt -c request.jwt.claim.sub={VICTIM}"),
+        "-c engram.identity_source=nonsense".to_owned(),
+    ] {
+        for early in [
+            String::new(),
+            format!("SET engram.user_id = '{VICTIM}'; SET request.jwt.claims = '{claims}'"),
+            format!("SET engram.identity_source = 'auto'; SET engram.user_id = '{VICTIM}'"),
+            format!(
+                "SET engram.identity_source = 'setting'; SET engram.user_id = '{VICTIM}'; RESET engram.identity_source"
+            ),
+        ] {
+            let what = format!("{options} {early}");
+            let mut session = Session::with_options(&db, "app", &options);
+            session.sql(&early);
+            let who = whoami(&mut session);
+            // Where somebody meddled with the pin, being nobody is as good an answer.
+            let meddled = what.contains("identity_source");
+            assert!(who == me || meddled && who[0].is_empty(), "{what}: {who:?}");
+            session.sql(&format!(
+                "SET engram.user_id = '{VICTIM}'; SET request.jwt.claims = '{claims}'"
+            ));
+            assert_eq!(whoami(&mut session), who, "{what}");
+            session.sql("RESET ALL");
+            let who = whoami(&mut session);
+            assert!(who == me || meddled && who[0].is_empty(), "{what}: {who:?}");
+        }
+    }
+    // Under SET ROLE it is still the one who logged in.
+    let mut session = Session::open(&db, "authenticator");
+    session.begin("authenticated", &claims);
+    assert_eq!(
+        whoami(&mut session),
+        [
+            mapped("authenticator"),
+            "role".into(),
+            "authenticator".into(),
+            "authenticated".into(),
+            String::new()
+        ]
+    );
+}
+
+/// A login role with the grants of `app` and a name of its own, for what is kept per role.
+fn login_role(db: &Database, name: &str) {
+    db.admin()
+        .batch_execute(&format!(
+            "DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN IN ROLE app"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn an_identity_source_that_is_pinned_to_the_setting_takes_a_privilege_to_set() {
+    let db = Database::new();
+    let mut admin = Session::open(&db, "postgres");
+    login_role(&db, "gateway");
+    login_role(&db, "customer");
+    login_role(&db, "pretender");
+    // While the setting is anybody's, anybody can keep it for the own role.
+    let mut early = Session::open(&db, "pretender");
+    early.sql(&format!(
+        "SELECT engram.version(); ALTER ROLE pretender SET engram.user_id = '{VICTIM}'"
+    ));
+    pin(&db, "setting");
+
+    let set = format!("SET engram.user_id = '{VICTIM}'");
+    // Every way to set it before the library is loaded, and the same afterwards.
+    for (role, options, before) in [
+        ("customer", String::new(), set.clone()),
+        (
+            "customer",
+            String::new(),
+            format!("BEGIN; SET LOCAL engram.user_id = '{VICTIM}'"),
+        ),
+        (
+            "customer",
+            String::new(),
+            format!("SELECT set_config('engram.user_id', '{VICTIM}', false)"),
+        ),
+        (
+            "customer",
+            format!("-c engram.user_id={VICTIM}"),
+            String::new(),
+        ),
+        (
+            "customer",
+            format!("-c engram.user_id={VICTIM} -c engram.identity_source=auto"),
+            String::new(),
+        ),
+        (
+            "customer",
+            format!("-c engram.user_id={VICTIM}"),
+            "SET engram.identity_source = 'auto'".into(),
+        ),
+        (
+            "customer",
+            String::new(),
+            format!("SET request.jwt.claims = '{}'", token(VICTIM)),
+        ),
+        ("pretender", String::new(), String::new()),
+    ] {
+        let what = format!("{role} {options} {before}");
+        let mut session = Session::with_options(&db, role, &options);
+        session.sql(&before);
+        assert_eq!(whoami(&mut session)[0], "", "{what}");
+        assert_eq!(
+            session.code("SELECT engram.add('whose?')"),
+            "42501",
+            "{what}"
+        );
+        session.sql("ROLLBACK");
+        assert_eq!(
+            session.text("SELECT count(*) FROM engram.memories"),
+            "0",
+            "{what}"
+        );
+        for later in [
+            set.clone(),
+            format!("SELECT set_config('engram.user_id', '{VICTIM}', true)"),
+            format!("ALTER ROLE {role} SET engram.user_id = '{VICTIM}'"),
+            format!(
+                "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET engram.user_id = '{VICTIM}' AS 'SELECT 1'; SELECT pg_temp.f()"
+            ),
+        ] {
+            // Where the pin itself was meddled with, the setting may be free to set, but is not heard.
+            if !what.contains("identity_source") {
+                assert_eq!(session.code(&later), "42501", "{what}, then {later}");
+            } else {
+                let _ = session.simple_query(&later);
+            }
+            assert_eq!(whoami(&mut session)[0], "", "{what}, then {later}");
+        }
+    }
+
+    // With the privilege it works: early, late, and only for the one who has it.
+    admin.sql("GRANT SET ON PARAMETER engram.user_id TO gateway");
+    let mut gateway = Session::open(&db, "gateway");
+    gateway.sql(&set);
+    assert_eq!(whoami(&mut gateway)[..3], [VICTIM, "setting", VICTIM]);
+    gateway.sql(&format!(
+        "BEGIN; SET LOCAL engram.user_id = '{OTHER}'; SELECT engram.add('of the other')"
+    ));
+    assert_eq!(whoami(&mut gateway)[0], OTHER);
+    gateway.sql("COMMIT");
+    assert_eq!(whoami(&mut gateway)[0], VICTIM);
+    gateway.sql("SET ROLE app");
+    assert_eq!(
+        gateway.code(&format!("SET engram.user_id = '{OTHER}'")),
+        "42501"
+    );
+    gateway.sql("RESET ROLE; SET debug_parallel_query = on");
+    assert_eq!(
+        gateway.text("SELECT u FROM engram_internal.caller_id() u"),
+        VICTIM
+    );
+    admin.sql("REVOKE SET ON PARAMETER engram.user_id FROM gateway; DROP ROLE gateway, customer, pretender");
+}
+
+#[test]
+fn ordinary_roles_cannot_choose_the_identity_source() {
+    let db = Database::new();
+    pin(&db, "jwt");
+    let mut session = Session::open(&db, "app");
+    session.sql("SELECT engram.version()");
+    for sql in [
+        "SET engram.identity_source = 'setting'",
+        "SET LOCAL engram.identity_source = 'auto'",
+        "SELECT set_config('engram.identity_source', 'auto', false)",
+        "ALTER ROLE app SET engram.identity_source = 'auto'",
+        "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET engram.identity_source = 'auto' AS 'SELECT 1'; SELECT pg_temp.f()",
+    ] {
+        assert_eq!(session.code(sql), "42501", "{sql}");
+    }
+    assert_eq!(session.text("SHOW engram.identity_source"), "jwt");
+    // Before the library is loaded the server takes any value, which is refused when it is.
+    for early in [
+        "SET engram.identity_source = 'auto'",
+        "BEGIN; SET LOCAL engram.identity_source = 'setting'",
+    ] {
+        let mut session = Session::open(&db, "app");
+        session.sql(&format!("{early}; SET engram.user_id = '{VICTIM}'"));
+        assert_eq!(whoami(&mut session)[0], "");
+        let warnings = session.notices().concat();
+        assert!(
+            warnings.contains("permission denied to set parameter \\\"engram.identity_source\\\""),
+            "{warnings}"
+        );
+        session.sql("COMMIT");
+        assert_eq!(whoami(&mut session)[0], "");
+    }
+    // And for one's own role it is refused at once.
+    assert_eq!(
+        Session::open(&db, "app").code("ALTER ROLE app SET engram.identity_source = 'auto'"),
+        "42501"
+    );
+    // A superuser may.
+    let mut admin = Session::open(&db, "postgres");
+    admin.sql(&format!(
+        "SET engram.identity_source = 'setting'; SET engram.user_id = '{VICTIM}'"
+    ));
+    assert_eq!(whoami(&mut admin)[..2], [VICTIM, "setting"]);
+}
+
+#[test]
+fn a_misspelt_setting_is_an_error() {
+    let db = Database::new();
+    let mut session = Session::open(&db, "app");
+    session.sql(&format!("SET engram.usr_id = '{VICTIM}'"));
+    session.sql("SELECT engram.version()");
+    let warnings = session.notices().concat();
+    assert!(warnings.contains("engram.usr_id"), "{warnings}");
+    for sql in [
+        "SET engram.usr_id = 'x'",
+        "SELECT set_config('engram.userid', 'x', true)",
+        "SET engram.user_id.sub = 'x'",
+    ] {
+        let refused = failure(session.simple_query(sql));
+        assert_eq!(
+            (refused.code.as_str(), refused.detail.as_str()),
+            ("42602", "\"engram\" is a reserved prefix."),
+            "{sql}"
+        );
+    }
+    assert_eq!(session.code("SET engram.auto_setup = 'perhaps'"), "22023");
+}
+
+// --- reading without writing --------------------------------------------------------------------
+
+/// What must work where nothing can be written, and the number of rows that the victim gets.
+const READS: [(usize, &str); 9] = [
+    (2, "SELECT * FROM engram.search('zebra')"),
+    (
+        2,
+        "SELECT * FROM engram.search('zebra', '[1,2,3]', filter => '{\"user_id\": \"{ws}\"}', explain => true)",
+    ),
+    (
+        1,
+        "SELECT * FROM engram.search(query_embedding => '[1,2,3]')",
+    ),
+    (2, "SELECT * FROM engram.search()"),
+    (1, "SELECT * FROM engram.get('{id}')"),
+    (3, "SELECT * FROM engram.list(include => '{forgotten}')"),
+    (1, "SELECT * FROM engram.stats() WHERE memories = 2"),
+    (1, "SELECT * FROM engram.whoami() WHERE user_id = '{ws}'"),
+    (1, "SELECT * FROM engram.version()"),
+];
+
+fn assert_reads_only(session: &mut Session) {
+    for (expected, sql) in READS {
+        assert_eq!(
+            attempt(session, &fill(sql), "").0,
+            Expect::Rows(expected),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
+fn reading_works_in_a_read_only_transaction_and_takes_no_transaction_id() {
+    let db = Database::new();
+    victim(&db);
+    let mut session = Session::open(&db, "authenticator");
+    session.sql(&fill(&format!(
+        "BEGIN READ ONLY; SET LOCAL ROLE authenticated; {AS_VICTIM}"
+    )));
+    assert_reads_only(&mut session);
+    assert_eq!(session.text("SELECT pg_current_xact_id_if_assigned()"), "");
+    assert_eq!(session.code("SELECT engram.add('new')"), "25006");
+    session.sql("ROLLBACK");
+}
+
+#[test]
+fn reading_works_on_a_standby() {
+    let primary = Cluster::start(Installation::current(), "primary");
+    primary
+        .connect("postgres", "postgres")
+        .batch_execute(
+            "CREATE ROLE app LOGIN; CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions; CREATE EXTENSION engram;
+             SELECT engram.setup('{\"grant_to\": [\"app\"]}'), engram.set_embedding_model('tiny', 3);
+             SET ROLE app; SET engram.user_id = 'ann'; SELECT engram.add('a zebra', embedding => '[1,2,3]');
+             SET engram.user_id = 'bob'; SELECT engram.add('another zebra')",
+        )
+        .unwrap();
+    let standby = Cluster {
+        installation: Installation::current(),
+        directory: cluster::scratch("standby"),
+    };
+    cluster::run(
+        standby
+            .installation
+            .command("pg_basebackup")
+            .args([
+                "-U",
+                "postgres",
+                "-R",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+                "--no-sync",
+                "-h",
+            ])
+            .arg(&primary.directory)
+            .arg("-D")
+            .arg(standby.data()),
+    );
+    let conf = standby.data().join("postgresql.conf");
+    let mut text = fs::read_to_string(&conf).unwrap();
+    let _ = writeln!(
+        text,
+        "unix_socket_directories = '{}'",
+        standby.directory.display()
+    );
+    fs::write(&conf, text).unwrap();
+    standby.up();
+    let mut ann = standby.connect("postgres", "app");
+    ann.batch_execute("SET engram.user_id = 'ann'").unwrap();
+    assert_eq!(rows(&mut ann, "SELECT pg_is_in_recovery()")[0][0], "t");
+    for sql in [
+        "SELECT content FROM engram.search('zebra')",
+        "SELECT content FROM engram.search('zebra', '[1,2,3]')",
+        "SELECT content FROM engram.search()",
+        "SELECT content FROM engram.list()",
+        "SELECT g.content FROM engram.memories m, engram.get(m.id) g",
+        "SELECT 'a zebra' FROM engram.stats() WHERE memories = 1",
+        "SELECT 'a zebra' FROM engram.whoami() WHERE subject = 'ann'",
+        "SELECT 'a zebra' FROM engram.version()",
+    ] {
+        assert_eq!(rows(&mut ann, sql), [["a zebra"]], "{sql}");
+    }
+    for sql in [
+        "SELECT engram.add('new')",
+        "SELECT engram.pin(id) FROM engram.list()",
+        "DELETE FROM engram.memories",
+    ] {
+        assert_eq!(failure(ann.simple_query(sql)).code, "25006", "{sql}");
+    }
+}
+
+// --- indexes ------------------------------------------------------------------------------------
+
+const WORKSPACES: u32 = 12;
+const PER_WORKSPACE: u32 = 1000;
+
+/// Many workspaces of the same size: what a search of one of them must not read.
+fn crowd(db: &Database) {
+    let mut admin = Session::open(db, "postgres");
+    admin.sql(&format!(
+        "INSERT INTO engram.memories (workspace_id, user_id, content, tags, metadata)
+         SELECT w, w, concat_ws(' ', 'zebra', 'word' || i % 50, 'place' || i % 7, 'only' || i), ARRAY['t' || i % 3], jsonb_build_object('i', i)
+         FROM generate_series(1, {WORKSPACES}) n, generate_series(1, {PER_WORKSPACE}) i, LATERAL (SELECT lpad(n::text, 32, '0')::uuid AS w) x;
+         SET session_replication_role = replica;
+         INSERT INTO engram.embeddings SELECT workspace_id, id, 'tiny', ARRAY[1, random(), random()]::real[]::extensions.vector FROM engram.memories;
+         INSERT INTO engram.graph_links SELECT workspace_id, id, 'mentions', 'place' || (metadata->>'i')::int % 7, 'Place' FROM engram.memories"
+    ));
+    admin.sql("VACUUM ANALYZE");
+}
+
+const CROWDED: [&str; 5] = [
+    "memories",
+    "memory_terms",
+    "memory_state",
+    "embeddings",
+    "graph_links",
+];
+
+/// The nodes of a plan: type, table and index of each.
+fn nodes(plan: &Value, out: &mut Vec<[String; 3]>) {
+    let text = |key: &str| plan[key].as_str().unwrap_or_default().to_owned();
+    out.push([text("Node Type"), text("Relation Name"), text("Index Name")]);
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        nodes(child, out);
+    }
+}
+
+#[test]
+fn the_statements_of_search_read_by_index() {
+    let db = Database::new();
+    crowd(&db);
+    let me = "00000000-0000-0000-0000-000000000007";
+    let mut admin = Session::open(&db, "postgres");
+    let some = admin.text(&format!(
+        "SELECT array_agg(id) FROM (SELECT id FROM engram.memories WHERE workspace_id = '{me}' LIMIT 20) m"
+    ));
+    let keys = admin.text(&format!("SELECT engram_internal.term_keys('{me}', tsvectorsend(to_tsvector('english', 'word7 only12')))"));
+    let near = "'tiny', '{1,0,0}', 'cosine'";
+    // The file, its parameters with values, who runs it, the index that it must use.
+    for (sql, types, values, role, index) in [
+        (
+            include_str!("../../src/search/sql/postings.sql"),
+            "uuid, bigint[]",
+            format!("'{keys}'"),
+            "postgres",
+            "memory_terms_keys_idx",
+        ),
+        (
+            include_str!("../../src/search/sql/documents.sql"),
+            "uuid",
+            String::new(),
+            "postgres",
+            "memory_terms_pkey",
+        ),
+        (
+            include_str!("../../src/search/sql/entities.sql"),
+            "uuid, text[]",
+            "'{place3}'".into(),
+            "postgres",
+            "graph_links_",
+        ),
+        (
+            include_str!("../../src/search/sql/nearest.sql"),
+            "uuid, text, real[], text, bigint",
+            format!("{near}, 100"),
+            "postgres",
+            "embeddings_",
+        ),
+        (
+            include_str!("../../src/search/sql/similarities.sql"),
+            "uuid, text, real[], text, uuid[]",
+            format!("{near}, '{some}'"),
+            "postgres",
+            "embeddings_pkey",
+        ),
+        (
+            include_str!("../../src/search/sql/used.sql"),
+            "uuid, timestamptz",
+            "now()".into(),
+            "postgres",
+            "memory_state_pkey",
+        ),
+        (
+            include_str!("../../src/search/sql/fetch.sql"),
+            "uuid, uuid[]",
+            format!("'{some}'"),
+            "app",
+            "memories_pkey",
+        ),
+    ] {
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            let mut session = Session::open(&db, role);
+            if role == "app" {
+                session.sql(&format!("SET request.jwt.claims = '{}'", token(me)));
+            }
+            session.sql(&format!(
+                "SET plan_cache_mode = {mode}; PREPARE statement({types}) AS {sql}"
+            ));
+            let arguments = if values.is_empty() {
+                format!("'{me}'")
+            } else {
+                format!("'{me}', {values}")
+            };
+            let plan = session.text(&format!(
+                "EXPLAIN (FORMAT JSON) EXECUTE statement({arguments})"
+            ));
+            let mut found = Vec::new();
+            nodes(
+                &serde_json::from_str::<Value>(&plan).unwrap()[0]["Plan"],
+                &mut found,
+            );
+            assert!(!found.iter().any(|node| node[0].contains("Seq Scan") && CROWDED.contains(&node[1].as_str())), "{mode}:\n{sql}\n{plan}");
+            assert!(
+                found.iter().any(|node| node[2].starts_with(index)),
+                "{mode} without {index}:\n{sql}\n{plan}"
+            );
+        }
+    }
+    // A stranger's look into a foreign workspace is over at the index: nothing is read and then
+    // thrown away, so not even EXPLAIN ANALYZE counts what is there.
+    let mut stranger = Session::open(&db, "app");
+    stranger.sql(&format!("SET request.jwt.claims = '{}'", token(OTHER)));
+    for table in CROWDED.into_iter().filter(|table| *table != "memory_terms") {
+        let plan = rows(
+            &mut stranger.client,
+            &format!("EXPLAIN (ANALYZE) SELECT * FROM engram.{table} WHERE workspace_id = '{me}'"),
+        );
+        let plan = plan.concat().join("\n");
+        assert!(!plan.contains("Removed"), "{table}: {plan}");
+    }
+}
+
+#[test]
+fn an_ordinary_role_searches_by_index_from_end_to_end() {
+    let db = Database::new();
+    crowd(&db);
+    let mut admin = Session::open(&db, "postgres");
+    let mut scans = || -> BTreeMap<String, (u64, u64)> {
+        rows(&mut admin.client, "SELECT relname, seq_scan, coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE schemaname = 'engram'")
+            .into_iter()
+            .map(|row| (row[0].clone(), (row[1].parse().unwrap(), row[2].parse().unwrap())))
+            .collect()
+    };
+    let mut session = Session::open(&db, "app");
+    session.sql(&format!(
+        "SET request.jwt.claims = '{}'",
+        token("00000000-0000-0000-0000-000000000007")
+    ));
+    let id = session.text("SELECT id FROM engram.list(match_count => 1)");
+    for (sql, hits, by_index) in [
+        (
+            "SELECT * FROM engram.search('word7')",
+            10,
+            "memory_terms memories",
+        ),
+        (
+            "SELECT * FROM engram.search('only12 word7 Place3')",
+            10,
+            "memory_terms memories graph_links",
+        ),
+        (
+            "SELECT * FROM engram.search(query_embedding => '[1,0,0]')",
+            10,
+            "embeddings memories",
+        ),
+        (
+            "SELECT * FROM engram.search('zebra', '[1,0,0]', match_count => 50)",
+            50,
+            "memory_terms embeddings memories",
+        ),
+        (
+            "SELECT * FROM engram.search('zebra', filter => '{\"i\": {\"lte\": 12}, \"tags\": [\"t1\"]}')",
+            4,
+            "memory_terms memories",
+        ),
+        (
+            "SELECT * FROM engram.search('zebra \"word7 place0\" -only7', filter => '{\"entities\": [\"place0\"]}')",
+            2,
+            "memory_terms memories",
+        ),
+        ("SELECT * FROM engram.search()", 10, "memory_state memories"),
+        (
+            "SELECT * FROM engram.list('{\"tags\": [\"t1\"]}')",
+            50,
+            "memories memory_state",
+        ),
+        (
+            "SELECT * FROM engram.list(match_count => 1000)",
+            1000,
+            "memories memory_state graph_links",
+        ),
+        ("SELECT * FROM engram.get('{}')", 1, "memories memory_state"),
+        ("SELECT * FROM engram.stats()", 1, "memories embeddings"),
+    ] {
+        let before = scans();
+        assert_eq!(
+            rows(&mut session.client, &sql.replace("{}", &id)).len(),
+            hits,
+            "{sql}"
+        );
+        session.sql("SELECT pg_stat_force_next_flush()");
+        let after = scans();
+        for table in CROWDED {
+            assert_eq!(before[table].0, after[table].0, "{sql} read all of {table}");
+            assert!(
+                !by_index.contains(table) || after[table].1 > before[table].1,
+                "{sql} did not use an index of {table}"
+            );
+        }
+    }
+}
