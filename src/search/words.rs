@@ -212,12 +212,14 @@ impl Lane for Words {
     }
 
     fn matched(&self, id: Uuid) -> Vec<String> {
-        self.scored.get(&id).map_or_else(Vec::new, |s| {
-            s.parts
-                .iter()
-                .map(|(i, _)| self.lexemes[*i].clone())
-                .collect()
-        })
+        let mut words: Vec<String> = Vec::new();
+        for (i, _) in self.scored.get(&id).map_or(&[][..], |s| &s.parts) {
+            // A lexeme can be an entity's name as well.
+            if !words.contains(&self.lexemes[*i]) {
+                words.push(self.lexemes[*i].clone());
+            }
+        }
+        words
     }
 
     fn parts(&self, id: Uuid) -> Value {

@@ -15,7 +15,7 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{self, Cluster, Database, Failure, Installation, failure, shared};
+use crate::cluster::{self, Cluster, Database, Installation, failure, shared};
 
 // --- the victim and what may never be seen of it ------------------------------------------------
 
