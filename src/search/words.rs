@@ -144,8 +144,8 @@ impl Words {
         )
     }
 
-    /// A memory that mentions an entity named in the query counts as if the name stood once in a
-    /// short text, unless the words of the name already score more.
+    /// A memory that mentions an entity named in the query scores as if the name stood once more in
+    /// a short text: it is about what others only speak of.
     fn add_entities(&mut self, context: &Context, names: Vec<String>, n: u64) -> Result<()> {
         if names.is_empty() {
             return Ok(());

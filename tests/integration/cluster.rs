@@ -352,6 +352,14 @@ impl Database {
         Self { name }
     }
 
+    /// A database without engram.
+    pub fn empty() -> Self {
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{n}", std::process::id());
+        shared().create_database(&name);
+        Self { name }
+    }
+
     /// Connects as a role that is nobody yet.
     pub fn connect(&self, role: &str) -> Client {
         shared().connect(&self.name, role)

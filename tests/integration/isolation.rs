@@ -39,8 +39,8 @@ const MARKERS: [&str; 3] = ["canary", SECRET, "4242424"];
 fn ordinary_owner(db: &Database) {
     db.admin()
         .batch_execute(
-            "DO $$ BEGIN CREATE ROLE keeper; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
-             SELECT engram.setup('{\"owner\": \"keeper\"}')",
+            "DO $$ BEGIN CREATE ROLE warden; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+             SELECT engram.setup('{\"owner\": \"warden\"}')",
         )
         .unwrap();
 }
@@ -640,6 +640,10 @@ const FUNCTIONS: &[(&str, &[Try])] = &[
             "SELECT engram.set_embedding_model('mine', 3, true)",
             [NO, NO, NO, NO, n(1)],
         )],
+    ),
+    (
+        "engram.reindex(workspace)",
+        &[("SELECT engram.reindex('{ws}')", [NO; 5])],
     ),
     (
         "engram.setup(options)",
@@ -2031,7 +2035,7 @@ fn strict(db: &Database) -> Session {
     );
     let mut admin = Session::open(db, "postgres");
     admin.sql(
-        "SET ROLE keeper;
+        "SET ROLE warden;
          CREATE POLICY not_hidden ON engram.memories AS RESTRICTIVE FOR SELECT USING (agent_id IS DISTINCT FROM 'hidden')",
     );
     assert_eq!(ann.text("SELECT count(*) FROM engram.memories"), "14");
@@ -2114,7 +2118,7 @@ fn policies_of_users_are_asked_as_the_caller() {
                RAISE NOTICE 'asked as <%> with <%> and <%>', current_user, session_user, row_security_active('engram.memories');
                RETURN true;
              END $$;
-             SET ROLE keeper; CREATE POLICY ask ON engram.memories AS RESTRICTIVE USING (public.ask())",
+             SET ROLE warden; CREATE POLICY ask ON engram.memories AS RESTRICTIVE USING (public.ask())",
         )
         .unwrap();
     for sql in [

@@ -773,6 +773,7 @@ fn without_tables_every_function_says_how_to_create_them() {
             "SELECT * FROM engram.pending_embeddings()".to_owned(),
         ),
         ("pin", format!("SELECT engram.pin('{id}')")),
+        ("reindex", "SELECT engram.reindex()".to_owned()),
         ("restore", format!("SELECT engram.restore('{id}')")),
         ("search", "SELECT * FROM engram.search('x')".to_owned()),
         (

@@ -9,3 +9,4 @@ mod isolation;
 mod lifecycle;
 mod search;
 mod store;
+mod upgrade;

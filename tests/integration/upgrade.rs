@@ -1,0 +1,239 @@
+//! From every released version to this one: the catalog ends as a fresh install has it, and every
+//! row, setting and addition of the user's is still there.
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cluster::{Database, shared};
+use crate::lifecycle::{members, snapshot};
+
+const DUMP: &str = include_str!("../released/0.1.0.dump.sql");
+/// Of `sql/engram--0.1.0.sql`. A released script never changes: databases were made with it.
+const FROZEN: &[(&str, &str, &str)] = &[(
+    "0.1.0",
+    include_str!("../../sql/engram--0.1.0.sql"),
+    "aafece94554e9b8c1be339f0422f936dfa1e5b93c67ea951d29ff275f9848541",
+)];
+
+/// A database as the released version left it, with this version's library.
+fn released(version: &str) -> Database {
+    let db = Database::empty();
+    let restored = DUMP.replace(
+        "CREATE EXTENSION IF NOT EXISTS engram WITH SCHEMA engram;",
+        &format!("CREATE EXTENSION engram WITH SCHEMA engram VERSION '{version}';"),
+    );
+    assert_ne!(restored, DUMP, "the dump creates the extension");
+    shared()
+        .psql(&db.name, "postgres", &restored)
+        .unwrap_or_else(|e| panic!("{e}"));
+    db
+}
+
+fn text(client: &mut Client, sql: &str) -> String {
+    client
+        .query(sql, &[])
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        .iter()
+        .map(|row| row.get::<_, Option<String>>(0).unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// All rows of the tables that the released version had.
+fn rows(client: &mut Client) -> String {
+    [
+        "memories",
+        "memory_state",
+        "memory_terms",
+        "embedding_models",
+        "embeddings",
+        "embedding_claims",
+        "graph_links",
+        "erasures",
+        "memory_type_settings",
+        "settings",
+    ]
+    .map(|table| {
+        let sql =
+            format!("SELECT '{table} ' || to_jsonb(t)::text FROM engram.{table} t ORDER BY 1");
+        text(client, &sql)
+    })
+    .join("\n")
+}
+
+fn works(db: &Database) {
+    let mut ann = db.user("ann");
+    assert_eq!(
+        text(&mut ann, "SELECT content FROM engram.search('green tea')"),
+        "Ann likes green tea"
+    );
+    assert_eq!(
+        text(
+            &mut ann,
+            "SELECT content FROM engram.search(NULL, '[0,1,0]')"
+        ),
+        "The cat is called Miso"
+    );
+    assert_eq!(
+        text(&mut ann, "SELECT content FROM engram.search('himself')"),
+        "",
+        "Bob's is Bob's"
+    );
+    let id: Uuid = ann
+        .query_one(
+            "SELECT engram.add('stored after it', embedding => '[0,0,1]')",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(
+        text(&mut ann, "SELECT content FROM engram.search('stored')"),
+        "stored after it"
+    );
+    assert_eq!(
+        text(
+            &mut ann,
+            "SELECT status FROM engram.add_many('[{\"content\": \"Stored AFTER it\"}]')"
+        ),
+        "merged"
+    );
+    ann.execute(
+        "SELECT engram.update($1, content => 'changed after it')",
+        &[&id],
+    )
+    .unwrap();
+    assert_eq!(
+        text(
+            &mut ann,
+            "SELECT id::text FROM engram.erase(filter => '{\"content\": \"changed after it\"}')"
+        ),
+        id.to_string()
+    );
+}
+
+#[test]
+fn released_scripts_never_change() {
+    let mut admin = shared().connect("postgres", "postgres");
+    for (version, script, hash) in FROZEN {
+        let now: String = admin
+            .query_one(
+                "SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex')",
+                &[script],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(now, *hash, "engram--{version}.sql");
+    }
+}
+
+#[test]
+fn a_released_version_works_with_the_new_library() {
+    works(&released("0.1.0"));
+}
+
+#[test]
+fn an_upgrade_keeps_every_row_and_ends_like_a_fresh_install() {
+    let db = released("0.1.0");
+    let mut admin = db.admin();
+    let before = rows(&mut admin);
+    assert!(before.contains("漢字") && before.contains("\"users_own\": \"kept\""));
+    admin
+        .batch_execute("ALTER EXTENSION engram UPDATE")
+        .unwrap();
+    assert_eq!(rows(&mut admin), before);
+    works(&db);
+
+    // The same population on a fresh install of this version gives the same catalog.
+    let fresh = Database::empty();
+    fresh
+        .admin()
+        .batch_execute(
+            "CREATE EXTENSION engram CASCADE; SELECT engram.setup('{\"grant_to\": [\"app\"]}');
+             REVOKE ALL ON ALL TABLES IN SCHEMA engram FROM authenticated, service_role;
+             REVOKE ALL ON SCHEMA engram FROM authenticated, service_role;
+             CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER users_own AFTER UPDATE ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.note();
+             CREATE INDEX users_own ON engram.memories (workspace_id, source);
+             CREATE POLICY users_own ON engram.memories AS RESTRICTIVE FOR DELETE USING (NOT pinned);
+             ALTER TABLE engram.memories ADD COLUMN users_own text DEFAULT 'kept';
+             TRUNCATE engram.settings, engram.memory_type_settings",
+        )
+        .unwrap();
+    let mut other = fresh.admin();
+    // Released before these roles were there, so an upgrade gives them access as a first setup does.
+    for client in [&mut admin, &mut other] {
+        client
+            .batch_execute(
+                "DROP OWNED BY authenticated, service_role;
+                 DELETE FROM engram.erasures; DELETE FROM engram.memories; DELETE FROM engram.erasures;
+                 TRUNCATE engram.settings, engram.memory_type_settings, engram.embedding_models CASCADE",
+            )
+            .unwrap();
+    }
+    assert_eq!(members(&mut admin), members(&mut other));
+    assert_eq!(snapshot(&mut admin), snapshot(&mut other));
+}
+
+#[test]
+fn every_way_from_version_to_version_can_be_walked() {
+    let mut admin = shared().connect("postgres", "postgres");
+    let paths = admin
+        .query(
+            "SELECT source, target FROM pg_extension_update_paths('engram') WHERE path IS NOT NULL ORDER BY 1, 2",
+            &[],
+        )
+        .unwrap();
+    assert!(!paths.is_empty());
+    for row in paths {
+        let (source, target): (String, String) = (row.get(0), row.get(1));
+        let db = released(&source);
+        db.admin()
+            .batch_execute(&format!("ALTER EXTENSION engram UPDATE TO '{target}'"))
+            .unwrap_or_else(|e| panic!("{source} to {target}: {e:?}"));
+        works(&db);
+    }
+}
+
+#[test]
+fn reindex_mends_what_search_reads_and_is_for_the_owner() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute("SELECT engram.add('green tea'); SELECT engram.add('forgotten coffee'); SELECT engram.add('left alone')").unwrap();
+    let mut admin = db.admin();
+    let count =
+        |client: &mut Client, sql: &str| -> i64 { client.query_one(sql, &[]).unwrap().get(0) };
+    assert_eq!(
+        count(&mut admin, "SELECT engram.reindex()"),
+        0,
+        "nothing to mend, nothing written"
+    );
+    // As a load with triggers disabled leaves it.
+    admin
+        .batch_execute(
+            "SET session_replication_role = replica;
+             UPDATE engram.memories SET content = 'black tea' WHERE content = 'green tea';
+             UPDATE engram.memories SET deleted_at = now() WHERE content = 'forgotten coffee';
+             RESET session_replication_role",
+        )
+        .unwrap();
+    assert_eq!(
+        count(&mut ann, "SELECT count(*) FROM engram.search('black')"),
+        0
+    );
+    let code = ann.query("SELECT engram.reindex()", &[]).unwrap_err();
+    assert_eq!(code.as_db_error().unwrap().code().code(), "42501");
+    assert_eq!(
+        count(&mut admin, "SELECT engram.reindex(gen_random_uuid())"),
+        0,
+        "another workspace"
+    );
+    assert_eq!(count(&mut admin, "SELECT engram.reindex()"), 2);
+    assert_eq!(
+        count(&mut ann, "SELECT count(*) FROM engram.search('black')"),
+        1
+    );
+    assert_eq!(
+        count(&mut ann, "SELECT count(*) FROM engram.search('green')"),
+        0
+    );
+}
