@@ -3,6 +3,20 @@
 -- invoker functions call into it, and EXECUTE on what they need; nothing here reads a table with
 -- more rights than the caller has.
 
+-- An unqualified vector must be pgvector's. A type of that name in schema engram would come first,
+-- and the library would read its values as vectors.
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_type t
+             WHERE t.typname = 'vector' AND t.typnamespace = 'engram'::regnamespace
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
+                               WHERE e.extname = 'vector' AND e.extnamespace = t.typnamespace)) THEN
+    RAISE EXCEPTION 'schema engram holds a type "vector" that is not pgvector''s'
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop or rename that type, then create the extension.';
+  END IF;
+END
+$$;
+
 CREATE SCHEMA engram_internal;
 COMMENT ON SCHEMA engram_internal IS 'Helpers of engram. Not for callers, not to be exposed through an API.';
 

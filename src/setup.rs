@@ -364,15 +364,14 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
             ))?;
         }
     }
-    for role in SUPABASE_ROLES {
-        // Only once: what an administrator took away later stays away.
-        let new = spi::row(
-            "SELECT r.rolname::text FROM pg_catalog.pg_roles r \
-             WHERE r.rolname = $1 AND NOT pg_catalog.has_schema_privilege(r.oid, 'engram', 'USAGE')",
-            &[DatumWithOid::from(role)],
+    // With the tables and never again: what an administrator takes away stays away.
+    for role in SUPABASE_ROLES.iter().filter(|_| !before.exists) {
+        let there = spi::row(
+            "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = $1",
+            &[DatumWithOid::from(*role)],
             |row| Ok(row.get::<String>(1)?),
         )?;
-        if new.is_some() {
+        if there.is_some() {
             grant_access(role)?;
         }
     }

@@ -845,7 +845,8 @@ fn a_second_setup_changes_nothing() {
         .batch_execute(
             "REVOKE EXECUTE ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) FROM reporter, authenticated;
              REVOKE DELETE ON engram.memories FROM authenticated;
-             REVOKE ALL ON ALL TABLES IN SCHEMA engram FROM service_role",
+             REVOKE ALL ON ALL TABLES IN SCHEMA engram FROM service_role;
+             REVOKE USAGE ON SCHEMA engram FROM service_role",
         )
         .unwrap();
     let before = (snapshot_of(&database), members(&mut database.admin()));
@@ -1016,6 +1017,28 @@ fn prepared_schemas_and_tables_of_others_are_refused() {
             .get(0);
         assert_eq!(left, 0);
     }
+}
+
+/// The library reads vectors as they lie in memory: a type of somebody else under that name would
+/// have it read beyond its end.
+#[test]
+fn a_false_vector_type_is_refused() {
+    let database = empty();
+    let mut admin = database.admin();
+    admin
+        .batch_execute(
+            "CREATE SCHEMA engram; GRANT CREATE, USAGE ON SCHEMA engram TO squatter; SET ROLE squatter;
+             CREATE DOMAIN engram.vector AS text; RESET ROLE",
+        )
+        .unwrap();
+    let e = failure(admin.batch_execute("CREATE EXTENSION engram CASCADE"));
+    assert_eq!(e.code, "42501", "{e:?}");
+    // pgvector itself may live there.
+    admin
+        .batch_execute(
+            "DROP TYPE engram.vector; CREATE EXTENSION vector SCHEMA engram; CREATE EXTENSION engram",
+        )
+        .unwrap();
 }
 
 // --- DROP EXTENSION ----------------------------------------------------------------------------

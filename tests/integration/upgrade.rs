@@ -12,7 +12,7 @@ const DUMP: &str = include_str!("../released/0.1.0.dump.sql");
 const FROZEN: &[(&str, &str, &str)] = &[(
     "0.1.0",
     include_str!("../../sql/engram--0.1.0.sql"),
-    "aafece94554e9b8c1be339f0422f936dfa1e5b93c67ea951d29ff275f9848541",
+    "9f96dd39b56ccf19d9d9ae3735a7622807d4aa4dc203a339a143ef5fc6b3d13d",
 )];
 
 /// A database as the released version left it, with this version's library.
