@@ -9,8 +9,9 @@ use pgrx::{pg_guard, pg_sys};
 /// Where the caller's identity may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum IdentitySource {
-    /// Nobody chose: as `auto`.
+    /// Nobody chose: as `auto`. Not for setting: given from outside it is taken for tampering.
     #[name = c"default"]
+    #[hidden = true]
     Default,
     /// Claims when they are present, else the setting `engram.user_id`.
     #[name = c"auto"]
@@ -74,7 +75,11 @@ pub fn foreign(name: &CStr) -> Option<String> {
 /// Defines all settings and reserves the prefix, so that a typo in a name is an error.
 pub fn register() {
     LOADING.store(true, std::sync::atomic::Ordering::Relaxed);
-    let set_before = foreign(c"engram.identity_source").is_some();
+    // Whether it was given at all: an empty value may lie over one that was given before.
+    // SAFETY: a NUL-terminated name; a missing setting gives NULL because missing_ok is true.
+    let set_before = unsafe {
+        !pg_sys::GetConfigOption(c"engram.identity_source".as_ptr(), true, false).is_null()
+    };
     // First, because the check of engram.user_id depends on it.
     GucRegistry::define_enum_guc(
         c"engram.identity_source",
