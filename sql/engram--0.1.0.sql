@@ -256,6 +256,67 @@ $$;
 COMMENT ON FUNCTION engram_internal.check_memory(text, text, text, double precision, text[]) IS
 'Raises the error for values that no memory may have; NULLs pass.';
 
+CREATE FUNCTION engram_internal.metadata_object(metadata jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  object jsonb := metadata;
+BEGIN
+  IF jsonb_typeof(metadata) = 'string' THEN
+    -- A REST client that stringifies its JSON sends the object as one JSON string.
+    BEGIN
+      object := (metadata #>> '{}')::jsonb;
+    EXCEPTION WHEN invalid_text_representation THEN
+      NULL;
+    END;
+  END IF;
+  IF jsonb_typeof(object) <> 'object' THEN
+    RAISE EXCEPTION 'metadata is a JSON %, not an object', jsonb_typeof(object)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
+  END IF;
+  RETURN object;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.metadata_object(jsonb) IS 'Metadata as the object that it must be; NULL passes, anything else raises.';
+
+CREATE FUNCTION engram_internal.take_lock() RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'take_lock_wrapper';
+COMMENT ON FUNCTION engram_internal.take_lock() IS 'Counts the locks of this transaction; false when it has taken as many single ones as it may.';
+
+CREATE FUNCTION engram_internal.lock_keys(workspace uuid, keys text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  k bigint;
+  all_of_it bigint := hashtextextended('engram workspace ' || workspace, 0);
+BEGIN
+  IF NOT engram_internal.may_write(workspace) THEN
+    PERFORM engram_internal.refuse_workspace(workspace);
+  END IF;
+  -- Many single locks would fill the table of locks that all sessions share: a batch, or a
+  -- transaction that has taken many, locks the whole workspace instead.
+  IF cardinality(keys) <= 64 THEN
+    PERFORM pg_advisory_xact_lock_shared(all_of_it);
+    -- Always in the same order: who waits for one of them holds none that comes later.
+    FOR k IN SELECT DISTINCT hashtextextended('engram ' || workspace || ' ' || u, 0) AS h FROM unnest(keys) u ORDER BY h LOOP
+      IF NOT engram_internal.take_lock() THEN
+        PERFORM pg_advisory_xact_lock(all_of_it);
+        RETURN;
+      END IF;
+      PERFORM pg_advisory_xact_lock(k);
+    END LOOP;
+  ELSE
+    PERFORM pg_advisory_xact_lock(all_of_it);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.lock_keys(uuid, text[]) IS
+'Until the end of the transaction nobody else stores what has one of these keys in the workspace.';
+
 CREATE FUNCTION engram_internal.link_entities(workspace uuid, memory uuid, names text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -268,6 +329,11 @@ BEGIN
   IF FOUND THEN
     RAISE EXCEPTION 'entity "%" has no letter or digit in its name', nameless
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give names, for example ARRAY[''Caroline'', ''New York''].';
+  END IF;
+  SELECT n INTO nameless FROM unnest(names) n WHERE char_length(n) > 500 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'entity "%…" has % characters, the limit is 500', left(nameless, 40), char_length(nameless)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
   END IF;
   INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label)
   SELECT DISTINCT ON (engram_internal.entity_node(n)) workspace, memory, 'mentions', engram_internal.entity_node(n), btrim(n)
@@ -323,13 +389,16 @@ BEGIN
       PERFORM engram_internal.refuse_model(NULL);
     END IF;
   END IF;
+  metadata := engram_internal.metadata_object(metadata);
   hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
 
   -- Whoever stores the same id or the same content at the same moment waits here, so that the
-  -- look-ups see what the other one wrote.
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
   IF id IS NOT NULL THEN
-    PERFORM pg_advisory_xact_lock(hashtextextended('engram id ' || workspace || id, 0));
-    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id;
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
     IF FOUND THEN
       IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
         status := 'unchanged';
@@ -342,11 +411,10 @@ BEGIN
     END IF;
   END IF;
   IF strategy <> 'allow' THEN
-    PERFORM pg_advisory_xact_lock(hashtextextended('engram content ' || workspace || encode(hash, 'hex'), 0));
     SELECT * INTO twin FROM engram.memories m
     WHERE m.workspace_id = workspace AND m.content_hash = hash AND m.deleted_at IS NULL
       AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
-    ORDER BY m.created_at, m.id LIMIT 1;
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
     IF NOT FOUND AND embedding IS NOT NULL THEN
       threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
         FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
@@ -358,7 +426,8 @@ BEGIN
         WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
           AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
           AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
-        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1;
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
       END IF;
     END IF;
     IF FOUND THEN
@@ -487,21 +556,12 @@ DECLARE
   help      text;
   model     text;
 BEGIN
-  IF jsonb_typeof(add_many.items) = 'array' AND jsonb_array_length(add_many.items) > 10000 THEN
-    RAISE EXCEPTION 'items has % entries, the limit is 10000', jsonb_array_length(add_many.items)
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Send them in several calls.';
-  END IF;
-
   model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
-  -- Everybody takes these locks in the same order: two calls with the same contents wait for each
-  -- other, and neither can be waiting for the other one back.
-  PERFORM pg_advisory_xact_lock(k.key) FROM (
-    SELECT DISTINCT hashtextextended('engram content ' || ws || encode(sha256(convert_to(
-      engram_internal.normalize_content(p.content), 'UTF8')), 'hex'), 0) AS key
-    FROM engram_internal.parse_items(add_many.items) p WHERE p.error IS NULL AND p.content IS NOT NULL
-    UNION SELECT hashtextextended('engram id ' || ws || p.id, 0)
-    FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
-    ORDER BY key) k;
+  PERFORM engram_internal.lock_keys(ws, ARRAY(
+    SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
+    FROM engram_internal.parse_items(add_many.items) p
+    WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
 
   -- What is new beyond doubt goes in with one statement. If anything in it is refused, nothing of
   -- it is stored and every item takes the careful way below.
@@ -654,7 +714,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forgotten, superseded, expired.';
   END IF;
   IF list.cursor IS NOT NULL THEN
-    IF list.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+    IF list.cursor !~ '^-?[0-9]{1,16}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.list() returned', list.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
     END IF;
@@ -750,6 +810,7 @@ BEGIN
     source      = CASE WHEN 'source' = ANY (gone) THEN NULL ELSE coalesce(update.source, m.source) END,
     valid_from  = CASE WHEN 'valid_from' = ANY (gone) THEN NULL ELSE coalesce(update.valid_from, m.valid_from) END,
     valid_to    = CASE WHEN 'valid_to' = ANY (gone) THEN NULL ELSE coalesce(update.valid_to, m.valid_to) END,
+    version     = m.version + CASE WHEN 'entities' = ANY (gone) OR update.entities IS NOT NULL THEN 1 ELSE 0 END,
     expires_at  = CASE WHEN 'expires_at' = ANY (gone) THEN NULL ELSE coalesce(update.expires_at, m.expires_at) END
   WHERE m.workspace_id = ws AND m.id = update.id
   RETURNING m.version INTO now_at;
@@ -1100,7 +1161,7 @@ AS 'MODULE_PATHNAME', 'search_wrapper';
 COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
 'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.
 
-query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 20,000 characters count. query_embedding: of the default model, or of model. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is 0 to 1, relative to the candidates of this search. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged. Nothing that matches gives no rows.';
+query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, or of model. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is 0 to 1, relative to the candidates of this search. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged. Nothing that matches gives no rows.';
 CREATE FUNCTION engram.setup(options jsonb DEFAULT NULL) RETURNS text
 LANGUAGE c VOLATILE
 SET search_path = pg_catalog, pg_temp

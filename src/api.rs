@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::model::similarity::{self, Distance};
+use crate::raw::RawJsonb;
 use crate::search::{self, Request};
 use crate::text::{self, Date};
 use crate::vector::Vector;
@@ -109,9 +110,9 @@ fn similarity(embedding: Vector, query: Array<'_, f32>, distance: &str) -> Repor
 
 #[pg_extern(sql = false)]
 fn compile_filter(
-    filter: Option<JsonB>,
+    filter: Option<RawJsonb>,
 ) -> Report<TableIterator<'static, (name!(condition, String), name!(params, JsonB))>> {
-    let compiled = search::compile_filter(filter.map(|f| f.0).as_ref())?;
+    let compiled = search::compile_filter(parse(filter)?.as_ref())?;
     Ok(TableIterator::once((
         compiled.condition,
         JsonB(Value::Array(compiled.params)),
@@ -121,7 +122,7 @@ fn compile_filter(
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn parse_items(
-    items: Option<JsonB>,
+    items: Option<RawJsonb>,
 ) -> Report<
     TableIterator<
         'static,
@@ -147,7 +148,7 @@ fn parse_items(
         ),
     >,
 > {
-    let parsed = match items.map(|i| i.0) {
+    let parsed = match parse(items)? {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(items)) => items,
         // A REST client that stringifies its JSON sends the array as one JSON string.
@@ -170,6 +171,16 @@ fn parse_items(
             .into());
         }
     };
+    if parsed.len() > MAX_ITEMS {
+        return Err(Error::invalid(
+            format!(
+                "items has {} entries, the limit is {MAX_ITEMS}",
+                parsed.len()
+            ),
+            "Send them in several calls.",
+        )
+        .into());
+    }
     let rows: Vec<_> = (1..)
         .zip(parsed)
         .map(|(position, item)| {
@@ -207,6 +218,13 @@ fn parse_items(
     Ok(TableIterator::new(rows))
 }
 
+/// Most items that one call of `add_many` takes.
+const MAX_ITEMS: usize = 10_000;
+
+fn parse(json: Option<RawJsonb>) -> Result<Option<Value>, Error> {
+    json.map(|json| json.parse()).transpose()
+}
+
 fn time(key: &str, value: Option<&str>) -> Result<Option<TimestampWithTimeZone>, String> {
     use std::str::FromStr;
     value
@@ -223,13 +241,18 @@ fn shorten(value: &str) -> String {
 }
 
 #[pg_extern(sql = false, name = "setup")]
-fn setup_store(options: Option<JsonB>) -> Report<&'static str> {
-    Ok(setup::setup(options.map(|o| o.0))?)
+fn setup_store(options: Option<RawJsonb>) -> Report<&'static str> {
+    Ok(setup::setup(parse(options)?)?)
 }
 
 #[pg_extern(sql = false)]
 fn auto_setup() -> Report<()> {
     Ok(setup::auto_setup()?)
+}
+
+#[pg_extern(sql = false)]
+fn take_lock() -> bool {
+    crate::locks::take()
 }
 
 #[pg_extern(sql = false)]
@@ -243,7 +266,7 @@ fn search(
     query_text: Option<String>,
     query_embedding: Option<Vector>,
     match_count: Option<i32>,
-    filter: Option<JsonB>,
+    filter: Option<RawJsonb>,
     types: Option<Vec<Option<String>>>,
     min_score: Option<f64>,
     explain: Option<bool>,
@@ -261,7 +284,7 @@ fn search(
             name!(score, f64),
             name!(importance, f64),
             name!(tags, Vec<String>),
-            name!(metadata, JsonB),
+            name!(metadata, RawJsonb),
             name!(speaker, Option<String>),
             name!(role, Option<String>),
             name!(session_id, Option<String>),
@@ -276,7 +299,7 @@ fn search(
         text: query_text,
         embedding: query_embedding.map(|v| v.to_vec()),
         match_count,
-        filter: filter.map(|f| f.0),
+        filter: parse(filter)?,
         types,
         min_score,
         explain: explain.unwrap_or(false),
@@ -293,7 +316,7 @@ fn search(
             hit.score,
             hit.importance,
             hit.tags,
-            JsonB(hit.metadata),
+            hit.metadata,
             hit.speaker,
             hit.role,
             hit.session_id,

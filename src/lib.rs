@@ -9,6 +9,8 @@
 //! | [`filter`] | the jsonb filter dialect, compiled to SQL with bound values |
 //! | [`items`] | the items of `add_many`, checked one by one |
 //! | `identity`, `settings` | who calls, and the settings that decide it |
+//! | `vector`, `raw` | reading and passing on pgvector's and jsonb's values |
+//! | `locks` | how many locks a transaction has taken |
 //! | `privilege` | acting as the owner of the store for a moment |
 //! | `search` | candidates, fusion, fetch |
 //! | `setup` | creating the tables and bringing them up to date |
@@ -22,9 +24,11 @@ mod error;
 pub mod filter;
 mod identity;
 pub mod items;
+mod locks;
 pub mod model;
 mod privilege;
 pub mod query;
+mod raw;
 mod search;
 mod settings;
 mod setup;

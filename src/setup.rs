@@ -154,6 +154,7 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
     let options = Options::parse(options)?;
     // Two sessions that create the same objects at once would trip over each other.
     run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('engram setup', 0))")?;
+    check_encoding()?;
     let vector = vector_type()?;
     let before = Store::read()?;
     before.check_caller(options.owner.as_deref())?;
@@ -191,6 +192,24 @@ fn run(sql: &str) -> Result<()> {
 
 fn ident(name: &str) -> String {
     pgspi::quote_identifier(name)
+}
+
+/// The library reads text as UTF-8.
+fn check_encoding() -> Result<()> {
+    let encoding = spi::row(
+        "SELECT pg_catalog.current_setting('server_encoding')",
+        &[],
+        |row| Ok(row.get::<String>(1)?),
+    )?
+    .flatten()
+    .unwrap_or_default();
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(Error::NotReady {
+        message: format!("the database is encoded in {encoding}"),
+        hint: "engram needs a database made with ENCODING 'UTF8'.".to_owned(),
+    })
 }
 
 /// pgvector's type with its schema, quoted.

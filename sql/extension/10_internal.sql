@@ -255,6 +255,67 @@ $$;
 COMMENT ON FUNCTION engram_internal.check_memory(text, text, text, double precision, text[]) IS
 'Raises the error for values that no memory may have; NULLs pass.';
 
+CREATE FUNCTION engram_internal.metadata_object(metadata jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  object jsonb := metadata;
+BEGIN
+  IF jsonb_typeof(metadata) = 'string' THEN
+    -- A REST client that stringifies its JSON sends the object as one JSON string.
+    BEGIN
+      object := (metadata #>> '{}')::jsonb;
+    EXCEPTION WHEN invalid_text_representation THEN
+      NULL;
+    END;
+  END IF;
+  IF jsonb_typeof(object) <> 'object' THEN
+    RAISE EXCEPTION 'metadata is a JSON %, not an object', jsonb_typeof(object)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
+  END IF;
+  RETURN object;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.metadata_object(jsonb) IS 'Metadata as the object that it must be; NULL passes, anything else raises.';
+
+CREATE FUNCTION engram_internal.take_lock() RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'take_lock_wrapper';
+COMMENT ON FUNCTION engram_internal.take_lock() IS 'Counts the locks of this transaction; false when it has taken as many single ones as it may.';
+
+CREATE FUNCTION engram_internal.lock_keys(workspace uuid, keys text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  k bigint;
+  all_of_it bigint := hashtextextended('engram workspace ' || workspace, 0);
+BEGIN
+  IF NOT engram_internal.may_write(workspace) THEN
+    PERFORM engram_internal.refuse_workspace(workspace);
+  END IF;
+  -- Many single locks would fill the table of locks that all sessions share: a batch, or a
+  -- transaction that has taken many, locks the whole workspace instead.
+  IF cardinality(keys) <= 64 THEN
+    PERFORM pg_advisory_xact_lock_shared(all_of_it);
+    -- Always in the same order: who waits for one of them holds none that comes later.
+    FOR k IN SELECT DISTINCT hashtextextended('engram ' || workspace || ' ' || u, 0) AS h FROM unnest(keys) u ORDER BY h LOOP
+      IF NOT engram_internal.take_lock() THEN
+        PERFORM pg_advisory_xact_lock(all_of_it);
+        RETURN;
+      END IF;
+      PERFORM pg_advisory_xact_lock(k);
+    END LOOP;
+  ELSE
+    PERFORM pg_advisory_xact_lock(all_of_it);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.lock_keys(uuid, text[]) IS
+'Until the end of the transaction nobody else stores what has one of these keys in the workspace.';
+
 CREATE FUNCTION engram_internal.link_entities(workspace uuid, memory uuid, names text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -267,6 +328,11 @@ BEGIN
   IF FOUND THEN
     RAISE EXCEPTION 'entity "%" has no letter or digit in its name', nameless
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give names, for example ARRAY[''Caroline'', ''New York''].';
+  END IF;
+  SELECT n INTO nameless FROM unnest(names) n WHERE char_length(n) > 500 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'entity "%…" has % characters, the limit is 500', left(nameless, 40), char_length(nameless)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
   END IF;
   INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label)
   SELECT DISTINCT ON (engram_internal.entity_node(n)) workspace, memory, 'mentions', engram_internal.entity_node(n), btrim(n)

@@ -33,13 +33,16 @@ BEGIN
       PERFORM engram_internal.refuse_model(NULL);
     END IF;
   END IF;
+  metadata := engram_internal.metadata_object(metadata);
   hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
 
   -- Whoever stores the same id or the same content at the same moment waits here, so that the
-  -- look-ups see what the other one wrote.
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
   IF id IS NOT NULL THEN
-    PERFORM pg_advisory_xact_lock(hashtextextended('engram id ' || workspace || id, 0));
-    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id;
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
     IF FOUND THEN
       IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
         status := 'unchanged';
@@ -52,11 +55,10 @@ BEGIN
     END IF;
   END IF;
   IF strategy <> 'allow' THEN
-    PERFORM pg_advisory_xact_lock(hashtextextended('engram content ' || workspace || encode(hash, 'hex'), 0));
     SELECT * INTO twin FROM engram.memories m
     WHERE m.workspace_id = workspace AND m.content_hash = hash AND m.deleted_at IS NULL
       AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
-    ORDER BY m.created_at, m.id LIMIT 1;
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
     IF NOT FOUND AND embedding IS NOT NULL THEN
       threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
         FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
@@ -68,7 +70,8 @@ BEGIN
         WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
           AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
           AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
-        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1;
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
       END IF;
     END IF;
     IF FOUND THEN
@@ -197,21 +200,12 @@ DECLARE
   help      text;
   model     text;
 BEGIN
-  IF jsonb_typeof(add_many.items) = 'array' AND jsonb_array_length(add_many.items) > 10000 THEN
-    RAISE EXCEPTION 'items has % entries, the limit is 10000', jsonb_array_length(add_many.items)
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Send them in several calls.';
-  END IF;
-
   model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
-  -- Everybody takes these locks in the same order: two calls with the same contents wait for each
-  -- other, and neither can be waiting for the other one back.
-  PERFORM pg_advisory_xact_lock(k.key) FROM (
-    SELECT DISTINCT hashtextextended('engram content ' || ws || encode(sha256(convert_to(
-      engram_internal.normalize_content(p.content), 'UTF8')), 'hex'), 0) AS key
-    FROM engram_internal.parse_items(add_many.items) p WHERE p.error IS NULL AND p.content IS NOT NULL
-    UNION SELECT hashtextextended('engram id ' || ws || p.id, 0)
-    FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
-    ORDER BY key) k;
+  PERFORM engram_internal.lock_keys(ws, ARRAY(
+    SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
+    FROM engram_internal.parse_items(add_many.items) p
+    WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
 
   -- What is new beyond doubt goes in with one statement. If anything in it is refused, nothing of
   -- it is stored and every item takes the careful way below.
@@ -364,7 +358,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forgotten, superseded, expired.';
   END IF;
   IF list.cursor IS NOT NULL THEN
-    IF list.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+    IF list.cursor !~ '^-?[0-9]{1,16}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.list() returned', list.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
     END IF;
@@ -460,6 +454,7 @@ BEGIN
     source      = CASE WHEN 'source' = ANY (gone) THEN NULL ELSE coalesce(update.source, m.source) END,
     valid_from  = CASE WHEN 'valid_from' = ANY (gone) THEN NULL ELSE coalesce(update.valid_from, m.valid_from) END,
     valid_to    = CASE WHEN 'valid_to' = ANY (gone) THEN NULL ELSE coalesce(update.valid_to, m.valid_to) END,
+    version     = m.version + CASE WHEN 'entities' = ANY (gone) OR update.entities IS NOT NULL THEN 1 ELSE 0 END,
     expires_at  = CASE WHEN 'expires_at' = ANY (gone) THEN NULL ELSE coalesce(update.expires_at, m.expires_at) END
   WHERE m.workspace_id = ws AND m.id = update.id
   RETURNING m.version INTO now_at;

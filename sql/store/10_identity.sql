@@ -7,7 +7,10 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF to_regproc('engram_internal.caller_id') IS NULL THEN
+  -- A function of that name that is not the extension's own could claim to be anybody.
+  IF NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram'
+                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = to_regproc('engram_internal.caller_id')
+                   AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') THEN
     RAISE EXCEPTION 'the engram extension is not installed in database "%"', current_database()
       USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Your memories are still there. Run: CREATE EXTENSION engram CASCADE;';

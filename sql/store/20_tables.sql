@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS engram.memories (
 CREATE INDEX IF NOT EXISTS memories_created_idx ON engram.memories (workspace_id, created_at DESC, id DESC);
 CREATE INDEX IF NOT EXISTS memories_content_hash_idx ON engram.memories (workspace_id, content_hash);
 
-CREATE INDEX IF NOT EXISTS memories_session_idx ON engram.memories (workspace_id, session_id, created_at) WHERE session_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS memories_expires_idx ON engram.memories (workspace_id, expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS engram.memory_state (
   workspace_id     uuid NOT NULL,

@@ -9,6 +9,7 @@ DECLARE
   me       uuid    := engram.current_user_id();
   trusted  boolean := NOT row_security_active(TG_RELID);
   longest  integer;
+  stepped  boolean;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     NEW.workspace_id := coalesce(NEW.workspace_id, me);
@@ -51,10 +52,12 @@ BEGIN
         USING ERRCODE = 'invalid_parameter_value',
               HINT = 'Store a new memory instead; event time goes into occurred_at.';
     END IF;
+    -- engram.update() asks for the next version when something beside the row changed.
+    stepped := NEW.version = OLD.version + 1;
     NEW.version := OLD.version;
     NEW.updated_at := OLD.updated_at;
     NEW.content_hash := OLD.content_hash;
-    IF NEW IS NOT DISTINCT FROM OLD THEN
+    IF NEW IS NOT DISTINCT FROM OLD AND stepped IS NOT TRUE THEN
       RETURN NEW;
     END IF;
     NEW.version := OLD.version + 1;
@@ -69,17 +72,10 @@ BEGIN
                        ORDER BY s.workspace_id = NEW.workspace_id DESC LIMIT 1);
     NEW.importance := coalesce(NEW.importance, 0.5);
   END IF;
-  IF jsonb_typeof(NEW.metadata) = 'string' THEN
-    -- A REST client that stringifies its JSON sends the object as one JSON string.
-    BEGIN
-      NEW.metadata := (NEW.metadata #>> '{}')::jsonb;
-    EXCEPTION WHEN invalid_text_representation THEN
-      NULL;
-    END;
-  END IF;
-  IF jsonb_typeof(NEW.metadata) IS DISTINCT FROM 'object' THEN
-    RAISE EXCEPTION 'metadata is a JSON %, not an object', coalesce(jsonb_typeof(NEW.metadata), 'null')
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
+  NEW.metadata := engram_internal.metadata_object(NEW.metadata);
+  IF NOT isfinite(NEW.created_at) THEN
+    RAISE EXCEPTION 'created_at is %', NEW.created_at
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave created_at out, or give a moment in time.';
   END IF;
   IF NEW.valid_from > NEW.valid_to THEN
     RAISE EXCEPTION 'valid_from % is after valid_to %', NEW.valid_from, NEW.valid_to
@@ -113,6 +109,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_insert() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -141,6 +139,8 @@ AS $$
 DECLARE
   fresh tsvector;
 BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_update() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -173,6 +173,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_delete() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';

@@ -29,7 +29,7 @@ COMMENT ON COLUMN engram.memories.updated_at IS 'When it was last changed.';
 COMMENT ON COLUMN engram.memories.content_hash IS 'SHA-256 of the content without case and white space, to find duplicates.';
 COMMENT ON INDEX engram.memories_created_idx IS 'Lists, newest first.';
 COMMENT ON INDEX engram.memories_content_hash_idx IS 'Duplicates.';
-COMMENT ON INDEX engram.memories_session_idx IS 'The course of one session.';
+COMMENT ON INDEX engram.memories_expires_idx IS 'What expires, and when.';
 
 COMMENT ON TABLE engram.memory_state IS 'How a memory is used: what changes at every use, apart from memories so that those stay quiet.';
 COMMENT ON COLUMN engram.memory_state.workspace_id IS 'The workspace.';

@@ -14,8 +14,8 @@ mod words;
 use std::collections::{HashMap, HashSet};
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{JsonB, pg_sys};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ use crate::model::bm25;
 use crate::model::fusion;
 use crate::model::similarity::Distance;
 use crate::privilege::AsOwner;
+use crate::raw::RawJsonb;
 use crate::{query, spi};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
@@ -51,7 +52,7 @@ pub struct Hit {
     pub score: f64,
     pub importance: f64,
     pub tags: Vec<String>,
-    pub metadata: Value,
+    pub metadata: RawJsonb,
     pub speaker: Option<String>,
     pub role: Option<String>,
     pub session_id: Option<String>,
@@ -111,6 +112,12 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         return Err(Error::invalid(
             format!("min_score is {min}"),
             "Give a number from 0 to 1, or leave it out.",
+        ));
+    }
+    if request.at.is_infinity() || request.at.is_neg_infinity() {
+        return Err(Error::invalid(
+            "at is infinite",
+            "Give a moment in time, or leave it out.",
         ));
     }
     let Some(context) = Context::resolve(&request, match_count)? else {
@@ -366,7 +373,7 @@ fn fetch(
                             .into_iter()
                             .flatten()
                             .collect(),
-                        metadata: row.get::<JsonB>(6)?.map_or(Value::Null, |j| j.0),
+                        metadata: row.get::<RawJsonb>(6)?.expect("NOT NULL"),
                         speaker: row.get(7)?,
                         role: row.get(8)?,
                         session_id: row.get(9)?,

@@ -84,3 +84,8 @@ fn who_stores_the_same_waits_and_merges() {
 fn who_changes_the_same_waits_and_is_told() {
     golden(ISOLATION_TESTER, &[""], "isolation/versions.spec");
 }
+
+#[test]
+fn what_is_taken_away_meanwhile_is_stored_again() {
+    golden(ISOLATION_TESTER, &[""], "isolation/lost.spec");
+}

@@ -431,6 +431,12 @@ engram_internal.trusted()
     no    0     0     0     1     SELECT t FROM engram_internal.trusted() t WHERE t
 engram_internal.check_embedding(embedding, model)
     no    1     1     1     1     SELECT engram_internal.check_embedding('[1,2,3]', 'tiny')
+engram_internal.metadata_object(metadata)
+    1     1     1     1     1     SELECT engram_internal.metadata_object('{"a": 1}')
+engram_internal.take_lock()
+    1     1     1     1     1     SELECT t FROM engram_internal.take_lock() t WHERE t IS NOT NULL
+engram_internal.lock_keys(workspace, keys)
+    no    no    no    1     1     SELECT engram_internal.lock_keys('{ws}', '{a,b}')
 engram_internal.require_store()
     no    1     1     1     1     SELECT engram_internal.require_store()
 engram_internal.auto_setup()

@@ -1589,3 +1589,57 @@ fn pg_upgrade_keeps_everything() {
     assert_same(&installed, &members(&mut admin));
     works_with_additions(&new, "memory");
 }
+
+/// While the extension is away, somebody with CREATE on the database could offer functions in its
+/// name: they must not say who is calling, nor run with the rights of the tables' owner.
+#[test]
+fn nobody_answers_in_the_name_of_an_extension_that_is_away() {
+    let database = Database::new();
+    let mut ann = database.user("ann");
+    ann.execute("SELECT engram.add('a secret')", &[]).unwrap();
+    let name = &database.name;
+    database
+        .admin()
+        .batch_execute(&format!(
+            "DROP EXTENSION engram; GRANT CREATE ON DATABASE {name} TO app"
+        ))
+        .unwrap();
+    let mut app = database.connect("app");
+    app.batch_execute(
+        "CREATE SCHEMA engram_internal; GRANT USAGE ON SCHEMA engram_internal TO PUBLIC;
+         CREATE FUNCTION engram_internal.caller_id() RETURNS uuid LANGUAGE sql AS 'SELECT md5(''x'')::uuid'",
+    )
+    .unwrap();
+    for sql in [
+        "SELECT engram.current_user_id()",
+        "SELECT * FROM engram.memories",
+        "INSERT INTO engram.memories (content) VALUES ('mine')",
+    ] {
+        assert_eq!(failure(app.simple_query(sql)).code, "55000", "{sql}");
+    }
+}
+
+#[test]
+fn a_database_of_another_encoding_is_refused() {
+    let database = empty();
+    let name = format!("{}_latin", database.name);
+    let mut admin = server().connect("postgres", "postgres");
+    admin
+        .batch_execute(&format!(
+            "CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'"
+        ))
+        .unwrap();
+    let e = failure(
+        server()
+            .connect(&name, "postgres")
+            .batch_execute("CREATE EXTENSION engram CASCADE"),
+    );
+    admin
+        .batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
+        .unwrap();
+    assert_eq!(e.code, "55000");
+    assert!(
+        e.message.contains("LATIN1") && e.hint.contains("UTF8"),
+        "{e:?}"
+    );
+}

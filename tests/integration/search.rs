@@ -517,3 +517,12 @@ fn a_search_can_be_cancelled() {
     assert_eq!(user, "app");
     assert_eq!(found(&mut ann, "'tea'").len(), 10);
 }
+
+#[test]
+fn the_first_words_of_a_long_query_count() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    add_all(&mut ann, &["xylophone lesson"]);
+    let many = "(SELECT string_agg('a' || chr(97 + i % 26) || chr(97 + i / 26) || 'q', ' ') FROM generate_series(1, 70) i)";
+    assert_eq!(found(&mut ann, &format!("'xylophone ' || {many}")).len(), 1);
+}

@@ -1265,3 +1265,140 @@ fn a_service_names_the_workspace_it_works_in() {
         &[],
     );
 }
+
+#[test]
+fn metadata_keeps_every_digit_and_any_depth() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let deep = format!("{{\"a\": {}{}}}", "[".repeat(200), "]".repeat(200));
+    for (content, metadata) in [
+        (
+            "digits",
+            "{\"n\": 12345678901234567890123456789}".to_owned(),
+        ),
+        ("fraction", "{\"n\": 0.12345678901234567890123}".to_owned()),
+        ("huge", format!("{{\"n\": 1{}}}", "0".repeat(400))),
+        ("deep", deep),
+    ] {
+        ann.execute(
+            "SELECT engram.add($1, metadata => $2::text::jsonb)",
+            &[&content, &metadata],
+        )
+        .unwrap();
+        for sql in [
+            "SELECT metadata = $2::text::jsonb FROM engram.search($1)",
+            "SELECT metadata = $2::text::jsonb FROM engram.list(jsonb_build_object('content', $1::text))",
+        ] {
+            assert!(
+                one::<bool>(&mut ann, sql, &[&content, &metadata]),
+                "{content}: {sql}"
+            );
+        }
+    }
+    let many = "SELECT * FROM engram.add_many('[{\"content\": \"m\", \"metadata\": {\"n\": 12345678901234567890123456789}}]')";
+    ann.execute(many, &[]).unwrap();
+    let exact: bool = one(
+        &mut ann,
+        "SELECT metadata = '{\"n\": 12345678901234567890123456789}' FROM engram.search('m')",
+        &[],
+    );
+    assert!(exact);
+    let near: i64 = one(
+        &mut ann,
+        "SELECT count(*) FROM engram.list('{\"n\": 12345678901234567890123456700}')",
+        &[],
+    );
+    assert_eq!(near, 0);
+    // What is nested too deep to be read as a filter or as items is an error with a way out.
+    for sql in [
+        "SELECT * FROM engram.list(('{\"a\":' || repeat('[', 300) || repeat(']', 300) || '}')::jsonb)",
+        "SELECT * FROM engram.add_many((repeat('[', 300) || repeat(']', 300))::jsonb)",
+    ] {
+        let e = failure(ann.query(sql, &[]));
+        assert!(e.code == "22023" && !e.hint.is_empty(), "{e:?}");
+    }
+}
+
+#[test]
+fn odd_input_is_refused_before_it_does_harm() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    // Stringified metadata is the same to a retry as to the first call.
+    for _ in 0..2 {
+        let id: Uuid = one(
+            &mut ann,
+            "SELECT engram.add('m', metadata => '\"{\\\"a\\\": 1}\"')",
+            &[],
+        );
+        assert_eq!(get(&mut ann, id)["metadata"], json!({"a": 1}));
+    }
+    for (sql, word) in [
+        (
+            "SELECT engram.add('x', entities => ARRAY[repeat('long', 200)])",
+            "800",
+        ),
+        (
+            "SELECT engram.list(cursor => '-999999999999999999_018f3a2e-0000-7000-8000-000000000000')",
+            "cursor",
+        ),
+        ("SELECT engram.search(at => 'infinity')", "infinite"),
+        (
+            "SELECT engram.add_many((SELECT to_jsonb(jsonb_agg('x'::text)::text) FROM generate_series(1, 10001)))",
+            "10001",
+        ),
+    ] {
+        let e = failure(ann.query(sql, &[]));
+        assert!(
+            e.code == "22023" && e.message.contains(word),
+            "{sql}: {e:?}"
+        );
+    }
+    let e = failure(db.admin().query(
+        "INSERT INTO engram.memories (workspace_id, content, created_at) VALUES (gen_random_uuid(), 'x', 'infinity')",
+        &[],
+    ));
+    assert_eq!(e.code, "22023");
+}
+
+#[test]
+fn a_change_of_entities_is_a_new_version() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "met");
+    let first: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, entities => ARRAY['Ann'], expected_version => 1)",
+        &[&id],
+    );
+    assert_eq!(first, 2);
+    let e = failure(ann.query(
+        "SELECT engram.update($1, entities => ARRAY['Bob'], expected_version => 1)",
+        &[&id],
+    ));
+    assert_eq!(e.code, "PT409");
+    assert_eq!(get(&mut ann, id)["entities"], json!(["Ann"]));
+}
+
+#[test]
+fn one_transaction_takes_few_locks() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+    ann.batch_execute(
+        "BEGIN; SELECT engram.add('one by one ' || i) FROM generate_series(1, 300) i",
+    )
+    .unwrap();
+    assert!(one::<i64>(&mut ann, held, &[]) < 70);
+    ann.batch_execute(
+        "COMMIT; BEGIN; SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'batch ' || i, 'id', gen_random_uuid())))
+         FROM generate_series(1, 500) i",
+    )
+    .unwrap();
+    assert!(one::<i64>(&mut ann, held, &[]) < 70);
+    ann.batch_execute("COMMIT").unwrap();
+    assert_eq!(
+        one::<i64>(&mut ann, "SELECT memories FROM engram.stats()", &[]),
+        800
+    );
+}

@@ -12,7 +12,7 @@ const DUMP: &str = include_str!("../released/0.1.0.dump.sql");
 const FROZEN: &[(&str, &str, &str)] = &[(
     "0.1.0",
     include_str!("../../sql/engram--0.1.0.sql"),
-    "9f96dd39b56ccf19d9d9ae3735a7622807d4aa4dc203a339a143ef5fc6b3d13d",
+    "128114655ed8096f31cef29926e46d655ec253e7afae9df459229bf5008ef245",
 )];
 
 /// A database as the released version left it, with this version's library.

@@ -71,7 +71,10 @@ CREATE FUNCTION engram.current_user_id() RETURNS uuid
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-  IF to_regproc('engram_internal.caller_id') IS NULL THEN
+  -- A function of that name that is not the extension's own could claim to be anybody.
+  IF NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram'
+                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = to_regproc('engram_internal.caller_id')
+                   AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') THEN
     RAISE EXCEPTION 'the engram extension is not installed in database "%"', current_database()
       USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Your memories are still there. Run: CREATE EXTENSION engram CASCADE;';
@@ -128,6 +131,8 @@ CREATE FUNCTION engram.memories_after_delete() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_delete() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -158,6 +163,8 @@ CREATE FUNCTION engram.memories_after_insert() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_insert() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -198,6 +205,8 @@ CREATE FUNCTION engram.memories_after_update() RETURNS trigger
 DECLARE
   fresh tsvector;
 BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_update() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -245,6 +254,7 @@ DECLARE
   me       uuid    := engram.current_user_id();
   trusted  boolean := NOT row_security_active(TG_RELID);
   longest  integer;
+  stepped  boolean;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     NEW.workspace_id := coalesce(NEW.workspace_id, me);
@@ -287,10 +297,12 @@ BEGIN
         USING ERRCODE = 'invalid_parameter_value',
               HINT = 'Store a new memory instead; event time goes into occurred_at.';
     END IF;
+    -- engram.update() asks for the next version when something beside the row changed.
+    stepped := NEW.version = OLD.version + 1;
     NEW.version := OLD.version;
     NEW.updated_at := OLD.updated_at;
     NEW.content_hash := OLD.content_hash;
-    IF NEW IS NOT DISTINCT FROM OLD THEN
+    IF NEW IS NOT DISTINCT FROM OLD AND stepped IS NOT TRUE THEN
       RETURN NEW;
     END IF;
     NEW.version := OLD.version + 1;
@@ -305,17 +317,10 @@ BEGIN
                        ORDER BY s.workspace_id = NEW.workspace_id DESC LIMIT 1);
     NEW.importance := coalesce(NEW.importance, 0.5);
   END IF;
-  IF jsonb_typeof(NEW.metadata) = 'string' THEN
-    -- A REST client that stringifies its JSON sends the object as one JSON string.
-    BEGIN
-      NEW.metadata := (NEW.metadata #>> '{}')::jsonb;
-    EXCEPTION WHEN invalid_text_representation THEN
-      NULL;
-    END;
-  END IF;
-  IF jsonb_typeof(NEW.metadata) IS DISTINCT FROM 'object' THEN
-    RAISE EXCEPTION 'metadata is a JSON %, not an object', coalesce(jsonb_typeof(NEW.metadata), 'null')
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
+  NEW.metadata := engram_internal.metadata_object(NEW.metadata);
+  IF NOT isfinite(NEW.created_at) THEN
+    RAISE EXCEPTION 'created_at is %', NEW.created_at
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave created_at out, or give a moment in time.';
   END IF;
   IF NEW.valid_from > NEW.valid_to THEN
     RAISE EXCEPTION 'valid_from % is after valid_to %', NEW.valid_from, NEW.valid_to
@@ -1216,7 +1221,7 @@ COMMENT ON COLUMN engram.settings.candidates IS 'Candidates that each lane of a 
 --
 
 COPY engram.embedding_claims (workspace_id, memory_id, model, claimed_until) FROM stdin;
-e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	tiny	2026-11-21 03:28:37.804662+00
+e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc3c-9a0e-7142-b712-8f30a12b6142	tiny	2026-11-21 03:58:12.467157+00
 \.
 
 
@@ -1225,7 +1230,7 @@ e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	tiny	2
 --
 
 COPY engram.embedding_models (name, dims, distance, is_default, created_at) FROM stdin;
-tiny	3	cosine	t	2026-11-21 03:23:37.692671+00
+tiny	3	cosine	t	2026-11-21 03:53:12.383998+00
 \.
 
 
@@ -1234,8 +1239,8 @@ tiny	3	cosine	t	2026-11-21 03:23:37.692671+00
 --
 
 COPY engram.embeddings (workspace_id, memory_id, model, embedding, created_at) FROM stdin;
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-858e-7354-a820-40aaaf799356	tiny	[1,0,0]	2026-11-21 03:23:37.737678+00
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9edf003f724f	tiny	[0,1,0]	2026-11-21 03:23:37.753663+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99e9-774d-adf8-09da5d8364b6	tiny	[1,0,0]	2026-11-21 03:53:12.418484+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b4f862c7651	tiny	[0,1,0]	2026-11-21 03:53:12.439567+00
 \.
 
 
@@ -1244,7 +1249,7 @@ d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9edf003f724f	tiny	[
 --
 
 COPY engram.erasures (workspace_id, id, erased_by, erased_at) FROM stdin;
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	018f3a2e-0000-7000-8000-000000000001	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	2026-11-21 03:23:37.787794+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	018f3a2e-0000-7000-8000-000000000001	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	2026-11-21 03:53:12.45972+00
 \.
 
 
@@ -1253,7 +1258,7 @@ d9013ede-c9a4-53c0-9900-ac3b5e70b08f	018f3a2e-0000-7000-8000-000000000001	d9013e
 --
 
 COPY engram.graph_links (workspace_id, memory_id, relation, node, label, created_at) FROM stdin;
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-858e-7354-a820-40aaaf799356	mentions	ann	Ann	2026-11-21 03:23:37.737678+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99e9-774d-adf8-09da5d8364b6	mentions	ann	Ann	2026-11-21 03:53:12.418484+00
 \.
 
 
@@ -1262,11 +1267,11 @@ d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-858e-7354-a820-40aaaf799356	mentio
 --
 
 COPY engram.memories (workspace_id, id, user_id, agent_id, session_id, speaker, role, content, summary, type, importance, layer, pinned, tags, metadata, source, occurred_at, valid_from, valid_to, superseded_by, contradicts, expires_at, deleted_at, version, created_at, updated_at, content_hash, users_own) FROM stdin;
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-858e-7354-a820-40aaaf799356	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	\N	\N	\N	Ann likes green tea	\N	opinion	0.8	working	f	{drink}	{"project": "x"}	\N	2023-05-08 10:00:00+00	\N	\N	\N	\N	\N	\N	1	2026-11-21 03:23:37.737678+00	2026-11-21 03:23:37.737678+00	\\xa4864622404c508fff75ca98fb4a2cddbe5aac889990320d79cddbe9459a6ed4	kept
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9ee00129e352	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	\N	\N	\N	Quotes ' and 漢字 and 🐈	\N	factual	0.3	working	f	{}	{}	\N	\N	\N	\N	\N	\N	\N	\N	1	2026-11-21 03:23:37.753663+00	2026-11-21 03:23:37.753663+00	\\xe33c8a80ae656c88039af6354569546641521e7c284641e469add8ca1cc60b24	kept
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9edf003f724f	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	\N	\N	\N	The cat is called Miso	\N	factual	0.3	working	t	{}	{}	\N	\N	\N	\N	\N	\N	\N	\N	2	2026-11-21 03:23:37.753663+00	2026-11-21 03:23:37.761443+00	\\xa497003476f8add86f842c5fd6401e88b1007310e9182823807c453047bf8396	kept
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9ede1329e640	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	s1	Bob	\N	Bob drives a red car	\N	factual	0.3	working	f	{}	{}	\N	\N	\N	\N	\N	\N	\N	2026-11-21 03:23:37.779002+00	2	2026-11-21 03:23:37.753663+00	2026-11-21 03:23:37.779002+00	\\x9e25f1e436b3b793c05efec7cb08189609e71883464507f3b922b3b8e0348e23	kept
-e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	e95cc735-0d91-5e42-b7b7-6f708bea5f3a	\N	\N	\N	\N	Bob keeps this to himself	\N	factual	0.3	working	f	{}	{}	\N	\N	\N	\N	\N	\N	\N	\N	1	2026-11-21 03:23:37.799773+00	2026-11-21 03:23:37.799773+00	\\x38591c4a0af87da7ff87706e4256b08519389d8447addb8996e0efd5a601a5ad	kept
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99e9-774d-adf8-09da5d8364b6	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	\N	\N	\N	Ann likes green tea	\N	opinion	0.8	working	f	{drink}	{"project": "x"}	\N	2023-05-08 10:00:00+00	\N	\N	\N	\N	\N	\N	1	2026-11-21 03:53:12.418484+00	2026-11-21 03:53:12.418484+00	\\xa4864622404c508fff75ca98fb4a2cddbe5aac889990320d79cddbe9459a6ed4	kept
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b5066162723	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	\N	\N	\N	Quotes ' and 漢字 and 🐈	\N	factual	0.3	working	f	{}	{}	\N	\N	\N	\N	\N	\N	\N	\N	1	2026-11-21 03:53:12.439567+00	2026-11-21 03:53:12.439567+00	\\xe33c8a80ae656c88039af6354569546641521e7c284641e469add8ca1cc60b24	kept
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b4f862c7651	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	\N	\N	\N	The cat is called Miso	\N	factual	0.3	working	t	{}	{}	\N	\N	\N	\N	\N	\N	\N	\N	2	2026-11-21 03:53:12.439567+00	2026-11-21 03:53:12.448401+00	\\xa497003476f8add86f842c5fd6401e88b1007310e9182823807c453047bf8396	kept
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b4e38b9595d	d9013ede-c9a4-53c0-9900-ac3b5e70b08f	\N	s1	Bob	\N	Bob drives a red car	\N	factual	0.3	working	f	{}	{}	\N	\N	\N	\N	\N	\N	\N	2026-11-21 03:53:12.453858+00	2	2026-11-21 03:53:12.439567+00	2026-11-21 03:53:12.453858+00	\\x9e25f1e436b3b793c05efec7cb08189609e71883464507f3b922b3b8e0348e23	kept
+e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc3c-9a0e-7142-b712-8f30a12b6142	e95cc735-0d91-5e42-b7b7-6f708bea5f3a	\N	\N	\N	\N	Bob keeps this to himself	\N	factual	0.3	working	f	{}	{}	\N	\N	\N	\N	\N	\N	\N	\N	1	2026-11-21 03:53:12.462037+00	2026-11-21 03:53:12.462037+00	\\x38591c4a0af87da7ff87706e4256b08519389d8447addb8996e0efd5a601a5ad	kept
 \.
 
 
@@ -1275,11 +1280,11 @@ e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	e95cc7
 --
 
 COPY engram.memory_state (workspace_id, memory_id, access_count, last_accessed_at) FROM stdin;
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-858e-7354-a820-40aaaf799356	2	2026-11-21 03:23:37.751499+00
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9ede1329e640	1	2026-11-21 03:23:37.753663+00
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9edf003f724f	1	2026-11-21 03:23:37.753663+00
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9ee00129e352	1	2026-11-21 03:23:37.753663+00
-e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	1	2026-11-21 03:23:37.799773+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99e9-774d-adf8-09da5d8364b6	2	2026-11-21 03:53:12.436618+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b4e38b9595d	1	2026-11-21 03:53:12.439567+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b4f862c7651	1	2026-11-21 03:53:12.439567+00
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b5066162723	1	2026-11-21 03:53:12.439567+00
+e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc3c-9a0e-7142-b712-8f30a12b6142	1	2026-11-21 03:53:12.462037+00
 \.
 
 
@@ -1288,10 +1293,10 @@ e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	1	2026
 --
 
 COPY engram.memory_terms (workspace_id, memory_id, length, terms, keys) FROM stdin;
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-858e-7354-a820-40aaaf799356	7	'2023':3 '8':1 'ann':4 'green':6 'like':5 'may':2 'tea':7	{8750159995589017344,2920534173108897841,-8974834481767320798,-3769056730458713890,-510018395844106034,497360417241483475,-847749909297729020}
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9edf003f724f	3	'call':4 'cat':2 'miso':5	{-4446587701500261402,2746827030122076313,4400557940224861218}
-d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc21-859d-777e-a433-9ee00129e352	3	'quot':1 '漢字':3 '🐈':5	{8661739698329227175,-7739101549346218964,-314903391169822760}
-e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc21-85c8-76d5-8e68-a29621e5f953	2	'bob':1 'keep':2	{7840397486351642628,3746407296722544007}
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99e9-774d-adf8-09da5d8364b6	7	'2023':3 '8':1 'ann':4 'green':6 'like':5 'may':2 'tea':7	{8750159995589017344,2920534173108897841,-8974834481767320798,-3769056730458713890,-510018395844106034,497360417241483475,-847749909297729020}
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b4f862c7651	3	'call':4 'cat':2 'miso':5	{-4446587701500261402,2746827030122076313,4400557940224861218}
+d9013ede-c9a4-53c0-9900-ac3b5e70b08f	01a1fc3c-99fb-7108-8458-0b5066162723	3	'quot':1 '漢字':3 '🐈':5	{8661739698329227175,-7739101549346218964,-314903391169822760}
+e95cc735-0d91-5e42-b7b7-6f708bea5f3a	01a1fc3c-9a0e-7142-b712-8f30a12b6142	2	'bob':1 'keep':2	{7840397486351642628,3746407296722544007}
 \.
 
 

@@ -1,0 +1,101 @@
+//! jsonb as PostgreSQL holds it: passed through to the digit, and read only where its content matters.
+
+use std::ffi::CStr;
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::nullable::Nullable;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A jsonb value, copied out of its datum, length word included.
+pub struct RawJsonb(Vec<u8>);
+
+impl RawJsonb {
+    /// The value as serde sees it. PostgreSQL allows deeper nesting than serde reads.
+    pub fn parse(&self) -> Result<Value> {
+        // SAFETY: the bytes are a plain jsonb; its container follows the 4-byte length word and is
+        // aligned because the copy is. The text is copied before the next allocation.
+        let text = unsafe {
+            let copy = self.datum().cast_mut_ptr::<u8>();
+            let container = copy.add(size_of::<i32>()).cast::<pg_sys::JsonbContainer>();
+            let length = i32::try_from(self.0.len()).unwrap_or(i32::MAX);
+            let text = pg_sys::JsonbToCString(std::ptr::null_mut(), container, length);
+            let out = CStr::from_ptr(text).to_string_lossy().into_owned();
+            pg_sys::pfree(text.cast());
+            pg_sys::pfree(copy.cast());
+            out
+        };
+        serde_json::from_str(&text).map_err(|e| {
+            Error::invalid(
+                format!("the JSON cannot be read: {e}"),
+                "It may be nested at most 127 levels deep.",
+            )
+        })
+    }
+
+    fn datum(&self) -> pg_sys::Datum {
+        // SAFETY: palloc gives aligned memory of that size, which is then filled.
+        unsafe {
+            let copy = pg_sys::palloc(self.0.len()).cast::<u8>();
+            std::ptr::copy_nonoverlapping(self.0.as_ptr(), copy, self.0.len());
+            pg_sys::Datum::from(copy)
+        }
+    }
+}
+
+impl FromDatum for RawJsonb {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _typoid: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the SQL declaration says that the value is jsonb; detoasting gives a varlena with
+        // a 4-byte length word, which counts itself.
+        unsafe {
+            let raw = datum.cast_mut_ptr::<pg_sys::varlena>();
+            let plain = pg_sys::pg_detoast_datum(raw);
+            let length = pgrx::varsize_any(plain);
+            let bytes = std::slice::from_raw_parts(plain.cast::<u8>(), length).to_vec();
+            if plain != raw {
+                pg_sys::pfree(plain.cast());
+            }
+            Some(Self(bytes))
+        }
+    }
+}
+
+impl IntoDatum for RawJsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(self.datum())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: unboxing goes through FromDatum, which copies.
+unsafe impl<'fcx> ArgAbi<'fcx> for RawJsonb {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the caller promises a datum of the declared type that is not NULL.
+        unsafe { arg.unbox_arg_using_from_datum() }.expect("the function is STRICT or takes Option")
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<Self> {
+        // SAFETY: the caller promises a datum of the declared type.
+        unsafe { arg.unbox_arg_using_from_datum() }.into()
+    }
+}
+
+// SAFETY: hands over a fresh copy of a plain jsonb.
+unsafe impl BoxRet for RawJsonb {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: a jsonb datum for a column that is declared jsonb.
+        unsafe { fcinfo.return_raw_datum(self.datum()) }
+    }
+}
