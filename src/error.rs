@@ -5,6 +5,8 @@ use pgrx::spi::SpiError;
 use pgrx::{PgSqlErrorCode, function_name};
 use thiserror::Error;
 
+use crate::filter;
+
 /// What can go wrong in the Rust half of engram. Errors that PostgreSQL raises (in queries run
 /// through SPI) pass by unchanged and never become one of these.
 #[derive(Debug, Error)]
@@ -89,5 +91,3 @@ impl From<filter::FilterError> for Error {
         Error::invalid(error.message, error.hint)
     }
 }
-
-use crate::filter;

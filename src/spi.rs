@@ -3,6 +3,8 @@
 //! `Spi::get_one` and its kin take a transaction id even to read, which fails on a standby. The
 //! functions here never do.
 
+use std::collections::HashSet;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{Spi, SpiHeapTupleData};
 
@@ -31,6 +33,16 @@ pub fn row<T>(
     map: impl FnMut(&SpiHeapTupleData<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())
+}
+
+/// The ids that a query gave in its first column, once [`rows`] has mapped it with [`id`].
+pub fn id_set(rows: Vec<Option<pgrx::Uuid>>) -> HashSet<uuid::Uuid> {
+    rows.into_iter().flatten().map(uuid).collect()
+}
+
+/// The id in the first column of a row.
+pub fn id(row: &SpiHeapTupleData<'_>) -> Result<Option<pgrx::Uuid>> {
+    Ok(row.get::<pgrx::Uuid>(1)?)
 }
 
 /// A UUID as PostgreSQL's type.

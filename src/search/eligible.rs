@@ -127,9 +127,9 @@ impl<'a> Eligible<'a> {
                 DatumWithOid::from(self.types.clone()),
                 DatumWithOid::from(JsonB(self.params.clone())),
             ],
-            |row| Ok(row.get::<pgrx::Uuid>(1)?),
+            spi::id,
         )?;
-        let passed: HashSet<Uuid> = rows.into_iter().flatten().map(spi::uuid).collect();
+        let passed = spi::id_set(rows);
         let Some(phrases) = &self.phrases else {
             return Ok(passed);
         };
@@ -142,8 +142,8 @@ impl<'a> Eligible<'a> {
                 DatumWithOid::from(spi::pg_uuids(&ids)),
                 DatumWithOid::from(phrases.as_str()),
             ],
-            |row| Ok(row.get::<pgrx::Uuid>(1)?),
+            spi::id,
         )?;
-        Ok(rows.into_iter().flatten().map(spi::uuid).collect())
+        Ok(spi::id_set(rows))
     }
 }

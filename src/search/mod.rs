@@ -173,7 +173,7 @@ impl Context {
         let workspace = spi::row(
             "SELECT engram_internal.resolve_workspace($1, false)",
             &[DatumWithOid::from(request.workspace)],
-            |row| Ok(row.get::<pgrx::Uuid>(1)?),
+            spi::id,
         )?;
         let Some(workspace) = workspace.flatten().map(spi::uuid) else {
             return Ok(None);
@@ -229,9 +229,7 @@ impl Context {
         }
         Ok(Some(context))
     }
-}
 
-impl Context {
     /// Runs a query of the candidate stage, with the rights of the store's owner.
     fn as_owner<T>(
         &self,
@@ -251,9 +249,9 @@ impl Context {
                 DatumWithOid::from(spi::pg_uuid(self.workspace)),
                 DatumWithOid::from(spi::pg_uuids(ids)),
             ],
-            |row| Ok(row.get::<pgrx::Uuid>(1)?),
+            spi::id,
         )?;
-        Ok(rows.into_iter().flatten().map(spi::uuid).collect())
+        Ok(spi::id_set(rows))
     }
 }
 
