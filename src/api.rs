@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
+use crate::blocks::{self, Stamp, State};
 use crate::error::Error;
 use crate::model::similarity::{self, Distance};
 use crate::raw::RawJsonb;
@@ -82,6 +83,156 @@ fn term_count(terms: &[u8]) -> i32 {
 #[pg_extern(sql = false)]
 fn term_keys(workspace: Uuid, terms: &[u8]) -> Vec<i64> {
     terms::keys(workspace.as_bytes(), terms)
+}
+
+#[pg_extern(sql = false)]
+fn extra_text(indexed: &str) -> Option<String> {
+    text::extra(indexed)
+}
+
+fn state(name: Option<&str>) -> Result<State, Error> {
+    match name {
+        Some("plain") => Ok(State::Plain),
+        Some("replaces") => Ok(State::Replaces),
+        Some("gone") => Ok(State::Gone),
+        other => Err(Error::invalid(
+            format!("state is {:?}", other.unwrap_or("NULL")),
+            "Known: plain, replaces, gone.",
+        )),
+    }
+}
+
+fn stamp(version: Option<i64>, name: Option<&str>) -> Result<Stamp, Error> {
+    Ok(Stamp::new(
+        version.unwrap_or(0).max(0).unsigned_abs(),
+        state(name)?,
+    ))
+}
+
+fn required<T>(value: Option<T>, name: &str) -> Result<T, Error> {
+    value.ok_or_else(|| Error::invalid(format!("{name} is NULL"), "Give a value."))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn document_entry(
+    id: Option<Uuid>,
+    version: Option<i64>,
+    state: Option<&str>,
+    session_id: Option<&str>,
+    at: Option<TimestampWithTimeZone>,
+    content: Option<&str>,
+    speaker: Option<&str>,
+    terms: Option<&[u8]>,
+    extra: Option<&[u8]>,
+) -> Report<Vec<u8>> {
+    Ok(terms::document(
+        *required(id, "id")?.as_bytes(),
+        stamp(version, state)?,
+        session_id,
+        at.map_or(0, i64::from),
+        content.unwrap_or_default(),
+        speaker,
+        terms.unwrap_or_default(),
+        extra.unwrap_or_default(),
+    )
+    .encode())
+}
+
+#[pg_extern(sql = false)]
+fn vector_entry(
+    id: Option<Uuid>,
+    version: Option<i64>,
+    state: Option<&str>,
+    embedding: Option<Vector>,
+) -> Report<Vec<u8>> {
+    Ok(blocks::vectors::encode(
+        *required(id, "id")?.as_bytes(),
+        stamp(version, state)?,
+        embedding.as_deref().unwrap_or_default(),
+    ))
+}
+
+/// The error for bytes that are no block of this version.
+fn unreadable() -> Error {
+    Error::NotReady {
+        message: "engram.search_blocks holds a block that this version cannot read".to_owned(),
+        hint: "Have the owner of the tables run: SELECT engram.reindex();".to_owned(),
+    }
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn merge_blocks(
+    blocks: Option<Array<'_, &[u8]>>,
+    resolve: Option<bool>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(is_full, bool),
+            name!(entries, i32),
+            name!(block, Vec<u8>),
+        ),
+    >,
+> {
+    let parts: Vec<&[u8]> = match &blocks {
+        Some(blocks) => blocks.iter().flatten().collect(),
+        None => Vec::new(),
+    };
+    let merged = blocks::merge(&parts, blocks::ROOM, resolve.unwrap_or(false))
+        .map_err(|_| unreadable())?;
+    Ok(TableIterator::new(merged.into_iter().map(|m| {
+        (
+            m.full,
+            i32::try_from(m.entries).unwrap_or(i32::MAX),
+            m.bytes,
+        )
+    })))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn block_entries(
+    block: Option<&[u8]>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(id, Uuid),
+            name!(version, i64),
+            name!(state, &'static str),
+            name!(entry, Vec<u8>),
+        ),
+    >,
+> {
+    let entries = blocks::split(block.unwrap_or_default()).map_err(|_| unreadable())?;
+    Ok(TableIterator::new(entries.into_iter().map(
+        |(id, stamp, entry)| {
+            let state = match (stamp.supersedes(), stamp.gone()) {
+                (_, true) => "gone",
+                (true, false) => "replaces",
+                (false, false) => "plain",
+            };
+            (
+                Uuid::from_bytes(id),
+                stamp.version().cast_signed(),
+                state,
+                entry,
+            )
+        },
+    )))
+}
+
+#[pg_extern(sql = false)]
+fn block_holds(block: &[u8], ids: Array<'_, Uuid>) -> Report<bool> {
+    let mut ids: Vec<blocks::Id> = ids.iter().flatten().map(|id| *id.as_bytes()).collect();
+    ids.sort_unstable();
+    let block = blocks::Block::parse(block).ok_or_else(unreadable)?;
+    Ok(block
+        .entries()
+        .iter()
+        .any(|(id, _)| ids.binary_search(id).is_ok()))
 }
 
 #[pg_extern(sql = false)]

@@ -459,6 +459,9 @@ fn visit(node: &Node, f: &mut impl FnMut(&Field, &Value)) {
     }
 }
 
+/// The condition of a filter that asks for nothing.
+pub const NO_CONDITION: &str = "true";
+
 /// A condition and the values it takes from its parameter, an array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compiled {
@@ -484,7 +487,7 @@ fn sql(node: &Node, params: &mut Vec<Value>) -> String {
         }
     };
     match node {
-        Node::And(nodes) => join(nodes, params, " AND ", "true"),
+        Node::And(nodes) => join(nodes, params, " AND ", NO_CONDITION),
         Node::Or(nodes) => join(nodes, params, " OR ", "false"),
         Node::Not(node) => format!("NOT {}", sql(node, params)),
         Node::Test { field, op, value } => {

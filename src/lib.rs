@@ -5,11 +5,14 @@
 //! | [`model`] | pure maths: BM25, fusion, base-level activation, vector similarity. No Postgres types. |
 //! | [`text`] | what is compared, indexed and keyed of a memory's text |
 //! | [`terms`] | reading a `tsvector`, keys of the lexical index |
+//! | [`blocks`] | packed blocks of words and vectors: what search scans |
+//! | [`simd`] | the inner loops over blocks, for several instruction sets |
 //! | [`query`] | the search box: phrases, negations, names |
 //! | [`filter`] | the jsonb filter dialect, compiled to SQL with bound values |
 //! | [`items`] | the items of `add_many`, checked one by one |
 //! | `identity`, `settings` | who calls, and the settings that decide it |
 //! | `vector`, `raw` | reading and passing on pgvector's and jsonb's values |
+//! | `scan` | reading blocks straight from their table |
 //! | `locks` | how many locks a transaction has taken |
 //! | `privilege` | acting as the owner of the store for a moment |
 //! | `search` | candidates, fusion, fetch |
@@ -20,6 +23,7 @@
 //! `sql/store`, the SQL that declares the functions in `sql/extension`.
 
 mod api;
+pub mod blocks;
 mod error;
 pub mod filter;
 mod identity;
@@ -29,9 +33,11 @@ pub mod model;
 mod privilege;
 pub mod query;
 mod raw;
+mod scan;
 mod search;
 mod settings;
 mod setup;
+pub mod simd;
 mod spi;
 pub mod terms;
 pub mod text;

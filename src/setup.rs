@@ -24,7 +24,7 @@ const STORE: [&str; 5] = [
 const TABLES: [&str; 10] = [
     "memories",
     "memory_state",
-    "memory_terms",
+    "search_blocks",
     "embedding_models",
     "embeddings",
     "embedding_claims",
@@ -35,7 +35,7 @@ const TABLES: [&str; 10] = [
 ];
 
 /// Functions of the store; none has an argument.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 14] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -43,8 +43,13 @@ const FUNCTIONS: [&str; 9] = [
     "memories_after_insert",
     "memories_after_update",
     "memories_after_delete",
+    "memories_after_truncate",
     "embeddings_before_write",
+    "embeddings_after_insert",
+    "embeddings_after_update",
+    "embeddings_after_delete",
     "restore_replaces",
+    "restore_skips",
 ];
 
 /// Roles of a Supabase database that get access when they exist. Nothing for `anon`.
@@ -155,6 +160,11 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
     // Two sessions that create the same objects at once would trip over each other.
     run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('engram setup', 0))")?;
     check_encoding()?;
+    // The tables are made for the functions of this version. In the middle of an update over several
+    // versions the last step does it.
+    if !current()? {
+        return Ok("waits for ALTER EXTENSION engram UPDATE");
+    }
     let vector = vector_type()?;
     let before = Store::read()?;
     before.check_caller(options.owner.as_deref())?;
@@ -192,6 +202,16 @@ fn run(sql: &str) -> Result<()> {
 
 fn ident(name: &str) -> String {
     pgspi::quote_identifier(name)
+}
+
+/// Whether the extension's SQL is of the same version as the library.
+fn current() -> Result<bool> {
+    let version = spi::row(
+        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'engram'",
+        &[],
+        |row| Ok(row.get::<String>(1)?),
+    )?;
+    Ok(version.flatten().as_deref() == Some(env!("CARGO_PKG_VERSION")))
 }
 
 /// The library reads text as UTF-8.

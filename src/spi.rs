@@ -3,22 +3,55 @@
 //! `Spi::get_one` and its kin take a transaction id even to read, which fails on a standby. The
 //! functions here never do.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{Spi, SpiHeapTupleData};
+use pgrx::pg_sys::PgOid;
+use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiHeapTupleData};
 
 use crate::error::Result;
 
-/// Runs a query and maps every row.
+/// Statements that a backend keeps prepared.
+const MAX_PLANS: usize = 100;
+
+thread_local! {
+    static PLANS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+}
+
+/// The statement, prepared the first time. PostgreSQL plans it anew when the tables, the role or its
+/// policies change.
+fn prepared(
+    client: &SpiClient<'_>,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+) -> Result<Rc<OwnedPreparedStatement>> {
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).cloned()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
+    let plan = Rc::new(client.prepare(sql, &types)?.keep());
+    PLANS.with_borrow_mut(|plans| {
+        if plans.len() >= MAX_PLANS {
+            plans.clear();
+        }
+        plans.insert(sql.to_owned(), plan.clone());
+    });
+    Ok(plan)
+}
+
+/// Runs a query and maps every row. The statement stays prepared, so its text should not differ
+/// from call to call.
 pub fn rows<T>(
     sql: &str,
     args: &[DatumWithOid<'_>],
     mut map: impl FnMut(&SpiHeapTupleData<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     Spi::connect(|client| {
+        let plan = prepared(client, sql, args)?;
         let mut out = Vec::new();
-        for row in client.select(sql, None, args)? {
+        for row in client.select(&*plan, None, args)? {
             pgrx::check_for_interrupts!();
             out.push(map(&row)?);
         }

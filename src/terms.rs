@@ -3,6 +3,12 @@
 //! The format is that of `tsvectorsend`: a 32-bit count of lexemes, then for each its bytes, a NUL,
 //! a 16-bit count of positions and that many 16-bit positions, everything in network order.
 
+use std::collections::BTreeMap;
+
+use crate::blocks::documents::{self, Document, Word};
+use crate::blocks::{Id, Stamp};
+use crate::text;
+
 /// One lexeme of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term<'a> {
@@ -37,8 +43,52 @@ pub fn count(sent: &[u8]) -> i32 {
     i32::try_from(total).unwrap_or(i32::MAX)
 }
 
+/// A memory as search scans it, its speaker and question mark read from the text. `terms` and `extra` are what `tsvectorsend` gives;
+/// words of `extra` are found but do not make the document longer, nor a word of `terms` count more.
+/// Accents do not count.
+#[allow(clippy::too_many_arguments)]
+pub fn document(
+    id: Id,
+    stamp: Stamp,
+    session: Option<&str>,
+    time: i64,
+    content: &str,
+    speaker: Option<&str>,
+    terms: &[u8],
+    extra: &[u8],
+) -> Document {
+    let mut words: BTreeMap<Word, u32> = BTreeMap::new();
+    let mut length = 0u32;
+    for term in parse(terms) {
+        length = length.saturating_add(term.count);
+        *words.entry(word(term.lexeme)).or_default() += term.count;
+    }
+    for term in parse(extra) {
+        words.entry(word(term.lexeme)).or_insert(term.count);
+    }
+    Document {
+        id,
+        stamp,
+        time,
+        session: session.map_or(0, documents::name_hash),
+        speaker: text::speaker(content, speaker)
+            .map_or(0, |name| documents::name_hash(&text::entity_node(name))),
+        length,
+        question: text::is_question(content),
+        words: words.into_iter().collect(),
+    }
+}
+
+/// A lexeme as a word of a document or query.
+pub fn word(lexeme: &[u8]) -> Word {
+    match std::str::from_utf8(lexeme) {
+        Ok(text) => Word::new(text::fold(text).as_bytes()),
+        Err(_) => Word::new(lexeme),
+    }
+}
+
 /// The index key of a lexeme in a workspace: 64-bit FNV-1a over both, finished with the mixer of
-/// SplitMix64. Stored in indexes and dumps, so never to be changed. Two lexemes may share a key;
+/// SplitMix64. Versions before 0.2 store it in indexes and dumps, so never to be changed. Two lexemes may share a key;
 /// whoever looks up by key must compare the lexemes.
 pub fn key(workspace: &[u8; 16], lexeme: &[u8]) -> i64 {
     let mut h: u64 = 0xcbf2_9ce4_8422_2325;

@@ -1,5 +1,9 @@
 //! What is compared, indexed and keyed of a memory's text.
 
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
+
 /// True when `content` has no visible character.
 pub fn is_blank(content: &str) -> bool {
     content.chars().all(|c| {
@@ -28,6 +32,23 @@ pub fn entity_node(name: &str) -> String {
     normalize_content(name)
         .trim_matches(|c: char| !c.is_alphanumeric())
         .to_owned()
+}
+
+/// Who speaks: the speaker that is given, or the name before a colon that begins the content.
+/// "Ann Lee: I like tea" is spoken by Ann Lee; "Note: buy tea" by Note, which no question names.
+pub fn speaker<'a>(content: &'a str, speaker: Option<&'a str>) -> Option<&'a str> {
+    if let Some(speaker) = speaker.filter(|s| !s.trim().is_empty()) {
+        return Some(speaker);
+    }
+    let (name, _) = content.split_once(':')?;
+    let words = name.split(' ');
+    let capital = |w: &str| w.chars().next().is_some_and(char::is_uppercase) && w.chars().all(|c| c.is_alphanumeric() || "'’.-".contains(c));
+    (name.len() <= 60 && words.clone().count() <= 3 && words.clone().all(capital)).then_some(name)
+}
+
+/// True when the text ends with a question mark.
+pub fn is_question(content: &str) -> bool {
+    content.trim_end().ends_with(['?', '？', '؟'])
 }
 
 /// A calendar date, already converted to UTC.
@@ -62,6 +83,127 @@ impl Date {
             month: u8::try_from(month).ok()?,
             day: u8::try_from(day).ok()?,
         })
+    }
+}
+
+/// A lexeme without accents: combining marks of the Latin, Greek and Cyrillic scripts are dropped,
+/// so that "café" and "cafe" are one word, and so are full-width and ordinary letters.
+pub fn fold(lexeme: &str) -> Cow<'_, str> {
+    if lexeme.is_ascii() {
+        return Cow::Borrowed(lexeme);
+    }
+    Cow::Owned(
+        lexeme
+            .nfkd()
+            .filter(|c| !('\u{300}'..='\u{36f}').contains(c))
+            .nfc()
+            .collect(),
+    )
+}
+
+/// Written without spaces between words, or with particles attached to them.
+fn unspaced(c: char) -> bool {
+    matches!(c,
+        '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' // Thai, Lao, Burmese, Khmer
+        | '\u{3041}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' // Kana
+        | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}' // Han
+        | '\u{ac00}'..='\u{d7a3}') // Hangul
+}
+
+/// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
+/// there are none. Pairs of neighbouring characters where words are written without spaces, the
+/// parts of identifiers (getUserName, api.v2/users, x86_64), and dates in digits as the indexed text
+/// spells them.
+pub fn extra(text: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut push = |word: &str| {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    };
+    for token in text.split(char::is_whitespace) {
+        if token.is_ascii() {
+            if let Some(date) = numeric_date(token) {
+                push(&date);
+            } else {
+                parts_of_identifier(token, &mut push);
+            }
+        } else {
+            let chars: Vec<char> = token.chars().collect();
+            for run in chars.chunk_by(|a, b| unspaced(*a) && unspaced(*b)) {
+                for pair in run.windows(2) {
+                    push(&pair.iter().collect::<String>());
+                }
+                // A character among others would be lost in the word around it.
+                if run.len() == 1 && chars.len() > 1 && unspaced(run[0]) {
+                    push(&run[0].to_string());
+                }
+            }
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// "2023-05-08" or "2023/05/08", alone or before a "T", as "8 May 2023".
+fn numeric_date(token: &str) -> Option<String> {
+    let token = token.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let day = token.split_once('T').map_or(token, |(day, _)| day);
+    let mut numbers = day.split(['-', '/']);
+    let (year, month, date) = (numbers.next()?, numbers.next()?, numbers.next()?);
+    if year.len() != 4 || numbers.next().is_some() {
+        return None;
+    }
+    let (year, month, date): (u16, usize, u8) =
+        (year.parse().ok()?, month.parse().ok()?, date.parse().ok()?);
+    let name = MONTHS.get(month.wrapping_sub(1))?;
+    (1..=31).contains(&date).then(|| format!("{date} {name} {year}"))
+}
+
+fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
+    let token = token.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let kind = |c: u8| match c {
+        b'a'..=b'z' => 0,
+        b'A'..=b'Z' => 1,
+        b'0'..=b'9' => 2,
+        _ => 3,
+    };
+    // Numbers such as 3.14 and 1,000 and plain words are whole as they are.
+    if token.bytes().all(|c| kind(c) >= 2) || !token.bytes().any(|c| c.is_ascii_alphabetic()) {
+        return;
+    }
+    let bytes = token.as_bytes();
+    let mut starts = vec![0];
+    for i in 1..bytes.len() {
+        let (a, b) = (kind(bytes[i - 1]), kind(bytes[i]));
+        let acronym_ends = a == 1 && b == 1 && bytes.get(i + 1).is_some_and(|c| kind(*c) == 0);
+        if (a != b && !(a == 1 && b == 0)) || (acronym_ends && i > 1) {
+            starts.push(i);
+        }
+    }
+    let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+    let parts: Vec<&str> = starts
+        .iter()
+        .zip(ends)
+        .map(|(a, b)| &token[*a..b])
+        .filter(|p| p.bytes().all(|c| c.is_ascii_alphanumeric()))
+        .collect();
+    if parts.len() > 1 {
+        for part in parts {
+            push(part);
+        }
+    }
+}
+
+impl Date {
+    /// Days since 2000-01-01.
+    pub fn days(self) -> i64 {
+        let (month, year) = (i64::from(self.month), i64::from(self.year));
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let of_era = year.rem_euclid(400);
+        let of_year = (153 * month + 2) / 5 + i64::from(self.day) - 1;
+        year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year + 60
+            - 5 * 146_097
     }
 }
 
@@ -167,6 +309,9 @@ mod tests {
         assert_eq!(day(8528), (2023, 5, 8));
         assert_eq!(day(-36_524), (1900, 1, 1));
         assert_eq!(Date::from_postgres(i64::MAX), None);
+        for days in (-800_000..800_000).step_by(97) {
+            assert_eq!(Date::from_postgres(days * 86_400_000_000).unwrap().days(), days);
+        }
     }
 
     #[test]
@@ -174,6 +319,38 @@ mod tests {
         let long = "é".repeat(MAX_INDEXED_BYTES);
         let cut = indexed_text(&long, Some("x"), None, None);
         assert!(cut.len() <= MAX_INDEXED_BYTES && cut.len() >= MAX_INDEXED_BYTES - 1);
+    }
+
+    #[test]
+    fn speakers_are_given_or_lead() {
+        assert_eq!(speaker("I like tea", Some("Ann")), Some("Ann"));
+        assert_eq!(speaker("Ann Lee: I like tea", None), Some("Ann Lee"));
+        assert_eq!(speaker("Ann Lee: I like tea", Some(" ")), Some("Ann Lee"));
+        assert_eq!(speaker("at 10:30", None), None);
+        assert_eq!(speaker("https://example.org", None), None);
+        assert_eq!(speaker("Éva: szia", None), Some("Éva"));
+    }
+
+    #[test]
+    fn accents_do_not_count() {
+        for (a, b) in [("café", "cafe"), ("Übung", "Ubung"), ("ａｂｃ", "abc"), ("ёлка", "елка"), ("が", "が"), ("한국", "한국")] {
+            assert_eq!(fold(a), b);
+        }
+    }
+
+    #[test]
+    fn what_no_configuration_finds_is_spelt_out() {
+        let e = |text| extra(text).unwrap_or_default();
+        assert_eq!(e("Ann likes tea, doesn't she? 3.14 1,000 HTTP (ok)."), "doesn t");
+        assert_eq!(e("call getUserName()"), "get User Name");
+        assert_eq!(e("parseHTTPResponse x86_64"), "parse HTTP Response x 86 64");
+        assert_eq!(e("src/api/v2.rs"), "src api v 2 rs");
+        assert_eq!(e("on 2023-05-08, at 2023-05-08T10:00:00Z"), "8 May 2023 8 May 2023");
+        assert_eq!(e("2023-13-08"), "");
+        assert_eq!(e("東京都へ行く"), "東京 京都 都へ へ行 行く");
+        assert_eq!(e("我爱tea"), "我爱");
+        assert_eq!(e("A列"), "列");
+        assert_eq!(extra("plain words only"), None);
     }
 
     #[test]
@@ -185,6 +362,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn anything_has_extras_or_none(s in "\\PC{0,60}") {
+            let _ = extra(&s);
+            let folded = fold(&s).into_owned();
+            prop_assert_eq!(fold(&folded), folded.as_str());
+        }
+
         #[test]
         fn normalising_twice_changes_nothing(s in "\\PC{0,40}") {
             let once = normalize_content(&s);

@@ -45,28 +45,205 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'indexed_text_wrapper';
 COMMENT ON FUNCTION engram_internal.indexed_text(text, text, timestamptz, text) IS
 'The text that is indexed and embedded: [8 May 2023] Speaker: content, with the summary on a second line. Dates are in UTC.';
 
-CREATE FUNCTION engram_internal.to_terms(indexed text) RETURNS tsvector
-LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION engram_internal.extra_text(indexed text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'extra_text_wrapper';
+COMMENT ON FUNCTION engram_internal.extra_text(text) IS
+'Words that a text search configuration does not find in a text: parts of identifiers, dates written in digits, pairs of characters where words are written without spaces. NULL when there are none.';
+
+CREATE FUNCTION engram_internal.to_terms(config text, indexed text) RETURNS tsvector
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
 AS $$
 BEGIN
-  RETURN to_tsvector('pg_catalog.english'::regconfig, indexed);
-EXCEPTION WHEN program_limit_exceeded THEN
-  -- Only text made to have very many distinct compound words comes here; its beginning is found.
-  RETURN to_tsvector('pg_catalog.english'::regconfig, left(indexed, 20000));
+  IF octet_length(indexed) < 100000 THEN
+    RETURN to_tsvector(config::regconfig, indexed);
+  END IF;
+  BEGIN
+    RETURN to_tsvector(config::regconfig, indexed);
+  EXCEPTION WHEN program_limit_exceeded THEN
+    -- Only text made to have very many distinct compound words comes here; its beginning is found.
+    RETURN to_tsvector(config::regconfig, left(indexed, 20000));
+  END;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.to_terms(text) IS 'The lexemes of an indexed text, without a notice for words that are too long to be indexed.';
+COMMENT ON FUNCTION engram_internal.to_terms(text, text) IS 'The lexemes of an indexed text, without a notice for words that are too long to be indexed.';
 
-CREATE FUNCTION engram_internal.term_count(terms bytea) RETURNS integer
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_count_wrapper';
-COMMENT ON FUNCTION engram_internal.term_count(bytea) IS 'Number of lexeme occurrences in tsvectorsend(tsvector).';
+CREATE FUNCTION engram_internal.text_config(workspace uuid) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- While a dump is loaded there may be no settings yet.
+  RETURN coalesce((SELECT coalesce(w.text_config, d.text_config)
+          FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = text_config.workspace
+          WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'), 'pg_catalog.english');
+END
+$$;
+COMMENT ON FUNCTION engram_internal.text_config(uuid) IS 'The text search configuration of a workspace.';
 
-CREATE FUNCTION engram_internal.term_keys(workspace uuid, terms bytea) RETURNS bigint[]
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_keys_wrapper';
-COMMENT ON FUNCTION engram_internal.term_keys(uuid, bytea) IS
-'One 64-bit key per distinct lexeme of tsvectorsend(tsvector), salted with the workspace.';
+CREATE FUNCTION engram_internal.document_entry(id uuid, version bigint, state text, session_id text, at timestamptz,
+  content text, speaker text, terms bytea, extra bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'document_entry_wrapper';
+COMMENT ON FUNCTION engram_internal.document_entry(uuid, bigint, text, text, timestamptz, text, text, bytea, bytea) IS
+'A block of one document. terms and extra are tsvectorsend(tsvector); only terms count for its length. state: plain, replaces (older entries of the memory no longer count), gone (and neither does this).';
+
+CREATE FUNCTION engram_internal.vector_entry(id uuid, version bigint, state text, embedding vector) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'vector_entry_wrapper';
+COMMENT ON FUNCTION engram_internal.vector_entry(uuid, bigint, text, vector) IS
+'A block of one vector, quantised to 8 bits a dimension. Without a vector, for state gone, it has as many dimensions as its neighbours.';
+
+CREATE FUNCTION engram_internal.merge_blocks(blocks bytea[], resolve boolean)
+RETURNS TABLE (is_full boolean, entries integer, block bytea)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'merge_blocks_wrapper';
+COMMENT ON FUNCTION engram_internal.merge_blocks(bytea[], boolean) IS
+'The entries of many blocks in as few as possible, the newest of each memory only. resolve: no other block holds these memories, so that nothing of what is gone need be kept.';
+
+CREATE FUNCTION engram_internal.block_entries(block bytea)
+RETURNS TABLE (id uuid, version bigint, state text, entry bytea)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'block_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.block_entries(bytea) IS
+'What a block holds. entry is a block of that entry alone, equal for equal content whatever the version.';
+
+CREATE FUNCTION engram_internal.block_holds(block bytea, ids uuid[]) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'block_holds_wrapper';
+COMMENT ON FUNCTION engram_internal.block_holds(bytea, uuid[]) IS 'True when a block has an entry of any of the memories.';
+
+CREATE FUNCTION engram_internal.document(id uuid, version bigint, state text, session_id text, at timestamptz,
+  config text, content text, speaker text, occurred_at timestamptz, summary text) RETURNS bytea
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  indexed text;
+  extra   text;
+BEGIN
+  IF state <> 'gone' THEN
+    indexed := engram_internal.indexed_text(content, speaker, occurred_at, summary);
+    extra := engram_internal.extra_text(indexed);
+  END IF;
+  RETURN engram_internal.document_entry(id, version, state, session_id, at,
+    CASE WHEN state <> 'gone' THEN content END, speaker,
+    tsvectorsend(engram_internal.to_terms(config, indexed)),
+    CASE WHEN extra IS NOT NULL THEN tsvectorsend(engram_internal.to_terms(config, extra)) END);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.document(uuid, bigint, text, text, timestamptz, text, text, text, timestamptz, text) IS
+'A block of one memory''s words.';
+
+CREATE FUNCTION engram_internal.index_documents(workspace uuid, documents bytea[], state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+  SELECT workspace, '', CASE WHEN state <> 'plain' THEN 0 WHEN b.is_full THEN 2 ELSE 1 END,
+         engram_internal.uuid_v7(), b.entries, b.block
+  FROM engram_internal.merge_blocks(documents, false) b;
+  PERFORM engram_internal.pack_sometimes(workspace, '', cardinality(documents), state);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.index_documents(uuid, bytea[], text) IS
+'Adds documents to what search scans. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.index_vectors(workspace uuid, model text, ids uuid[], embeddings vector[], state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  waiting boolean := EXISTS (SELECT FROM engram.search_blocks b
+    WHERE b.workspace_id = workspace AND b.model = index_vectors.model AND b.level = 0);
+BEGIN
+  -- Entries in full blocks have version 0 or 1; only those that wait to replace others have more.
+  INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+  SELECT workspace, index_vectors.model, CASE WHEN n.replaces THEN 0 WHEN b.is_full THEN 2 ELSE 1 END,
+         engram_internal.uuid_v7(), b.entries, b.block
+  FROM (
+    SELECT s.replaces, array_agg(engram_internal.vector_entry(s.id, s.version,
+             CASE WHEN s.replaces AND state = 'plain' THEN 'replaces' ELSE state END, s.embedding)) AS entries
+    FROM (
+      SELECT v.id, v.embedding, coalesce(w.version, 1) + CASE WHEN state <> 'plain' OR w.id IS NOT NULL THEN 1 ELSE 0 END AS version,
+             state <> 'plain' OR w.id IS NOT NULL AS replaces
+      FROM unnest(ids, embeddings) AS v (id, embedding)
+      LEFT JOIN (
+        SELECT e.id, max(e.version) AS version
+        FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+        WHERE waiting AND b.workspace_id = workspace AND b.model = index_vectors.model AND b.level = 0 AND e.id = ANY (ids)
+        GROUP BY e.id
+      ) w ON w.id = v.id
+    ) s GROUP BY s.replaces
+  ) n CROSS JOIN LATERAL engram_internal.merge_blocks(n.entries, false) b;
+  PERFORM engram_internal.pack_sometimes(workspace, index_vectors.model, cardinality(ids), state);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.index_vectors(uuid, text, uuid[], vector[], text) IS
+'Adds vectors to what search scans. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.pack_sometimes(workspace uuid, model text, added integer, state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- By chance, so that nobody need count: about once for every 24 new entries, or 100 that replace.
+  IF state = 'plain' THEN
+    IF random() * 24 < added THEN
+      PERFORM engram_internal.pack(workspace, model, false, 16);
+    END IF;
+  ELSIF random() * 100 < added THEN
+    PERFORM engram_internal.pack(workspace, model, true, 50);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.pack_sometimes(uuid, text, integer, text) IS
+'Packs after as many new entries as are worth it. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.pack(workspace uuid, model text, replacing boolean, at_least integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  small    uuid[];
+  replaced uuid[] := '{}';
+  packed   integer := 0;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- One at a time in a workspace, until its end is visible to the next, and under a snapshot taken
+  -- afterwards: then every entry of a memory that is being replaced is seen. Nobody waits here.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT pg_try_advisory_xact_lock(hashtextextended('engram pack ' || workspace, 0)) THEN
+    RETURN 0;
+  END IF;
+  SELECT array_agg(b.block_id) INTO small FROM engram.search_blocks b
+  WHERE b.workspace_id = workspace AND b.model = pack.model AND b.level = CASE WHEN replacing THEN 0 ELSE 1 END;
+  IF coalesce(cardinality(small), 0) < at_least THEN
+    RETURN 0;
+  END IF;
+  IF replacing THEN
+    SELECT array_agg(e.id) INTO replaced
+    FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+    WHERE b.workspace_id = workspace AND b.model = pack.model AND b.level = 0 AND b.block_id = ANY (small);
+  END IF;
+  WITH old AS (
+    DELETE FROM engram.search_blocks b
+    WHERE b.workspace_id = workspace AND b.model = pack.model
+      AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, replaced)
+               ELSE b.level = 1 AND b.block_id = ANY (small) END
+    RETURNING b.block
+  ), new AS (
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, pack.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+    FROM engram_internal.merge_blocks((SELECT array_agg(o.block) FROM old o), replacing) m
+    RETURNING 1
+  )
+  SELECT count(*) INTO packed FROM new;
+  RETURN packed;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
+'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
 CREATE FUNCTION engram_internal.vector_dims(embedding vector) RETURNS integer
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'embedding_dims_wrapper';

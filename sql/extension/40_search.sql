@@ -16,6 +16,10 @@ CREATE FUNCTION engram.search(
   created_at timestamptz, matched text[], explain jsonb)
 LANGUAGE c STABLE ROWS 10 COST 10000
 SET search_path = pg_catalog, pg_temp
+-- Its queries look rows up by key. One plan for all workspaces, and never a scan of everybody's rows,
+-- not even in a session that first planned them while the tables were small.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'search_wrapper';
 COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
 'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.

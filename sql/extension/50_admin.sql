@@ -45,32 +45,82 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  removed bigint;
-  written bigint;
+  ws      uuid;
+  model   text;
+  wrong   bigint;
+  changed bigint := 0;
 BEGIN
   PERFORM engram_internal.require_store();
-  IF NOT has_table_privilege('engram.memory_terms', 'INSERT') OR NOT engram_internal.trusted() THEN
+  IF NOT has_table_privilege('engram.search_blocks', 'INSERT') OR NOT engram_internal.trusted() THEN
     RAISE EXCEPTION 'role "%" may not rebuild the search index', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Run it as the owner of the tables. The index follows every change by itself.';
   END IF;
-  DELETE FROM engram.memory_terms t USING engram.memories m
-  WHERE m.workspace_id = t.workspace_id AND m.id = t.memory_id AND m.deleted_at IS NOT NULL
-    AND (reindex.workspace IS NULL OR t.workspace_id = reindex.workspace);
-  GET DIAGNOSTICS removed = ROW_COUNT;
-  INSERT INTO engram.memory_terms AS t (workspace_id, memory_id, length, terms, keys)
-  SELECT m.workspace_id, m.id, engram_internal.term_count(tsvectorsend(f.terms)), f.terms,
-         engram_internal.term_keys(m.workspace_id, tsvectorsend(f.terms))
-  FROM engram.memories m
-  CROSS JOIN LATERAL (SELECT engram_internal.to_terms(
-    engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)) AS terms) f
-  WHERE m.deleted_at IS NULL AND (reindex.workspace IS NULL OR m.workspace_id = reindex.workspace)
-  ORDER BY m.workspace_id, m.id
-  ON CONFLICT (workspace_id, memory_id) DO UPDATE
-    SET length = excluded.length, terms = excluded.terms, keys = excluded.keys
-    WHERE t.terms <> excluded.terms OR t.keys <> excluded.keys OR t.length <> excluded.length;
-  GET DIAGNOSTICS written = ROW_COUNT;
-  RETURN removed + written;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION 'reindex() cannot run in a transaction that is %', current_setting('transaction_isolation')
+      USING ERRCODE = 'active_sql_transaction', HINT = 'Run it by itself, or BEGIN ISOLATION LEVEL READ COMMITTED.';
+  END IF;
+  -- Nobody stores meanwhile, or what they store would be in it twice or not at all.
+  LOCK TABLE engram.memories, engram.embeddings IN SHARE ROW EXCLUSIVE MODE;
+  FOR ws, model IN
+    SELECT m.workspace_id, '' FROM engram.memories m
+    WHERE reindex.workspace IS NULL OR m.workspace_id = reindex.workspace
+    UNION SELECT e.workspace_id, e.model FROM engram.embeddings e
+    WHERE reindex.workspace IS NULL OR e.workspace_id = reindex.workspace
+    UNION SELECT b.workspace_id, b.model FROM engram.search_blocks b
+    WHERE reindex.workspace IS NULL OR b.workspace_id = reindex.workspace
+  LOOP
+    wrong := engram_internal.reindex(ws, model);
+    changed := changed + wrong;
+  END LOOP;
+  RETURN changed;
 END
 $$;
 COMMENT ON FUNCTION engram.reindex(uuid) IS
-'Rebuilds what search by words reads, for one workspace or (NULL) all, and returns how many memories it changed. For the owner of the tables, after a change of PostgreSQL''s major version (stemmers change) or after rows were loaded with triggers disabled.';
+'Rebuilds what search scans, for one workspace or (NULL) all, and returns how many entries were wrong. For the owner of the tables: after a change of PostgreSQL''s major version (stemmers change) or of text_config in engram.settings, and after rows were loaded with triggers disabled.
+
+Others cannot store memories until its transaction ends.';
+
+CREATE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded or the extension updated, rows that look like a dump's are left out.
+SET check_function_bodies = on
+AS $$
+DECLARE
+  wrong bigint;
+  wanted bytea[];
+BEGIN
+  IF model = '' THEN
+    SELECT array_agg(engram_internal.document(m.id, 0, 'plain', m.session_id, coalesce(m.occurred_at, m.created_at),
+             c.config, m.content, m.speaker, m.occurred_at, m.summary) ORDER BY m.id)
+    INTO wanted
+    FROM engram.memories m, (SELECT engram_internal.text_config(workspace) AS config) c
+    WHERE m.workspace_id = workspace AND m.deleted_at IS NULL;
+  ELSE
+    SELECT array_agg(engram_internal.vector_entry(e.memory_id, 0, 'plain', e.embedding) ORDER BY e.memory_id)
+    INTO wanted
+    FROM engram.embeddings e WHERE e.workspace_id = workspace AND e.model = reindex.model;
+  END IF;
+  WITH held AS (
+    SELECT DISTINCT ON (e.id) e.id, e.state, e.entry
+    FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+    WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level < 4
+    ORDER BY e.id, e.version DESC
+  ), rows AS (
+    SELECT e.id, e.entry FROM unnest(wanted) w CROSS JOIN LATERAL engram_internal.block_entries(w) e
+  )
+  SELECT count(*) INTO wrong
+  FROM (SELECT h.id, h.entry FROM held h WHERE h.state <> 'gone') h
+  FULL JOIN rows r ON r.id = h.id
+  WHERE h.entry IS DISTINCT FROM r.entry;
+  IF wrong > 0 THEN
+    DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+    FROM engram_internal.merge_blocks(wanted, true) m;
+  END IF;
+  RETURN wrong;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.reindex(uuid, text) IS
+'What engram.reindex() does for the words (model empty) or the vectors of one model of one workspace.';

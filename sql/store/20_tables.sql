@@ -49,20 +49,39 @@ CREATE TABLE IF NOT EXISTS engram.memory_state (
     REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 75);
 
--- What the lexical search reads: narrow, one row a memory, derived from memories by trigger.
--- keys holds one 64-bit hash of (workspace, lexeme) per distinct lexeme, so that a lookup in the
--- one GIN index touches only postings of its own workspace.
-CREATE TABLE IF NOT EXISTS engram.memory_terms (
+-- What search scans: words and quantised vectors of many memories in one row, derived from memories
+-- and embeddings by trigger. The format of block is the library's (src/blocks). Writers only insert;
+-- whoever holds the packing lock of the workspace merges, so writers never wait for each other here.
+-- Levels: 0 entries that replace older ones, 1 a few entries, 2 full blocks, 3 full blocks in
+-- clusters, 4 the clusters' centres.
+CREATE TABLE IF NOT EXISTS engram.search_blocks (
   workspace_id uuid NOT NULL,
-  memory_id    uuid NOT NULL,
-  length       integer NOT NULL,
-  terms        tsvector NOT NULL,
-  keys         bigint[] NOT NULL,
-  CONSTRAINT memory_terms_pkey PRIMARY KEY (workspace_id, memory_id),
-  CONSTRAINT memory_terms_memory_fkey FOREIGN KEY (workspace_id, memory_id)
-    REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
-);
-CREATE INDEX IF NOT EXISTS memory_terms_keys_idx ON engram.memory_terms USING gin (keys);
+  model        text COLLATE "C" NOT NULL,
+  level        smallint NOT NULL CONSTRAINT search_blocks_level_check CHECK (level BETWEEN 0 AND 4),
+  cluster      integer NOT NULL DEFAULT 0,
+  block_id     uuid NOT NULL,
+  entries      integer NOT NULL,
+  block        bytea NOT NULL,
+  CONSTRAINT search_blocks_pkey PRIMARY KEY (workspace_id, model, level, cluster, block_id)
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
+DO $$
+BEGIN
+  -- Inline while it fits into the page, and not compressed: codes and hashes hardly shrink.
+  IF EXISTS (SELECT FROM pg_catalog.pg_attribute
+             WHERE attrelid = 'engram.search_blocks'::regclass AND attname = 'block' AND attstorage <> 'e') THEN
+    ALTER TABLE engram.search_blocks ALTER COLUMN block SET STORAGE EXTERNAL;
+  END IF;
+  -- Its predecessor, a row and an index entry for every word.
+  IF to_regclass('engram.memory_terms') IS NOT NULL THEN
+    BEGIN
+      DROP TABLE engram.memory_terms;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+      -- Somebody's view needs it; empty it stays.
+      TRUNCATE engram.memory_terms;
+    END;
+  END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS engram.embedding_models (
   name       text NOT NULL CONSTRAINT embedding_models_name_check CHECK (name <> ''),
@@ -94,6 +113,7 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
                  WHERE attrelid = 'engram.embeddings'::regclass AND attname = 'embedding' AND NOT attisdropped) THEN
     DELETE FROM engram.embeddings WHERE true;
+    DELETE FROM engram.search_blocks WHERE model <> '';
     ALTER TABLE engram.embeddings ADD COLUMN embedding @vector@ NOT NULL;
   END IF;
 END
@@ -163,10 +183,37 @@ CREATE TABLE IF NOT EXISTS engram.settings (
         AND bm25_pivot IS NOT NULL AND candidates IS NOT NULL))
 );
 
+ALTER TABLE engram.settings ADD COLUMN IF NOT EXISTS text_config text
+  CONSTRAINT settings_text_config_check CHECK (text_config IS NULL OR text_config::regconfig IS NOT NULL);
+ALTER TABLE engram.settings
+  ADD COLUMN IF NOT EXISTS coverage_weight double precision CONSTRAINT settings_coverage_weight_check CHECK (coverage_weight >= 0 AND coverage_weight <= 1),
+  ADD COLUMN IF NOT EXISTS context_weight double precision CONSTRAINT settings_context_weight_check CHECK (context_weight >= 0 AND context_weight <= 1),
+  ADD COLUMN IF NOT EXISTS lend_weight double precision CONSTRAINT settings_lend_weight_check CHECK (lend_weight >= 0 AND lend_weight <= 1),
+  ADD COLUMN IF NOT EXISTS speaker_weight double precision CONSTRAINT settings_speaker_weight_check CHECK (speaker_weight >= 0 AND speaker_weight <= 1),
+  ADD COLUMN IF NOT EXISTS date_weight double precision CONSTRAINT settings_date_weight_check CHECK (date_weight >= 0 AND date_weight <= 1),
+  ADD COLUMN IF NOT EXISTS question_weight double precision CONSTRAINT settings_question_weight_check CHECK (question_weight >= 0 AND question_weight <= 1),
+  ADD COLUMN IF NOT EXISTS length_weight double precision CONSTRAINT settings_length_weight_check CHECK (length_weight >= 0 AND length_weight <= 1),
+  ADD COLUMN IF NOT EXISTS activation_weight double precision CONSTRAINT settings_activation_weight_check CHECK (activation_weight >= 0 AND activation_weight <= 1),
+  ADD COLUMN IF NOT EXISTS importance_weight double precision CONSTRAINT settings_importance_weight_check CHECK (importance_weight >= 0 AND importance_weight <= 1);
+
 -- Only what is missing is filled in: values that somebody set are never put back.
 INSERT INTO engram.settings (max_content_chars, vector_weight, bm25_k1, bm25_pivot, candidates)
 SELECT 200000, 0.5, 1.2, 30, 100
 WHERE NOT EXISTS (SELECT FROM engram.settings WHERE workspace_id = '00000000-0000-0000-0000-000000000000');
+
+UPDATE engram.settings SET
+  text_config = coalesce(text_config, 'pg_catalog.english'),
+  coverage_weight = coalesce(coverage_weight, 0.5),
+  context_weight = coalesce(context_weight, 0.2),
+  lend_weight = coalesce(lend_weight, 0.4),
+  speaker_weight = coalesce(speaker_weight, 0.1),
+  date_weight = coalesce(date_weight, 0.2),
+  question_weight = coalesce(question_weight, 0.1),
+  length_weight = coalesce(length_weight, 0.1),
+  activation_weight = coalesce(activation_weight, 0.1),
+  importance_weight = coalesce(importance_weight, 0.05)
+WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
+  AND num_nulls(text_config, coverage_weight, context_weight, lend_weight, speaker_weight, date_weight, question_weight, length_weight, activation_weight, importance_weight) > 0;
 
 INSERT INTO engram.memory_type_settings (type, default_importance, decay_per_day)
 SELECT v.* FROM (VALUES

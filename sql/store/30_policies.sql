@@ -17,7 +17,7 @@ BEGIN
       ('memory_state',         'SELECT', readable, NULL),
       ('memory_state',         'INSERT', NULL,     writable),
       ('memory_state',         'UPDATE', writable, writable),
-      ('memory_terms',         'SELECT', readable, NULL),
+      ('search_blocks',        'SELECT', readable, NULL),
       ('embeddings',           'SELECT', readable, NULL),
       ('embeddings',           'INSERT', NULL,     writable),
       ('embeddings',           'UPDATE', writable, writable),

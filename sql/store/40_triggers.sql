@@ -118,14 +118,12 @@ BEGIN
   INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at)
   SELECT workspace_id, id, created_at FROM added
   ON CONFLICT DO NOTHING;
-  INSERT INTO engram.memory_terms (workspace_id, memory_id, length, terms, keys)
-  SELECT a.workspace_id, a.id, engram_internal.term_count(tsvectorsend(t.terms)), t.terms,
-         engram_internal.term_keys(a.workspace_id, tsvectorsend(t.terms))
-  FROM added a
-  CROSS JOIN LATERAL (SELECT engram_internal.to_terms(
-    engram_internal.indexed_text(a.content, a.speaker, a.occurred_at, a.summary)) AS terms) t
-  WHERE a.deleted_at IS NULL
-  ON CONFLICT DO NOTHING;
+  PERFORM engram_internal.index_documents(a.workspace_id, array_agg(engram_internal.document(a.id, a.version, 'plain',
+    a.session_id, coalesce(a.occurred_at, a.created_at), a.config, a.content, a.speaker, a.occurred_at, a.summary)), 'plain')
+  FROM (SELECT x.*, engram_internal.text_config(x.workspace_id) AS config,
+               (row_number() OVER (PARTITION BY x.workspace_id ORDER BY x.id) - 1) / 1000 AS part
+        FROM added x WHERE x.deleted_at IS NULL) a
+  GROUP BY a.workspace_id, a.part;
   RETURN NULL;
 END
 $$;
@@ -136,8 +134,6 @@ CREATE OR REPLACE FUNCTION engram.memories_after_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  fresh tsvector;
 BEGIN
   -- Without the extension nothing below may be looked up, least of all with the owner's rights.
   PERFORM engram.current_user_id();
@@ -145,17 +141,10 @@ BEGIN
     RAISE EXCEPTION 'engram.memories_after_update() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
-  IF NEW.deleted_at IS NOT NULL THEN
-    DELETE FROM engram.memory_terms t WHERE t.workspace_id = NEW.workspace_id AND t.memory_id = NEW.id;
-  ELSE
-    fresh := engram_internal.to_terms(
-      engram_internal.indexed_text(NEW.content, NEW.speaker, NEW.occurred_at, NEW.summary));
-    INSERT INTO engram.memory_terms AS t (workspace_id, memory_id, length, terms, keys)
-    VALUES (NEW.workspace_id, NEW.id, engram_internal.term_count(tsvectorsend(fresh)), fresh,
-            engram_internal.term_keys(NEW.workspace_id, tsvectorsend(fresh)))
-    ON CONFLICT (workspace_id, memory_id) DO UPDATE
-      SET length = excluded.length, terms = excluded.terms, keys = excluded.keys;
-  END IF;
+  PERFORM engram_internal.index_documents(NEW.workspace_id, ARRAY[engram_internal.document(NEW.id, NEW.version,
+    CASE WHEN NEW.deleted_at IS NULL THEN 'replaces' ELSE 'gone' END, NEW.session_id,
+    coalesce(NEW.occurred_at, NEW.created_at), engram_internal.text_config(NEW.workspace_id),
+    NEW.content, NEW.speaker, NEW.occurred_at, NEW.summary)], 'replaces');
   IF engram_internal.indexed_text(NEW.content, NEW.speaker, NEW.occurred_at, NULL)
      <> engram_internal.indexed_text(OLD.content, OLD.speaker, OLD.occurred_at, NULL) THEN
     -- The vector speaks of the old text: the memory goes back to the embedders' queue.
@@ -182,6 +171,11 @@ BEGIN
   INSERT INTO engram.erasures (workspace_id, id, erased_by)
   SELECT workspace_id, id, engram.current_user_id() FROM removed
   ON CONFLICT DO NOTHING;
+  -- What is erased leaves the blocks at once, unless somebody else is packing them just now.
+  PERFORM engram_internal.index_documents(r.workspace_id, array_agg(engram_internal.document(r.id, r.version + 1, 'gone',
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL)), 'replaces')
+  FROM removed r GROUP BY r.workspace_id;
+  PERFORM engram_internal.pack(b.workspace_id, '', true, 1) FROM (SELECT DISTINCT r.workspace_id FROM removed r) b;
   RETURN NULL;
 END
 $$;
@@ -204,6 +198,99 @@ END
 $$;
 COMMENT ON FUNCTION engram.embeddings_before_write() IS
 'Trigger: refuses an embedding whose dimensions differ from its model''s.';
+
+CREATE OR REPLACE FUNCTION engram.memories_after_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.memories'::regclass THEN
+    RAISE EXCEPTION 'engram.memories_after_truncate() serves engram.memories, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  TRUNCATE engram.search_blocks;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_after_truncate() IS
+'Trigger: a table of memories that is emptied takes what search scans with it.';
+
+CREATE OR REPLACE FUNCTION engram.embeddings_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.embeddings'::regclass THEN
+    RAISE EXCEPTION 'engram.embeddings_after_insert() serves engram.embeddings, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), array_agg(a.embedding), 'plain')
+  FROM (SELECT x.*, (row_number() OVER (PARTITION BY x.workspace_id, x.model) - 1) / 1000 AS part FROM added x) a
+  GROUP BY a.workspace_id, a.model, a.part;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.embeddings_after_insert() IS
+'Trigger: makes new vectors searchable in the same transaction.';
+
+CREATE OR REPLACE FUNCTION engram.embeddings_after_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.embeddings'::regclass THEN
+    RAISE EXCEPTION 'engram.embeddings_after_update() serves engram.embeddings, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  -- A row that moved to another key leaves the old one.
+  PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), NULL, 'gone')
+  FROM removed a
+  WHERE NOT EXISTS (SELECT FROM added n WHERE n.workspace_id = a.workspace_id AND n.memory_id = a.memory_id AND n.model = a.model)
+  GROUP BY a.workspace_id, a.model;
+  PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), array_agg(a.embedding), 'replaces')
+  FROM added a GROUP BY a.workspace_id, a.model;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.embeddings_after_update() IS
+'Trigger: a changed vector takes the place of the old one in search.';
+
+CREATE OR REPLACE FUNCTION engram.embeddings_after_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.embeddings'::regclass THEN
+    RAISE EXCEPTION 'engram.embeddings_after_delete() serves engram.embeddings, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), NULL, 'gone')
+  FROM removed a GROUP BY a.workspace_id, a.model;
+  -- What is erased leaves the blocks at once, unless somebody else is packing them just now.
+  PERFORM engram_internal.pack(b.workspace_id, b.model, true, 1)
+  FROM (SELECT DISTINCT a.workspace_id, a.model FROM removed a
+        WHERE NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = a.workspace_id AND m.id = a.memory_id)) b;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.embeddings_after_delete() IS
+'Trigger: takes deleted vectors out of search.';
+
+CREATE OR REPLACE FUNCTION engram.restore_skips() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.restore_skips() IS
+'Trigger: while a dump is loaded, leaves out rows that the triggers of other tables have already made anew.';
 
 CREATE OR REPLACE FUNCTION engram.restore_replaces() RETURNS trigger
 LANGUAGE plpgsql
@@ -235,22 +322,38 @@ BEGIN
       ('memories', 'memories_after_update', 'AFTER UPDATE',
        'FOR EACH ROW WHEN (OLD.content IS DISTINCT FROM NEW.content OR OLD.summary IS DISTINCT FROM NEW.summary
           OR OLD.speaker IS DISTINCT FROM NEW.speaker OR OLD.occurred_at IS DISTINCT FROM NEW.occurred_at
+          OR OLD.session_id IS DISTINCT FROM NEW.session_id
           OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL))', 'memories_after_update()'),
       ('memories', 'memories_after_delete', 'AFTER DELETE',
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'memories_after_delete()'),
+      ('memories', 'memories_after_truncate', 'AFTER TRUNCATE',
+       'FOR EACH STATEMENT', 'memories_after_truncate()'),
       ('embeddings', 'embeddings_before_write', 'BEFORE INSERT OR UPDATE',
        'FOR EACH ROW', 'embeddings_before_write()'),
+      ('embeddings', 'embeddings_after_insert', 'AFTER INSERT',
+       'REFERENCING NEW TABLE AS added FOR EACH STATEMENT', 'embeddings_after_insert()'),
+      ('embeddings', 'embeddings_after_update', 'AFTER UPDATE',
+       'REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT', 'embeddings_after_update()'),
+      ('embeddings', 'embeddings_after_delete', 'AFTER DELETE',
+       'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'embeddings_after_delete()'),
       -- check_function_bodies is off in every dump that pg_dump writes and in hardly any other session.
       ('memory_state', 'memory_state_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
-      ('memory_terms', 'memory_terms_restore', 'BEFORE INSERT',
-       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
+      ('search_blocks', 'search_blocks_restore', 'BEFORE INSERT',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'' AND pg_trigger_depth() = 0)', 'restore_skips()'),
       ('settings', 'settings_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
       ('memory_type_settings', 'memory_type_settings_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()')
     ) AS v (tab, name, event, scope, func)
   LOOP
+    -- Stores of older versions have it without session_id.
+    IF t.name = 'memories_after_update' AND EXISTS (
+         SELECT FROM pg_catalog.pg_trigger
+         WHERE tgrelid = 'engram.memories'::regclass AND tgname = t.name
+           AND pg_catalog.pg_get_triggerdef(oid) NOT LIKE '%session_id%') THEN
+      DROP TRIGGER memories_after_update ON engram.memories;
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger
                    WHERE tgrelid = format('engram.%I', t.tab)::regclass AND tgname = t.name) THEN
       EXECUTE format('CREATE TRIGGER %I %s ON engram.%I %s EXECUTE FUNCTION engram.%s',

@@ -37,13 +37,14 @@ COMMENT ON COLUMN engram.memory_state.memory_id IS 'The memory.';
 COMMENT ON COLUMN engram.memory_state.access_count IS 'Uses so far; storing it is the first.';
 COMMENT ON COLUMN engram.memory_state.last_accessed_at IS 'The latest use.';
 
-COMMENT ON TABLE engram.memory_terms IS 'The words of every memory, for search. Derived from memories by trigger; not for callers.';
-COMMENT ON COLUMN engram.memory_terms.workspace_id IS 'The workspace.';
-COMMENT ON COLUMN engram.memory_terms.memory_id IS 'The memory.';
-COMMENT ON COLUMN engram.memory_terms.length IS 'Words in the indexed text, stop words left out.';
-COMMENT ON COLUMN engram.memory_terms.terms IS 'Lexemes with their positions.';
-COMMENT ON COLUMN engram.memory_terms.keys IS 'One 64-bit hash of workspace and lexeme per distinct lexeme.';
-COMMENT ON INDEX engram.memory_terms_keys_idx IS 'Which memories of one workspace hold a lexeme.';
+COMMENT ON TABLE engram.search_blocks IS 'Words and quantised vectors of memories, many to a row, as search scans them. Derived by trigger; not for callers. engram.reindex() makes it anew.';
+COMMENT ON COLUMN engram.search_blocks.workspace_id IS 'The workspace.';
+COMMENT ON COLUMN engram.search_blocks.model IS 'The embedding model whose vectors it holds; empty for words.';
+COMMENT ON COLUMN engram.search_blocks.level IS '0 entries that replace older ones, 1 a few entries, 2 a full block, 3 a full block of a cluster, 4 centres of clusters.';
+COMMENT ON COLUMN engram.search_blocks.cluster IS 'The cluster of a block of level 3, else 0.';
+COMMENT ON COLUMN engram.search_blocks.block_id IS 'A time-ordered UUID.';
+COMMENT ON COLUMN engram.search_blocks.entries IS 'Entries in the block.';
+COMMENT ON COLUMN engram.search_blocks.block IS 'The entries, in the library''s format.';
 
 COMMENT ON TABLE engram.embedding_models IS 'The models whose vectors are stored, for all workspaces. See engram.set_embedding_model().';
 COMMENT ON COLUMN engram.embedding_models.name IS 'The name that the embedder goes by.';
@@ -98,3 +99,13 @@ COMMENT ON COLUMN engram.settings.vector_weight IS 'Share of the vector lane in 
 COMMENT ON COLUMN engram.settings.bm25_k1 IS 'Saturation of term frequency.';
 COMMENT ON COLUMN engram.settings.bm25_pivot IS 'Length in lexemes up to which length does not lower a score.';
 COMMENT ON COLUMN engram.settings.candidates IS 'Candidates that each lane of a search contributes; at least twice match_count are taken.';
+COMMENT ON COLUMN engram.settings.text_config IS 'The text search configuration of the workspace, for example pg_catalog.german, or pg_catalog.simple for code and names. After a change run engram.reindex(workspace).';
+COMMENT ON COLUMN engram.settings.coverage_weight IS 'How much of a word score depends on the share of the question that it covers, 0 to 1; by default 0.5.';
+COMMENT ON COLUMN engram.settings.context_weight IS 'Share of its neighbours'' scores in the session that a memory takes, 0 to 1; by default 0.2.';
+COMMENT ON COLUMN engram.settings.lend_weight IS 'Part of the gap to a better neighbour in the session that is lent, 0 to 1; by default 0.4.';
+COMMENT ON COLUMN engram.settings.speaker_weight IS 'Bonus in ranking for memories of the speaker whom the question names, 0 to 1; by default 0.1.';
+COMMENT ON COLUMN engram.settings.date_weight IS 'Bonus in ranking for the date that the question names, 0 to 1; by default 0.2.';
+COMMENT ON COLUMN engram.settings.question_weight IS 'Malus in ranking of memories that are short questions themselves, 0 to 1; by default 0.1.';
+COMMENT ON COLUMN engram.settings.length_weight IS 'Bonus in ranking for length, full from 20 words, 0 to 1; by default 0.1.';
+COMMENT ON COLUMN engram.settings.activation_weight IS 'Bonus in ranking for memories that were used, by how often and how lately, 0 to 1; by default 0.1.';
+COMMENT ON COLUMN engram.settings.importance_weight IS 'Weight in ranking of importance, from half of it taken off to half of it added, 0 to 1; by default 0.05.';

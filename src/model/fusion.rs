@@ -16,6 +16,15 @@ pub fn min_max(scores: &[f64]) -> Vec<f64> {
         .collect()
 }
 
+/// [`min_max`] where some have no score: without evidence a candidate is as good as the worst one that
+/// has some, and no better than 0.
+pub fn normalize(scores: &[Option<f64>]) -> Vec<f64> {
+    let worst = scores.iter().flatten().copied().fold(0.0, f64::min);
+    let lowest = scores.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    let missing = if scores.iter().all(Option::is_some) { lowest } else { worst.min(lowest) };
+    min_max(&scores.iter().map(|s| s.unwrap_or(missing)).collect::<Vec<_>>())
+}
+
 /// Weights of the word lane and the vector lane, adding up to 1. A lane that was not asked or found
 /// nothing leaves all weight to the other.
 pub fn weights(vector_weight: f64, words: bool, vectors: bool) -> (f64, f64) {

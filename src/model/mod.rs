@@ -3,5 +3,7 @@
 
 pub mod activation;
 pub mod bm25;
+pub mod dates;
 pub mod fusion;
+pub mod ranking;
 pub mod similarity;

@@ -11,7 +11,7 @@ use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Context;
+use super::{Context, Request};
 use super::words::Analysed;
 use crate::error::{Error, Result};
 use crate::{filter, spi};
@@ -19,6 +19,8 @@ use crate::{filter, spi};
 /// The conditions of one search.
 pub struct Eligible<'a> {
     context: &'a Context,
+    /// Nothing is asked of a memory.
+    free: bool,
     sql: String,
     params: Value,
     types: Option<Vec<String>>,
@@ -51,15 +53,9 @@ pub fn compile(value: Option<&Value>) -> Result<filter::Compiled> {
 
 impl<'a> Eligible<'a> {
     /// Checks the conditions and prepares their SQL.
-    pub fn new(
-        context: &'a Context,
-        filter: Option<&Value>,
-        types: Option<&[Option<String>]>,
-        include: Option<&[Option<String>]>,
-        analysed: &Analysed,
-    ) -> Result<Self> {
-        let compiled = compile(filter)?;
-        let types = match types {
+    pub fn new(context: &'a Context, request: &Request, analysed: &Analysed) -> Result<Self> {
+        let compiled = compile(request.filter.as_ref())?;
+        let types = match &request.types {
             None => None,
             Some(types) => Some(
                 types
@@ -77,47 +73,57 @@ impl<'a> Eligible<'a> {
                     .collect::<Result<Vec<_>>>()?,
             ),
         };
-        let (mut superseded, mut expired) = (false, false);
-        for state in include.unwrap_or_default() {
-            match state.as_deref() {
-                Some("superseded") => superseded = true,
-                Some("expired") => expired = true,
-                other => {
-                    return Err(Error::invalid(
-                        format!("include has {:?}", other.unwrap_or("NULL")),
-                        "search can include superseded and expired; engram.list() also includes forgotten.",
-                    ));
-                }
-            }
-        }
+        let phrases = analysed.constraint();
+        let free = types.is_none() && compiled.condition == filter::NO_CONDITION && phrases.is_none();
+        // Names every parameter once, so that each has a type whatever the conditions are.
         let mut sql = String::from(
             "SELECT m.id FROM engram.memories m \
              WHERE m.workspace_id = $1 AND m.id = ANY ($2) AND m.deleted_at IS NULL \
-             AND ($4::text[] IS NULL OR m.type = ANY ($4))",
+             AND ($4::text[] IS NULL OR m.type = ANY ($4)) \
+             AND ($5 OR m.superseded_by IS NULL) \
+             AND ($6 OR m.expires_at IS NULL OR m.expires_at > $3) \
+             AND ($7::jsonb, $8::text) IS NOT NULL IS NOT NULL AND ",
         );
-        if !superseded {
-            sql.push_str(" AND m.superseded_by IS NULL");
+        sql.push_str(&compiled.condition.replace("$1", "$7"));
+        if phrases.is_some() {
+            sql.push_str(
+                " AND engram_internal.to_terms($9, engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)) \
+                 OPERATOR(pg_catalog.@@) $8::pg_catalog.tsquery",
+            );
+        } else {
+            sql.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
         }
-        if !expired {
-            sql.push_str(" AND (m.expires_at IS NULL OR m.expires_at > $3)");
-        }
-        // Names every parameter once, so that each has a type whatever the conditions are.
-        sql.push_str(" AND ($3::timestamptz, $5::jsonb) IS NOT NULL IS NOT NULL AND ");
-        sql.push_str(&compiled.condition.replace("$1", "$5"));
         Ok(Self {
             context,
+            free,
             sql,
             params: Value::Array(compiled.params),
             types,
-            phrases: analysed.constraint(),
+            phrases,
         })
     }
 
-    /// Those of `ids` that may be a result.
-    pub fn among(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
-        if ids.is_empty() {
-            return Ok(HashSet::new());
+    /// The first `wanted` of `ids` that may be a result.
+    ///
+    /// Without any condition all may: those that are superseded or expired, which are few, drop out
+    /// when the rows are fetched.
+    pub fn first(&self, ids: &[Uuid], wanted: usize) -> Result<Vec<Uuid>> {
+        if self.free {
+            return Ok(ids.iter().copied().take(wanted).collect());
         }
+        let mut out = Vec::with_capacity(wanted.min(ids.len()));
+        for chunk in ids.chunks(wanted.max(200)) {
+            let passed = self.among(chunk)?;
+            out.extend(chunk.iter().filter(|id| passed.contains(id)));
+            if out.len() >= wanted {
+                out.truncate(wanted);
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn among(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
         let rows = spi::rows(
             &self.sql,
             &[
@@ -125,22 +131,11 @@ impl<'a> Eligible<'a> {
                 DatumWithOid::from(spi::pg_uuids(ids)),
                 DatumWithOid::from(self.context.at),
                 DatumWithOid::from(self.types.clone()),
+                DatumWithOid::from(self.context.superseded),
+                DatumWithOid::from(self.context.expired),
                 DatumWithOid::from(JsonB(self.params.clone())),
-            ],
-            spi::id,
-        )?;
-        let passed = spi::id_set(rows);
-        let Some(phrases) = &self.phrases else {
-            return Ok(passed);
-        };
-        // The terms are the store's own, so this last question is asked as its owner.
-        let ids: Vec<Uuid> = passed.into_iter().collect();
-        let rows = self.context.as_owner(
-            include_str!("sql/phrases.sql"),
-            &[
-                DatumWithOid::from(spi::pg_uuid(self.context.workspace)),
-                DatumWithOid::from(spi::pg_uuids(&ids)),
-                DatumWithOid::from(phrases.as_str()),
+                DatumWithOid::from(self.phrases.as_deref()),
+                DatumWithOid::from(self.context.text_config.as_str()),
             ],
             spi::id,
         )?;

@@ -1,17 +1,19 @@
 //! Search. [`search`] reads from top to bottom: resolve, parse, collect candidates, fuse, fetch.
 //!
-//! Candidates (ids and scores) come from [`Lane`]s and are read with the rights of the store's
-//! owner, always under the one workspace that the caller was found to be allowed. Which of them are
+//! Candidates (ids and scores) come from what the workspace's blocks hold, whoever asks, always under
+//! the one workspace that the caller was found to be allowed. Which of them are
 //! [`Eligible`], and the rows in the end, is asked as the caller: the policies on the table decide.
 //! Where a policy of the user's own hides part of a workspace, the statistics that scores are made of
 //! come from the visible part alone.
 
+mod corpus;
 mod eligible;
 mod need;
 mod semantic;
 mod words;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
@@ -21,12 +23,17 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::bm25;
-use crate::model::fusion;
+use crate::model::{activation, dates, fusion, ranking};
 use crate::model::similarity::Distance;
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
+use crate::scan::Table;
+use crate::text::{self, Date};
 use crate::{query, spi};
+use corpus::{Corpus, Sessions};
 use eligible::Eligible;
+use semantic::Semantic;
+use words::Words;
 pub use eligible::compile as compile_filter;
 
 /// What a caller asks for; `None` and empty mean the default.
@@ -42,6 +49,13 @@ pub struct Request {
     pub model: Option<String>,
     pub at: TimestampWithTimeZone,
     pub workspace: Option<pgrx::Uuid>,
+}
+
+/// What of a request decides about rows that have been found.
+struct Conditions {
+    match_count: usize,
+    min_score: Option<f64>,
+    explain: bool,
 }
 
 /// One row of the result.
@@ -65,33 +79,22 @@ pub struct Hit {
 /// Most rows that one search returns.
 pub const MAX_MATCH_COUNT: i32 = 1000;
 
-/// One source of candidates. A lane is made for one search in one workspace.
-trait Lane {
-    /// Name in `explain`.
-    fn name(&self) -> &'static str;
-    /// Its best eligible memories, best first, at most `pool`.
-    fn candidates(&mut self, eligible: &Eligible<'_>, pool: usize) -> Result<Vec<Uuid>>;
-    /// Its scores of any memories; one without evidence is absent.
-    fn scores(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, f64>>;
-    /// Words of the query that `id` was found by.
-    fn matched(&self, _id: Uuid) -> Vec<String> {
-        Vec::new()
-    }
-    /// The parts that make up its score of `id`.
-    fn parts(&self, _id: Uuid) -> Value {
-        Value::Null
-    }
-}
-
 /// What every part of one search needs to know.
 struct Context {
     workspace: Uuid,
     owner: pg_sys::Oid,
     pool: usize,
-    vector_weight: f64,
+    weights: ranking::Weights,
+    activation_weight: f64,
+    importance_weight: f64,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
+    text_config: String,
+    /// Superseded memories may be results.
+    superseded: bool,
+    /// Expired memories may be results.
+    expired: bool,
     /// A policy of the user's own may hide rows of the workspace.
     partly_hidden: bool,
 }
@@ -120,40 +123,34 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
             "Give a moment in time, or leave it out.",
         ));
     }
-    let Some(context) = Context::resolve(&request, match_count)? else {
+    let Some((context, blocks)) = Context::resolve(&request, match_count)? else {
         return Ok(Vec::new());
     };
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
-    let analysed = words::analyse(&parsed)?;
-    let eligible = Eligible::new(
-        &context,
-        request.filter.as_ref(),
-        request.types.as_deref(),
-        request.include.as_deref(),
-        &analysed,
-    )?;
-
-    let mut words_lane = words::Words::new(&context, &parsed, &analysed)?;
-    let mut semantic_lane = match request.embedding {
-        Some(embedding) => Some(semantic::Semantic::new(&context, embedding)?),
+    let analysed = words::analyse(&parsed, &context.text_config)?;
+    let eligible = Eligible::new(&context, &request, &analysed)?;
+    let nothing_asked = request.text.is_none() && request.embedding.is_none();
+    let mut semantic = match request.embedding {
+        Some(embedding) => Some(Semantic::new(&context, embedding)?),
         None => None,
     };
-    let ranked = if request.text.is_none() && semantic_lane.is_none() {
-        let mut need = need::Need::new(&context);
-        rank(
-            &context,
-            &eligible,
-            [Some(&mut need as &mut dyn Lane), None],
-        )?
+    let corpus = Rc::new(Corpus::read(&context, &blocks, &analysed.words())?);
+    let ranked = if nothing_asked {
+        needed(&context, &corpus, &eligible)?
     } else {
-        let semantic = semantic_lane.as_mut().map(|lane| lane as &mut dyn Lane);
-        rank(&context, &eligible, [Some(&mut words_lane), semantic])?
+        let words = Words::new(&context, &corpus, &parsed, &analysed)?;
+        if let Some(lane) = &mut semantic {
+            lane.read(&blocks)?;
+        }
+        let admitted = analysed.admitted(&corpus);
+        rank(&context, &corpus, &eligible, admitted.as_deref(), Rc::new(words), semantic, &parsed.free)?
     };
-    let ranked = ranked
-        .into_iter()
-        .filter(|r| request.min_score.is_none_or(|min| r.score >= min))
-        .collect();
-    fetch(&context, ranked, match_count, request.explain)
+    let conditions = Conditions {
+        match_count,
+        min_score: request.min_score,
+        explain: request.explain,
+    };
+    fetch(&context, ranked, &conditions)
 }
 
 fn match_count(given: Option<i32>) -> Result<usize> {
@@ -169,7 +166,7 @@ fn match_count(given: Option<i32>) -> Result<usize> {
 
 impl Context {
     /// `None` when the caller is nobody: then nothing is there to be found.
-    fn resolve(request: &Request, match_count: usize) -> Result<Option<Self>> {
+    fn resolve(request: &Request, match_count: usize) -> Result<Option<(Self, Table)>> {
         let workspace = spi::row(
             "SELECT engram_internal.resolve_workspace($1, false)",
             &[DatumWithOid::from(request.workspace)],
@@ -178,6 +175,8 @@ impl Context {
         let Some(workspace) = workspace.flatten().map(spi::uuid) else {
             return Ok(None);
         };
+        // First of all, for its error: a store of an older version lacks more than this.
+        let blocks = Table::open(c"search_blocks")?;
         let context = spi::row(
             include_str!("sql/context.sql"),
             &[
@@ -203,18 +202,34 @@ impl Context {
                     pool: usize::try_from(row.get::<i32>(2)?.unwrap_or(100))
                         .unwrap_or(100)
                         .max(match_count * 2),
-                    vector_weight: row.get::<f64>(3)?.unwrap_or(0.5),
+                    weights: ranking::Weights {
+                        vector: row.get::<f64>(3)?.unwrap_or(0.5),
+                        coverage: row.get::<f64>(11)?.unwrap_or(0.5),
+                        context: row.get::<f64>(12)?.unwrap_or(0.2),
+                        lend: row.get::<f64>(13)?.unwrap_or(0.4),
+                        speaker: row.get::<f64>(14)?.unwrap_or(0.1),
+                        date: row.get::<f64>(15)?.unwrap_or(0.2),
+                        question: row.get::<f64>(16)?.unwrap_or(0.1),
+                        length: row.get::<f64>(17)?.unwrap_or(0.1),
+                    },
+                    activation_weight: row.get::<f64>(18)?.unwrap_or(0.1),
+                    importance_weight: row.get::<f64>(19)?.unwrap_or(0.05),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),
                     },
                     model,
                     at: request.at,
+                    superseded: false,
+                    expired: false,
+                    text_config: row
+                        .get::<String>(10)?
+                        .unwrap_or_else(|| "pg_catalog.english".to_owned()),
                     partly_hidden: row.get::<bool>(9)?.unwrap_or(true),
                 })
             },
         )?;
-        let Some(context) = context else {
+        let Some(mut context) = context else {
             return Err(Error::NotReady {
                 message: "engram.settings has no row of defaults".to_owned(),
                 hint: "Put it back with: SELECT engram.setup();".to_owned(),
@@ -227,7 +242,19 @@ impl Context {
                 |_| Ok(()),
             )?;
         }
-        Ok(Some(context))
+        for state in request.include.as_deref().unwrap_or_default() {
+            match state.as_deref() {
+                Some("superseded") => context.superseded = true,
+                Some("expired") => context.expired = true,
+                other => {
+                    return Err(Error::invalid(
+                        format!("include has {:?}", other.unwrap_or("NULL")),
+                        "search can include superseded and expired; engram.list() also includes forgotten.",
+                    ));
+                }
+            }
+        }
+        Ok(Some((context, blocks)))
     }
 
     /// Runs a query of the candidate stage, with the rights of the store's owner.
@@ -241,180 +268,423 @@ impl Context {
         spi::rows(sql, args, map)
     }
 
-    /// Those of `ids` that the caller may see.
-    fn visible(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+    /// All memories that the caller may see.
+    fn visible(&self) -> Result<HashSet<Uuid>> {
         let rows = spi::rows(
             include_str!("sql/visible.sql"),
-            &[
-                DatumWithOid::from(spi::pg_uuid(self.workspace)),
-                DatumWithOid::from(spi::pg_uuids(ids)),
-            ],
+            &[DatumWithOid::from(spi::pg_uuid(self.workspace))],
             spi::id,
         )?;
         Ok(spi::id_set(rows))
     }
 }
 
-/// A candidate with its fused score.
+/// Candidates in order, with what explains them.
 struct Ranked {
-    id: Uuid,
-    score: f64,
-    matched: Vec<String>,
-    explain: Value,
+    /// (id, score, index for `describe`), best first.
+    order: Vec<(Uuid, f64, usize)>,
+    /// Words that matched, and the parts of the score.
+    describe: Box<dyn Fn(usize) -> (Vec<String>, Map<String, Value>)>,
 }
+
+/// The memories most needed now, whatever they say.
+fn needed(context: &Context, corpus: &Corpus, eligible: &Eligible<'_>) -> Result<Ranked> {
+    let mut levels = need::levels(context)?;
+    let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
+    let places = corpus.entries.find(&ids);
+    levels.retain(|(id, _)| places.contains_key(id));
+    levels.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
+    let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
+    let passed: HashSet<Uuid> = eligible.first(&ids, context.pool)?.into_iter().collect();
+    levels.retain(|(id, _)| passed.contains(id));
+    let levels: Vec<(Uuid, f64)> = levels;
+    let scores = fusion::min_max(&levels.iter().map(|(_, level)| *level).collect::<Vec<_>>());
+    let order = levels.iter().zip(&scores).enumerate().map(|(i, ((id, _), score))| (*id, *score, i)).collect();
+    Ok(Ranked {
+        order,
+        describe: Box::new(move |i| {
+            let mut parts = Map::new();
+            parts.insert(
+                "lanes".to_owned(),
+                json!({"need": {"score": levels[i].1, "normalized": scores[i], "weight": 1.0, "contribution": scores[i]}}),
+            );
+            (Vec::new(), parts)
+        }),
+    })
+}
+
+/// The best `pool` of what a lane has found, best first, eligible all.
+fn best(
+    eligible: &Eligible<'_>,
+    mut found: Vec<(f64, Uuid, usize)>,
+    pool: usize,
+) -> Result<Vec<usize>> {
+    let order = |a: &(f64, Uuid, usize), b: &(f64, Uuid, usize)| {
+        b.0.total_cmp(&a.0).then_with(|| b.1.cmp(&a.1))
+    };
+    // What comes after twice the pool is sorted only when conditions have eaten what came before.
+    let first = pool * 2;
+    if found.len() > first {
+        found.select_nth_unstable_by(first, order);
+        found[..first].sort_unstable_by(order);
+    } else {
+        found.sort_unstable_by(order);
+    }
+    let head = found.len().min(first);
+    let passed = |part: &[(f64, Uuid, usize)], wanted: usize| -> Result<Vec<usize>> {
+        let ids: Vec<Uuid> = part.iter().map(|f| f.1).collect();
+        let chosen: HashSet<Uuid> = eligible.first(&ids, wanted)?.into_iter().collect();
+        Ok(part.iter().filter(|f| chosen.contains(&f.1)).map(|f| f.2).collect())
+    };
+    let mut out = passed(&found[..head], pool)?;
+    if out.len() < pool && found.len() > head {
+        found[head..].sort_unstable_by(order);
+        out.extend(passed(&found[head..], pool - out.len())?);
+    }
+    Ok(out)
+}
+
+/// Candidates of each lane whose neighbours in the session become candidates as well.
+const GROWN: usize = 20;
 
 /// Collects the candidates of the lanes and fuses them: best first, ties to the newer memory.
 fn rank(
     context: &Context,
+    corpus: &Rc<Corpus>,
     eligible: &Eligible<'_>,
-    lanes: [Option<&mut dyn Lane>; 2],
-) -> Result<Vec<Ranked>> {
-    let [first, second] = lanes;
-    let mut lanes: Vec<&mut dyn Lane> = first.into_iter().chain(second).collect();
-    let mut union: Vec<Uuid> = Vec::new();
-    let mut found = Vec::new();
-    for lane in &mut lanes {
-        let ids = lane.candidates(eligible, context.pool)?;
-        found.push(!ids.is_empty());
-        union.extend(ids);
-    }
-    union.sort_unstable();
-    union.dedup();
-    let (w0, w1) = fusion::weights(
-        context.vector_weight,
-        found[0],
-        found.get(1).copied().unwrap_or(false),
-    );
-    // Every candidate is scored by every lane, not only by the one that brought it.
-    let mut fused: HashMap<Uuid, (f64, Map<String, Value>)> =
-        union.iter().map(|id| (*id, (0.0, Map::new()))).collect();
-    for (lane, weight) in lanes.iter().zip([w0, w1]) {
-        if weight == 0.0 {
-            continue;
-        }
-        let raw = lane.scores(&union)?;
-        let scores: Vec<f64> = union
-            .iter()
-            .map(|id| raw.get(id).copied())
-            .collect::<Option<Vec<_>>>()
-            .unwrap_or_else(|| {
-                // Without evidence a candidate is as good as the worst one that has some.
-                let worst = raw.values().copied().fold(f64::INFINITY, f64::min).min(0.0);
-                union
-                    .iter()
-                    .map(|id| raw.get(id).copied().unwrap_or(worst))
-                    .collect()
-            });
-        for (id, normalized) in union.iter().zip(fusion::min_max(&scores)) {
-            let (total, explain) = fused.entry(*id).or_default();
-            *total += weight * normalized;
-            explain.insert(
-                lane.name().to_owned(),
-                json!({
-                    "score": raw.get(id),
-                    "normalized": normalized,
-                    "weight": weight,
-                    "contribution": weight * normalized,
-                    "parts": lane.parts(*id),
-                }),
-            );
-        }
-    }
-    let mut ranked: Vec<Ranked> = fused
-        .into_iter()
-        .map(|(id, (score, lanes_explained))| Ranked {
-            id,
-            score,
-            matched: lanes.iter().flat_map(|lane| lane.matched(id)).collect(),
-            explain: json!({"score": score, "lanes": lanes_explained}),
+    admitted: Option<&[bool]>,
+    words: Rc<Words>,
+    mut semantic: Option<Semantic<'_>>,
+    question: &str,
+) -> Result<Ranked> {
+    let admitted = |document: usize| admitted.is_none_or(|a| a[document]);
+    let found = words
+        .scores
+        .iter()
+        .filter(|s| admitted(s.document as usize))
+        .map(|s| {
+            let document = s.document as usize;
+            (s.covered(&context.weights), corpus.entries.id(document), document)
         })
         .collect();
-    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| b.id.cmp(&a.id)));
-    Ok(ranked)
+    let by_words = best(eligible, found, context.pool)?;
+    let by_vector = match &mut semantic {
+        Some(lane) => nearest(context, corpus, eligible, &admitted, lane)?,
+        None => Vec::new(),
+    };
+    let mut pool: Vec<usize> = by_words.iter().chain(&by_vector).copied().collect();
+    let sessions = Sessions::of(corpus, &pool);
+    let beside: Vec<usize> = by_words
+        .iter()
+        .take(GROWN)
+        .chain(by_vector.iter().take(GROWN))
+        .flat_map(|document| [sessions.near(*document, -1), sessions.near(*document, 1)])
+        .flatten()
+        .filter(|document| admitted(*document))
+        .collect();
+    let ids: Vec<Uuid> = beside.iter().map(|d| corpus.entries.id(*d)).collect();
+    let passed: HashSet<Uuid> = eligible.first(&ids, ids.len())?.into_iter().collect();
+    pool.extend(beside.iter().zip(&ids).filter(|(_, id)| passed.contains(id)).map(|(d, _)| *d));
+    pool.sort_unstable();
+    pool.dedup();
+
+    // Every candidate is scored by every lane, and so are its neighbours.
+    let mut around: Vec<usize> = pool
+        .iter()
+        .flat_map(|d| [Some(*d), sessions.near(*d, -1), sessions.near(*d, 1)])
+        .flatten()
+        .collect();
+    around.sort_unstable();
+    around.dedup();
+    let similarities: HashMap<usize, f64> = match &semantic {
+        None => HashMap::new(),
+        Some(lane) => {
+            let ids: Vec<Uuid> = around.iter().map(|d| corpus.entries.id(*d)).collect();
+            let places = lane.points.entries.find(&ids);
+            around
+                .iter()
+                .zip(&ids)
+                .filter_map(|(d, id)| Some((*d, lane.similarity(*places.get(id)?))))
+                .collect()
+        }
+    };
+    let named_dates = dates::named(question);
+    let speaker = corpus.speaker_named(&query::names(question));
+    let places: HashMap<usize, usize> = pool.iter().enumerate().map(|(i, d)| (*d, i)).collect();
+    let near = |document: usize, steps: isize| {
+        let other = sessions.near(document, steps)?;
+        let direct = steps.abs() == 1;
+        Some(ranking::Near {
+            pooled: places.get(&other).copied(),
+            words: if direct { words.score(other).map_or(0.0, |s| s.covered(&context.weights)) } else { 0.0 },
+            vector: if direct { similarities.get(&other).copied() } else { None },
+        })
+    };
+    let candidates: Vec<ranking::Candidate> = pool
+        .iter()
+        .map(|d| {
+            let (length, question) = corpus.length(*d);
+            let scored = words.score(*d);
+            ranking::Candidate {
+                words: scored.map_or(0.0, |s| s.score),
+                coverage: scored.map_or(0.0, |s| s.coverage),
+                vector: similarities.get(d).copied(),
+                length,
+                question,
+                speaker: speaker.is_some_and(|s| s == corpus.speaker(*d)),
+                date: Date::from_postgres(corpus.time(*d))
+                    .map_or(0.0, |date| dates::fit(&named_dates, date)),
+                near: [-1, 1].map(|side| [1, 2, 3].map(|step| near(*d, side * step))),
+            }
+        })
+        .collect();
+    let (has_words, has_vectors) = (!by_words.is_empty(), !by_vector.is_empty());
+    let parts = ranking::rank(&context.weights, &candidates, has_words, has_vectors);
+    let mut order: Vec<(Uuid, f64, usize)> = parts
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (corpus.entries.id(pool[i]), p.score(), i))
+        .collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
+    let corpus = corpus.clone();
+    let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
+    Ok(Ranked {
+        order,
+        describe: Box::new(move |i| {
+            let found = words.parts(&corpus, pool[i]);
+            (words::names_of(&found), explained(&candidates[i], &parts[i], weights, &found))
+        }),
+    })
 }
 
-/// Fetches rows as the caller, in order, until `match_count` are filled or nothing is left: rows
-/// that a policy hides are skipped and made up for.
+/// The parts of a score by name. Contributions of 0 are left out.
+fn explained(
+    candidate: &ranking::Candidate,
+    parts: &ranking::Parts,
+    weights: (f64, f64),
+    words: &[(&str, f64)],
+) -> Map<String, Value> {
+    let mut lanes = Map::new();
+    if weights.0 > 0.0 {
+        lanes.insert(
+            "words".to_owned(),
+            json!({
+                "score": parts.words,
+                "bm25": candidate.words,
+                "coverage": candidate.coverage,
+                "parts": words::parts_object(words),
+                "normalized": parts.words_normalized,
+                "weight": weights.0,
+                "contribution": parts.from_words,
+            }),
+        );
+    }
+    if weights.1 > 0.0 {
+        lanes.insert(
+            "vector".to_owned(),
+            json!({
+                "score": parts.vector,
+                "similarity": candidate.vector,
+                "normalized": parts.vector_normalized,
+                "weight": weights.1,
+                "contribution": parts.from_vector,
+            }),
+        );
+    }
+    let mut out = Map::new();
+    out.insert("lanes".to_owned(), Value::Object(lanes));
+    for (name, contribution) in [
+        ("neighbours", parts.from_neighbours),
+        ("speaker", parts.from_speaker),
+        ("date", parts.from_date),
+        ("question", parts.from_question),
+        ("length", parts.from_length),
+    ] {
+        if contribution != 0.0 {
+            out.insert(name.to_owned(), Value::from(contribution));
+        }
+    }
+    out
+}
+
+/// Documents of the best vectors.
+fn nearest(
+    context: &Context,
+    corpus: &Corpus,
+    eligible: &Eligible<'_>,
+    admitted: &dyn Fn(usize) -> bool,
+    lane: &mut Semantic<'_>,
+) -> Result<Vec<usize>> {
+    let points = &lane.points;
+    let mut found: Vec<(f64, Uuid, usize)> = Vec::new();
+    // A memory may have a vector and not be there to be found: forgotten, or hidden from the caller.
+    let mut wanted = context.pool * 4;
+    loop {
+        let mut order: Vec<u32> = (0..points.entries.len() as u32)
+            .filter(|i| points.entries.alive(*i as usize))
+            .collect();
+        let all = order.len() <= wanted;
+        if !all {
+            order.select_nth_unstable_by(wanted, |a, b| {
+                points.similarities[*b as usize].total_cmp(&points.similarities[*a as usize])
+            });
+            order.truncate(wanted);
+        }
+        order.retain(|i| lane.counts(lane.similarity(*i as usize)));
+        let ids: Vec<Uuid> = order.iter().map(|i| points.entries.id(*i as usize)).collect();
+        let places = corpus.entries.find(&ids);
+        found.clear();
+        for (i, id) in order.iter().zip(&ids) {
+            if let Some(document) = places.get(id)
+                && admitted(*document)
+            {
+                found.push((lane.similarity(*i as usize), *id, *i as usize));
+            }
+        }
+        let enough = best(eligible, std::mem::take(&mut found), context.pool)?;
+        if all || enough.len() >= context.pool {
+            let mut ranked = enough;
+            lane.rerank(&mut ranked)?;
+            let ids: Vec<Uuid> = ranked.iter().map(|i| lane.points.entries.id(*i)).collect();
+            return Ok(ids.iter().filter_map(|id| places.get(id).copied()).collect());
+        }
+        wanted = wanted.saturating_mul(8);
+    }
+}
+
+/// Rows that are fetched beyond `match_count`, so that use and importance can lift one of them.
+const SPARE: usize = 10;
+
+/// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
+/// that a policy hides, and repetitions of a better one, are skipped and made up for. Use and
+/// importance then add their share.
 fn fetch(
     context: &Context,
-    ranked: Vec<Ranked>,
-    match_count: usize,
-    explain: bool,
+    ranked: Ranked,
+    request: &Conditions,
 ) -> Result<Vec<Hit>> {
-    let mut hits: Vec<Hit> = Vec::with_capacity(match_count);
-    let mut rest = ranked.into_iter();
-    while hits.len() < match_count {
-        let batch: Vec<Ranked> = rest.by_ref().take(match_count.max(20)).collect();
+    let wanted = request.match_count + request.match_count.min(SPARE);
+    let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
+    let mut said: HashSet<String> = HashSet::new();
+    let mut rest = ranked.order.iter();
+    while hits.len() < wanted {
+        let batch: Vec<&(Uuid, f64, usize)> = rest.by_ref().take(wanted).collect();
         if batch.is_empty() {
             break;
         }
-        let ids: Vec<Uuid> = batch.iter().map(|r| r.id).collect();
-        let mut rows: HashMap<Uuid, Hit> = spi::rows(
-            include_str!("sql/fetch.sql"),
-            &[
-                DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                DatumWithOid::from(spi::pg_uuids(&ids)),
-            ],
-            |row| {
-                let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
-                Ok((
-                    id,
-                    Hit {
-                        id,
-                        content: row.get(2)?.unwrap_or_default(),
-                        kind: row.get(3)?.unwrap_or_default(),
-                        score: 0.0,
-                        importance: row.get(4)?.unwrap_or_default(),
-                        tags: row
-                            .get::<Vec<Option<String>>>(5)?
-                            .unwrap_or_default()
-                            .into_iter()
-                            .flatten()
-                            .collect(),
-                        metadata: row.get::<RawJsonb>(6)?.expect("NOT NULL"),
-                        speaker: row.get(7)?,
-                        role: row.get(8)?,
-                        session_id: row.get(9)?,
-                        occurred_at: row.get(10)?,
-                        created_at: row.get(11)?.expect("NOT NULL"),
-                        matched: Vec::new(),
-                        explain: None,
-                    },
-                ))
-            },
-        )?
-        .into_iter()
-        .collect();
-        for found in batch {
-            if hits.len() == match_count {
-                break;
-            }
-            if let Some(mut hit) = rows.remove(&found.id) {
-                hit.score = found.score;
-                hit.matched = found.matched;
-                hit.explain = explain.then_some(found.explain);
-                hits.push(hit);
+        let ids: Vec<Uuid> = batch.iter().map(|r| r.0).collect();
+        let mut rows = rows_of(context, &ids)?;
+        for (id, score, index) in batch {
+            if hits.len() < wanted
+                && let Some(mut hit) = rows.remove(id)
+                && said.insert(text::normalize_content(&hit.content))
+            {
+                hit.score = *score;
+                hits.push((hit, *index));
             }
         }
     }
-    Ok(hits)
+    let levels = uses(context, &hits)?;
+    let mut sorted: Vec<f64> = levels.values().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    let mut scored: Vec<(Hit, usize, f64, f64)> = hits
+        .into_iter()
+        .map(|(mut hit, index)| {
+            let used = levels.get(&hit.id).map_or(0.0, |level| {
+                context.activation_weight / (1.0 + (median - level).exp())
+            });
+            let important = context.importance_weight * (hit.importance - 0.5);
+            hit.score += used + important;
+            (hit, index, used, important)
+        })
+        .filter(|(hit, ..)| request.min_score.is_none_or(|min| hit.score >= min))
+        .collect();
+    scored.sort_by(|a, b| b.0.score.total_cmp(&a.0.score).then_with(|| b.0.id.cmp(&a.0.id)));
+    scored.truncate(request.match_count);
+    Ok(scored
+        .into_iter()
+        .map(|(mut hit, index, used, important)| {
+            let (matched, mut parts) = (ranked.describe)(index);
+            hit.matched = matched;
+            if request.explain {
+                for (name, contribution) in [("activation", used), ("importance", important)] {
+                    if contribution != 0.0 {
+                        parts.insert(name.to_owned(), Value::from(contribution));
+                    }
+                }
+                parts.insert("score".to_owned(), Value::from(hit.score));
+                hit.explain = Some(Value::Object(parts));
+            }
+            hit
+        })
+        .collect())
 }
 
-/// The first `pool` of `ranked` that are eligible, best first.
-fn take_eligible(
-    eligible: &Eligible<'_>,
-    ranked: &[(Uuid, f64)],
-    pool: usize,
-) -> Result<Vec<Uuid>> {
-    let mut out = Vec::with_capacity(pool.min(ranked.len()));
-    for chunk in ranked.chunks(pool.max(200)) {
-        let ids: Vec<Uuid> = chunk.iter().map(|(id, _)| *id).collect();
-        let passed = eligible.among(&ids)?;
-        out.extend(ids.into_iter().filter(|id| passed.contains(id)));
-        if out.len() >= pool {
-            out.truncate(pool);
-            break;
-        }
+/// Base level of those that were used since they were stored.
+fn uses(context: &Context, hits: &[(Hit, usize)]) -> Result<HashMap<Uuid, f64>> {
+    if hits.is_empty() || context.activation_weight == 0.0 {
+        return Ok(HashMap::new());
     }
-    Ok(out)
+    let ids: Vec<Uuid> = hits.iter().map(|(hit, _)| hit.id).collect();
+    let rows = context.as_owner(
+        include_str!("sql/uses.sql"),
+        &[
+            DatumWithOid::from(spi::pg_uuid(context.workspace)),
+            DatumWithOid::from(spi::pg_uuids(&ids)),
+            DatumWithOid::from(context.at),
+        ],
+        |row| {
+            let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
+            let uses = row.get::<i64>(2)?.unwrap_or(0).unsigned_abs();
+            let last = row.get::<f64>(3)?.unwrap_or(0.0);
+            Ok((id, activation::base_level_petrov(&[last], uses, last, PRIOR_DECAY)))
+        },
+    )?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Decay of the prior: slower than the ½ of the theory, which fits memories that are needed for longer.
+const PRIOR_DECAY: f64 = 0.3;
+
+/// The rows of these memories that the caller may see, without scores.
+fn rows_of(context: &Context, ids: &[Uuid]) -> Result<HashMap<Uuid, Hit>> {
+    let rows = spi::rows(
+        include_str!("sql/fetch.sql"),
+        &[
+            DatumWithOid::from(spi::pg_uuid(context.workspace)),
+            DatumWithOid::from(spi::pg_uuids(ids)),
+            DatumWithOid::from(context.at),
+            DatumWithOid::from(context.superseded),
+            DatumWithOid::from(context.expired),
+        ],
+        |row| {
+            let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
+            Ok((
+                id,
+                Hit {
+                    id,
+                    content: row.get(2)?.unwrap_or_default(),
+                    kind: row.get(3)?.unwrap_or_default(),
+                    score: 0.0,
+                    importance: row.get(4)?.unwrap_or_default(),
+                    tags: row
+                        .get::<Vec<Option<String>>>(5)?
+                        .unwrap_or_default()
+                        .into_iter()
+                        .flatten()
+                        .collect(),
+                    metadata: row.get::<RawJsonb>(6)?.expect("NOT NULL"),
+                    speaker: row.get(7)?,
+                    role: row.get(8)?,
+                    session_id: row.get(9)?,
+                    occurred_at: row.get(10)?,
+                    created_at: row.get(11)?.expect("NOT NULL"),
+                    matched: Vec::new(),
+                    explain: None,
+                },
+            ))
+        },
+    )?;
+    Ok(rows.into_iter().collect())
 }

@@ -3,154 +3,225 @@
 use std::collections::HashMap;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::SpiHeapTupleData;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::eligible::Eligible;
-use super::{Context, Lane, take_eligible};
+use super::Context;
+use super::corpus::{Corpus, Match};
+use crate::blocks::documents::Word;
 use crate::error::Result;
-use crate::model::bm25::{self, Document, Scored};
+use crate::model::bm25;
+use crate::model::ranking::{Weights, coverage_factor};
 use crate::query::{self, Query};
-use crate::{spi, terms};
+use crate::{spi, terms, text};
 
 /// Most distinct lexemes of a query that count.
 const MAX_LEXEMES: usize = 64;
 
 /// A query after the text configuration has seen it.
+#[derive(Default)]
 pub struct Analysed {
-    lexemes: Vec<String>,
+    /// Words that score, in the order of the query, each once.
+    pub lexemes: Vec<String>,
+    /// What every result must satisfy, as the text of a tsquery.
+    phrases: Vec<String>,
+    /// Lexemes that every result must hold.
     required: Vec<String>,
+    /// Lexemes that no result may hold.
     excluded: Vec<String>,
 }
 
+/// Separates lexemes in what analysing a phrase gives; no lexeme contains it.
+const SEPARATOR: char = '\u{1}';
+
 /// Analyses the parts of a query. Stop words vanish here.
-pub fn analyse(query: &Query) -> Result<Analysed> {
-    if query == &Query::default() {
-        return Ok(Analysed {
-            lexemes: Vec::new(),
-            required: Vec::new(),
-            excluded: Vec::new(),
-        });
+pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
+    let mut analysed = Analysed::default();
+    if !query.free.is_empty() {
+        let extra = text::extra(&query.free);
+        let found = spi::rows(
+            include_str!("sql/analyse.sql"),
+            &[
+                DatumWithOid::from(config),
+                DatumWithOid::from(query.free.as_str()),
+                DatumWithOid::from(extra.as_deref()),
+            ],
+            |row| Ok(row.get::<String>(1)?),
+        )?;
+        for lexeme in found.into_iter().flatten().filter(|l| !l.is_empty()) {
+            if analysed.lexemes.len() < MAX_LEXEMES && !analysed.lexemes.contains(&lexeme) {
+                analysed.lexemes.push(lexeme);
+            }
+        }
     }
-    let texts = |v: Option<Vec<Option<String>>>| -> Vec<String> {
-        v.unwrap_or_default()
-            .into_iter()
-            .flatten()
-            .filter(|s| !s.is_empty())
-            .collect()
-    };
-    let analysed = spi::row(
-        include_str!("sql/analyse.sql"),
-        &[
-            DatumWithOid::from(query.free.as_str()),
-            DatumWithOid::from(query.required.clone()),
-            DatumWithOid::from(query.excluded.clone()),
-        ],
+    if query.required.is_empty() && query.excluded.is_empty() {
+        return Ok(analysed);
+    }
+    let phrases: Vec<String> = query.required.iter().chain(&query.excluded).cloned().collect();
+    let parts = spi::rows(
+        include_str!("sql/phrases.sql"),
+        &[DatumWithOid::from(config), DatumWithOid::from(phrases)],
         |row| {
-            let mut lexemes = texts(row.get(1)?);
-            lexemes.truncate(MAX_LEXEMES);
-            Ok(Analysed {
-                lexemes,
-                required: texts(row.get(2)?),
-                excluded: texts(row.get(3)?),
-            })
+            Ok((
+                row.get::<i64>(1)?.unwrap_or(1),
+                row.get::<String>(2)?.unwrap_or_default(),
+                row.get::<String>(3)?.unwrap_or_default(),
+            ))
         },
     )?;
-    Ok(analysed.expect("a SELECT without FROM gives one row"))
+    for (nth, phrase, lexemes) in parts {
+        if phrase.is_empty() {
+            continue; // Stop words only.
+        }
+        let lexemes = lexemes.split(SEPARATOR).map(str::to_owned);
+        let required = usize::try_from(nth).is_ok_and(|n| n <= query.required.len());
+        let single = lexemes.clone().count() == 1;
+        if required {
+            analysed.required.extend(lexemes);
+        } else if single {
+            analysed.excluded.extend(lexemes);
+        }
+        // One lexeme is decided by the scan alone.
+        if !single {
+            analysed.phrases.push(if required {
+                format!("( {phrase} )")
+            } else {
+                format!("!( {phrase} )")
+            });
+        }
+    }
+    Ok(analysed)
 }
 
 impl Analysed {
-    /// What every result must satisfy, as the text of a tsquery; `None` when nothing.
+    /// What every result must satisfy beyond [`Self::words`], as the text of a tsquery.
     pub fn constraint(&self) -> Option<String> {
-        let parts: Vec<String> = self
-            .required
+        (!self.phrases.is_empty()).then(|| self.phrases.join(" & "))
+    }
+
+    /// All words to look for: those that score, then those that must, then those that must not
+    /// occur.
+    pub fn words(&self) -> Vec<Word> {
+        self.lexemes
             .iter()
-            .map(|phrase| format!("( {phrase} )"))
-            .chain(self.excluded.iter().map(|phrase| format!("!( {phrase} )")))
-            .collect();
-        (!parts.is_empty()).then(|| parts.join(" & "))
+            .chain(&self.required)
+            .chain(&self.excluded)
+            .map(|l| terms::word(l.as_bytes()))
+            .collect()
+    }
+
+    /// Which documents hold all words that must and none that must not occur; `None` when all do.
+    pub fn admitted(&self, corpus: &Corpus) -> Option<Vec<bool>> {
+        if self.required.is_empty() && self.excluded.is_empty() {
+            return None;
+        }
+        let scoring = self.lexemes.len();
+        let mut held = vec![0usize; corpus.entries.len()];
+        let mut barred = vec![false; corpus.entries.len()];
+        for m in &corpus.matches {
+            let word = m.word as usize;
+            if word >= scoring + self.required.len() {
+                barred[m.document as usize] = true;
+            } else if word >= scoring {
+                held[m.document as usize] += 1;
+            }
+        }
+        Some(
+            held.into_iter()
+                .zip(barred)
+                .map(|(held, barred)| held == self.required.len() && !barred)
+                .collect(),
+        )
+    }
+}
+
+/// A document that matches.
+#[derive(Clone, Copy)]
+pub struct Scored {
+    /// Index of the document.
+    pub document: u32,
+    /// BM25.
+    pub score: f64,
+    /// Which share of the query's idf it matches, 0..1.
+    pub coverage: f64,
+}
+
+impl Scored {
+    /// BM25 with the factor of coverage.
+    pub fn covered(&self, weights: &Weights) -> f64 {
+        self.score * coverage_factor(weights, self.coverage)
     }
 }
 
 /// The lane, with all matches scored.
 pub struct Words {
     lexemes: Vec<String>,
-    scored: HashMap<Uuid, Scored>,
+    idf: Vec<f64>,
+    params: bm25::Params,
+    /// Parts of entities by document: (index of the name, part).
+    named: HashMap<usize, Vec<(usize, f64)>>,
+    /// All that match, by document.
+    pub scores: Vec<Scored>,
 }
 
 impl Words {
-    /// Reads the postings of the query's lexemes and names and scores them.
-    pub fn new(context: &Context, query: &Query, analysed: &Analysed) -> Result<Self> {
+    /// Scores the matches and adds the names.
+    pub fn new(
+        context: &Context,
+        corpus: &Corpus,
+        query: &Query,
+        analysed: &Analysed,
+    ) -> Result<Self> {
+        let scoring = analysed.lexemes.len();
+        let n = corpus.count() as u64;
+        let mut df = vec![0u64; scoring];
+        for m in corpus.matches.iter().filter(|m| (m.word as usize) < scoring) {
+            df[m.word as usize] += 1;
+        }
+        let idf: Vec<f64> = df.iter().map(|df| bm25::idf(n, *df)).collect();
+        let total_idf: f64 = idf.iter().zip(&df).filter(|(_, df)| **df > 0).map(|(idf, _)| idf).sum();
         let mut lane = Self {
             lexemes: analysed.lexemes.clone(),
-            scored: HashMap::new(),
+            idf,
+            params: context.bm25,
+            named: HashMap::new(),
+            scores: Vec::new(),
         };
-        let names = query::names(&query.free);
-        if lane.lexemes.is_empty() && names.is_empty() {
-            return Ok(lane);
-        }
-        let workspace = [DatumWithOid::from(spi::pg_uuid(context.workspace))];
-        let count = |row: &SpiHeapTupleData<'_>| Ok(row.get::<i64>(1)?);
-        let n = if context.partly_hidden {
-            spi::rows(include_str!("sql/visible_documents.sql"), &workspace, count)
-        } else {
-            context.as_owner(include_str!("sql/documents.sql"), &workspace, count)
-        }?;
-        let n = n.into_iter().flatten().next().map_or(0, i64::unsigned_abs);
-        if !lane.lexemes.is_empty() {
-            let mut documents = lane.postings(context)?;
-            if context.partly_hidden {
-                let ids: Vec<Uuid> = documents.iter().map(|d| d.id).collect();
-                let visible = context.visible(&ids)?;
-                documents.retain(|d| visible.contains(&d.id));
+        let mut matches = corpus.matches.as_slice();
+        while let Some(first) = matches.first() {
+            let document = first.document;
+            let end = matches.partition_point(|m| m.document == document);
+            let (these, rest) = matches.split_at(end);
+            matches = rest;
+            let (length, _) = corpus.length(document as usize);
+            let (mut score, mut covered) = (0.0, 0.0);
+            for m in these.iter().filter(|m| (m.word as usize) < scoring) {
+                let idf = lane.idf[m.word as usize];
+                score += bm25::weight(lane.params, idf, m.count, length);
+                covered += idf;
             }
-            lane.scored = bm25::score(context.bm25, n, lane.lexemes.len(), &documents);
+            if score > 0.0 {
+                let coverage = (covered / total_idf).min(1.0);
+                lane.scores.push(Scored { document, score, coverage });
+            }
         }
-        lane.add_entities(context, names, n)?;
+        lane.add_entities(context, corpus, query::names(&query.free), n)?;
         Ok(lane)
-    }
-
-    fn postings(&self, context: &Context) -> Result<Vec<Document<Uuid>>> {
-        let workspace = context.workspace.as_bytes();
-        let keys: Vec<i64> = self
-            .lexemes
-            .iter()
-            .map(|lexeme| terms::key(workspace, lexeme.as_bytes()))
-            .collect();
-        let index: HashMap<&[u8], usize> = self
-            .lexemes
-            .iter()
-            .enumerate()
-            .map(|(i, lexeme)| (lexeme.as_bytes(), i))
-            .collect();
-        context.as_owner(
-            include_str!("sql/postings.sql"),
-            &[
-                DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                DatumWithOid::from(keys),
-            ],
-            |row| {
-                let sent = row.get::<Vec<u8>>(3)?.unwrap_or_default();
-                Ok(Document {
-                    id: spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL")),
-                    length: row.get::<i32>(2)?.unwrap_or(0).unsigned_abs(),
-                    // Compares the lexemes themselves: keys may collide.
-                    matches: terms::parse(&sent)
-                        .filter_map(|t| index.get(t.lexeme).map(|i| (*i, t.count)))
-                        .collect(),
-                })
-            },
-        )
     }
 
     /// A memory that mentions an entity named in the query scores as if the name stood once more in
     /// a short text: it is about what others only speak of.
-    fn add_entities(&mut self, context: &Context, names: Vec<String>, n: u64) -> Result<()> {
+    fn add_entities(
+        &mut self,
+        context: &Context,
+        corpus: &Corpus,
+        names: Vec<String>,
+        n: u64,
+    ) -> Result<()> {
         if names.is_empty() {
             return Ok(());
         }
-        let mut links = context.as_owner(
+        let links = context.as_owner(
             include_str!("sql/entities.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(context.workspace)),
@@ -163,78 +234,93 @@ impl Words {
                 ))
             },
         )?;
-        if context.partly_hidden {
-            let ids: Vec<Uuid> = links.iter().map(|(_, memory)| *memory).collect();
-            let visible = context.visible(&ids)?;
-            links.retain(|(_, memory)| visible.contains(memory));
+        if links.is_empty() {
+            return Ok(());
         }
-        let mut by_node: HashMap<String, Vec<Uuid>> = HashMap::new();
+        let ids: Vec<Uuid> = links.iter().map(|(_, memory)| *memory).collect();
+        let places = corpus.entries.find(&ids);
+        let matched = self.scores.len();
+        let mut by_node: HashMap<String, Vec<usize>> = HashMap::new();
         for (node, memory) in links {
-            by_node.entry(node).or_default().push(memory);
+            if let Some(document) = places.get(&memory) {
+                by_node.entry(node).or_default().push(*document);
+            }
         }
         let mut by_node: Vec<_> = by_node.into_iter().collect();
         by_node.sort_unstable();
-        for (node, memories) in by_node {
-            let idf = bm25::idf(n, memories.len() as u64);
-            let part = bm25::weight(context.bm25, idf, 1, 1);
+        for (node, documents) in by_node {
+            let idf = bm25::idf(n, documents.len() as u64);
+            let part = bm25::weight(self.params, idf, 1, 1);
             let at = self.lexemes.len();
             self.lexemes.push(node);
-            for memory in memories {
-                let scored = self.scored.entry(memory).or_insert_with(|| Scored {
-                    score: 0.0,
-                    parts: Vec::new(),
-                });
-                scored.score += part;
-                scored.parts.push((at, part));
+            for document in documents {
+                self.named.entry(document).or_default().push((at, part));
             }
         }
+        for (document, parts) in &self.named {
+            let sum: f64 = parts.iter().map(|(_, part)| part).sum();
+            match self.scores[..matched].binary_search_by_key(&(*document as u32), |s| s.document) {
+                Ok(place) => self.scores[place].score += sum,
+                Err(_) => self.scores.push(Scored {
+                    document: *document as u32,
+                    score: sum,
+                    coverage: 0.0,
+                }),
+            }
+        }
+        self.scores.sort_unstable_by_key(|s| s.document);
         Ok(())
+    }
+
+    /// What is known of a document, if it matches.
+    pub fn score(&self, document: usize) -> Option<&Scored> {
+        let place = self.scores.binary_search_by_key(&(document as u32), |s| s.document).ok()?;
+        Some(&self.scores[place])
+    }
+
+    fn matches(corpus: &Corpus, document: usize) -> impl Iterator<Item = &Match> {
+        let at = document as u32;
+        let from = corpus.matches.partition_point(|m| m.document < at);
+        corpus.matches[from..].iter().take_while(move |m| m.document == at)
+    }
+
+    /// The parts that make up the score of a document: (word or name, part).
+    pub fn parts(&self, corpus: &Corpus, document: usize) -> Vec<(&str, f64)> {
+        let scoring = self.idf.len();
+        let (length, _) = corpus.length(document);
+        let mut found: Vec<(usize, f64)> = Self::matches(corpus, document)
+            .filter(|m| (m.word as usize) < scoring)
+            .map(|m| {
+                let word = m.word as usize;
+                (word, bm25::weight(self.params, self.idf[word], m.count, length))
+            })
+            .collect();
+        found.sort_unstable_by_key(|(word, _)| *word);
+        found
+            .iter()
+            .chain(self.named.get(&document).into_iter().flatten())
+            .map(|(word, part)| (self.lexemes[*word].as_str(), *part))
+            .collect()
     }
 }
 
-impl Lane for Words {
-    fn name(&self) -> &'static str {
-        "words"
-    }
-
-    fn candidates(&mut self, eligible: &Eligible<'_>, pool: usize) -> Result<Vec<Uuid>> {
-        let mut ranked: Vec<(Uuid, f64)> =
-            self.scored.iter().map(|(id, s)| (*id, s.score)).collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
-        take_eligible(eligible, &ranked, pool)
-    }
-
-    fn scores(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, f64>> {
-        Ok(ids
-            .iter()
-            .filter_map(|id| self.scored.get(id).map(|s| (*id, s.score)))
-            .collect())
-    }
-
-    fn matched(&self, id: Uuid) -> Vec<String> {
-        let mut words: Vec<String> = Vec::new();
-        for (i, _) in self.scored.get(&id).map_or(&[][..], |s| &s.parts) {
-            // A lexeme can be an entity's name as well.
-            if !words.contains(&self.lexemes[*i]) {
-                words.push(self.lexemes[*i].clone());
-            }
+/// Words of the query that parts belong to, each once: a lexeme can be an entity's name as well.
+pub fn names_of(parts: &[(&str, f64)]) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for (word, _) in parts {
+        if !words.iter().any(|w| w == word) {
+            words.push((*word).to_owned());
         }
-        words
     }
+    words
+}
 
-    fn parts(&self, id: Uuid) -> Value {
-        let Some(scored) = self.scored.get(&id) else {
-            return Value::Null;
-        };
-        let mut parts = Map::new();
-        for (i, part) in &scored.parts {
-            // A name can be a lexeme too: their parts add up.
-            let sum = parts
-                .get(&self.lexemes[*i])
-                .and_then(Value::as_f64)
-                .unwrap_or(0.0);
-            parts.insert(self.lexemes[*i].clone(), Value::from(sum + part));
-        }
-        Value::Object(parts)
+/// Parts as an object; those of a name that is a lexeme too add up.
+pub fn parts_object(parts: &[(&str, f64)]) -> Value {
+    let mut object = Map::new();
+    for (word, part) in parts {
+        let sum = object.get(*word).and_then(Value::as_f64).unwrap_or(0.0);
+        object.insert((*word).to_owned(), Value::from(sum + part));
     }
+    Value::Object(object)
 }

@@ -246,9 +246,7 @@ fn forgetting_restoring_and_erasing_race_safely() {
     let row = db
         .admin()
         .query_one(
-            "SELECT (SELECT count(*) FROM engram.memories m FULL JOIN engram.memory_terms t ON t.memory_id = m.id
-                     WHERE (m.deleted_at IS NULL AND t.memory_id IS NULL) OR m.id IS NULL
-                        OR (m.deleted_at IS NOT NULL AND t.memory_id IS NOT NULL)),
+            "SELECT engram.reindex(),
                     (SELECT count(*) FROM engram.memories) + (SELECT count(*) FROM engram.erasures),
                     (SELECT count(*) FROM engram.memories m JOIN engram.erasures e USING (workspace_id, id))",
             &[],

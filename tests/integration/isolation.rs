@@ -406,6 +406,16 @@ engram.memories_after_delete()
     no    no    no    no    no    SELECT engram.memories_after_delete()
 engram.embeddings_before_write()
     no    no    no    no    no    SELECT engram.embeddings_before_write()
+engram.memories_after_truncate()
+    no    no    no    no    no    SELECT engram.memories_after_truncate()
+engram.embeddings_after_insert()
+    no    no    no    no    no    SELECT engram.embeddings_after_insert()
+engram.embeddings_after_update()
+    no    no    no    no    no    SELECT engram.embeddings_after_update()
+engram.embeddings_after_delete()
+    no    no    no    no    no    SELECT engram.embeddings_after_delete()
+engram.restore_skips()
+    no    no    no    no    no    SELECT engram.restore_skips()
 engram.restore_replaces()
     no    no    no    no    no    SELECT engram.restore_replaces()
 # The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.
@@ -449,6 +459,19 @@ engram_internal.refuse_model(model)
     no    22023 22023 22023 22023 SELECT engram_internal.refuse_model('none')
 engram_internal.refuse_memory(id)
     PT404 PT404 PT404 PT404 PT404 SELECT engram_internal.refuse_memory('{id}')
+engram_internal.text_config(workspace)
+    no    1     1     1     1     SELECT engram_internal.text_config('{ws}')
+# What search scans changes by triggers alone, with the rights of the owner of the tables.
+engram_internal.index_documents(workspace, documents, state)
+    no    no    no    no    no    SELECT engram_internal.index_documents('{ws}', ARRAY[engram_internal.document_entry('{id}', 9, 'gone', null, null, null, null, null, null)], 'replaces')
+engram_internal.index_vectors(workspace, model, ids, embeddings, state)
+    no    no    no    no    no    SELECT engram_internal.index_vectors('{ws}', 'tiny', ARRAY['{id}'::uuid], null, 'gone')
+engram_internal.pack(workspace, model, replacing, at_least)
+    no    no    no    no    no    SELECT engram_internal.pack('{ws}', '', true, 0)
+engram_internal.pack_sometimes(workspace, model, added, state)
+    no    no    no    no    no    SELECT engram_internal.pack_sometimes('{ws}', '', 1000, 'plain')
+engram_internal.reindex(workspace, model)
+    no    no    no    no    no    SELECT engram_internal.reindex('{ws}', '')
 # Who calls, from the settings of the caller's own session, whatever its grants.
 engram_internal.caller_id()
     1     1     1     1     1     SELECT engram_internal.caller_id()
@@ -463,12 +486,22 @@ engram_internal.normalize_content(content)
     1     1     1     1     1     SELECT engram_internal.normalize_content('x')
 engram_internal.indexed_text(content, speaker, occurred_at, summary)
     1     1     1     1     1     SELECT engram_internal.indexed_text('x', null, null, null)
-engram_internal.to_terms(indexed)
-    1     1     1     1     1     SELECT engram_internal.to_terms('x')
-engram_internal.term_count(terms)
-    1     1     1     1     1     SELECT engram_internal.term_count(tsvectorsend('x'))
-engram_internal.term_keys(workspace, terms)
-    1     1     1     1     1     SELECT engram_internal.term_keys('{ws}', tsvectorsend('x'))
+engram_internal.extra_text(indexed)
+    1     1     1     1     1     SELECT engram_internal.extra_text('getName')
+engram_internal.to_terms(config, indexed)
+    1     1     1     1     1     SELECT engram_internal.to_terms('english', 'x')
+engram_internal.document_entry(id, version, state, session_id, at, content, speaker, terms, extra)
+    1     1     1     1     1     SELECT engram_internal.document_entry('{id}', 1, 'plain', null, null, null, null, null, null)
+engram_internal.document(id, version, state, session_id, at, config, content, speaker, occurred_at, summary)
+    1     1     1     1     1     SELECT engram_internal.document('{id}', 1, 'plain', null, null, 'english', 'x', null, null, null)
+engram_internal.vector_entry(id, version, state, embedding)
+    1     1     1     1     1     SELECT engram_internal.vector_entry('{id}', 1, 'plain', '[1]')
+engram_internal.merge_blocks(blocks, resolve)
+    1     1     1     1     1     SELECT * FROM engram_internal.merge_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], true)
+engram_internal.block_entries(block)
+    1     1     1     1     1     SELECT * FROM engram_internal.block_entries(engram_internal.vector_entry('{id}', 1, 'plain', '[1]'))
+engram_internal.block_holds(block, ids)
+    1     1     1     1     1     SELECT engram_internal.block_holds(engram_internal.vector_entry('{id}', 1, 'plain', '[1]'), ARRAY['{id}'::uuid])
 engram_internal.vector_dims(embedding)
     1     1     1     1     1     SELECT engram_internal.vector_dims('[1]')
 engram_internal.vector_norm(embedding)
@@ -531,9 +564,9 @@ memories 3 SIUD SIUD
 memory_state 3 SIU SIU
     insert: (workspace_id, memory_id, last_accessed_at) VALUES ('{ws}', '{id}', now())
     update: access_count = access_count + 1
-memory_terms 2 - -
-    insert: (workspace_id, memory_id, length, terms, keys) VALUES ('{ws}', '{id}', 1, 'x', '{1}')
-    update: length = 1
+search_blocks 2 - -
+    insert: (workspace_id, model, level, block_id, entries, block) VALUES ('{ws}', '', 1, '{id}', 1, 'x'), ('{ws}', '', 1, '{id}', 1, 'x')
+    update: entries = 1
 embeddings 1 SIUD SIUD
     insert: (workspace_id, memory_id, model, embedding) VALUES ('{ws}', '{id}', 'tiny', '[3,2,1]'), ('{ws}', '{id}', 'tiny', '[3,2,1]')
     update: embedding = '[3,2,1]'
@@ -1528,7 +1561,7 @@ fn names_of_a_stranger_are_never_looked_up() {
         DO $$
         DECLARE t text;
         BEGIN
-          FOREACH t IN ARRAY ARRAY['memories', 'memory_state', 'memory_terms', 'embeddings', 'embedding_models',
+          FOREACH t IN ARRAY ARRAY['memories', 'memory_state', 'search_blocks', 'embeddings', 'embedding_models',
               'embedding_claims', 'graph_links', 'erasures', 'settings', 'memory_type_settings', 'pg_class', 'pg_proc'] LOOP
             EXECUTE format('CREATE TABLE playground.%I (hijacked int CHECK (hijacked < 0))', t);
             EXECUTE format('CREATE TEMP TABLE %I (hijacked int CHECK (hijacked < 0))', t);
@@ -1761,9 +1794,9 @@ fn an_error_in_the_privileged_stage_leaves_the_caller_who_it_was() {
     victim(&db);
     let mut ann = stranger(&db);
     ann.sql("SELECT engram.add('mine is a zebra', embedding => '[1,1,1]')");
-    // Only the privileged stage reads memory_terms: a search that waits for this lock is in it.
+    // Only the privileged stage reads graph_links: a search that waits for this lock is in it.
     let mut admin = Session::open(&db, "postgres");
-    admin.sql("BEGIN; LOCK TABLE engram.memory_terms");
+    admin.sql("BEGIN; LOCK TABLE engram.graph_links");
     ann.sql(
         "CREATE FUNCTION playground.caught(statement text) RETURNS text LANGUAGE plpgsql AS $$
          BEGIN
@@ -1862,7 +1895,24 @@ fn definer_triggers_serve_their_own_table_only() {
             "BEFORE INSERT OR UPDATE ON {} FOR EACH ROW",
             "embeddings_before_write",
         ),
+        (
+            "AFTER TRUNCATE ON {} FOR EACH STATEMENT",
+            "memories_after_truncate",
+        ),
+        (
+            "AFTER INSERT ON {} REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
+            "embeddings_after_insert",
+        ),
+        (
+            "AFTER UPDATE ON {} REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT",
+            "embeddings_after_update",
+        ),
+        (
+            "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
+            "embeddings_after_delete",
+        ),
         ("BEFORE INSERT ON {} FOR EACH ROW", "restore_replaces"),
+        ("BEFORE INSERT ON {} FOR EACH ROW", "restore_skips"),
     ] {
         let create = format!("CREATE TRIGGER bait {event} EXECUTE FUNCTION engram.{function}()");
         assert_eq!(
@@ -1884,6 +1934,7 @@ fn definer_triggers_serve_their_own_table_only() {
             "INSERT INTO public.bait SELECT * FROM playground.bait",
             "UPDATE public.bait SET content = 'changed'",
             "DELETE FROM public.bait",
+            "TRUNCATE public.bait",
         ] {
             let done = stranger.simple_query(sql).err();
             codes.extend(done.map(|e| e.code().unwrap().code().to_owned()));
@@ -1925,7 +1976,7 @@ fn ordinary_roles_cannot_attach_anything_to_the_store() {
         "ALTER FUNCTION engram.current_user_id() SECURITY DEFINER",
         "ALTER EXTENSION engram UPDATE",
         "DROP EXTENSION engram CASCADE",
-        "GRANT SELECT ON engram.memory_terms TO app",
+        "GRANT SELECT ON engram.search_blocks TO app",
         "SET session_replication_role = replica",
     ] {
         assert_eq!(stranger.code(sql), "42501", "{sql}");
@@ -2492,12 +2543,13 @@ fn crowd(db: &Database) {
          INSERT INTO engram.embeddings SELECT workspace_id, id, 'tiny', ARRAY[1, random(), random()]::real[]::extensions.vector FROM engram.memories;
          INSERT INTO engram.graph_links SELECT workspace_id, id, 'mentions', 'place' || (metadata->>'i')::int % 7, 'Place' FROM engram.memories"
     ));
+    admin.sql("RESET session_replication_role; SELECT engram.reindex()");
     admin.sql("VACUUM ANALYZE");
 }
 
 const CROWDED: [&str; 5] = [
     "memories",
-    "memory_terms",
+    "search_blocks",
     "memory_state",
     "embeddings",
     "graph_links",
@@ -2521,37 +2573,15 @@ fn the_statements_of_search_read_by_index() {
     let some = admin.text(&format!(
         "SELECT array_agg(id) FROM (SELECT id FROM engram.memories WHERE workspace_id = '{me}' LIMIT 20) m"
     ));
-    let keys = admin.text(&format!("SELECT engram_internal.term_keys('{me}', tsvectorsend(to_tsvector('english', 'word7 only12')))"));
     let near = "'tiny', '{1,0,0}', 'cosine'";
     // The file, its parameters with values, who runs it, the index that it must use.
     for (sql, types, values, role, index) in [
-        (
-            include_str!("../../src/search/sql/postings.sql"),
-            "uuid, bigint[]",
-            format!("'{keys}'"),
-            "postgres",
-            "memory_terms_keys_idx",
-        ),
-        (
-            include_str!("../../src/search/sql/documents.sql"),
-            "uuid",
-            String::new(),
-            "postgres",
-            "memory_terms_pkey",
-        ),
         (
             include_str!("../../src/search/sql/entities.sql"),
             "uuid, text[]",
             "'{place3}'".into(),
             "postgres",
             "graph_links_",
-        ),
-        (
-            include_str!("../../src/search/sql/nearest.sql"),
-            "uuid, text, real[], text, bigint",
-            format!("{near}, 100"),
-            "postgres",
-            "embeddings_",
         ),
         (
             include_str!("../../src/search/sql/similarities.sql"),
@@ -2569,8 +2599,8 @@ fn the_statements_of_search_read_by_index() {
         ),
         (
             include_str!("../../src/search/sql/fetch.sql"),
-            "uuid, uuid[]",
-            format!("'{some}'"),
+            "uuid, uuid[], timestamptz, boolean, boolean",
+            format!("'{some}', now(), false, false"),
             "app",
             "memories_pkey",
         ),
@@ -2607,7 +2637,7 @@ fn the_statements_of_search_read_by_index() {
     // thrown away, so not even EXPLAIN ANALYZE counts what is there.
     let mut stranger = Session::open(&db, "app");
     stranger.sql(&format!("SET request.jwt.claims = '{}'", token(OTHER)));
-    for table in CROWDED.into_iter().filter(|table| *table != "memory_terms") {
+    for table in CROWDED.into_iter().filter(|table| *table != "search_blocks") {
         let plan = rows(
             &mut stranger.client,
             &format!("EXPLAIN (ANALYZE) SELECT * FROM engram.{table} WHERE workspace_id = '{me}'"),
@@ -2638,32 +2668,32 @@ fn an_ordinary_role_searches_by_index_from_end_to_end() {
         (
             "SELECT * FROM engram.search('word7')",
             10,
-            "memory_terms memories",
+            "search_blocks memories",
         ),
         (
             "SELECT * FROM engram.search('only12 word7 Place3')",
             10,
-            "memory_terms memories graph_links",
+            "search_blocks memories graph_links",
         ),
         (
             "SELECT * FROM engram.search(query_embedding => '[1,0,0]')",
             10,
-            "embeddings memories",
+            "search_blocks embeddings memories",
         ),
         (
             "SELECT * FROM engram.search('zebra', '[1,0,0]', match_count => 50)",
             50,
-            "memory_terms embeddings memories",
+            "search_blocks embeddings memories",
         ),
         (
             "SELECT * FROM engram.search('zebra', filter => '{\"i\": {\"lte\": 12}, \"tags\": [\"t1\"]}')",
             4,
-            "memory_terms memories",
+            "search_blocks memories",
         ),
         (
             "SELECT * FROM engram.search('zebra \"word7 place0\" -only7', filter => '{\"entities\": [\"place0\"]}')",
             2,
-            "memory_terms memories",
+            "search_blocks memories",
         ),
         ("SELECT * FROM engram.search()", 10, "memory_state memories"),
         (

@@ -930,7 +930,6 @@ fn forgotten_memories_come_back_and_erased_ones_do_not() {
     for table in [
         "memories",
         "memory_state",
-        "memory_terms",
         "embeddings",
         "embedding_claims",
         "graph_links",
@@ -947,6 +946,12 @@ fn forgotten_memories_come_back_and_erased_ones_do_not() {
         );
         assert_eq!(left, 0, "{table}");
     }
+    let scanned: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.search_blocks WHERE engram_internal.block_holds(block, ARRAY[$1::uuid])",
+        &[&id],
+    );
+    assert_eq!(scanned, 0, "in no block either");
     assert_eq!(
         one::<i64>(
             &mut admin,

@@ -1,6 +1,6 @@
--- $1 free text, $2 phrases that must occur, $3 phrases that must not
-SELECT ARRAY(SELECT u.lexeme FROM pg_catalog.unnest(engram_internal.to_terms($1)) u ORDER BY u.positions[1]),
-       ARRAY(SELECT pg_catalog.phraseto_tsquery('pg_catalog.english'::regconfig, p)::text
-             FROM pg_catalog.unnest($2) p),
-       ARRAY(SELECT pg_catalog.phraseto_tsquery('pg_catalog.english'::regconfig, p)::text
-             FROM pg_catalog.unnest($3) p)
+-- $1 configuration, $2 free text, $3 its words that the configuration does not find
+SELECT u.lexeme FROM (
+  SELECT 1 AS source, lexeme, positions FROM pg_catalog.unnest(engram_internal.to_terms($1, $2))
+  UNION ALL
+  SELECT 2, lexeme, positions FROM pg_catalog.unnest(engram_internal.to_terms($1, $3)) WHERE $3 IS NOT NULL
+) u ORDER BY u.source, u.positions[1]

@@ -9,7 +9,17 @@ SELECT c.relowner,
        pg_catalog.row_security_active(c.oid) AND coalesce((
          SELECT pg_catalog.count(*) <> 1 OR NOT pg_catalog.bool_and(p.polname = 'memories_select' AND p.polpermissive
            AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) = '(workspace_id = ANY (( SELECT engram.readable_workspaces() AS readable_workspaces)))')
-         FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')), true)
+         FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')), true),
+       coalesce(w.text_config, d.text_config),
+       coalesce(w.coverage_weight, d.coverage_weight),
+       coalesce(w.context_weight, d.context_weight),
+       coalesce(w.lend_weight, d.lend_weight),
+       coalesce(w.speaker_weight, d.speaker_weight),
+       coalesce(w.date_weight, d.date_weight),
+       coalesce(w.question_weight, d.question_weight),
+       coalesce(w.length_weight, d.length_weight),
+       coalesce(w.activation_weight, d.activation_weight),
+       coalesce(w.importance_weight, d.importance_weight)
 FROM pg_catalog.pg_class c
 JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
 LEFT JOIN engram.settings w ON w.workspace_id = $1

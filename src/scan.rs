@@ -1,0 +1,190 @@
+//! Reading blocks straight from their tables.
+//!
+//! A scan through the executor copies every tuple at least once. Here the tuple is read in the page
+//! that holds it, through the primary key, under the snapshot of the running statement. Nothing is
+//! planned, so no statistics can lead astray. No permission is asked either: the caller must have
+//! been allowed the workspace.
+
+use std::ffi::CStr;
+use std::num::NonZeroUsize;
+
+use pgrx::htup::heap_getattr_raw;
+use pgrx::{IntoDatum, pg_sys};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::spi;
+
+/// An open table of the store, read by its primary key. Closed when dropped; the lock stays until
+/// the transaction ends, as after a query.
+pub struct Table {
+    relation: pg_sys::Relation,
+    key: pg_sys::Oid,
+}
+
+impl Table {
+    /// Opens `engram.<name>`.
+    pub fn open(name: &CStr) -> Result<Self> {
+        // SAFETY: catalog look-ups by C strings; an Oid that was dropped meanwhile raises an error.
+        unsafe {
+            let schema = pg_sys::get_namespace_oid(c"engram".as_ptr(), true);
+            let oid = pg_sys::get_relname_relid(name.as_ptr(), schema);
+            if oid == pg_sys::InvalidOid
+                || u8::try_from(pg_sys::get_rel_relkind(oid)) != Ok(pg_sys::RELKIND_RELATION)
+            {
+                return Err(Error::NotReady {
+                    message: format!("table engram.{} is missing", name.to_string_lossy()),
+                    hint: "The tables are of an older version, or were dropped. Run: ALTER EXTENSION engram UPDATE; SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
+                });
+            }
+            let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+            let mut table = Self { relation, key: pg_sys::InvalidOid };
+            #[cfg(feature = "pg18")]
+            let key = pg_sys::RelationGetPrimaryKeyIndex(relation, false);
+            #[cfg(not(feature = "pg18"))]
+            let key = pg_sys::RelationGetPrimaryKeyIndex(relation);
+            table.key = key;
+            if key == pg_sys::InvalidOid {
+                return Err(Error::NotReady {
+                    message: format!("table engram.{} has no primary key", name.to_string_lossy()),
+                    hint: "Somebody dropped it. Drop the table, then run: SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
+                });
+            }
+            Ok(table)
+        }
+    }
+
+    fn column(&self, name: &CStr) -> Result<i16> {
+        // SAFETY: the relation is open and the name is a C string.
+        let number = unsafe { pg_sys::get_attnum((*self.relation).rd_id, name.as_ptr()) };
+        if number > 0 {
+            return Ok(number);
+        }
+        Err(Error::NotReady {
+            message: format!("a table of engram has no column {}", name.to_string_lossy()),
+            hint: "Run: ALTER EXTENSION engram UPDATE; SELECT engram.setup();".to_owned(),
+        })
+    }
+
+    /// Calls `visit` with the value of the varlena column `value` of every row whose key begins
+    /// with `keys`, in the order of the key.
+    pub fn scan(
+        &self,
+        keys: &[(&CStr, Key<'_>)],
+        value: &CStr,
+        mut visit: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let column = NonZeroUsize::new(usize::from(self.column(value)?.unsigned_abs()))
+            .expect("column numbers begin at 1");
+        let mut entries: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(keys.len());
+        for (name, key) in keys {
+            let attribute = self.column(name)?;
+            let (procedure, collation) = key.equality();
+            let mut entry = pg_sys::ScanKeyData::default();
+            // SAFETY: a plain struct is filled; the procedure compares values of the key's type.
+            unsafe {
+                pg_sys::ScanKeyEntryInitialize(
+                    &raw mut entry,
+                    0,
+                    attribute,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::InvalidOid,
+                    collation,
+                    pg_sys::Oid::from(procedure),
+                    key.datum(),
+                );
+            }
+            entries.push(entry);
+        }
+        let scan = Scan(
+            // SAFETY: the relation and its index exist, the keys outlive the scan, and a statement
+            // that runs has an active snapshot.
+            unsafe {
+                pg_sys::systable_beginscan(
+                    self.relation,
+                    self.key,
+                    true,
+                    pg_sys::GetActiveSnapshot(),
+                    entries.len() as i32,
+                    entries.as_mut_ptr(),
+                )
+            },
+        );
+        loop {
+            pgrx::check_for_interrupts!();
+            // SAFETY: the scan is open. Its tuple stays pinned until the next call, and `visit`
+            // borrows the bytes for less than that.
+            unsafe {
+                let tuple = pg_sys::systable_getnext(scan.0);
+                if tuple.is_null() {
+                    return Ok(());
+                }
+                let Some(datum) = heap_getattr_raw(tuple, column, (*self.relation).rd_att) else {
+                    continue;
+                };
+                let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
+                let plain = pg_sys::pg_detoast_datum_packed(stored);
+                let bytes = std::slice::from_raw_parts(
+                    pgrx::vardata_any(plain).cast::<u8>(),
+                    pgrx::varsize_any_exhdr(plain),
+                );
+                let result = visit(bytes);
+                if plain != stored {
+                    pg_sys::pfree(plain.cast());
+                }
+                result?;
+            }
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: opened by `open` and not closed before. After an error the transaction's abort
+        // closes it, and no destructor may touch it then.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            }
+        }
+    }
+}
+
+struct Scan(pg_sys::SysScanDesc);
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        // SAFETY: as for the table.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::systable_endscan(self.0);
+            }
+        }
+    }
+}
+
+/// A value that a column of the key equals.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// A `uuid` column.
+    Uuid(Uuid),
+    /// A `text` column of collation "C".
+    Text(&'a str),
+}
+
+impl Key<'_> {
+    fn equality(&self) -> (u32, pg_sys::Oid) {
+        match self {
+            Self::Uuid(_) => (pg_sys::F_UUID_EQ, pg_sys::InvalidOid),
+            Self::Text(_) => (pg_sys::F_TEXTEQ, pg_sys::C_COLLATION_OID),
+        }
+    }
+
+    fn datum(&self) -> pg_sys::Datum {
+        match self {
+            Self::Uuid(id) => spi::pg_uuid(*id).into_datum(),
+            Self::Text(text) => text.into_datum(),
+        }
+        .expect("a value is not NULL")
+    }
+}

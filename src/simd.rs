@@ -1,0 +1,183 @@
+//! The two inner loops of search. Each is written once, as plain integer arithmetic, and compiled
+//! for several instruction sets; all give the same bits. The widest that the machine has is chosen
+//! at run time.
+
+use crate::blocks::vectors::Vectors;
+
+/// Compiles `$name` for several instruction sets and calls the best one.
+macro_rules! multiversion {
+    ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),*) $body:block) => {
+        $(#[$doc])*
+        pub fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn portable($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,bmi2,popcnt,lzcnt")]
+                fn avx512($($arg: $type),*) { portable($($arg),*) }
+                #[target_feature(enable = "avx2,bmi2,popcnt,lzcnt")]
+                fn avx2($($arg: $type),*) { portable($($arg),*) }
+
+                if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("lzcnt") && is_x86_feature_detected!("popcnt") {
+                    // SAFETY: the processor has just been asked for every feature.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("lzcnt") && is_x86_feature_detected!("popcnt") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            // NEON is part of the baseline on aarch64.
+            portable($($arg),*)
+        }
+    };
+}
+
+/// A query vector in whole numbers: value ≈ code × scale.
+#[derive(Clone, Debug)]
+pub struct Query {
+    codes: Vec<i16>,
+    scale: f64,
+    /// Euclidean length of the vector.
+    pub norm: f64,
+}
+
+impl Query {
+    /// As many bits for each dimension as cannot overflow 32 bits in a dot product with 8-bit codes.
+    pub fn new(vector: &[f32]) -> Self {
+        let most = (f64::from(i32::MAX) / (127.0 * vector.len().max(1) as f64)).min(32_767.0).floor();
+        let largest = vector.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
+        let scale = largest / most;
+        Self {
+            codes: vector.iter().map(|x| (f64::from(*x) / scale).round() as i16).collect(),
+            scale,
+            norm: crate::model::similarity::norm(vector),
+        }
+    }
+
+    /// Approximate dot products with all vectors of a block, appended to `out`. Those with a block of
+    /// other dimensions are 0.
+    pub fn dots(&self, block: &Vectors<'_>, raw: &mut Vec<i32>, out: &mut Vec<f32>) {
+        raw.clear();
+        raw.resize(block.len(), 0);
+        if block.dims == self.codes.len() {
+            products(&self.codes, block.all_codes(), raw);
+        }
+        let scale = self.scale as f32;
+        out.extend(raw.iter().enumerate().map(|(i, dot)| *dot as f32 * scale * block.scale(i)));
+    }
+}
+
+multiversion! {
+    /// Dot products of `query` with the vectors of 8-bit codes that lie one after another in
+    /// `codes`, one for each place of `out`.
+    pub fn products(query: &[i16], codes: &[u8], out: &mut [i32]) {
+        for (dot, vector) in out.iter_mut().zip(codes.chunks_exact(query.len().max(1))) {
+            *dot = query.iter().zip(vector).map(|(q, c)| i32::from(*q) * i32::from(c.cast_signed())).sum();
+        }
+    }
+}
+
+/// Words compared at once.
+const LANES: usize = 16;
+
+multiversion! {
+    /// Places of the 32-bit hashes in `hashes` (little-endian) that are among `wanted`, with the
+    /// index of the wanted one, in order of place.
+    pub fn find(hashes: &[u8], wanted: &[u32], found: &mut Vec<(u32, u32)>) {
+        let mut chunks = hashes.chunks_exact(4 * LANES);
+        let mut at = 0u32;
+        for chunk in &mut chunks {
+            let mut words = [0u32; LANES];
+            for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(4)) {
+                *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+            let mut any = [0u32; LANES];
+            for w in wanted {
+                for (hit, word) in any.iter_mut().zip(&words) {
+                    *hit |= u32::from(word == w);
+                }
+            }
+            if any.iter().fold(0, |a, b| a | b) != 0 {
+                for (i, word) in words.iter().enumerate().filter(|(i, _)| any[*i] != 0) {
+                    for (k, w) in wanted.iter().enumerate() {
+                        if word == w {
+                            found.push((at + i as u32, k as u32));
+                        }
+                    }
+                }
+            }
+            at += LANES as u32;
+        }
+        for bytes in chunks.remainder().chunks_exact(4) {
+            let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            for (k, w) in wanted.iter().enumerate() {
+                if word == *w {
+                    found.push((at, k as u32));
+                }
+            }
+            at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::{Stamp, State, vectors};
+    use crate::model::similarity::norm;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn products_are_exact(dims in 1usize..200, n in 0usize..8, seed: u64) {
+            let mut x = seed;
+            let mut next = || { x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (x >> 33) as i32 };
+            let query: Vec<i16> = (0..dims).map(|_| next() as i16).collect();
+            let codes: Vec<u8> = (0..dims * n).map(|_| next() as u8).collect();
+            let mut out = vec![0; n];
+            products(&query, &codes, &mut out);
+            for (i, dot) in out.iter().enumerate() {
+                let wanted: i64 = (0..dims).map(|d| i64::from(query[d]) * i64::from(codes[i * dims + d].cast_signed())).sum();
+                prop_assert_eq!(i64::from(*dot), wanted);
+            }
+        }
+
+        #[test]
+        fn every_wanted_hash_is_found(hashes in proptest::collection::vec(0u32..50, 0..120), wanted in proptest::collection::vec(0u32..60, 0..20)) {
+            let bytes: Vec<u8> = hashes.iter().flat_map(|h| h.to_le_bytes()).collect();
+            let mut found = Vec::new();
+            find(&bytes, &wanted, &mut found);
+            let reference: Vec<(u32, u32)> = hashes.iter().enumerate().flat_map(|(i, h)| {
+                wanted.iter().enumerate().filter(move |(_, w)| *w == h).map(move |(k, _)| (i as u32, k as u32))
+            }).collect();
+            prop_assert_eq!(found, reference);
+        }
+
+        #[test]
+        fn approximate_dots_are_near(v in proptest::collection::vec(-1f32..1.0, 64), q in proptest::collection::vec(-1f32..1.0, 64)) {
+            let block = vectors::encode([0; 16], Stamp::new(1, State::Plain), &v);
+            let (mut raw, mut out) = (Vec::new(), Vec::new());
+            Query::new(&q).dots(&Vectors::parse(&block).unwrap(), &mut raw, &mut out);
+            let exact: f64 = v.iter().zip(&q).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            // Half a scale in every dimension at the worst.
+            let bound = norm(&q) * 8.0 / 127.0 * 0.51 + 1e-3;
+            prop_assert!((f64::from(out[0]) - exact).abs() <= bound);
+        }
+    }
+
+    #[test]
+    fn the_largest_vectors_do_not_overflow() {
+        for dims in [1, 384, 16_000] {
+            let v = vec![1f32; dims];
+            let block = vectors::encode([0; 16], Stamp::new(1, State::Plain), &v);
+            let (mut raw, mut out) = (Vec::new(), Vec::new());
+            Query::new(&v).dots(&Vectors::parse(&block).unwrap(), &mut raw, &mut out);
+            assert!((out[0] / dims as f32 - 1.0).abs() < 1e-3, "{dims}: {}", out[0]);
+        }
+    }
+}
