@@ -141,6 +141,11 @@ pub fn explanation(explain: &Value, out: &mut dyn Write) -> Result<()> {
         );
         writeln!(out, "{}", plain(line.trim_end()))?;
     }
+    for (name, contribution) in explain.as_object().into_iter().flatten() {
+        if let Some(contribution) = contribution.as_f64().filter(|_| name != "score") {
+            writeln!(out, "    {name:<11}{contribution:>27.2}")?;
+        }
+    }
     let score = explain["score"].as_f64().unwrap_or(0.0);
     writeln!(out, "    score    {score:>29.2}")?;
     Ok(())

@@ -918,7 +918,15 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
             "SELECT p.oid::regprocedure::text FROM pg_proc p
              WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace) AND p.prosecdef",
         ),
-        ["engram.memories_after_insert()", "engram.memories_after_update()", "engram.memories_after_delete()"]
+        [
+            "engram.memories_after_insert()",
+            "engram.memories_after_update()",
+            "engram.memories_after_delete()",
+            "engram.memories_after_truncate()",
+            "engram.embeddings_after_insert()",
+            "engram.embeddings_after_update()",
+            "engram.embeddings_after_delete()",
+        ]
             .map(str::to_owned)
             .into(),
     );

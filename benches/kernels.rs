@@ -1,0 +1,123 @@
+//! What the pure maths in `src/model` costs. `./task bench kernels [FILTER]`
+//!
+//! One function per module; a new kernel gets a function and a line at the end. Only modules that
+//! never call into PostgreSQL can be used here: there is no server to link with.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use engram::model::bm25::{self, Params};
+use engram::model::fusion;
+use engram::model::similarity::{Distance, similarity};
+use engram::simd;
+
+const PARAMS: Params = Params {
+    k1: 1.2,
+    pivot: 30.0,
+};
+
+/// Numbers that look random and are the same in every run.
+fn numbers() -> impl Iterator<Item = u32> {
+    let mut state = 1u64;
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32
+    })
+}
+
+fn vectors(count: usize, dims: usize) -> Vec<Vec<f32>> {
+    let mut numbers = numbers();
+    (0..count)
+        .map(|_| {
+            numbers
+                .by_ref()
+                .take(dims)
+                .map(|n| n as f32 / 2f32.powi(30) - 1.0)
+                .collect()
+        })
+        .collect()
+}
+
+/// The sum of six words' weights over many memories.
+fn bm25(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("bm25");
+    let mut numbers = numbers();
+    let documents: Vec<(u32, [u32; 6])> = (0..1000)
+        .map(|_| {
+            let mut below = |n| numbers.next().map_or(0, |x| x % n);
+            (20 + below(40), std::array::from_fn(|_| 1 + below(3)))
+        })
+        .collect();
+    group.throughput(Throughput::Elements(documents.len() as u64));
+    group.bench_function("1000 documents", |b| {
+        b.iter(|| {
+            black_box(&documents)
+                .iter()
+                .map(|(length, counts)| -> f64 {
+                    counts.iter().map(|tf| bm25::weight(PARAMS, 2.0, *tf, *length)).sum()
+                })
+                .sum::<f64>()
+        });
+    });
+    group.finish();
+}
+
+/// Finding six words among the hashes of 5,000 documents of 25 words, and comparing a query with
+/// 5,000 vectors of 384 dimensions: what one search of such a workspace scans.
+fn scans(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scan");
+    let mut numbers = numbers();
+    let hashes: Vec<u8> = numbers.by_ref().take(125_000).flat_map(u32::to_le_bytes).collect();
+    let wanted: Vec<u32> = numbers.by_ref().take(6).collect();
+    let mut found = Vec::new();
+    group.throughput(Throughput::Bytes(hashes.len() as u64));
+    group.bench_function("125,000 hashes for 6 words", |b| {
+        b.iter(|| {
+            found.clear();
+            simd::find(black_box(&hashes), &wanted, &mut found);
+            found.len()
+        });
+    });
+    let codes: Vec<u8> = numbers.by_ref().take(5000 * 384).map(|n| n.to_le_bytes()[0]).collect();
+    let query: Vec<i16> = numbers.by_ref().take(384).map(|n| n.cast_signed() as i16).collect();
+    let mut dots = vec![0; 5000];
+    group.throughput(Throughput::Bytes(codes.len() as u64));
+    group.bench_function("5,000 vectors of 384 codes", |b| {
+        b.iter(|| simd::products(&query, black_box(&codes), &mut dots));
+    });
+    group.finish();
+}
+
+/// Bringing the scores of a lane to 0..1.
+fn min_max(criterion: &mut Criterion) {
+    let scores: Vec<f64> = numbers().take(200).map(f64::from).collect();
+    criterion.bench_function("fusion/min_max of 200", |bencher| {
+        bencher.iter(|| fusion::min_max(black_box(&scores)));
+    });
+}
+
+/// One query against the vectors of a workspace.
+fn similarities(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("similarity of 1000");
+    for dims in [384, 1536] {
+        let stored = vectors(1001, dims);
+        let (query, stored) = (&stored[0], &stored[1..]);
+        group.throughput(Throughput::Elements(stored.len() as u64));
+        for distance in [Distance::Cosine, Distance::InnerProduct, Distance::L2] {
+            group.bench_function(BenchmarkId::new(format!("{distance:?}"), dims), |bencher| {
+                bencher.iter(|| {
+                    stored
+                        .iter()
+                        .filter_map(|v| similarity(distance, black_box(query), v))
+                        .fold(f64::MIN, f64::max)
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(kernels, bm25, scans, min_max, similarities);
+criterion_main!(kernels);
