@@ -70,7 +70,9 @@ pub fn document(
         id,
         stamp,
         time,
-        session: session.map_or(0, documents::name_hash),
+        session: session
+            .filter(|s| !s.trim().is_empty())
+            .map_or(0, documents::name_hash),
         speaker: text::speaker(content, speaker)
             .map_or(0, |name| documents::name_hash(&text::entity_node(name))),
         length,
