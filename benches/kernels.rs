@@ -56,7 +56,10 @@ fn bm25(criterion: &mut Criterion) {
             black_box(&documents)
                 .iter()
                 .map(|(length, counts)| -> f64 {
-                    counts.iter().map(|tf| bm25::weight(PARAMS, 2.0, *tf, *length)).sum()
+                    counts
+                        .iter()
+                        .map(|tf| bm25::weight(PARAMS, 2.0, *tf, *length))
+                        .sum()
                 })
                 .sum::<f64>()
         });
@@ -69,7 +72,11 @@ fn bm25(criterion: &mut Criterion) {
 fn scans(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scan");
     let mut numbers = numbers();
-    let hashes: Vec<u8> = numbers.by_ref().take(125_000).flat_map(u32::to_le_bytes).collect();
+    let hashes: Vec<u8> = numbers
+        .by_ref()
+        .take(125_000)
+        .flat_map(u32::to_le_bytes)
+        .collect();
     let wanted: Vec<u32> = numbers.by_ref().take(6).collect();
     let mut found = Vec::new();
     group.throughput(Throughput::Bytes(hashes.len() as u64));
@@ -80,8 +87,16 @@ fn scans(criterion: &mut Criterion) {
             found.len()
         });
     });
-    let codes: Vec<u8> = numbers.by_ref().take(5000 * 384).map(|n| n.to_le_bytes()[0]).collect();
-    let query: Vec<i16> = numbers.by_ref().take(384).map(|n| n.cast_signed() as i16).collect();
+    let codes: Vec<u8> = numbers
+        .by_ref()
+        .take(5000 * 384)
+        .map(|n| n.to_le_bytes()[0])
+        .collect();
+    let query: Vec<i16> = numbers
+        .by_ref()
+        .take(384)
+        .map(|n| n.cast_signed() as i16)
+        .collect();
     let mut dots = vec![0; 5000];
     group.throughput(Throughput::Bytes(codes.len() as u64));
     group.bench_function("5,000 vectors of 384 codes", |b| {

@@ -180,8 +180,8 @@ fn merge_blocks(
         Some(blocks) => blocks.iter().flatten().collect(),
         None => Vec::new(),
     };
-    let merged = blocks::merge(&parts, blocks::ROOM, resolve.unwrap_or(false))
-        .map_err(|_| unreadable())?;
+    let merged =
+        blocks::merge(&parts, blocks::ROOM, resolve.unwrap_or(false)).map_err(|_| unreadable())?;
     Ok(TableIterator::new(merged.into_iter().map(|m| {
         (
             m.full,

@@ -38,7 +38,10 @@ impl Table {
                 });
             }
             let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
-            let mut table = Self { relation, key: pg_sys::InvalidOid };
+            let mut table = Self {
+                relation,
+                key: pg_sys::InvalidOid,
+            };
             #[cfg(feature = "pg18")]
             let key = pg_sys::RelationGetPrimaryKeyIndex(relation, false);
             #[cfg(not(feature = "pg18"))]

@@ -4,7 +4,7 @@
 //! functions here never do.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
@@ -66,11 +66,6 @@ pub fn row<T>(
     map: impl FnMut(&SpiHeapTupleData<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())
-}
-
-/// The ids that a query gave in its first column, once [`rows`] has mapped it with [`id`].
-pub fn id_set(rows: Vec<Option<pgrx::Uuid>>) -> HashSet<uuid::Uuid> {
-    rows.into_iter().flatten().map(uuid).collect()
 }
 
 /// The id in the first column of a row.

@@ -42,7 +42,10 @@ pub fn speaker<'a>(content: &'a str, speaker: Option<&'a str>) -> Option<&'a str
     }
     let (name, _) = content.split_once(':')?;
     let words = name.split(' ');
-    let capital = |w: &str| w.chars().next().is_some_and(char::is_uppercase) && w.chars().all(|c| c.is_alphanumeric() || "'’.-".contains(c));
+    let capital = |w: &str| {
+        w.chars().next().is_some_and(char::is_uppercase)
+            && w.chars().all(|c| c.is_alphanumeric() || "'’.-".contains(c))
+    };
     (name.len() <= 60 && words.clone().count() <= 3 && words.clone().all(capital)).then_some(name)
 }
 
@@ -157,7 +160,9 @@ fn numeric_date(token: &str) -> Option<String> {
     let (year, month, date): (u16, usize, u8) =
         (year.parse().ok()?, month.parse().ok()?, date.parse().ok()?);
     let name = MONTHS.get(month.wrapping_sub(1))?;
-    (1..=31).contains(&date).then(|| format!("{date} {name} {year}"))
+    (1..=31)
+        .contains(&date)
+        .then(|| format!("{date} {name} {year}"))
 }
 
 fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
@@ -199,7 +204,11 @@ impl Date {
     /// Days since 2000-01-01.
     pub fn days(self) -> i64 {
         let (month, year) = (i64::from(self.month), i64::from(self.year));
-        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let (year, month) = if month > 2 {
+            (year, month - 3)
+        } else {
+            (year - 1, month + 9)
+        };
         let of_era = year.rem_euclid(400);
         let of_year = (153 * month + 2) / 5 + i64::from(self.day) - 1;
         year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year + 60
@@ -310,7 +319,10 @@ mod tests {
         assert_eq!(day(-36_524), (1900, 1, 1));
         assert_eq!(Date::from_postgres(i64::MAX), None);
         for days in (-800_000..800_000).step_by(97) {
-            assert_eq!(Date::from_postgres(days * 86_400_000_000).unwrap().days(), days);
+            assert_eq!(
+                Date::from_postgres(days * 86_400_000_000).unwrap().days(),
+                days
+            );
         }
     }
 
@@ -333,7 +345,14 @@ mod tests {
 
     #[test]
     fn accents_do_not_count() {
-        for (a, b) in [("café", "cafe"), ("Übung", "Ubung"), ("ａｂｃ", "abc"), ("ёлка", "елка"), ("が", "が"), ("한국", "한국")] {
+        for (a, b) in [
+            ("café", "cafe"),
+            ("Übung", "Ubung"),
+            ("ａｂｃ", "abc"),
+            ("ёлка", "елка"),
+            ("が", "が"),
+            ("한국", "한국"),
+        ] {
             assert_eq!(fold(a), b);
         }
     }
@@ -341,11 +360,17 @@ mod tests {
     #[test]
     fn what_no_configuration_finds_is_spelt_out() {
         let e = |text| extra(text).unwrap_or_default();
-        assert_eq!(e("Ann likes tea, doesn't she? 3.14 1,000 HTTP (ok)."), "doesn t");
+        assert_eq!(
+            e("Ann likes tea, doesn't she? 3.14 1,000 HTTP (ok)."),
+            "doesn t"
+        );
         assert_eq!(e("call getUserName()"), "get User Name");
         assert_eq!(e("parseHTTPResponse x86_64"), "parse HTTP Response x 86 64");
         assert_eq!(e("src/api/v2.rs"), "src api v 2 rs");
-        assert_eq!(e("on 2023-05-08, at 2023-05-08T10:00:00Z"), "8 May 2023 8 May 2023");
+        assert_eq!(
+            e("on 2023-05-08, at 2023-05-08T10:00:00Z"),
+            "8 May 2023 8 May 2023"
+        );
         assert_eq!(e("2023-13-08"), "");
         assert_eq!(e("東京都へ行く"), "東京 京都 都へ へ行 行く");
         assert_eq!(e("我爱tea"), "我爱");

@@ -132,7 +132,11 @@ fn count(n: usize) -> u32 {
 
 fn header(out: &mut Vec<u8>, documents: usize, words: usize) {
     out.extend([FORMAT, 0]);
-    out.extend(u16::try_from(documents).expect("merging stops before").to_le_bytes());
+    out.extend(
+        u16::try_from(documents)
+            .expect("merging stops before")
+            .to_le_bytes(),
+    );
     out.extend(count(words).to_le_bytes());
 }
 
@@ -296,7 +300,10 @@ mod tests {
                 speaker: session ^ 1,
                 length: words.values().sum(),
                 question: session % 2 == 0,
-                words: words.iter().map(|(w, tf)| (Word::new(w.as_bytes()), *tf)).collect(),
+                words: words
+                    .iter()
+                    .map(|(w, tf)| (Word::new(w.as_bytes()), *tf))
+                    .collect(),
             })
     }
 
@@ -314,7 +321,13 @@ mod tests {
                 words: (d.begin(i)..d.end(i))
                     .map(|w| {
                         let (letters, tf) = d.info(w);
-                        (Word { hash: u32_at(d.hashes, 4 * w), letters }, tf)
+                        (
+                            Word {
+                                hash: u32_at(d.hashes, 4 * w),
+                                letters,
+                            },
+                            tf,
+                        )
                     })
                     .collect(),
             })
@@ -373,7 +386,13 @@ mod tests {
 
     #[test]
     fn the_stored_numbers_never_change() {
-        assert_eq!(Word::new(b"tea"), Word { hash: 3_168_119_722, letters: 524_305 });
+        assert_eq!(
+            Word::new(b"tea"),
+            Word {
+                hash: 3_168_119_722,
+                letters: 524_305
+            }
+        );
         assert_eq!(letters("aé9z".as_bytes()), 1 | 1 << 22 | 1 << 23);
     }
 }

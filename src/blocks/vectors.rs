@@ -30,13 +30,21 @@ pub fn encode(id: Id, stamp: Stamp, vector: &[f32]) -> Vec<u8> {
     out.extend(scale.to_le_bytes());
     out.extend(norm.to_le_bytes());
     // The smallest numbers may have no scale: their quotient is no number, and their code 0.
-    out.extend(vector.iter().map(|x| ((x / scale).round() as i8).to_le_bytes()[0]));
+    out.extend(
+        vector
+            .iter()
+            .map(|x| ((x / scale).round() as i8).to_le_bytes()[0]),
+    );
     out
 }
 
 fn header(out: &mut Vec<u8>, n: usize, dims: u16) {
     out.extend([FORMAT, 0]);
-    out.extend(u16::try_from(n).expect("merging stops before").to_le_bytes());
+    out.extend(
+        u16::try_from(n)
+            .expect("merging stops before")
+            .to_le_bytes(),
+    );
     out.extend(dims.to_le_bytes());
     out.extend([0, 0]);
 }
@@ -192,7 +200,11 @@ mod tests {
 
     #[test]
     fn extremes_have_codes() {
-        for v in [vec![0.0; 3], vec![f32::MIN_POSITIVE / 4.0, 0.0], vec![f32::MAX, f32::MIN]] {
+        for v in [
+            vec![0.0; 3],
+            vec![f32::MIN_POSITIVE / 4.0, 0.0],
+            vec![f32::MAX, f32::MIN],
+        ] {
             let block = encode([0; 16], Stamp::new(1, State::Plain), &v);
             assert_eq!(Vectors::parse(&block).unwrap().codes(0).len(), v.len());
         }

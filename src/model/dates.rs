@@ -34,7 +34,11 @@ const MONTHS: [&str; 12] = [
 ];
 
 fn month(word: &str) -> Option<u8> {
-    let full = |name: &str| word == name || (word.len() == 3 && name.starts_with(word)) || (word == "sept" && name == "september");
+    let full = |name: &str| {
+        word == name
+            || (word.len() == 3 && name.starts_with(word))
+            || (word == "sept" && name == "september")
+    };
     let at = MONTHS.iter().position(|name| full(name))?;
     u8::try_from(at + 1).ok()
 }
@@ -44,7 +48,10 @@ fn day(word: &str) -> Option<u8> {
         .iter()
         .find_map(|suffix| word.strip_suffix(suffix))
         .unwrap_or(word);
-    (1..=2).contains(&digits.len()).then(|| digits.parse().ok())?.filter(|d| (1..=31).contains(d))
+    (1..=2)
+        .contains(&digits.len())
+        .then(|| digits.parse().ok())?
+        .filter(|d| (1..=31).contains(d))
 }
 
 fn year(word: &str) -> Option<i32> {
@@ -68,7 +75,10 @@ pub fn named(text: &str) -> Vec<Named> {
         let of = usize::from(at(i + 1) == "of");
         let (found, used) = if let (Some(d), Some(m)) = (day(at(i)), month(at(i + 1 + of))) {
             let y = year(at(i + 2 + of));
-            (Some((y, Some(m), Some(d))), 2 + of + usize::from(y.is_some()))
+            (
+                Some((y, Some(m), Some(d))),
+                2 + of + usize::from(y.is_some()),
+            )
         } else if let Some(m) = month(at(i)) {
             if let Some(d) = day(at(i + 1)) {
                 let y = year(at(i + 2));
@@ -81,7 +91,12 @@ pub fn named(text: &str) -> Vec<Named> {
                 (None, 1)
             }
         } else if let Some(y) = year(at(i)) {
-            let numeric = |k: usize, most: u8| at(k).parse::<u8>().ok().filter(|n| at(k).len() == 2 && (1..=most).contains(n));
+            let numeric = |k: usize, most: u8| {
+                at(k)
+                    .parse::<u8>()
+                    .ok()
+                    .filter(|n| at(k).len() == 2 && (1..=most).contains(n))
+            };
             match (numeric(i + 1, 12), numeric(i + 2, 31)) {
                 (Some(m), Some(d)) => (Some((Some(y), Some(m), Some(d))), 3),
                 _ => (Some((Some(y), None, None)), 1),
@@ -105,7 +120,11 @@ pub fn fit(dates: &[Named], at: Date) -> f64 {
         .iter()
         .map(|named| match (named.month, named.day) {
             (Some(month), Some(day)) => {
-                let there = Date { year: named.year.unwrap_or(at.year), month, day };
+                let there = Date {
+                    year: named.year.unwrap_or(at.year),
+                    month,
+                    day,
+                };
                 match at.days() - there.days() {
                     0 => 1.0,
                     -2..=10 => 0.5,
@@ -114,7 +133,11 @@ pub fn fit(dates: &[Named], at: Date) -> f64 {
             }
             (Some(month), None) => {
                 let same_year = |year: i32| named.year.is_none_or(|y| y == year);
-                let (next, year_of_next) = if month == 12 { (1, at.year - 1) } else { (month + 1, at.year) };
+                let (next, year_of_next) = if month == 12 {
+                    (1, at.year - 1)
+                } else {
+                    (month + 1, at.year)
+                };
                 if at.month == month && same_year(at.year) {
                     1.0
                 } else if at.month == next && at.day <= 10 && same_year(year_of_next) {
@@ -146,11 +169,26 @@ mod tests {
     #[test]
     fn dates_are_read_as_people_write_them() {
         let n = |text: &str| -> Vec<(i32, u8, u8)> {
-            named(text).iter().map(|n| (n.year.unwrap_or(0), n.month.unwrap_or(0), n.day.unwrap_or(0))).collect()
+            named(text)
+                .iter()
+                .map(|n| {
+                    (
+                        n.year.unwrap_or(0),
+                        n.month.unwrap_or(0),
+                        n.day.unwrap_or(0),
+                    )
+                })
+                .collect()
         };
         assert_eq!(n("What did Ann do on 8 May 2023?"), [(2023, 5, 8)]);
-        assert_eq!(n("the 3rd of june, May 8th, 2022 and Sept 1"), [(0, 6, 3), (2022, 5, 8), (0, 9, 1)]);
-        assert_eq!(n("in May or October of 2021, since 1999"), [(0, 5, 0), (2021, 10, 0), (1999, 0, 0)]);
+        assert_eq!(
+            n("the 3rd of june, May 8th, 2022 and Sept 1"),
+            [(0, 6, 3), (2022, 5, 8), (0, 9, 1)]
+        );
+        assert_eq!(
+            n("in May or October of 2021, since 1999"),
+            [(0, 5, 0), (2021, 10, 0), (1999, 0, 0)]
+        );
         assert_eq!(n("It may march on; room 2500, 45 may be"), [(0, 0, 0); 0]);
         assert_eq!(n("2023-05-08 and 2023-5"), [(2023, 5, 8), (2023, 0, 0)]);
     }
@@ -158,10 +196,28 @@ mod tests {
     #[test]
     fn near_days_fit_half() {
         let may_8 = named("8 May 2023");
-        assert_eq!([fit(&may_8, d(2023, 5, 8)), fit(&may_8, d(2023, 5, 18)), fit(&may_8, d(2023, 5, 19)), fit(&may_8, d(2023, 5, 5))], [1.0, 0.5, 0.0, 0.0]);
+        assert_eq!(
+            [
+                fit(&may_8, d(2023, 5, 8)),
+                fit(&may_8, d(2023, 5, 18)),
+                fit(&may_8, d(2023, 5, 19)),
+                fit(&may_8, d(2023, 5, 5))
+            ],
+            [1.0, 0.5, 0.0, 0.0]
+        );
         let december = named("December 2022");
-        assert_eq!([fit(&december, d(2022, 12, 31)), fit(&december, d(2023, 1, 10)), fit(&december, d(2022, 1, 1))], [1.0, 0.5, 0.0]);
-        assert_eq!([fit(&named("2022"), d(2022, 7, 1)), fit(&[], d(2022, 7, 1))], [0.5, 0.0]);
+        assert_eq!(
+            [
+                fit(&december, d(2022, 12, 31)),
+                fit(&december, d(2023, 1, 10)),
+                fit(&december, d(2022, 1, 1))
+            ],
+            [1.0, 0.5, 0.0]
+        );
+        assert_eq!(
+            [fit(&named("2022"), d(2022, 7, 1)), fit(&[], d(2022, 7, 1))],
+            [0.5, 0.0]
+        );
     }
 
     proptest! {

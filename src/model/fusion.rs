@@ -20,9 +20,22 @@ pub fn min_max(scores: &[f64]) -> Vec<f64> {
 /// has some, and no better than 0.
 pub fn normalize(scores: &[Option<f64>]) -> Vec<f64> {
     let worst = scores.iter().flatten().copied().fold(0.0, f64::min);
-    let lowest = scores.iter().flatten().copied().fold(f64::INFINITY, f64::min);
-    let missing = if scores.iter().all(Option::is_some) { lowest } else { worst.min(lowest) };
-    min_max(&scores.iter().map(|s| s.unwrap_or(missing)).collect::<Vec<_>>())
+    let lowest = scores
+        .iter()
+        .flatten()
+        .copied()
+        .fold(f64::INFINITY, f64::min);
+    let missing = if scores.iter().all(Option::is_some) {
+        lowest
+    } else {
+        worst.min(lowest)
+    };
+    min_max(
+        &scores
+            .iter()
+            .map(|s| s.unwrap_or(missing))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Weights of the word lane and the vector lane, adding up to 1. A lane that was not asked or found

@@ -148,7 +148,9 @@ pub fn rank(weights: &Weights, pool: &[Candidate], words: bool, vectors: bool) -
         .collect();
     let by_words: Vec<f64> = parts.iter().map(|p| p.words).collect();
     let by_vector: Vec<Option<f64>> = parts.iter().map(|p| p.vector).collect();
-    let normalized = fusion::min_max(&by_words).into_iter().zip(fusion::normalize(&by_vector));
+    let normalized = fusion::min_max(&by_words)
+        .into_iter()
+        .zip(fusion::normalize(&by_vector));
     for (p, (words, vector)) in parts.iter_mut().zip(normalized) {
         p.words_normalized = words;
         p.vector_normalized = vector;
@@ -161,7 +163,9 @@ pub fn rank(weights: &Weights, pool: &[Candidate], words: bool, vectors: bool) -
             .near
             .iter()
             .flat_map(|side| side.iter().zip(LENT))
-            .filter_map(|(near, share)| Some(weights.lend * share * (fused[near.as_ref()?.pooled?] - own)))
+            .filter_map(|(near, share)| {
+                Some(weights.lend * share * (fused[near.as_ref()?.pooled?] - own))
+            })
             .fold(0.0, f64::max);
         p.from_speaker = if c.speaker { weights.speaker } else { 0.0 };
         p.from_date = weights.date * c.date;
@@ -190,18 +194,38 @@ mod tests {
     };
 
     fn candidate() -> impl Strategy<Value = Candidate> {
-        (0f64..20.0, 0f64..=1.0, proptest::option::of(-1f64..1.0), 0u32..100, any::<bool>(), any::<bool>(), 0f64..=1.0).prop_map(
-            |(words, coverage, vector, length, question, speaker, date)| Candidate {
-                words, coverage, vector, length, question, speaker, date, near: Default::default(),
-            },
+        (
+            0f64..20.0,
+            0f64..=1.0,
+            proptest::option::of(-1f64..1.0),
+            0u32..100,
+            any::<bool>(),
+            any::<bool>(),
+            0f64..=1.0,
         )
+            .prop_map(
+                |(words, coverage, vector, length, question, speaker, date)| Candidate {
+                    words,
+                    coverage,
+                    vector,
+                    length,
+                    question,
+                    speaker,
+                    date,
+                    near: Default::default(),
+                },
+            )
     }
 
     /// The candidates as one session, in order.
     fn session(mut pool: Vec<Candidate>) -> Vec<Candidate> {
         let near = |pool: &[Candidate], i: Option<usize>| {
             let c = pool.get(i?)?;
-            Some(Near { pooled: i, words: c.words * coverage_factor(&WEIGHTS, c.coverage), vector: c.vector })
+            Some(Near {
+                pooled: i,
+                words: c.words * coverage_factor(&WEIGHTS, c.coverage),
+                vector: c.vector,
+            })
         };
         for i in 0..pool.len() {
             for step in 0..REACH {

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::Context;
+use super::ids::{IdMap, IdSet};
 use crate::blocks::documents::{self, Documents, Word};
 use crate::blocks::vectors::Vectors;
 use crate::blocks::{Id, Stamp};
@@ -85,7 +86,7 @@ impl Entries {
     }
 
     /// Lets only these count.
-    fn retain(&mut self, visible: &HashSet<Uuid>) {
+    fn retain(&mut self, visible: &IdSet) {
         let alive = (0..self.len())
             .map(|i| self.alive(i) && visible.contains(&self.id(i)))
             .collect();
@@ -93,16 +94,21 @@ impl Entries {
     }
 
     /// Where each of `wanted` is, among those that count.
-    pub fn find(&self, wanted: &[Uuid]) -> HashMap<Uuid, usize> {
+    pub fn find(&self, wanted: &[Uuid]) -> IdMap<usize> {
         // Few are wanted of many: two bytes of the id, random in a UUID, tell most apart.
         let mut seen = vec![0u64; 1024];
-        let place = |id: &[u8]| (usize::from(id[14]) << 2 | usize::from(id[15] >> 6), id[15] & 63);
+        let place = |id: &[u8]| {
+            (
+                usize::from(id[14]) << 2 | usize::from(id[15] >> 6),
+                id[15] & 63,
+            )
+        };
         for id in wanted {
             let (word, bit) = place(id.as_bytes());
             seen[word] |= 1 << bit;
         }
-        let wanted: HashSet<&Uuid> = wanted.iter().collect();
-        let mut found = HashMap::with_capacity(wanted.len());
+        let wanted: IdSet = wanted.iter().copied().collect();
+        let mut found = IdMap::with_capacity_and_hasher(wanted.len(), Default::default());
         for (i, id) in self.ids.chunks_exact(16).enumerate() {
             let (word, bit) = place(id);
             if seen[word] >> bit & 1 == 1 && self.alive(i) {
@@ -187,7 +193,9 @@ impl Corpus {
         }
         if corpus.entries.alive.is_some() {
             let entries = &corpus.entries;
-            corpus.matches.retain(|m| entries.alive(m.document as usize));
+            corpus
+                .matches
+                .retain(|m| entries.alive(m.document as usize));
         }
         Ok(corpus)
     }
@@ -245,13 +253,18 @@ impl Corpus {
 pub struct Sessions {
     /// (session, time, id, document), sorted.
     order: Vec<(u32, i64, u128, u32)>,
-    places: HashMap<usize, usize>,
+    /// (document, place in `order`), sorted.
+    places: Vec<(u32, u32)>,
 }
 
 impl Sessions {
     /// The sessions of these documents.
     pub fn of(corpus: &Corpus, documents: &[usize]) -> Self {
-        let wanted: HashSet<u32> = documents.iter().map(|d| corpus.session(*d)).filter(|s| *s != 0).collect();
+        let wanted: HashSet<u32> = documents
+            .iter()
+            .map(|d| corpus.session(*d))
+            .filter(|s| *s != 0)
+            .collect();
         let mut order = Vec::new();
         if !wanted.is_empty() {
             let mut last = (0, false);
@@ -268,13 +281,19 @@ impl Sessions {
             // Stable, because what was stored in order is in order already.
             order.sort();
         }
-        let places = order.iter().enumerate().map(|(place, o)| (o.3 as usize, place)).collect();
+        let mut places: Vec<(u32, u32)> =
+            (0..).zip(&order).map(|(place, o)| (o.3, place)).collect();
+        places.sort();
         Self { order, places }
     }
 
     /// The document `steps` after (or before) a document in its session.
     pub fn near(&self, document: usize, steps: isize) -> Option<usize> {
-        let place = *self.places.get(&document)?;
+        let found = self
+            .places
+            .binary_search_by_key(&(document as u32), |p| p.0)
+            .ok()?;
+        let place = self.places[found].1 as usize;
         let other = self.order.get(place.checked_add_signed(steps)?)?;
         (other.0 == self.order[place].0).then_some(other.3 as usize)
     }

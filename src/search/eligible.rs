@@ -3,7 +3,6 @@
 //! filter never empties a result that was cut before it, and as the caller, so that what a policy
 //! hides takes no place among the candidates.
 
-use std::collections::HashSet;
 use std::str::FromStr;
 
 use pgrx::JsonB;
@@ -11,8 +10,9 @@ use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Context, Request};
+use super::ids::IdSet;
 use super::words::Analysed;
+use super::{Context, Request};
 use crate::error::{Error, Result};
 use crate::{filter, spi};
 
@@ -74,11 +74,13 @@ impl<'a> Eligible<'a> {
             ),
         };
         let phrases = analysed.constraint();
-        let free = types.is_none() && compiled.condition == filter::NO_CONDITION && phrases.is_none();
+        let free =
+            types.is_none() && compiled.condition == filter::NO_CONDITION && phrases.is_none();
         // Names every parameter once, so that each has a type whatever the conditions are.
         let mut sql = String::from(
-            "SELECT m.id FROM engram.memories m \
-             WHERE m.workspace_id = $1 AND m.id = ANY ($2) AND m.deleted_at IS NULL \
+            "SELECT u.id FROM pg_catalog.unnest($2) AS u (id) CROSS JOIN LATERAL ( \
+             SELECT 1 FROM engram.memories m \
+             WHERE m.workspace_id = $1 AND m.id = u.id AND m.deleted_at IS NULL \
              AND ($4::text[] IS NULL OR m.type = ANY ($4)) \
              AND ($5 OR m.superseded_by IS NULL) \
              AND ($6 OR m.expires_at IS NULL OR m.expires_at > $3) \
@@ -93,6 +95,7 @@ impl<'a> Eligible<'a> {
         } else {
             sql.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
         }
+        sql.push_str(" OFFSET 0) passed");
         Ok(Self {
             context,
             free,
@@ -123,7 +126,7 @@ impl<'a> Eligible<'a> {
         Ok(out)
     }
 
-    fn among(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+    fn among(&self, ids: &[Uuid]) -> Result<IdSet> {
         let rows = spi::rows(
             &self.sql,
             &[
@@ -139,6 +142,6 @@ impl<'a> Eligible<'a> {
             ],
             spi::id,
         )?;
-        Ok(spi::id_set(rows))
+        Ok(rows.into_iter().flatten().map(spi::uuid).collect())
     }
 }

@@ -8,11 +8,12 @@
 
 mod corpus;
 mod eligible;
+mod ids;
 mod need;
 mod semantic;
 mod words;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -23,8 +24,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::bm25;
-use crate::model::{activation, dates, fusion, ranking};
 use crate::model::similarity::Distance;
+use crate::model::{activation, dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
 use crate::scan::Table;
@@ -32,9 +33,10 @@ use crate::text::{self, Date};
 use crate::{query, spi};
 use corpus::{Corpus, Sessions};
 use eligible::Eligible;
+pub use eligible::compile as compile_filter;
+use ids::{IdMap, IdSet};
 use semantic::Semantic;
 use words::Words;
-pub use eligible::compile as compile_filter;
 
 /// What a caller asks for; `None` and empty mean the default.
 pub struct Request {
@@ -143,7 +145,15 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
             lane.read(&blocks)?;
         }
         let admitted = analysed.admitted(&corpus);
-        rank(&context, &corpus, &eligible, admitted.as_deref(), Rc::new(words), semantic, &parsed.free)?
+        rank(
+            &context,
+            &corpus,
+            &eligible,
+            admitted.as_deref(),
+            Rc::new(words),
+            semantic,
+            &parsed.free,
+        )?
     };
     let conditions = Conditions {
         match_count,
@@ -269,13 +279,13 @@ impl Context {
     }
 
     /// All memories that the caller may see.
-    fn visible(&self) -> Result<HashSet<Uuid>> {
+    fn visible(&self) -> Result<IdSet> {
         let rows = spi::rows(
             include_str!("sql/visible.sql"),
             &[DatumWithOid::from(spi::pg_uuid(self.workspace))],
             spi::id,
         )?;
-        Ok(spi::id_set(rows))
+        Ok(rows.into_iter().flatten().map(spi::uuid).collect())
     }
 }
 
@@ -283,8 +293,10 @@ impl Context {
 struct Ranked {
     /// (id, score, index for `describe`), best first.
     order: Vec<(Uuid, f64, usize)>,
-    /// Words that matched, and the parts of the score.
-    describe: Box<dyn Fn(usize) -> (Vec<String>, Map<String, Value>)>,
+    /// Words that matched.
+    matched: Box<dyn Fn(usize) -> Vec<String>>,
+    /// The parts of the score.
+    explain: Box<dyn Fn(usize) -> Map<String, Value>>,
 }
 
 /// The memories most needed now, whatever they say.
@@ -295,46 +307,55 @@ fn needed(context: &Context, corpus: &Corpus, eligible: &Eligible<'_>) -> Result
     levels.retain(|(id, _)| places.contains_key(id));
     levels.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
-    let passed: HashSet<Uuid> = eligible.first(&ids, context.pool)?.into_iter().collect();
+    let passed: IdSet = eligible.first(&ids, context.pool)?.into_iter().collect();
     levels.retain(|(id, _)| passed.contains(id));
     let levels: Vec<(Uuid, f64)> = levels;
     let scores = fusion::min_max(&levels.iter().map(|(_, level)| *level).collect::<Vec<_>>());
-    let order = levels.iter().zip(&scores).enumerate().map(|(i, ((id, _), score))| (*id, *score, i)).collect();
+    let order = levels
+        .iter()
+        .zip(&scores)
+        .enumerate()
+        .map(|(i, ((id, _), score))| (*id, *score, i))
+        .collect();
     Ok(Ranked {
         order,
-        describe: Box::new(move |i| {
+        matched: Box::new(|_| Vec::new()),
+        explain: Box::new(move |i| {
             let mut parts = Map::new();
             parts.insert(
                 "lanes".to_owned(),
                 json!({"need": {"score": levels[i].1, "normalized": scores[i], "weight": 1.0, "contribution": scores[i]}}),
             );
-            (Vec::new(), parts)
+            parts
         }),
     })
 }
 
-/// The best `pool` of what a lane has found, best first, eligible all.
+/// The best `pool` of what a lane has found (score, place), best first, eligible all. Of equals the
+/// newer memory comes first.
 fn best(
     eligible: &Eligible<'_>,
-    mut found: Vec<(f64, Uuid, usize)>,
+    id: impl Fn(u32) -> Uuid,
+    mut found: Vec<(f64, u32)>,
     pool: usize,
-) -> Result<Vec<usize>> {
-    let order = |a: &(f64, Uuid, usize), b: &(f64, Uuid, usize)| {
-        b.0.total_cmp(&a.0).then_with(|| b.1.cmp(&a.1))
-    };
+) -> Result<Vec<u32>> {
+    let order =
+        |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then_with(|| id(b.1).cmp(&id(a.1)));
     // What comes after twice the pool is sorted only when conditions have eaten what came before.
-    let first = pool * 2;
-    if found.len() > first {
-        found.select_nth_unstable_by(first, order);
-        found[..first].sort_unstable_by(order);
-    } else {
-        found.sort_unstable_by(order);
+    let head = found.len().min(pool * 2);
+    if found.len() > head {
+        found.select_nth_unstable_by(head, order);
     }
-    let head = found.len().min(first);
-    let passed = |part: &[(f64, Uuid, usize)], wanted: usize| -> Result<Vec<usize>> {
-        let ids: Vec<Uuid> = part.iter().map(|f| f.1).collect();
-        let chosen: HashSet<Uuid> = eligible.first(&ids, wanted)?.into_iter().collect();
-        Ok(part.iter().filter(|f| chosen.contains(&f.1)).map(|f| f.2).collect())
+    found[..head].sort_unstable_by(order);
+    let passed = |part: &[(f64, u32)], wanted: usize| -> Result<Vec<u32>> {
+        let ids: Vec<Uuid> = part.iter().map(|f| id(f.1)).collect();
+        let chosen: IdSet = eligible.first(&ids, wanted)?.into_iter().collect();
+        Ok(part
+            .iter()
+            .zip(&ids)
+            .filter(|(_, id)| chosen.contains(id))
+            .map(|(f, _)| f.1)
+            .collect())
     };
     let mut out = passed(&found[..head], pool)?;
     if out.len() < pool && found.len() > head {
@@ -362,12 +383,13 @@ fn rank(
         .scores
         .iter()
         .filter(|s| admitted(s.document as usize))
-        .map(|s| {
-            let document = s.document as usize;
-            (s.covered(&context.weights), corpus.entries.id(document), document)
-        })
+        .map(|s| (s.covered(&context.weights), s.document))
         .collect();
-    let by_words = best(eligible, found, context.pool)?;
+    let id = |document: u32| corpus.entries.id(document as usize);
+    let by_words: Vec<usize> = best(eligible, id, found, context.pool)?
+        .into_iter()
+        .map(|d| d as usize)
+        .collect();
     let by_vector = match &mut semantic {
         Some(lane) => nearest(context, corpus, eligible, &admitted, lane)?,
         None => Vec::new(),
@@ -383,8 +405,14 @@ fn rank(
         .filter(|document| admitted(*document))
         .collect();
     let ids: Vec<Uuid> = beside.iter().map(|d| corpus.entries.id(*d)).collect();
-    let passed: HashSet<Uuid> = eligible.first(&ids, ids.len())?.into_iter().collect();
-    pool.extend(beside.iter().zip(&ids).filter(|(_, id)| passed.contains(id)).map(|(d, _)| *d));
+    let passed: IdSet = eligible.first(&ids, ids.len())?.into_iter().collect();
+    pool.extend(
+        beside
+            .iter()
+            .zip(&ids)
+            .filter(|(_, id)| passed.contains(id))
+            .map(|(d, _)| *d),
+    );
     pool.sort_unstable();
     pool.dedup();
 
@@ -396,28 +424,32 @@ fn rank(
         .collect();
     around.sort_unstable();
     around.dedup();
-    let similarities: HashMap<usize, f64> = match &semantic {
-        None => HashMap::new(),
+    let similarities: Vec<Option<f64>> = match &semantic {
+        None => vec![None; around.len()],
         Some(lane) => {
             let ids: Vec<Uuid> = around.iter().map(|d| corpus.entries.id(*d)).collect();
             let places = lane.points.entries.find(&ids);
-            around
-                .iter()
-                .zip(&ids)
-                .filter_map(|(d, id)| Some((*d, lane.similarity(*places.get(id)?))))
+            ids.iter()
+                .map(|id| Some(lane.similarity(*places.get(id)?)))
                 .collect()
         }
     };
+    let similarity = |document: &usize| similarities[around.binary_search(document).ok()?];
     let named_dates = dates::named(question);
     let speaker = corpus.speaker_named(&query::names(question));
-    let places: HashMap<usize, usize> = pool.iter().enumerate().map(|(i, d)| (*d, i)).collect();
     let near = |document: usize, steps: isize| {
         let other = sessions.near(document, steps)?;
         let direct = steps.abs() == 1;
         Some(ranking::Near {
-            pooled: places.get(&other).copied(),
-            words: if direct { words.score(other).map_or(0.0, |s| s.covered(&context.weights)) } else { 0.0 },
-            vector: if direct { similarities.get(&other).copied() } else { None },
+            pooled: pool.binary_search(&other).ok(),
+            words: if direct {
+                words
+                    .score(other)
+                    .map_or(0.0, |s| s.covered(&context.weights))
+            } else {
+                0.0
+            },
+            vector: if direct { similarity(&other) } else { None },
         })
     };
     let candidates: Vec<ranking::Candidate> = pool
@@ -428,7 +460,7 @@ fn rank(
             ranking::Candidate {
                 words: scored.map_or(0.0, |s| s.score),
                 coverage: scored.map_or(0.0, |s| s.coverage),
-                vector: similarities.get(d).copied(),
+                vector: similarity(d),
                 length,
                 question,
                 speaker: speaker.is_some_and(|s| s == corpus.speaker(*d)),
@@ -446,13 +478,19 @@ fn rank(
         .map(|(i, p)| (corpus.entries.id(pool[i]), p.score(), i))
         .collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
-    let corpus = corpus.clone();
     let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
+    let (also_words, also_corpus, also_pool) = (words.clone(), corpus.clone(), pool.clone());
+    let corpus = corpus.clone();
     Ok(Ranked {
         order,
-        describe: Box::new(move |i| {
-            let found = words.parts(&corpus, pool[i]);
-            (words::names_of(&found), explained(&candidates[i], &parts[i], weights, &found))
+        matched: Box::new(move |i| words::names_of(&also_words.parts(&also_corpus, also_pool[i]))),
+        explain: Box::new(move |i| {
+            explained(
+                &candidates[i],
+                &parts[i],
+                weights,
+                &words.parts(&corpus, pool[i]),
+            )
         }),
     })
 }
@@ -516,37 +554,42 @@ fn nearest(
     lane: &mut Semantic<'_>,
 ) -> Result<Vec<usize>> {
     let points = &lane.points;
-    let mut found: Vec<(f64, Uuid, usize)> = Vec::new();
-    // A memory may have a vector and not be there to be found: forgotten, or hidden from the caller.
-    let mut wanted = context.pool * 4;
+    let all: Vec<u32> = (0..points.entries.len() as u32)
+        .filter(|i| points.entries.alive(*i as usize))
+        .filter(|i| lane.counts(f64::from(points.similarities[*i as usize])))
+        .collect();
+    let mut wanted = context.pool * 2;
     loop {
-        let mut order: Vec<u32> = (0..points.entries.len() as u32)
-            .filter(|i| points.entries.alive(*i as usize))
-            .collect();
-        let all = order.len() <= wanted;
-        if !all {
+        let mut order = all.clone();
+        if order.len() > wanted {
             order.select_nth_unstable_by(wanted, |a, b| {
                 points.similarities[*b as usize].total_cmp(&points.similarities[*a as usize])
             });
             order.truncate(wanted);
         }
-        order.retain(|i| lane.counts(lane.similarity(*i as usize)));
-        let ids: Vec<Uuid> = order.iter().map(|i| points.entries.id(*i as usize)).collect();
+        // A memory may have a vector and not be there to be found: forgotten, or hidden.
+        let ids: Vec<Uuid> = order
+            .iter()
+            .map(|i| points.entries.id(*i as usize))
+            .collect();
         let places = corpus.entries.find(&ids);
-        found.clear();
-        for (i, id) in order.iter().zip(&ids) {
-            if let Some(document) = places.get(id)
-                && admitted(*document)
-            {
-                found.push((lane.similarity(*i as usize), *id, *i as usize));
-            }
-        }
-        let enough = best(eligible, std::mem::take(&mut found), context.pool)?;
-        if all || enough.len() >= context.pool {
-            let mut ranked = enough;
+        let found = order
+            .iter()
+            .zip(&ids)
+            .filter(|(_, id)| places.get(id).is_some_and(|document| admitted(*document)))
+            .map(|(i, _)| (f64::from(points.similarities[*i as usize]), *i))
+            .collect();
+        let enough = best(
+            eligible,
+            |i| points.entries.id(i as usize),
+            found,
+            context.pool,
+        )?;
+        if order.len() == all.len() || enough.len() >= context.pool {
+            let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
             lane.rerank(&mut ranked)?;
-            let ids: Vec<Uuid> = ranked.iter().map(|i| lane.points.entries.id(*i)).collect();
-            return Ok(ids.iter().filter_map(|id| places.get(id).copied()).collect());
+            let ids = ranked.iter().map(|i| lane.points.entries.id(*i));
+            return Ok(ids.filter_map(|id| places.get(&id).copied()).collect());
         }
         wanted = wanted.saturating_mul(8);
     }
@@ -558,11 +601,7 @@ const SPARE: usize = 10;
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use and
 /// importance then add their share.
-fn fetch(
-    context: &Context,
-    ranked: Ranked,
-    request: &Conditions,
-) -> Result<Vec<Hit>> {
+fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<Vec<Hit>> {
     let wanted = request.match_count + request.match_count.min(SPARE);
     let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
     let mut said: HashSet<String> = HashSet::new();
@@ -600,14 +639,18 @@ fn fetch(
         })
         .filter(|(hit, ..)| request.min_score.is_none_or(|min| hit.score >= min))
         .collect();
-    scored.sort_by(|a, b| b.0.score.total_cmp(&a.0.score).then_with(|| b.0.id.cmp(&a.0.id)));
+    scored.sort_by(|a, b| {
+        b.0.score
+            .total_cmp(&a.0.score)
+            .then_with(|| b.0.id.cmp(&a.0.id))
+    });
     scored.truncate(request.match_count);
     Ok(scored
         .into_iter()
         .map(|(mut hit, index, used, important)| {
-            let (matched, mut parts) = (ranked.describe)(index);
-            hit.matched = matched;
+            hit.matched = (ranked.matched)(index);
             if request.explain {
+                let mut parts = (ranked.explain)(index);
                 for (name, contribution) in [("activation", used), ("importance", important)] {
                     if contribution != 0.0 {
                         parts.insert(name.to_owned(), Value::from(contribution));
@@ -622,9 +665,9 @@ fn fetch(
 }
 
 /// Base level of those that were used since they were stored.
-fn uses(context: &Context, hits: &[(Hit, usize)]) -> Result<HashMap<Uuid, f64>> {
+fn uses(context: &Context, hits: &[(Hit, usize)]) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
-        return Ok(HashMap::new());
+        return Ok(IdMap::default());
     }
     let ids: Vec<Uuid> = hits.iter().map(|(hit, _)| hit.id).collect();
     let rows = context.as_owner(
@@ -638,7 +681,10 @@ fn uses(context: &Context, hits: &[(Hit, usize)]) -> Result<HashMap<Uuid, f64>> 
             let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
             let uses = row.get::<i64>(2)?.unwrap_or(0).unsigned_abs();
             let last = row.get::<f64>(3)?.unwrap_or(0.0);
-            Ok((id, activation::base_level_petrov(&[last], uses, last, PRIOR_DECAY)))
+            Ok((
+                id,
+                activation::base_level_petrov(&[last], uses, last, PRIOR_DECAY),
+            ))
         },
     )?;
     Ok(rows.into_iter().collect())
@@ -648,7 +694,7 @@ fn uses(context: &Context, hits: &[(Hit, usize)]) -> Result<HashMap<Uuid, f64>> 
 const PRIOR_DECAY: f64 = 0.3;
 
 /// The rows of these memories that the caller may see, without scores.
-fn rows_of(context: &Context, ids: &[Uuid]) -> Result<HashMap<Uuid, Hit>> {
+fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
     let rows = spi::rows(
         include_str!("sql/fetch.sql"),
         &[

@@ -7,6 +7,7 @@ use pgrx::datum::DatumWithOid;
 use uuid::Uuid;
 
 use super::corpus::Points;
+use super::ids::IdMap;
 use super::{Context, Model};
 use crate::error::{Error, Result};
 use crate::model::similarity::{Distance, norm};
@@ -76,7 +77,13 @@ impl<'a> Semantic<'a> {
         self.points = match self.model.distance {
             Distance::Cosine => {
                 let scale = (1.0 / length) as f32;
-                read(&|dot, norm| if norm > 0.0 { (dot * scale / norm).clamp(-1.0, 1.0) } else { 0.0 })
+                read(&|dot, norm| {
+                    if norm > 0.0 {
+                        (dot * scale / norm).clamp(-1.0, 1.0)
+                    } else {
+                        0.0
+                    }
+                })
             }
             Distance::InnerProduct => read(&|dot, _| dot),
             Distance::L2 => {
@@ -106,7 +113,7 @@ impl<'a> Semantic<'a> {
     pub fn rerank(&mut self, ranked: &mut Vec<usize>) -> Result<()> {
         let best: Vec<usize> = ranked.iter().copied().take(RERANK).collect();
         let ids: Vec<Uuid> = best.iter().map(|i| self.points.entries.id(*i)).collect();
-        let found: HashMap<Uuid, f64> = self
+        let found: IdMap<f64> = self
             .context
             .as_owner(
                 include_str!("sql/similarities.sql"),
@@ -127,7 +134,10 @@ impl<'a> Semantic<'a> {
                 self.exact.insert(*i, *similarity);
             }
         }
-        let missing: Vec<usize> = best.into_iter().filter(|i| !self.exact.contains_key(i)).collect();
+        let missing: Vec<usize> = best
+            .into_iter()
+            .filter(|i| !self.exact.contains_key(i))
+            .collect();
         ranked.retain(|i| !missing.contains(i) && self.counts(self.similarity(*i)));
         ranked.sort_by(|a, b| {
             self.similarity(*b)

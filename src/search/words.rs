@@ -57,7 +57,12 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
     if query.required.is_empty() && query.excluded.is_empty() {
         return Ok(analysed);
     }
-    let phrases: Vec<String> = query.required.iter().chain(&query.excluded).cloned().collect();
+    let phrases: Vec<String> = query
+        .required
+        .iter()
+        .chain(&query.excluded)
+        .cloned()
+        .collect();
     let parts = spi::rows(
         include_str!("sql/phrases.sql"),
         &[DatumWithOid::from(config), DatumWithOid::from(phrases)],
@@ -175,11 +180,20 @@ impl Words {
         let scoring = analysed.lexemes.len();
         let n = corpus.count() as u64;
         let mut df = vec![0u64; scoring];
-        for m in corpus.matches.iter().filter(|m| (m.word as usize) < scoring) {
+        for m in corpus
+            .matches
+            .iter()
+            .filter(|m| (m.word as usize) < scoring)
+        {
             df[m.word as usize] += 1;
         }
         let idf: Vec<f64> = df.iter().map(|df| bm25::idf(n, *df)).collect();
-        let total_idf: f64 = idf.iter().zip(&df).filter(|(_, df)| **df > 0).map(|(idf, _)| idf).sum();
+        let total_idf: f64 = idf
+            .iter()
+            .zip(&df)
+            .filter(|(_, df)| **df > 0)
+            .map(|(idf, _)| idf)
+            .sum();
         let mut lane = Self {
             lexemes: analysed.lexemes.clone(),
             idf,
@@ -190,7 +204,10 @@ impl Words {
         let mut matches = corpus.matches.as_slice();
         while let Some(first) = matches.first() {
             let document = first.document;
-            let end = matches.partition_point(|m| m.document == document);
+            let end = matches
+                .iter()
+                .take_while(|m| m.document == document)
+                .count();
             let (these, rest) = matches.split_at(end);
             matches = rest;
             let (length, _) = corpus.length(document as usize);
@@ -202,7 +219,11 @@ impl Words {
             }
             if score > 0.0 {
                 let coverage = (covered / total_idf).min(1.0);
-                lane.scores.push(Scored { document, score, coverage });
+                lane.scores.push(Scored {
+                    document,
+                    score,
+                    coverage,
+                });
             }
         }
         lane.add_entities(context, corpus, query::names(&query.free), n)?;
@@ -274,14 +295,19 @@ impl Words {
 
     /// What is known of a document, if it matches.
     pub fn score(&self, document: usize) -> Option<&Scored> {
-        let place = self.scores.binary_search_by_key(&(document as u32), |s| s.document).ok()?;
+        let place = self
+            .scores
+            .binary_search_by_key(&(document as u32), |s| s.document)
+            .ok()?;
         Some(&self.scores[place])
     }
 
     fn matches(corpus: &Corpus, document: usize) -> impl Iterator<Item = &Match> {
         let at = document as u32;
         let from = corpus.matches.partition_point(|m| m.document < at);
-        corpus.matches[from..].iter().take_while(move |m| m.document == at)
+        corpus.matches[from..]
+            .iter()
+            .take_while(move |m| m.document == at)
     }
 
     /// The parts that make up the score of a document: (word or name, part).
@@ -292,7 +318,10 @@ impl Words {
             .filter(|m| (m.word as usize) < scoring)
             .map(|m| {
                 let word = m.word as usize;
-                (word, bm25::weight(self.params, self.idf[word], m.count, length))
+                (
+                    word,
+                    bm25::weight(self.params, self.idf[word], m.count, length),
+                )
             })
             .collect();
         found.sort_unstable_by_key(|(word, _)| *word);

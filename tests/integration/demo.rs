@@ -109,7 +109,10 @@ fn the_conversation_is_loaded_once_and_answers() {
     assert_eq!(count(&database, "mara"), i64::try_from(messages).unwrap());
     assert_eq!(count(&database, "stranger"), 0);
     for (question, content) in [
-        ("When do we fly to Lisbon?", "leaves one day of Lisbon. We'll f"),
+        (
+            "When do we fly to Lisbon?",
+            "leaves one day of Lisbon. We'll f",
+        ),
         ("What am I allergic to?", "cashews"),
         ("What does the cat eat", "Who feeds the cat"),
         ("Which book did Dad get", "The Worst Journey"),

@@ -2645,7 +2645,10 @@ fn the_statements_of_search_read_by_index() {
     // thrown away, so not even EXPLAIN ANALYZE counts what is there.
     let mut stranger = Session::open(&db, "app");
     stranger.sql(&format!("SET request.jwt.claims = '{}'", token(OTHER)));
-    for table in CROWDED.into_iter().filter(|table| *table != "search_blocks") {
+    for table in CROWDED
+        .into_iter()
+        .filter(|table| *table != "search_blocks")
+    {
         let plan = rows(
             &mut stranger.client,
             &format!("EXPLAIN (ANALYZE) SELECT * FROM engram.{table} WHERE workspace_id = '{me}'"),

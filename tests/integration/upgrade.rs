@@ -142,7 +142,11 @@ fn a_released_version_stores_with_the_new_library_and_search_says_what_to_do() {
         let mut ann = db.user("ann");
         let failed = failure(ann.query("SELECT content FROM engram.search('green tea')", &[]));
         assert_eq!(failed.code, "55000");
-        assert!(failed.hint.contains("ALTER EXTENSION engram UPDATE"), "{}", failed.hint);
+        assert!(
+            failed.hint.contains("ALTER EXTENSION engram UPDATE"),
+            "{}",
+            failed.hint
+        );
         ann.batch_execute(
             "SELECT engram.add('kept between', embedding => '[0,0,1]');
              SELECT * FROM engram.add_many('[{\"content\": \"and this\"}]');
@@ -150,8 +154,13 @@ fn a_released_version_stores_with_the_new_library_and_search_says_what_to_do() {
              SELECT engram.forget(id) FROM engram.list(match_count => 1)",
         )
         .unwrap();
-        db.admin().batch_execute("ALTER EXTENSION engram UPDATE").unwrap();
-        assert_eq!(text(&mut ann, "SELECT content FROM engram.search('kept')"), "kept between");
+        db.admin()
+            .batch_execute("ALTER EXTENSION engram UPDATE")
+            .unwrap();
+        assert_eq!(
+            text(&mut ann, "SELECT content FROM engram.search('kept')"),
+            "kept between"
+        );
         works(&db);
     }
 }
@@ -223,7 +232,9 @@ fn every_way_from_version_to_version_can_be_walked() {
             .unwrap_or_else(|e| panic!("{source} to {target}: {e:?}"));
         if target != env!("CARGO_PKG_VERSION") {
             // On the way the tables wait for the last step.
-            db.admin().batch_execute("ALTER EXTENSION engram UPDATE").unwrap();
+            db.admin()
+                .batch_execute("ALTER EXTENSION engram UPDATE")
+                .unwrap();
         }
         works(&db);
     }

@@ -1,4 +1,7 @@
--- $1 workspace, $2 model, $3 query vector, $4 distance, $5 memories
-SELECT e.memory_id, engram_internal.similarity(e.embedding, $3, $4)
-FROM engram.embeddings e
-WHERE e.workspace_id = $1 AND e.model = $2 AND e.memory_id = ANY ($5)
+-- $1 workspace, $2 model, $3 query vector, $4 distance, $5 memories. One look-up for each: given the
+-- array, the index would be read from the first to the last of them.
+SELECT u.id, e.similarity
+FROM pg_catalog.unnest($5) AS u (id)
+CROSS JOIN LATERAL (
+  SELECT engram_internal.similarity(x.embedding, $3, $4) AS similarity
+  FROM engram.embeddings x WHERE x.workspace_id = $1 AND x.memory_id = u.id AND x.model = $2 OFFSET 0) e
