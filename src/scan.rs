@@ -126,7 +126,12 @@ impl Table {
                     continue;
                 };
                 let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
-                let plain = pg_sys::pg_detoast_datum_packed(stored);
+                // Blocks of one page, which nearly all are, need no call.
+                let plain = if pgrx::varatt_is_4b_u(stored) || pgrx::varatt_is_1b(stored) && !pgrx::varatt_is_1b_e(stored) {
+                    stored
+                } else {
+                    pg_sys::pg_detoast_datum_packed(stored)
+                };
                 let bytes = std::slice::from_raw_parts(
                     pgrx::vardata_any(plain).cast::<u8>(),
                     pgrx::varsize_any_exhdr(plain),

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 pub type Id = [u8; 16];
 
 /// Bytes of a block that still fit into one page beside the key columns.
-pub const ROOM: usize = 7_600;
+pub const ROOM: usize = 7_950;
 
 /// What an entry says about older entries of the same memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Everything that a workspace holds, as one search sees it: which memories there are, when and in
 //! which session they happened, and where the words of the query occur.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
@@ -143,10 +144,36 @@ fn unreadable() -> Error {
     }
 }
 
+thread_local! {
+    /// Documents and vectors of the last search: the next one makes room at once. A number, no data.
+    static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+impl Entries {
+    fn with_capacity(n: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(16 * n),
+            stamps: Vec::with_capacity(8 * n),
+            alive: None,
+        }
+    }
+}
+
+/// More than this is not reserved ahead.
+const MOST_RESERVED: usize = 200_000;
+
 impl Corpus {
     /// Reads the workspace and finds `words` in it.
     pub fn read(context: &Context, blocks: &Table, words: &[Word]) -> Result<Self> {
-        let mut corpus = Self::default();
+        let room = LAST.get().0.min(MOST_RESERVED);
+        let mut corpus = Self {
+            entries: Entries::with_capacity(room),
+            times: Vec::with_capacity(8 * room),
+            sessions: Vec::with_capacity(4 * room),
+            speakers: Vec::with_capacity(4 * room),
+            lengths: Vec::with_capacity(4 * room),
+            matches: Vec::new(),
+        };
         let hashes: Vec<u32> = words.iter().map(|w| w.hash).collect();
         let mut found = Vec::new();
         blocks.scan(
@@ -186,6 +213,7 @@ impl Corpus {
                 Ok(())
             },
         )?;
+        LAST.set((corpus.entries.len(), LAST.get().1));
         corpus.entries.settle();
         if context.partly_hidden {
             let visible = context.visible()?;
@@ -324,7 +352,11 @@ impl Points {
         query: &simd::Query,
         similarity: &dyn Fn(f32, f32) -> f32,
     ) -> Result<Self> {
-        let mut points = Self::default();
+        let room = LAST.get().1.min(MOST_RESERVED);
+        let mut points = Self {
+            entries: Entries::with_capacity(room),
+            similarities: Vec::with_capacity(room),
+        };
         let mut raw = Vec::new();
         blocks.scan(
             &[
@@ -344,6 +376,7 @@ impl Points {
                 Ok(())
             },
         )?;
+        LAST.set((LAST.get().0, points.entries.len()));
         points.entries.settle();
         Ok(points)
     }

@@ -30,7 +30,7 @@ use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
 use crate::scan::Table;
 use crate::text::{self, Date};
-use crate::{query, spi};
+use crate::{identity, query, spi};
 use corpus::{Corpus, Sessions};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
@@ -85,6 +85,7 @@ pub const MAX_MATCH_COUNT: i32 = 1000;
 struct Context {
     workspace: Uuid,
     owner: pg_sys::Oid,
+    match_count: usize,
     pool: usize,
     weights: ranking::Weights,
     activation_weight: f64,
@@ -99,6 +100,8 @@ struct Context {
     expired: bool,
     /// A policy of the user's own may hide rows of the workspace.
     partly_hidden: bool,
+    /// Some memory of the workspace names an entity.
+    entities: bool,
 }
 
 struct Model {
@@ -177,13 +180,24 @@ fn match_count(given: Option<i32>) -> Result<usize> {
 impl Context {
     /// `None` when the caller is nobody: then nothing is there to be found.
     fn resolve(request: &Request, match_count: usize) -> Result<Option<(Self, Table)>> {
-        let workspace = spi::row(
-            "SELECT engram_internal.resolve_workspace($1, false)",
-            &[DatumWithOid::from(request.workspace)],
-            spi::id,
-        )?;
-        let Some(workspace) = workspace.flatten().map(spi::uuid) else {
-            return Ok(None);
+        // One's own workspace needs no further question.
+        let own = match request.workspace {
+            None => identity::caller().id,
+            Some(_) => None,
+        };
+        let workspace = match own {
+            Some(own) => own,
+            None => {
+                let found = spi::row(
+                    "SELECT engram_internal.resolve_workspace($1, false)",
+                    &[DatumWithOid::from(request.workspace)],
+                    spi::id,
+                )?;
+                match found.flatten() {
+                    Some(workspace) => spi::uuid(workspace),
+                    None => return Ok(None),
+                }
+            }
         };
         // First of all, for its error: a store of an older version lacks more than this.
         let blocks = Table::open(c"search_blocks")?;
@@ -209,6 +223,7 @@ impl Context {
                 Ok(Self {
                     workspace,
                     owner: row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
+                    match_count,
                     pool: usize::try_from(row.get::<i32>(2)?.unwrap_or(100))
                         .unwrap_or(100)
                         .max(match_count * 2),
@@ -236,6 +251,7 @@ impl Context {
                         .get::<String>(10)?
                         .unwrap_or_else(|| "pg_catalog.english".to_owned()),
                     partly_hidden: row.get::<bool>(9)?.unwrap_or(true),
+                    entities: row.get::<bool>(20)?.unwrap_or(true),
                 })
             },
         )?;
@@ -596,7 +612,7 @@ fn nearest(
 }
 
 /// Rows that are fetched beyond `match_count`, so that use and importance can lift one of them.
-const SPARE: usize = 10;
+const SPARE: usize = 5;
 
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use and

@@ -14,9 +14,12 @@ use crate::model::similarity::{Distance, norm};
 use crate::scan::Table;
 use crate::{simd, spi};
 
-/// Vectors that are compared by full precision. The codes are about 0.001 off in cosine, and the
-/// best 10 were always among the best 40 of 100,000.
-const RERANK: usize = 50;
+/// Vectors beyond `match_count` that are compared by full precision. The codes are about 0.001 off in
+/// cosine, so only a few that stand close together can change places.
+const RERANK: usize = 15;
+
+/// Where a longer result is shown, its end is ranked by the codes.
+const MOST_RERANKED: usize = 100;
 
 /// The lane of one query vector.
 pub struct Semantic<'a> {
@@ -111,7 +114,8 @@ impl<'a> Semantic<'a> {
     /// Compares the best of `ranked` again, by the stored vectors, and sorts it anew. A vector that
     /// is no longer stored is left out.
     pub fn rerank(&mut self, ranked: &mut Vec<usize>) -> Result<()> {
-        let best: Vec<usize> = ranked.iter().copied().take(RERANK).collect();
+        let count = self.context.match_count.min(MOST_RERANKED) + RERANK;
+        let best: Vec<usize> = ranked.iter().copied().take(count).collect();
         let ids: Vec<Uuid> = best.iter().map(|i| self.points.entries.id(*i)).collect();
         let found: IdMap<f64> = self
             .context

@@ -239,7 +239,7 @@ impl Words {
         names: Vec<String>,
         n: u64,
     ) -> Result<()> {
-        if names.is_empty() {
+        if names.is_empty() || !context.entities {
             return Ok(());
         }
         let links = context.as_owner(
