@@ -204,6 +204,74 @@ $$;
 COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
 'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
+CREATE FUNCTION engram.drop_embedding_model(name text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  known   record;
+  removed bigint;
+BEGIN
+  PERFORM engram_internal.require_store();
+  IF NOT has_table_privilege('engram.embedding_models', 'DELETE') OR NOT engram_internal.trusted() THEN
+    RAISE EXCEPTION 'role "%" may not drop embedding models', current_user
+      USING ERRCODE = 'insufficient_privilege',
+            HINT = 'Models are shared by all workspaces: run this as the owner of the tables, or as a role that bypasses row security.';
+  END IF;
+  SELECT * INTO known FROM engram.embedding_models m WHERE m.name = drop_embedding_model.name FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(coalesce(drop_embedding_model.name, 'NULL'));
+  END IF;
+  IF known.is_default THEN
+    RAISE EXCEPTION 'model "%" is the default', known.name
+      USING ERRCODE = 'object_in_use',
+            HINT = 'Make another one the default first: SELECT engram.set_embedding_model(name, dims, make_default => true);';
+  END IF;
+  DELETE FROM engram.embeddings e WHERE e.model = known.name;
+  GET DIAGNOSTICS removed = ROW_COUNT;
+  DELETE FROM engram.embedding_models m WHERE m.name = known.name;
+  RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION engram.drop_embedding_model(text) IS
+'Removes an embedding model and all its vectors, and returns how many they were: the last step of a change of model, when engram.embedding_progress() shows that its successor has caught up. The default model is refused.';
+
+CREATE FUNCTION engram.embedding_progress(workspace uuid DEFAULT NULL)
+RETURNS TABLE (model text, dims integer, is_default boolean, embedded bigint, pending bigint, progress double precision)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid;
+  every boolean;
+BEGIN
+  PERFORM engram_internal.require_store();
+  every := embedding_progress.workspace IS NULL AND engram_internal.trusted();
+  IF NOT every THEN
+    ws := engram_internal.resolve_workspace(embedding_progress.workspace, false);
+  END IF;
+  RETURN QUERY
+  WITH alive AS (
+    SELECT count(*) AS n FROM engram.memories m
+    WHERE (every OR m.workspace_id = ws) AND m.deleted_at IS NULL
+  ), done AS (
+    SELECT e.model, count(*) AS n
+    FROM engram.embeddings e JOIN engram.memories m ON m.workspace_id = e.workspace_id AND m.id = e.memory_id
+    WHERE (every OR e.workspace_id = ws) AND m.deleted_at IS NULL
+    GROUP BY e.model
+  )
+  SELECT k.name, k.dims, k.is_default, coalesce(d.n, 0), a.n - coalesce(d.n, 0),
+         CASE WHEN a.n = 0 THEN 1 ELSE coalesce(d.n, 0)::double precision / a.n END
+  FROM engram.embedding_models k CROSS JOIN alive a LEFT JOIN done d ON d.model = k.name
+  WHERE every OR ws IS NOT NULL
+  ORDER BY k.is_default DESC, k.name;
+END
+$$;
+COMMENT ON FUNCTION engram.embedding_progress(uuid) IS
+'How far each embedding model has come: memories that have a vector of it, memories that wait for one, and the share of the former, 0 to 1. One''s own workspace; a role that bypasses row security sees all of them together.';
+
 CREATE OR REPLACE FUNCTION engram.search(
   query_text text DEFAULT NULL,
   query_embedding vector DEFAULT NULL,
@@ -230,7 +298,7 @@ AS 'MODULE_PATHNAME', 'search_wrapper';
 COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
 'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.
 
-query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, or of model. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is 0 to 1, relative to the candidates of this search. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged. Nothing that matches gives no rows.';
+query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged. Nothing that matches gives no rows.';
 
 CREATE OR REPLACE FUNCTION engram.reindex(workspace uuid DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -318,7 +386,8 @@ $$;
 COMMENT ON FUNCTION engram_internal.reindex(uuid, text) IS
 'What engram.reindex() does for the words (model empty) or the vectors of one model of one workspace.';
 
-
+REVOKE EXECUTE ON FUNCTION engram.drop_embedding_model(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.embedding_progress(uuid) FROM PUBLIC;
 
 -- The tables follow: new ones, triggers and grants. What search scans is made of what is stored.
 DO $$

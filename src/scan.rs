@@ -127,7 +127,9 @@ impl Table {
                 };
                 let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
                 // Blocks of one page, which nearly all are, need no call.
-                let plain = if pgrx::varatt_is_4b_u(stored) || pgrx::varatt_is_1b(stored) && !pgrx::varatt_is_1b_e(stored) {
+                let plain = if pgrx::varatt_is_4b_u(stored)
+                    || pgrx::varatt_is_1b(stored) && !pgrx::varatt_is_1b_e(stored)
+                {
                     stored
                 } else {
                     pg_sys::pg_detoast_datum_packed(stored)

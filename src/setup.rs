@@ -35,7 +35,7 @@ const TABLES: [&str; 10] = [
 ];
 
 /// Functions of the store; none has an argument.
-const FUNCTIONS: [&str; 14] = [
+const FUNCTIONS: [&str; 15] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -48,6 +48,7 @@ const FUNCTIONS: [&str; 14] = [
     "embeddings_after_insert",
     "embeddings_after_update",
     "embeddings_after_delete",
+    "embedding_models_after_delete",
     "restore_replaces",
     "restore_skips",
 ];

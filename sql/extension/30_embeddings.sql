@@ -54,6 +54,74 @@ COMMENT ON FUNCTION engram.set_embedding_model(text, integer, boolean, text) IS
 
 dims: length of its vectors. make_default: NULL makes the first model the default and leaves it at that. distance: cosine (default), inner_product or l2.';
 
+CREATE FUNCTION engram.drop_embedding_model(name text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  known   record;
+  removed bigint;
+BEGIN
+  PERFORM engram_internal.require_store();
+  IF NOT has_table_privilege('engram.embedding_models', 'DELETE') OR NOT engram_internal.trusted() THEN
+    RAISE EXCEPTION 'role "%" may not drop embedding models', current_user
+      USING ERRCODE = 'insufficient_privilege',
+            HINT = 'Models are shared by all workspaces: run this as the owner of the tables, or as a role that bypasses row security.';
+  END IF;
+  SELECT * INTO known FROM engram.embedding_models m WHERE m.name = drop_embedding_model.name FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(coalesce(drop_embedding_model.name, 'NULL'));
+  END IF;
+  IF known.is_default THEN
+    RAISE EXCEPTION 'model "%" is the default', known.name
+      USING ERRCODE = 'object_in_use',
+            HINT = 'Make another one the default first: SELECT engram.set_embedding_model(name, dims, make_default => true);';
+  END IF;
+  DELETE FROM engram.embeddings e WHERE e.model = known.name;
+  GET DIAGNOSTICS removed = ROW_COUNT;
+  DELETE FROM engram.embedding_models m WHERE m.name = known.name;
+  RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION engram.drop_embedding_model(text) IS
+'Removes an embedding model and all its vectors, and returns how many they were: the last step of a change of model, when engram.embedding_progress() shows that its successor has caught up. The default model is refused.';
+
+CREATE FUNCTION engram.embedding_progress(workspace uuid DEFAULT NULL)
+RETURNS TABLE (model text, dims integer, is_default boolean, embedded bigint, pending bigint, progress double precision)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid;
+  every boolean;
+BEGIN
+  PERFORM engram_internal.require_store();
+  every := embedding_progress.workspace IS NULL AND engram_internal.trusted();
+  IF NOT every THEN
+    ws := engram_internal.resolve_workspace(embedding_progress.workspace, false);
+  END IF;
+  RETURN QUERY
+  WITH alive AS (
+    SELECT count(*) AS n FROM engram.memories m
+    WHERE (every OR m.workspace_id = ws) AND m.deleted_at IS NULL
+  ), done AS (
+    SELECT e.model, count(*) AS n
+    FROM engram.embeddings e JOIN engram.memories m ON m.workspace_id = e.workspace_id AND m.id = e.memory_id
+    WHERE (every OR e.workspace_id = ws) AND m.deleted_at IS NULL
+    GROUP BY e.model
+  )
+  SELECT k.name, k.dims, k.is_default, coalesce(d.n, 0), a.n - coalesce(d.n, 0),
+         CASE WHEN a.n = 0 THEN 1 ELSE coalesce(d.n, 0)::double precision / a.n END
+  FROM engram.embedding_models k CROSS JOIN alive a LEFT JOIN done d ON d.model = k.name
+  WHERE every OR ws IS NOT NULL
+  ORDER BY k.is_default DESC, k.name;
+END
+$$;
+COMMENT ON FUNCTION engram.embedding_progress(uuid) IS
+'How far each embedding model has come: memories that have a vector of it, memories that wait for one, and the share of the former, 0 to 1. One''s own workspace; a role that bypasses row security sees all of them together.';
+
 CREATE FUNCTION engram.set_embedding(
   id uuid,
   embedding vector,

@@ -281,6 +281,23 @@ $$;
 COMMENT ON FUNCTION engram.embeddings_after_delete() IS
 'Trigger: takes deleted vectors out of search.';
 
+CREATE OR REPLACE FUNCTION engram.embedding_models_after_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.embedding_models'::regclass THEN
+    RAISE EXCEPTION 'engram.embedding_models_after_delete() serves engram.embedding_models, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  DELETE FROM engram.search_blocks b WHERE b.model IN (SELECT r.name FROM removed r);
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.embedding_models_after_delete() IS
+'Trigger: a model that is dropped takes what search scans of it with it.';
+
 CREATE OR REPLACE FUNCTION engram.restore_skips() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -336,6 +353,8 @@ BEGIN
        'REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT', 'embeddings_after_update()'),
       ('embeddings', 'embeddings_after_delete', 'AFTER DELETE',
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'embeddings_after_delete()'),
+      ('embedding_models', 'embedding_models_after_delete', 'AFTER DELETE',
+       'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'embedding_models_after_delete()'),
       -- check_function_bodies is off in every dump that pg_dump writes and in hardly any other session.
       ('memory_state', 'memory_state_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),

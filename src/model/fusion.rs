@@ -16,26 +16,20 @@ pub fn min_max(scores: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// [`min_max`] where some have no score: without evidence a candidate is as good as the worst one that
-/// has some, and no better than 0.
-pub fn normalize(scores: &[Option<f64>]) -> Vec<f64> {
-    let worst = scores.iter().flatten().copied().fold(0.0, f64::min);
-    let lowest = scores
+/// [`min_max`] where some have no score. Nothing is known of those: `fair`, they get the middle one of
+/// the others' and are neither preferred nor held back; otherwise 0.
+pub fn normalize(scores: &[Option<f64>], fair: bool) -> Vec<f64> {
+    let present: Vec<f64> = scores.iter().flatten().copied().collect();
+    let present = min_max(&present);
+    let mut sorted = present.clone();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    let missing = if fair { middle } else { 0.0 };
+    let mut given = present.into_iter();
+    scores
         .iter()
-        .flatten()
-        .copied()
-        .fold(f64::INFINITY, f64::min);
-    let missing = if scores.iter().all(Option::is_some) {
-        lowest
-    } else {
-        worst.min(lowest)
-    };
-    min_max(
-        &scores
-            .iter()
-            .map(|s| s.unwrap_or(missing))
-            .collect::<Vec<_>>(),
-    )
+        .map(|s| s.and_then(|_| given.next()).unwrap_or(missing))
+        .collect()
 }
 
 /// Weights of the word lane and the vector lane, adding up to 1. A lane that was not asked or found
@@ -60,6 +54,14 @@ mod tests {
         assert_eq!(min_max(&[2.0]), [1.0]);
         assert_eq!(min_max(&[-3.0, -3.0]), [1.0, 1.0]);
         assert!(min_max(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_unknown_stands_in_the_middle() {
+        let scores = [Some(-1.0), None, Some(3.0), Some(1.0)];
+        assert_eq!(normalize(&scores, true), [0.0, 0.5, 1.0, 0.5]);
+        assert_eq!(normalize(&scores, false), [0.0, 0.0, 1.0, 0.5]);
+        assert_eq!(normalize(&[None, None], true), [0.0, 0.0]);
     }
 
     proptest! {

@@ -3,7 +3,8 @@
 //! 1. A word score is multiplied by how much of the question it covers.
 //! 2. *Context*: a memory takes a share of the raw scores of its neighbours in the session. The
 //!    answer often stands one turn from the words of the question.
-//! 3. Both lanes are brought to 0..1 over the pool and added with weights.
+//! 3. Both lanes are brought to 0..1 over the pool and added with weights. A memory without a vector
+//!    (not embedded yet, or not by this model) stands in the middle of that lane.
 //! 4. *Lending*: a memory beside a better one is lifted part of the way to it.
 //! 5. Small bounded bonuses: the speaker that the question names, the date that it names, not being a
 //!    short question itself, saying something at all.
@@ -150,7 +151,7 @@ pub fn rank(weights: &Weights, pool: &[Candidate], words: bool, vectors: bool) -
     let by_vector: Vec<Option<f64>> = parts.iter().map(|p| p.vector).collect();
     let normalized = fusion::min_max(&by_words)
         .into_iter()
-        .zip(fusion::normalize(&by_vector));
+        .zip(fusion::normalize(&by_vector, words));
     for (p, (words, vector)) in parts.iter_mut().zip(normalized) {
         p.words_normalized = words;
         p.vector_normalized = vector;
@@ -256,7 +257,7 @@ mod tests {
             let plain = Weights { coverage: 0.0, context: 0.0, lend: 0.0, speaker: 0.0, date: 0.0, question: 0.0, length: 0.0, ..WEIGHTS };
             let pool = session(pool);
             let words = fusion::min_max(&pool.iter().map(|c| c.words).collect::<Vec<_>>());
-            let vectors = fusion::normalize(&pool.iter().map(|c| c.vector).collect::<Vec<_>>());
+            let vectors = fusion::normalize(&pool.iter().map(|c| c.vector).collect::<Vec<_>>(), true);
             for (i, p) in rank(&plain, &pool, true, true).iter().enumerate() {
                 prop_assert!((p.score() - (words[i] + vectors[i]) / 2.0).abs() < 1e-12);
             }

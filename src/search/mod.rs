@@ -206,6 +206,12 @@ impl Context {
             &[
                 DatumWithOid::from(spi::pg_uuid(workspace)),
                 DatumWithOid::from(request.model.as_deref()),
+                DatumWithOid::from(
+                    request
+                        .embedding
+                        .as_ref()
+                        .map(|e| i32::try_from(e.len()).unwrap_or(i32::MAX)),
+                ),
             ],
             |row| {
                 let model = match row.get::<String>(6)? {

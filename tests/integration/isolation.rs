@@ -379,6 +379,11 @@ engram.pending_embeddings(model, match_count, lease_seconds, workspace)
     no    no    no    1     1     SELECT * FROM engram.pending_embeddings(workspace => '{ws}')
 engram.set_embedding_model(name, dims, make_default, distance)
     no    no    no    no    1     SELECT engram.set_embedding_model('mine', 3, true)
+engram.drop_embedding_model(name)
+    no    no    no    no    1     SELECT engram.drop_embedding_model('spare')
+engram.embedding_progress(workspace)
+    no    0     0     1     1     SELECT * FROM engram.embedding_progress() WHERE embedded > 0
+    no    no    no    1     1     SELECT * FROM engram.embedding_progress('{ws}') WHERE embedded > 0
 engram.setup(options)
     no    no    no    no    no    SELECT engram.setup('{"grant_to": ["anon"]}')
 engram.reindex(workspace)
@@ -416,6 +421,8 @@ engram.embeddings_after_delete()
     no    no    no    no    no    SELECT engram.embeddings_after_delete()
 engram.restore_skips()
     no    no    no    no    no    SELECT engram.restore_skips()
+engram.embedding_models_after_delete()
+    no    no    no    no    no    SELECT engram.embedding_models_after_delete()
 engram.restore_replaces()
     no    no    no    no    no    SELECT engram.restore_replaces()
 # The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.
@@ -926,6 +933,7 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
             "engram.embeddings_after_insert()",
             "engram.embeddings_after_update()",
             "engram.embeddings_after_delete()",
+            "engram.embedding_models_after_delete()",
         ]
             .map(str::to_owned)
             .into(),
@@ -1802,9 +1810,9 @@ fn an_error_in_the_privileged_stage_leaves_the_caller_who_it_was() {
     victim(&db);
     let mut ann = stranger(&db);
     ann.sql("SELECT engram.add('mine is a zebra', embedding => '[1,1,1]')");
-    // Only the privileged stage reads graph_links: a search that waits for this lock is in it.
+    // Only the privileged stage reads memory_state: a search that waits for this lock is in it.
     let mut admin = Session::open(&db, "postgres");
-    admin.sql("BEGIN; LOCK TABLE engram.graph_links");
+    admin.sql("BEGIN; LOCK TABLE engram.memory_state");
     ann.sql(
         "CREATE FUNCTION playground.caught(statement text) RETURNS text LANGUAGE plpgsql AS $$
          BEGIN
@@ -1918,6 +1926,10 @@ fn definer_triggers_serve_their_own_table_only() {
         (
             "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
             "embeddings_after_delete",
+        ),
+        (
+            "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
+            "embedding_models_after_delete",
         ),
         ("BEFORE INSERT ON {} FOR EACH ROW", "restore_replaces"),
         ("BEFORE INSERT ON {} FOR EACH ROW", "restore_skips"),

@@ -777,6 +777,14 @@ fn without_tables_every_function_says_how_to_create_them() {
             "SELECT * FROM engram.add_many('[{\"content\": \"x\"}]')".to_owned(),
         ),
         (
+            "drop_embedding_model",
+            "SELECT engram.drop_embedding_model('m')".to_owned(),
+        ),
+        (
+            "embedding_progress",
+            "SELECT * FROM engram.embedding_progress()".to_owned(),
+        ),
+        (
             "erase",
             format!("SELECT * FROM engram.erase(ids => ARRAY['{id}']::uuid[])"),
         ),

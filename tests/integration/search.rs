@@ -317,7 +317,7 @@ fn explain_accounts_for_every_unit_of_the_score() {
     )
     .unwrap();
     let rows = ann
-        .query("SELECT score, explain, matched FROM engram.search('green tea', '[1,0,0]', explain => true)", &[])
+        .query("SELECT score, explain, matched, content FROM engram.search('green tea', '[1,0,0]', explain => true)", &[])
         .unwrap();
     assert_eq!(rows.len(), 4);
     for row in &rows {
@@ -377,8 +377,17 @@ fn explain_accounts_for_every_unit_of_the_score() {
         .get(0);
     assert_eq!(explain["lanes"]["vector"]["weight"], 1.0);
     // min_score cuts by what is shown.
-    let strong = found(&mut ann, "'green tea', '[1,0,0]', min_score => 0.9");
-    assert_eq!(strong, ["green tea", "no drink at all"]);
+    let strong: Vec<String> = rows
+        .iter()
+        .filter(|row| row.get::<_, f64>(0) >= 0.5)
+        .map(|row| row.get::<_, String>(3))
+        .collect();
+    assert!((1..4).contains(&strong.len()));
+    db.admin().batch_execute("DELETE FROM engram.settings WHERE vector_weight = 1").unwrap();
+    assert_eq!(
+        found(&mut ann, "'green tea', '[1,0,0]', min_score => 0.5"),
+        strong
+    );
 }
 
 #[test]
@@ -537,4 +546,131 @@ fn the_first_words_of_a_long_query_count() {
     add_all(&mut ann, &["xylophone lesson"]);
     let many = "(SELECT string_agg('a' || chr(97 + i % 26) || chr(97 + i / 26) || 'q', ' ') FROM generate_series(1, 70) i)";
     assert_eq!(found(&mut ann, &format!("'xylophone ' || {many}")).len(), 1);
+}
+
+#[test]
+fn one_model_replaces_another_while_both_are_searched() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    for (content, vector) in [
+        ("green tea", "[1,0,0]"),
+        ("black coffee", "[0,1,0]"),
+        ("a red car", "[0,0,1]"),
+    ] {
+        ann.execute(
+            "SELECT engram.add($1, embedding => $2::text::extensions.vector)",
+            &[&content, &vector],
+        )
+        .unwrap();
+    }
+    admin
+        .batch_execute("SELECT engram.set_embedding_model('wide', 4, make_default => true)")
+        .unwrap();
+    let progress = |client: &mut Client| -> Vec<(String, i64, i64)> {
+        client
+            .query(
+                "SELECT model, embedded, pending FROM engram.embedding_progress()",
+                &[],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect()
+    };
+    assert_eq!(
+        progress(&mut ann),
+        [("wide".into(), 0, 3), ("tiny".into(), 3, 0)]
+    );
+    // Callers of the old model are served by its vectors, whose length tells them.
+    assert_eq!(found(&mut ann, "NULL, '[0.1,1,0]'")[0], "black coffee");
+    assert!(
+        found(&mut ann, "NULL, '[0.1,1,0,0]'").is_empty(),
+        "nothing is embedded yet"
+    );
+    assert_eq!(
+        found(&mut ann, "'tea', '[0,1,0,0]'"),
+        ["green tea"],
+        "then words decide"
+    );
+    let waiting = ann
+        .query(
+            "SELECT id, text, dims FROM engram.pending_embeddings(match_count => 2)",
+            &[],
+        )
+        .unwrap();
+    for row in &waiting {
+        assert_eq!(row.get::<_, i32>(2), 4);
+        let vector = if row.get::<_, String>(1) == "green tea" {
+            "[1,0,0,0]"
+        } else {
+            "[0,1,0,0]"
+        };
+        ann.execute(
+            "SELECT engram.set_embedding($1, $2::text::extensions.vector)",
+            &[&row.get::<_, Uuid>(0), &vector],
+        )
+        .unwrap();
+    }
+    assert_eq!(
+        progress(&mut ann),
+        [("wide".into(), 2, 1), ("tiny".into(), 3, 0)]
+    );
+    // Half way, a memory without the new vector is still found by its words.
+    assert_eq!(
+        found(&mut ann, "'red car', '[0.5,0.5,0.5,0.5]'")[0],
+        "a red car"
+    );
+    let other = failure(ann.query("SELECT * FROM engram.search(NULL, '[1,0]')", &[]));
+    assert_eq!(other.code, "22000");
+    let refused = failure(ann.query("SELECT engram.drop_embedding_model('tiny')", &[]));
+    assert_eq!(refused.code, "42501");
+    for (name, code) in [("wide", "55006"), ("none", "22023")] {
+        let call = format!("SELECT engram.drop_embedding_model('{name}')");
+        assert_eq!(failure(admin.query(&call, &[])).code, code, "{call}");
+    }
+    let dropped: i64 = admin
+        .query_one("SELECT engram.drop_embedding_model('tiny')", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(dropped, 3);
+    let left: i64 = admin
+        .query_one(
+            "SELECT count(*) FROM engram.search_blocks WHERE model = 'tiny'",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(left, 0);
+    assert_eq!(
+        found(&mut ann, "'red car', '[1,0,0,0]'").len(),
+        2,
+        "one by vector, one by words"
+    );
+    assert_eq!(
+        failure(ann.query("SELECT * FROM engram.search(NULL, '[1,0,0]')", &[])).code,
+        "22000"
+    );
+}
+
+#[test]
+fn only_a_policy_of_the_users_own_makes_search_count_what_is_visible() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut hidden = |own: &str| -> bool {
+        ann.query_one(
+            include_str!("../../src/search/sql/context.sql"),
+            &[&Uuid::nil(), &None::<String>, &None::<i32>],
+        )
+        .unwrap_or_else(|e| panic!("{own}: {e:?}"))
+        .get(8)
+    };
+    assert!(!hidden("fresh"));
+    db.admin().batch_execute("CREATE POLICY secret ON engram.memories AS RESTRICTIVE FOR SELECT USING (NOT 'secret' = ANY (tags))").unwrap();
+    assert!(hidden("with a policy"));
+    db.admin()
+        .batch_execute("DROP POLICY secret ON engram.memories")
+        .unwrap();
+    assert!(!hidden("without it"));
+    db.admin().batch_execute("ALTER POLICY memories_select ON engram.memories USING (workspace_id = ANY ((SELECT engram.readable_workspaces())::uuid[]) AND importance > 0.5)").unwrap();
+    assert!(hidden("with ours changed"));
 }

@@ -1,4 +1,4 @@
--- $1 workspace, $2 model or NULL
+-- $1 workspace, $2 model or NULL, $3 length of the query vector or NULL
 SELECT c.relowner,
        coalesce(w.candidates, d.candidates),
        coalesce(w.vector_weight, d.vector_weight),
@@ -24,5 +24,10 @@ SELECT c.relowner,
 FROM pg_catalog.pg_class c
 JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
 LEFT JOIN engram.settings w ON w.workspace_id = $1
-LEFT JOIN engram.embedding_models m ON CASE WHEN $2 IS NULL THEN m.is_default ELSE m.name = $2 END
+-- The model that is named; else the default, unless the query has another length and just one model has
+-- that: while one model replaces another, callers of both are served.
+LEFT JOIN engram.embedding_models m ON m.name = coalesce($2,
+  (SELECT o.name FROM engram.embedding_models o WHERE o.is_default AND o.dims = $3),
+  (SELECT pg_catalog.min(o.name) FROM engram.embedding_models o WHERE o.dims = $3 HAVING pg_catalog.count(*) = 1),
+  (SELECT o.name FROM engram.embedding_models o WHERE o.is_default))
 WHERE c.oid = 'engram.memories'::pg_catalog.regclass
