@@ -35,7 +35,7 @@ const TABLES: [&str; 10] = [
 ];
 
 /// Functions of the store; none has an argument.
-const FUNCTIONS: [&str; 15] = [
+const FUNCTIONS: [&str; 16] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -44,6 +44,7 @@ const FUNCTIONS: [&str; 15] = [
     "memories_after_update",
     "memories_after_delete",
     "memories_after_truncate",
+    "embeddings_after_truncate",
     "embeddings_before_write",
     "embeddings_after_insert",
     "embeddings_after_update",

@@ -153,8 +153,11 @@ AS $$
 DECLARE
   waiting boolean := EXISTS (SELECT FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = index_vectors.model AND b.level = 0);
+  -- What others did since the snapshot was taken is not seen here.
+  stale boolean := current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted');
 BEGIN
-  -- Entries in full blocks have version 0 or 1; only those that wait to replace others have more.
+  -- The first entry of a vector has version 1. Later ones, and those that cannot know whether they
+  -- are the first, have the time, which is later than what others wrote before they let go of the row.
   INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
   SELECT workspace, index_vectors.model, CASE WHEN n.replaces THEN 0 WHEN b.is_full THEN 2 ELSE 1 END,
          engram_internal.uuid_v7(), b.entries, b.block
@@ -162,8 +165,9 @@ BEGIN
     SELECT s.replaces, array_agg(engram_internal.vector_entry(s.id, s.version,
              CASE WHEN s.replaces AND state = 'plain' THEN 'replaces' ELSE state END, s.embedding)) AS entries
     FROM (
-      SELECT v.id, v.embedding, coalesce(w.version, 1) + CASE WHEN state <> 'plain' OR w.id IS NOT NULL THEN 1 ELSE 0 END AS version,
-             state <> 'plain' OR w.id IS NOT NULL AS replaces
+      SELECT v.id, v.embedding, state <> 'plain' OR w.id IS NOT NULL AS replaces,
+             CASE WHEN state = 'plain' AND w.id IS NULL AND NOT stale THEN 1
+                  ELSE greatest(coalesce(w.version, 1) + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) END AS version
       FROM unnest(ids, embeddings) AS v (id, embedding)
       LEFT JOIN (
         SELECT e.id, max(e.version) AS version
@@ -202,9 +206,7 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  small    uuid[];
-  replaced uuid[] := '{}';
-  packed   integer := 0;
+  packed integer := 0;
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
     RAISE EXCEPTION 'role "%" may not change what search scans', current_user
@@ -216,21 +218,21 @@ BEGIN
      OR NOT pg_try_advisory_xact_lock(hashtextextended('engram pack ' || workspace, 0)) THEN
     RETURN 0;
   END IF;
-  SELECT array_agg(b.block_id) INTO small FROM engram.search_blocks b
-  WHERE b.workspace_id = workspace AND b.model = pack.model AND b.level = CASE WHEN replacing THEN 0 ELSE 1 END;
-  IF coalesce(cardinality(small), 0) < at_least THEN
+  IF (SELECT count(*) FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = pack.model AND b.level = CASE WHEN replacing THEN 0 ELSE 1 END) < at_least THEN
     RETURN 0;
   END IF;
-  IF replacing THEN
-    SELECT array_agg(e.id) INTO replaced
+  -- One statement, hence one snapshot: of a block that waits, committed while this runs, either all
+  -- memories are being replaced or none.
+  WITH waiting AS MATERIALIZED (
+    SELECT array_agg(e.id) AS ids
     FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
-    WHERE b.workspace_id = workspace AND b.model = pack.model AND b.level = 0 AND b.block_id = ANY (small);
-  END IF;
-  WITH old AS (
+    WHERE replacing AND b.workspace_id = workspace AND b.model = pack.model AND b.level = 0
+  ), old AS (
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = pack.model
-      AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, replaced)
-               ELSE b.level = 1 AND b.block_id = ANY (small) END
+      AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w))
+               ELSE b.level = 1 END
     RETURNING b.block
   ), new AS (
     INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)

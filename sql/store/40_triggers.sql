@@ -115,6 +115,18 @@ BEGIN
     RAISE EXCEPTION 'engram.memories_after_insert() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
+  -- Who erased the id may have committed after the check before the write, or after the snapshot of
+  -- this transaction: then the tombstone, which is not seen, is a conflict that raises 40001.
+  IF EXISTS (SELECT FROM added a JOIN engram.erasures e ON e.workspace_id = a.workspace_id AND e.id = a.id) THEN
+    RAISE EXCEPTION 'memory "%" was erased and cannot be stored again',
+        (SELECT a.id FROM added a JOIN engram.erasures e ON e.workspace_id = a.workspace_id AND e.id = a.id LIMIT 1)
+      USING ERRCODE = 'unique_violation', CONSTRAINT = 'erasures_pkey', TABLE = 'memories', SCHEMA = 'engram',
+            HINT = 'Erasure is final for an id. Leave id out to store the content as a new memory.';
+  END IF;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    INSERT INTO engram.erasures (workspace_id, id) SELECT workspace_id, id FROM added ON CONFLICT DO NOTHING;
+    DELETE FROM engram.erasures e USING added a WHERE e.workspace_id = a.workspace_id AND e.id = a.id;
+  END IF;
   INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at)
   SELECT workspace_id, id, created_at FROM added
   ON CONFLICT DO NOTHING;
@@ -215,6 +227,23 @@ END
 $$;
 COMMENT ON FUNCTION engram.memories_after_truncate() IS
 'Trigger: a table of memories that is emptied takes what search scans with it.';
+
+CREATE OR REPLACE FUNCTION engram.embeddings_after_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.embeddings'::regclass THEN
+    RAISE EXCEPTION 'engram.embeddings_after_truncate() serves engram.embeddings, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  DELETE FROM engram.search_blocks WHERE model <> '';
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.embeddings_after_truncate() IS
+'Trigger: a table of embeddings that is emptied takes the vectors that search scans with it.';
 
 CREATE OR REPLACE FUNCTION engram.embeddings_after_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -345,6 +374,8 @@ BEGIN
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'memories_after_delete()'),
       ('memories', 'memories_after_truncate', 'AFTER TRUNCATE',
        'FOR EACH STATEMENT', 'memories_after_truncate()'),
+      ('embeddings', 'embeddings_after_truncate', 'AFTER TRUNCATE',
+       'FOR EACH STATEMENT', 'embeddings_after_truncate()'),
       ('embeddings', 'embeddings_before_write', 'BEFORE INSERT OR UPDATE',
        'FOR EACH ROW', 'embeddings_before_write()'),
       ('embeddings', 'embeddings_after_insert', 'AFTER INSERT',

@@ -106,10 +106,15 @@ impl<'a> Eligible<'a> {
         })
     }
 
+    /// From now on every candidate is looked up. True when it was not before.
+    pub fn ask(&mut self) -> bool {
+        std::mem::take(&mut self.free)
+    }
+
     /// The first `wanted` of `ids` that may be a result.
     ///
-    /// Without any condition all may: those that are superseded or expired, which are few, drop out
-    /// when the rows are fetched.
+    /// Without any condition all may, until [`Self::ask`]: those that are superseded or expired, which
+    /// are few, drop out when the rows are fetched.
     pub fn first(&self, ids: &[Uuid], wanted: usize) -> Result<Vec<Uuid>> {
         if self.free {
             return Ok(ids.iter().copied().take(wanted).collect());

@@ -133,37 +133,47 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     };
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
     let analysed = words::analyse(&parsed, &context.text_config)?;
-    let eligible = Eligible::new(&context, &request, &analysed)?;
+    let mut eligible = Eligible::new(&context, &request, &analysed)?;
     let nothing_asked = request.text.is_none() && request.embedding.is_none();
     let mut semantic = match request.embedding {
         Some(embedding) => Some(Semantic::new(&context, embedding)?),
         None => None,
     };
     let corpus = Rc::new(Corpus::read(&context, &blocks, &analysed.words())?);
-    let ranked = if nothing_asked {
-        needed(&context, &corpus, &eligible)?
+    let words = if nothing_asked {
+        None
     } else {
-        let words = Words::new(&context, &corpus, &parsed, &analysed)?;
         if let Some(lane) = &mut semantic {
             lane.read(&blocks)?;
         }
-        let admitted = analysed.admitted(&corpus);
-        rank(
-            &context,
-            &corpus,
-            &eligible,
-            admitted.as_deref(),
-            Rc::new(words),
-            semantic,
-            &parsed.free,
-        )?
+        Some(Rc::new(Words::new(&context, &corpus, &parsed, &analysed)?))
     };
+    let admitted = analysed.admitted(&corpus);
     let conditions = Conditions {
         match_count,
         min_score: request.min_score,
         explain: request.explain,
     };
-    fetch(&context, ranked, &conditions)
+    loop {
+        let ranked = match &words {
+            None => needed(&context, &corpus, &eligible)?,
+            Some(words) => rank(
+                &context,
+                &corpus,
+                &eligible,
+                admitted.as_deref(),
+                words.clone(),
+                &mut semantic,
+                &parsed.free,
+            )?,
+        };
+        let (hits, missing) = fetch(&context, ranked, &conditions)?;
+        // What is over may have taken the places of others: then it is asked for beforehand.
+        if hits.len() < match_count && missing && eligible.ask() {
+            continue;
+        }
+        return Ok(hits);
+    }
 }
 
 fn match_count(given: Option<i32>) -> Result<usize> {
@@ -397,7 +407,7 @@ fn rank(
     eligible: &Eligible<'_>,
     admitted: Option<&[bool]>,
     words: Rc<Words>,
-    mut semantic: Option<Semantic<'_>>,
+    semantic: &mut Option<Semantic<'_>>,
     question: &str,
 ) -> Result<Ranked> {
     let admitted = |document: usize| admitted.is_none_or(|a| a[document]);
@@ -412,7 +422,7 @@ fn rank(
         .into_iter()
         .map(|d| d as usize)
         .collect();
-    let by_vector = match &mut semantic {
+    let by_vector = match semantic {
         Some(lane) => nearest(context, corpus, eligible, &admitted, lane)?,
         None => Vec::new(),
     };
@@ -622,8 +632,9 @@ const SPARE: usize = 5;
 
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use and
-/// importance then add their share.
-fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<Vec<Hit>> {
+/// importance then add their share. Also tells whether a row was missing.
+fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<(Vec<Hit>, bool)> {
+    let mut missing = false;
     let wanted = request.match_count + request.match_count.min(SPARE);
     let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
     let mut said: HashSet<String> = HashSet::new();
@@ -636,10 +647,11 @@ fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<Vec<
         let ids: Vec<Uuid> = batch.iter().map(|r| r.0).collect();
         let mut rows = rows_of(context, &ids)?;
         for (id, score, index) in batch {
-            if hits.len() < wanted
-                && let Some(mut hit) = rows.remove(id)
-                && said.insert(text::normalize_content(&hit.content))
-            {
+            let Some(mut hit) = rows.remove(id) else {
+                missing = true;
+                continue;
+            };
+            if hits.len() < wanted && said.insert(text::normalize_content(&hit.content)) {
                 hit.score = *score;
                 hits.push((hit, *index));
             }
@@ -667,7 +679,7 @@ fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<Vec<
             .then_with(|| b.0.id.cmp(&a.0.id))
     });
     scored.truncate(request.match_count);
-    Ok(scored
+    let hits = scored
         .into_iter()
         .map(|(mut hit, index, used, important)| {
             hit.matched = (ranked.matched)(index);
@@ -683,7 +695,8 @@ fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<Vec<
             }
             hit
         })
-        .collect())
+        .collect();
+    Ok((hits, missing))
 }
 
 /// Base level of those that were used since they were stored.

@@ -413,6 +413,8 @@ engram.embeddings_before_write()
     no    no    no    no    no    SELECT engram.embeddings_before_write()
 engram.memories_after_truncate()
     no    no    no    no    no    SELECT engram.memories_after_truncate()
+engram.embeddings_after_truncate()
+    no    no    no    no    no    SELECT engram.embeddings_after_truncate()
 engram.embeddings_after_insert()
     no    no    no    no    no    SELECT engram.embeddings_after_insert()
 engram.embeddings_after_update()
@@ -930,6 +932,7 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
             "engram.memories_after_update()",
             "engram.memories_after_delete()",
             "engram.memories_after_truncate()",
+            "engram.embeddings_after_truncate()",
             "engram.embeddings_after_insert()",
             "engram.embeddings_after_update()",
             "engram.embeddings_after_delete()",
@@ -1914,6 +1917,10 @@ fn definer_triggers_serve_their_own_table_only() {
         (
             "AFTER TRUNCATE ON {} FOR EACH STATEMENT",
             "memories_after_truncate",
+        ),
+        (
+            "AFTER TRUNCATE ON {} FOR EACH STATEMENT",
+            "embeddings_after_truncate",
         ),
         (
             "AFTER INSERT ON {} REFERENCING NEW TABLE AS added FOR EACH STATEMENT",

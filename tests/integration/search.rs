@@ -130,10 +130,10 @@ fn without_a_question_what_is_used_comes_first() {
 
 /// BM25 once more, in plain SQL over tsvectors, as a reference for the whole path: triggers, index,
 /// parsing, statistics.
-const REFERENCE: &str = "
+pub(crate) const REFERENCE: &str = "
 WITH docs AS (
   SELECT m.id, to_tsvector('english', m.content) AS v FROM engram.memories m
-  WHERE m.workspace_id = engram.current_user_id()
+  WHERE m.workspace_id = engram.current_user_id() AND m.deleted_at IS NULL
 ), lexemes AS (SELECT unnest(tsvector_to_array(to_tsvector('english', $1))) AS lexeme),
 n AS (SELECT count(*)::float8 AS n FROM docs),
 len AS (SELECT d.id, sum(cardinality(u.positions))::float8 AS len FROM docs d, unnest(d.v) u GROUP BY d.id),
@@ -383,7 +383,9 @@ fn explain_accounts_for_every_unit_of_the_score() {
         .map(|row| row.get::<_, String>(3))
         .collect();
     assert!((1..4).contains(&strong.len()));
-    db.admin().batch_execute("DELETE FROM engram.settings WHERE vector_weight = 1").unwrap();
+    db.admin()
+        .batch_execute("DELETE FROM engram.settings WHERE vector_weight = 1")
+        .unwrap();
     assert_eq!(
         found(&mut ann, "'green tea', '[1,0,0]', min_score => 0.5"),
         strong
