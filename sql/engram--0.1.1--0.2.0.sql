@@ -206,6 +206,218 @@ $$;
 COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
 'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
+CREATE OR REPLACE FUNCTION engram_internal.store(
+  workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], expires_at timestamptz, on_duplicate text,
+  INOUT id uuid, OUT status text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  strategy  text := coalesce(on_duplicate, 'merge');
+  -- Not the tables' row types: those would not be there before setup().
+  model     record;
+  hash      bytea;
+  twin      record;
+  threshold double precision;
+BEGIN
+  IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
+    RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: merge (default), skip, reject, allow.';
+  END IF;
+  IF content IS NULL OR engram_internal.is_blank(content) THEN
+    RAISE EXCEPTION 'content is %', CASE WHEN content IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+  END IF;
+  PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  IF embedding IS NOT NULL THEN
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.is_default;
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_model(NULL);
+    END IF;
+  END IF;
+  metadata := engram_internal.metadata_object(metadata);
+  hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
+
+  -- Whoever stores the same id or the same content at the same moment waits here, so that the
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
+  IF id IS NOT NULL THEN
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
+    IF FOUND THEN
+      IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
+        status := 'unchanged';
+        RETURN;
+      END IF;
+      RAISE EXCEPTION 'memory "%" exists already with %', id,
+          CASE WHEN twin.deleted_at IS NULL THEN 'other content' ELSE 'a forgotten content' END
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Change it with engram.update(), bring it back with engram.restore(), or choose another id.';
+    END IF;
+  END IF;
+  IF strategy <> 'allow' THEN
+    SELECT * INTO twin FROM engram.memories m
+    -- As no index sees it: the hash alone finds them, see memories_content_idx.
+    WHERE (m.workspace_id = workspace) IS TRUE AND m.content_hash = hash AND m.deleted_at IS NULL
+      AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
+    IF NOT FOUND AND embedding IS NOT NULL THEN
+      threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
+        FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+        WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+      IF threshold IS NOT NULL THEN
+        SELECT m.* INTO twin
+        FROM engram.embeddings e
+        JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
+        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+          AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
+      END IF;
+    END IF;
+    IF FOUND THEN
+      IF strategy = 'reject' THEN
+        RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
+          USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
+                HINT = 'Use on_duplicate => ''merge'' to reinforce it, or ''allow'' to store it twice.';
+      END IF;
+      id := twin.id;
+      status := 'skipped';
+      IF strategy = 'merge' THEN
+        status := 'merged';
+        -- Said again: it counts as one more use, and nothing that came with it is lost.
+        UPDATE engram.memory_state s
+        SET access_count = s.access_count + 1, last_accessed_at = greatest(s.last_accessed_at, now())
+        WHERE s.workspace_id = workspace AND s.memory_id = id;
+        UPDATE engram.memories m
+        SET importance = greatest(m.importance, importance),
+            tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
+            metadata = m.metadata || coalesce(metadata, '{}'),
+            expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
+                              WHEN expires_at IS NOT NULL THEN m.expires_at END
+        WHERE m.workspace_id = workspace AND m.id = id
+          AND (importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
+        IF embedding IS NOT NULL THEN
+          INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM engram_internal.link_entities(workspace, id, entities);
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+
+  id := coalesce(id, engram_internal.uuid_v7());
+  status := 'added';
+  INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at)
+  VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at);
+  IF embedding IS NOT NULL THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+    VALUES (workspace, id, model.name, embedding);
+  END IF;
+  IF entities IS NOT NULL THEN
+    PERFORM engram_internal.link_entities(workspace, id, entities);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, real[], text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid) IS
+'What add() and add_many() do with one memory, as the caller, in a workspace that has been resolved. Tells whether it was added, merged, skipped or unchanged.';
+
+CREATE OR REPLACE FUNCTION engram.add_many(items jsonb, workspace uuid DEFAULT NULL)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(add_many.workspace, true);
+  done      integer[] := '{}';
+  done_ids  uuid[] := '{}';
+  done_at   integer;
+  item      record;
+  help      text;
+  model     text;
+BEGIN
+  model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+  PERFORM engram_internal.lock_keys(ws, ARRAY(
+    SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
+    FROM engram_internal.parse_items(add_many.items) p
+    WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
+
+  -- What is new beyond doubt goes in with one statement. If anything in it is refused, nothing of
+  -- it is stored and every item takes the careful way below.
+  BEGIN
+    WITH parsed AS MATERIALIZED (
+      SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
+      FROM engram_internal.parse_items(add_many.items) p
+      WHERE p.error IS NULL AND p.content IS NOT NULL
+    ), fresh AS MATERIALIZED (
+      SELECT p.*, engram_internal.uuid_v7() AS new_id
+      FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
+      WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
+        AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
+        AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
+          SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
+            AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash)
+    ), stored AS (
+      INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+        agent_id, session_id, speaker, role, source, expires_at)
+      SELECT ws, f.new_id, f.content, f.type, f.importance, f.tags, f.metadata, f.occurred_at,
+        f.agent_id, f.session_id, f.speaker, f.role, f.source, f.expires_at
+      FROM fresh f ORDER BY f.position
+    ), embedded AS (
+      INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+      SELECT ws, f.new_id, model, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
+    )
+    SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
+           coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
+    INTO done, done_ids FROM fresh f;
+  EXCEPTION WHEN OTHERS THEN
+    done := '{}';
+    done_ids := '{}';
+  END;
+
+  FOR item IN SELECT p.* FROM engram_internal.parse_items(add_many.items) p ORDER BY p.position LOOP
+    position := item.position;
+    id := NULL;
+    error := item.error;
+    status := 'error';
+    done_at := array_position(done, item.position);
+    IF done_at IS NOT NULL THEN
+      id := done_ids[done_at];
+      status := 'added';
+    ELSIF item.error IS NULL THEN
+      BEGIN
+        SELECT s.id, s.status INTO id, status
+        FROM engram_internal.store(ws, item.content, item.type, item.importance, item.embedding, item.tags,
+          item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
+          item.source, item.entities, item.expires_at, item.on_duplicate, item.id) s;
+      EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        id := NULL;
+        status := 'error';
+        error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+      END;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram.add_many(jsonb, uuid) IS
+'Stores many memories in one transaction; a bad item does not lose the others.
+
+items: an array of objects with the arguments of add() as keys, at most 10,000. Returns one row per item, by its position from 1, with status added, merged, skipped, unchanged or error, and the error in words.';
+
 CREATE FUNCTION engram.drop_embedding_model(name text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

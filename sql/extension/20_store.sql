@@ -56,7 +56,8 @@ BEGIN
   END IF;
   IF strategy <> 'allow' THEN
     SELECT * INTO twin FROM engram.memories m
-    WHERE m.workspace_id = workspace AND m.content_hash = hash AND m.deleted_at IS NULL
+    -- As no index sees it: the hash alone finds them, see memories_content_idx.
+    WHERE (m.workspace_id = workspace) IS TRUE AND m.content_hash = hash AND m.deleted_at IS NULL
       AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
     ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
     IF NOT FOUND AND embedding IS NOT NULL THEN
@@ -222,7 +223,7 @@ BEGIN
         AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
           SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
             AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
-        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.content_hash = p.hash)
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash)
     ), stored AS (
       INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
         agent_id, session_id, speaker, role, source, expires_at)

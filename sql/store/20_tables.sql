@@ -35,7 +35,10 @@ CREATE TABLE IF NOT EXISTS engram.memories (
   CONSTRAINT memories_valid_check CHECK (valid_from <= valid_to)
 );
 CREATE INDEX IF NOT EXISTS memories_created_idx ON engram.memories (workspace_id, created_at DESC, id DESC);
-CREATE INDEX IF NOT EXISTS memories_content_hash_idx ON engram.memories (workspace_id, content_hash);
+-- The hash leads: of a workspace that statistics have not seen, every index that begins with
+-- workspace_id looks as good as any other, and the wrong one reads all of the workspace.
+CREATE INDEX IF NOT EXISTS memories_content_idx ON engram.memories (content_hash, workspace_id);
+DROP INDEX IF EXISTS engram.memories_content_hash_idx;
 
 CREATE INDEX IF NOT EXISTS memories_expires_idx ON engram.memories (workspace_id, expires_at) WHERE expires_at IS NOT NULL;
 
@@ -118,8 +121,8 @@ BEGIN
   END IF;
 END
 $$;
-CREATE INDEX IF NOT EXISTS embeddings_model_idx ON engram.embeddings (workspace_id, model);
-CREATE INDEX IF NOT EXISTS embeddings_model_fkey_idx ON engram.embeddings (model, workspace_id);
+CREATE INDEX IF NOT EXISTS embeddings_by_model_idx ON engram.embeddings (model);
+DROP INDEX IF EXISTS engram.embeddings_model_idx, engram.embeddings_model_fkey_idx;
 
 -- Leases of the external embedders: who works on what until when.
 CREATE TABLE IF NOT EXISTS engram.embedding_claims (

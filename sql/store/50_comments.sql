@@ -28,7 +28,7 @@ COMMENT ON COLUMN engram.memories.created_at IS 'When it was stored.';
 COMMENT ON COLUMN engram.memories.updated_at IS 'When it was last changed.';
 COMMENT ON COLUMN engram.memories.content_hash IS 'SHA-256 of the content without case and white space, to find duplicates.';
 COMMENT ON INDEX engram.memories_created_idx IS 'Lists, newest first.';
-COMMENT ON INDEX engram.memories_content_hash_idx IS 'Duplicates.';
+COMMENT ON INDEX engram.memories_content_idx IS 'Duplicates.';
 COMMENT ON INDEX engram.memories_expires_idx IS 'What expires, and when.';
 
 COMMENT ON TABLE engram.memory_state IS 'How a memory is used: what changes at every use, apart from memories so that those stay quiet.';
@@ -60,8 +60,7 @@ COMMENT ON COLUMN engram.embeddings.memory_id IS 'The memory.';
 COMMENT ON COLUMN engram.embeddings.model IS 'The model that made the vector.';
 COMMENT ON COLUMN engram.embeddings.embedding IS 'The vector, of the model''s dimensions.';
 COMMENT ON COLUMN engram.embeddings.created_at IS 'When it was stored.';
-COMMENT ON INDEX engram.embeddings_model_idx IS 'All vectors of one model in a workspace.';
-COMMENT ON INDEX engram.embeddings_model_fkey_idx IS 'Who still uses a model.';
+COMMENT ON INDEX engram.embeddings_by_model_idx IS 'The vectors of a model that is dropped.';
 
 COMMENT ON TABLE engram.embedding_claims IS 'Leases that engram.pending_embeddings() gave to embedders.';
 COMMENT ON COLUMN engram.embedding_claims.workspace_id IS 'The workspace.';

@@ -919,7 +919,7 @@ fn setup_puts_back_what_is_missing() {
     database
         .connect("keeper")
         .batch_execute(
-            "DROP INDEX engram.memories_content_hash_idx; DROP TABLE engram.embedding_claims;
+            "DROP INDEX engram.memories_content_idx; DROP TABLE engram.embedding_claims;
              DROP TRIGGER memories_after_insert ON engram.memories; ALTER TABLE engram.graph_links DISABLE ROW LEVEL SECURITY;
              DROP POLICY graph_links_select ON engram.graph_links;
              DELETE FROM engram.memory_type_settings WHERE type = 'causal'",
