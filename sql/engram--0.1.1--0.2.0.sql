@@ -117,6 +117,14 @@ DECLARE
 BEGIN
   -- The first entry of a vector has version 1. Later ones, and those that cannot know whether they
   -- are the first, have the time, which is later than what others wrote before they let go of the row.
+  IF state = 'plain' AND NOT waiting AND NOT stale THEN
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, index_vectors.model, CASE WHEN b.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), b.entries, b.block
+    FROM engram_internal.merge_blocks(
+      ARRAY(SELECT engram_internal.vector_entry(v.id, 1, 'plain', v.embedding) FROM unnest(ids, embeddings) AS v (id, embedding)), false) b;
+    PERFORM engram_internal.pack_sometimes(workspace, index_vectors.model, cardinality(ids), state);
+    RETURN;
+  END IF;
   INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
   SELECT workspace, index_vectors.model, CASE WHEN n.replaces THEN 0 WHEN b.is_full THEN 2 ELSE 1 END,
          engram_internal.uuid_v7(), b.entries, b.block
