@@ -1,4 +1,4 @@
-//! Reading blocks straight from their tables.
+//! Reading blocks and vectors straight from their tables.
 //!
 //! A scan through the executor copies every tuple at least once. Here the tuple is read in the page
 //! that holds it, through the primary key, under the snapshot of the running statement. Nothing is
@@ -180,6 +180,8 @@ pub enum Key<'a> {
     Uuid(Uuid),
     /// A `text` column of collation "C".
     Text(&'a str),
+    /// A `text` column of the database's collation.
+    Collated(&'a str),
 }
 
 impl Key<'_> {
@@ -187,13 +189,14 @@ impl Key<'_> {
         match self {
             Self::Uuid(_) => (pg_sys::F_UUID_EQ, pg_sys::InvalidOid),
             Self::Text(_) => (pg_sys::F_TEXTEQ, pg_sys::C_COLLATION_OID),
+            Self::Collated(_) => (pg_sys::F_TEXTEQ, pg_sys::DEFAULT_COLLATION_OID),
         }
     }
 
     fn datum(&self) -> pg_sys::Datum {
         match self {
             Self::Uuid(id) => spi::pg_uuid(*id).into_datum(),
-            Self::Text(text) => text.into_datum(),
+            Self::Text(text) | Self::Collated(text) => text.into_datum(),
         }
         .expect("a value is not NULL")
     }

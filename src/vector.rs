@@ -35,6 +35,14 @@ impl Drop for Vector {
     }
 }
 
+/// The numbers of a stored `vector`, from its bytes after the length word; `None` when they are not one.
+pub fn numbers(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (dims, rest) = bytes.split_first_chunk::<2>()?;
+    let dims = usize::try_from(i16::from_ne_bytes(*dims)).ok()?;
+    let numbers = rest.get(2..)?.as_chunks::<4>().0;
+    (numbers.len() == dims).then(|| numbers.iter().map(|n| f32::from_ne_bytes(*n)).collect())
+}
+
 /// pgvector's in-memory form: length word, dimensions, unused, then the numbers.
 #[repr(C)]
 struct Header {

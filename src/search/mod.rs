@@ -108,7 +108,6 @@ struct Model {
     name: String,
     dims: i32,
     distance: Distance,
-    distance_name: String,
 }
 
 /// Runs a search.
@@ -226,12 +225,11 @@ impl Context {
             |row| {
                 let model = match row.get::<String>(6)? {
                     Some(name) => {
-                        let distance_name = row.get::<String>(8)?.unwrap_or_default();
+                        let distance = row.get::<String>(8)?.unwrap_or_default();
                         Some(Model {
                             name,
                             dims: row.get::<i32>(7)?.unwrap_or(0),
-                            distance: Distance::parse(&distance_name).unwrap_or(Distance::Cosine),
-                            distance_name,
+                            distance: Distance::parse(&distance).unwrap_or(Distance::Cosine),
                         })
                     }
                     None => None,

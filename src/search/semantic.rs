@@ -3,16 +3,12 @@
 
 use std::collections::HashMap;
 
-use pgrx::datum::DatumWithOid;
-use uuid::Uuid;
-
 use super::corpus::Points;
-use super::ids::IdMap;
 use super::{Context, Model};
 use crate::error::{Error, Result};
-use crate::model::similarity::{Distance, norm};
-use crate::scan::Table;
-use crate::{simd, spi};
+use crate::model::similarity::{Distance, norm, similarity};
+use crate::scan::{Key, Table};
+use crate::{simd, vector};
 
 /// Vectors beyond `match_count` that are compared by full precision. The codes are about 0.001 off in
 /// cosine, so only a few that stand close together can change places.
@@ -116,27 +112,25 @@ impl<'a> Semantic<'a> {
     pub fn rerank(&mut self, ranked: &mut Vec<usize>) -> Result<()> {
         let count = self.context.match_count.min(MOST_RERANKED) + RERANK;
         let best: Vec<usize> = ranked.iter().copied().take(count).collect();
-        let ids: Vec<Uuid> = best.iter().map(|i| self.points.entries.id(*i)).collect();
-        let found: IdMap<f64> = self
-            .context
-            .as_owner(
-                include_str!("sql/similarities.sql"),
+        let stored = Table::open(c"embeddings")?;
+        for i in &best {
+            let id = self.points.entries.id(*i);
+            stored.scan(
                 &[
-                    DatumWithOid::from(spi::pg_uuid(self.context.workspace)),
-                    DatumWithOid::from(self.model.name.as_str()),
-                    DatumWithOid::from(self.query.clone()),
-                    DatumWithOid::from(self.model.distance_name.as_str()),
-                    DatumWithOid::from(spi::pg_uuids(&ids)),
+                    (c"workspace_id", Key::Uuid(self.context.workspace)),
+                    (c"memory_id", Key::Uuid(id)),
+                    (c"model", Key::Collated(&self.model.name)),
                 ],
-                |row| Ok((row.get::<pgrx::Uuid>(1)?, row.get::<f64>(2)?)),
-            )?
-            .into_iter()
-            .filter_map(|(id, similarity)| Some((spi::uuid(id?), similarity?)))
-            .collect();
-        for (i, id) in best.iter().zip(&ids) {
-            if let Some(similarity) = found.get(id) {
-                self.exact.insert(*i, *similarity);
-            }
+                c"embedding",
+                |bytes| {
+                    let found = vector::numbers(bytes)
+                        .and_then(|v| similarity(self.model.distance, &v, &self.query));
+                    if let Some(found) = found {
+                        self.exact.insert(*i, found);
+                    }
+                    Ok(())
+                },
+            )?;
         }
         let missing: Vec<usize> = best
             .into_iter()

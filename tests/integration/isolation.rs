@@ -2600,7 +2600,6 @@ fn the_statements_of_search_read_by_index() {
     let some = admin.text(&format!(
         "SELECT array_agg(id) FROM (SELECT id FROM engram.memories WHERE workspace_id = '{me}' LIMIT 20) m"
     ));
-    let near = "'tiny', '{1,0,0}', 'cosine'";
     // The file, its parameters with values, who runs it, the index that it must use.
     for (sql, types, values, role, index) in [
         (
@@ -2609,13 +2608,6 @@ fn the_statements_of_search_read_by_index() {
             "'{place3}'".into(),
             "postgres",
             "graph_links_",
-        ),
-        (
-            include_str!("../../src/search/sql/similarities.sql"),
-            "uuid, text, real[], text, uuid[]",
-            format!("{near}, '{some}'"),
-            "postgres",
-            "embeddings_pkey",
         ),
         (
             include_str!("../../src/search/sql/used.sql"),
