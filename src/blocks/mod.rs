@@ -87,9 +87,9 @@ pub enum Block<'a> {
 impl<'a> Block<'a> {
     /// Reads a block; `None` when the bytes are not one.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        match bytes.first()? {
-            &documents::FORMAT => documents::Documents::parse(bytes).map(Self::Documents),
-            &vectors::FORMAT => vectors::Vectors::parse(bytes).map(Self::Vectors),
+        match *bytes.first()? {
+            documents::FORMAT => documents::Documents::parse(bytes).map(Self::Documents),
+            vectors::FORMAT => vectors::Vectors::parse(bytes).map(Self::Vectors),
             _ => None,
         }
     }

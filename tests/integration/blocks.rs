@@ -854,7 +854,9 @@ fn a_snapshot_keeps_its_view_while_blocks_are_packed() {
         );
     }
     pack_all(&mut admin, ws);
-    let mut readers: Vec<(Client, Vec<Vec<(Uuid, String, f64)>>)> = Vec::new();
+    /// What one search gave.
+    type Rows = Vec<(Uuid, String, f64)>;
+    let mut readers: Vec<(Client, Vec<Rows>)> = Vec::new();
     for round in 0..4 {
         for isolation in ["REPEATABLE READ", "SERIALIZABLE, READ ONLY"] {
             let mut reader = db.user("ann");
@@ -928,7 +930,7 @@ fn a_snapshot_keeps_its_view_while_blocks_are_packed() {
                 found(&mut ann, &format!("'{xylo}'")),
                 [format!("{xylo} tea")]
             );
-            assert_eq!(found(&mut ann, &format!("'{sax}'")), [format!("{sax}")]);
+            assert_eq!(found(&mut ann, &format!("'{sax}'")), [sax.to_string()]);
             // Length counts as well, so that the nearest need not be the first.
             let near: String = ann
                 .query_one(
