@@ -69,16 +69,15 @@ impl Table {
         })
     }
 
-    /// Calls `visit` with the value of the varlena column `value` of every row whose key begins
-    /// with `keys`, in the order of the key.
-    pub fn scan(
-        &self,
-        keys: &[(&CStr, Key<'_>)],
-        value: &CStr,
-        mut visit: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let column = NonZeroUsize::new(usize::from(self.column(value)?.unsigned_abs()))
-            .expect("column numbers begin at 1");
+    /// Whether any row's key begins with `keys`.
+    pub fn any(&self, keys: &[(&CStr, Key<'_>)]) -> Result<bool> {
+        let mut entries = self.entries(keys)?;
+        let scan = self.begin(&mut entries);
+        // SAFETY: the scan is open.
+        Ok(unsafe { !pg_sys::systable_getnext(scan.0).is_null() })
+    }
+
+    fn entries(&self, keys: &[(&CStr, Key<'_>)]) -> Result<Vec<pg_sys::ScanKeyData>> {
         let mut entries: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(keys.len());
         for (name, key) in keys {
             let attribute = self.column(name)?;
@@ -99,9 +98,13 @@ impl Table {
             }
             entries.push(entry);
         }
-        let scan = Scan(
-            // SAFETY: the relation and its index exist, the keys outlive the scan, and a statement
-            // that runs has an active snapshot.
+        Ok(entries)
+    }
+
+    fn begin(&self, entries: &mut [pg_sys::ScanKeyData]) -> Scan {
+        Scan(
+            // SAFETY: the relation and its index exist, the keys are copied, and a statement that runs
+            // has an active snapshot.
             unsafe {
                 pg_sys::systable_beginscan(
                     self.relation,
@@ -112,7 +115,21 @@ impl Table {
                     entries.as_mut_ptr(),
                 )
             },
-        );
+        )
+    }
+
+    /// Calls `visit` with the value of the varlena column `value` of every row whose key begins
+    /// with `keys`, in the order of the key.
+    pub fn scan(
+        &self,
+        keys: &[(&CStr, Key<'_>)],
+        value: &CStr,
+        mut visit: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let column = NonZeroUsize::new(usize::from(self.column(value)?.unsigned_abs()))
+            .expect("column numbers begin at 1");
+        let mut entries = self.entries(keys)?;
+        let scan = self.begin(&mut entries);
         loop {
             pgrx::check_for_interrupts!();
             // SAFETY: the scan is open. Its tuple stays pinned until the next call, and `visit`

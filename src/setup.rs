@@ -188,6 +188,10 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
             hand_over(&owner)?;
         }
         grant(&before, &options)?;
+        if before.exists && !before.searchable {
+            // Tables of an older version: what search scans is made of what is stored.
+            run("SELECT engram.reindex()")?;
+        }
         run("NOTIFY pgrst, 'reload schema'")?;
     }
     Ok(if before.exists {
@@ -252,6 +256,8 @@ fn vector_type() -> Result<String> {
 /// What is there before.
 struct Store {
     exists: bool,
+    /// What search scans is there.
+    searchable: bool,
     superuser: bool,
     database_owner: String,
     caller: String,
@@ -272,6 +278,7 @@ impl Store {
                WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') AND p.proname = ANY ($2)), \
              db AS (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
              SELECT pg_catalog.to_regclass('engram.memories') IS NOT NULL, \
+                    pg_catalog.to_regclass('engram.search_blocks') IS NOT NULL, \
                     r.rolsuper, pg_catalog.pg_get_userbyid(db.datdba)::text, r.rolname::text, \
                     (SELECT pg_catalog.min(o.rolname::text) FROM things t JOIN pg_catalog.pg_roles o ON o.oid = t.owner \
                      WHERE NOT o.rolsuper AND o.oid <> db.datdba AND o.oid <> r.oid), \
@@ -284,11 +291,12 @@ impl Store {
             |row| {
                 Ok(Self {
                     exists: row.get(1)?.unwrap_or(false),
-                    superuser: row.get(2)?.unwrap_or(false),
-                    database_owner: row.get(3)?.unwrap_or_default(),
-                    caller: row.get(4)?.unwrap_or_default(),
-                    stranger: row.get(5)?,
-                    owns: row.get(6)?.unwrap_or(false),
+                    searchable: row.get(2)?.unwrap_or(false),
+                    superuser: row.get(3)?.unwrap_or(false),
+                    database_owner: row.get(4)?.unwrap_or_default(),
+                    caller: row.get(5)?.unwrap_or_default(),
+                    stranger: row.get(6)?,
+                    owns: row.get(7)?.unwrap_or(false),
                 })
             },
         )?;

@@ -14,7 +14,9 @@ use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiHeapTupleData};
 use crate::error::Result;
 
 /// Statements that a backend keeps prepared.
-const MAX_PLANS: usize = 100;
+const MAX_PLANS: usize = 60;
+/// Longer ones, which callers' filters make, are not kept: their plans are large and seldom used again.
+const MAX_KEPT: usize = 4000;
 
 thread_local! {
     static PLANS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
@@ -33,10 +35,12 @@ fn prepared(
     let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
     let plan = Rc::new(client.prepare(sql, &types)?.keep());
     PLANS.with_borrow_mut(|plans| {
-        if plans.len() >= MAX_PLANS {
-            plans.clear();
+        if sql.len() <= MAX_KEPT {
+            if plans.len() >= MAX_PLANS {
+                plans.clear();
+            }
+            plans.insert(sql.to_owned(), plan.clone());
         }
-        plans.insert(sql.to_owned(), plan.clone());
     });
     Ok(plan)
 }

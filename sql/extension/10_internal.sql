@@ -200,6 +200,7 @@ BEGIN
   IF state = 'plain' THEN
     IF random() * 24 < added THEN
       PERFORM engram_internal.pack(workspace, model, false, 16);
+      PERFORM engram_internal.pack(workspace, model, true, 20);
     END IF;
   ELSIF random() * 100 < added THEN
     PERFORM engram_internal.pack(workspace, model, true, 50);
@@ -212,6 +213,8 @@ COMMENT ON FUNCTION engram_internal.pack_sometimes(uuid, text, integer, text) IS
 CREATE FUNCTION engram_internal.pack(workspace uuid, model text, replacing boolean, at_least integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded, rows that look like a dump's are left out: not these.
+SET check_function_bodies = on
 AS $$
 DECLARE
   packed integer := 0;
@@ -232,28 +235,58 @@ BEGIN
   END IF;
   -- One statement, hence one snapshot: of a block that waits, committed while this runs, either all
   -- memories are being replaced or none.
-  WITH waiting AS MATERIALIZED (
-    SELECT array_agg(e.id) AS ids
-    FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
-    WHERE replacing AND b.workspace_id = workspace AND b.model = pack.model AND b.level = 0
-  ), old AS (
-    DELETE FROM engram.search_blocks b
-    WHERE b.workspace_id = workspace AND b.model = pack.model
-      AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w))
-               ELSE b.level = 1 END
-    RETURNING b.block
-  ), new AS (
-    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
-    SELECT workspace, pack.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
-    FROM engram_internal.merge_blocks((SELECT array_agg(o.block) FROM old o), replacing) m
-    RETURNING 1
-  )
-  SELECT count(*) INTO packed FROM new;
+  BEGIN
+    WITH waiting AS MATERIALIZED (
+      SELECT array_agg(e.id) AS ids
+      FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE replacing AND b.workspace_id = workspace AND b.model = pack.model AND b.level = 0
+    ), old AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = pack.model
+        AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w))
+                 ELSE b.level = 1 END
+      RETURNING b.block
+    ), new AS (
+      INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+      SELECT workspace, pack.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+      FROM engram_internal.merge_blocks((SELECT array_agg(o.block) FROM old o), replacing) m
+      RETURNING 1
+    )
+    SELECT count(*) INTO packed FROM new;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read: reindex() mends it, and until then writing goes on.
+    RETURN 0;
+  END;
   RETURN packed;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
 'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
+-- The next three serve the triggers of tables that 0.1 made, until setup() brings them up to date: a dump
+-- of 0.1 can be loaded and stored into.
+CREATE FUNCTION engram_internal.to_terms(indexed text) RETURNS tsvector
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $$
+BEGIN
+  RETURN to_tsvector('pg_catalog.english'::regconfig, indexed);
+EXCEPTION WHEN program_limit_exceeded THEN
+  -- Only text made to have very many distinct compound words comes here; its beginning is found.
+  RETURN to_tsvector('pg_catalog.english'::regconfig, left(indexed, 20000));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.to_terms(text) IS 'The lexemes of an indexed text, without a notice for words that are too long to be indexed.';
+
+CREATE FUNCTION engram_internal.term_count(terms bytea) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_count_wrapper';
+COMMENT ON FUNCTION engram_internal.term_count(bytea) IS 'Number of lexeme occurrences in tsvectorsend(tsvector).';
+
+CREATE FUNCTION engram_internal.term_keys(workspace uuid, terms bytea) RETURNS bigint[]
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'term_keys_wrapper';
+COMMENT ON FUNCTION engram_internal.term_keys(uuid, bytea) IS
+'One 64-bit key per distinct lexeme of tsvectorsend(tsvector), salted with the workspace.';
 
 CREATE FUNCTION engram_internal.vector_dims(embedding vector) RETURNS integer
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'embedding_dims_wrapper';

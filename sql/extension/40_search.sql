@@ -20,6 +20,8 @@ SET search_path = pg_catalog, pg_temp
 -- not even in a session that first planned them while the tables were small.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+-- Before PostgreSQL 18 a scan that cannot be avoided then looks so expensive that it would be compiled.
+SET jit = off
 AS 'MODULE_PATHNAME', 'search_wrapper';
 COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
 'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.

@@ -80,6 +80,29 @@ COMMENT ON FUNCTION engram.reindex(uuid) IS
 
 Others cannot store memories until its transaction ends.';
 
+CREATE FUNCTION engram_internal.fresh_entries(workspace uuid, model text) RETURNS TABLE (id uuid, entry bytea)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  IF fresh_entries.model = '' THEN
+    RETURN QUERY
+    SELECT m.id, engram_internal.document(m.id, 0, 'plain', m.session_id, coalesce(m.occurred_at, m.created_at),
+             c.config, m.content, m.speaker, m.occurred_at, m.summary)
+    FROM engram.memories m, (SELECT engram_internal.text_config(fresh_entries.workspace) AS config) c
+    WHERE m.workspace_id = fresh_entries.workspace AND m.deleted_at IS NULL;
+  ELSE
+    RETURN QUERY
+    SELECT e.memory_id, engram_internal.vector_entry(e.memory_id, 0, 'plain', e.embedding)
+    FROM engram.embeddings e
+    WHERE e.workspace_id = fresh_entries.workspace AND e.model = fresh_entries.model;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.fresh_entries(uuid, text) IS
+'What the blocks of a workspace should hold: the words of its memories (model empty) or the vectors of one model. As the caller.';
+
 CREATE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -88,36 +111,35 @@ SET check_function_bodies = on
 AS $$
 DECLARE
   wrong bigint;
-  wanted bytea[];
 BEGIN
-  IF model = '' THEN
-    SELECT array_agg(engram_internal.document(m.id, 0, 'plain', m.session_id, coalesce(m.occurred_at, m.created_at),
-             c.config, m.content, m.speaker, m.occurred_at, m.summary) ORDER BY m.id)
-    INTO wanted
-    FROM engram.memories m, (SELECT engram_internal.text_config(workspace) AS config) c
-    WHERE m.workspace_id = workspace AND m.deleted_at IS NULL;
-  ELSE
-    SELECT array_agg(engram_internal.vector_entry(e.memory_id, 0, 'plain', e.embedding) ORDER BY e.memory_id)
-    INTO wanted
-    FROM engram.embeddings e WHERE e.workspace_id = workspace AND e.model = reindex.model;
-  END IF;
-  WITH held AS (
-    SELECT DISTINCT ON (e.id) e.id, e.state, e.entry
-    FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
-    WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level < 4
-    ORDER BY e.id, e.version DESC
-  ), rows AS (
-    SELECT e.id, e.entry FROM unnest(wanted) w CROSS JOIN LATERAL engram_internal.block_entries(w) e
-  )
-  SELECT count(*) INTO wrong
-  FROM (SELECT h.id, h.entry FROM held h WHERE h.state <> 'gone') h
-  FULL JOIN rows r ON r.id = h.id
-  WHERE h.entry IS DISTINCT FROM r.entry;
+  BEGIN
+    WITH held AS (
+      SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
+             max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
+      FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level < 4
+    ), doubled AS (
+      -- More than one entry of a memory that none of them replaces.
+      SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
+    )
+    SELECT count(*) + (SELECT d.n FROM doubled d) INTO wrong
+    FROM (SELECT h.id, h.entry FROM held h WHERE h.nth = 1 AND h.state <> 'gone') h
+    FULL JOIN engram_internal.fresh_entries(workspace, reindex.model) r ON r.id = h.id
+    WHERE h.entry IS DISTINCT FROM r.entry;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read.
+    wrong := 1;
+  END;
   IF wrong > 0 THEN
     DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
     INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
     SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
-    FROM engram_internal.merge_blocks(wanted, true) m;
+    FROM (
+      SELECT array_agg(f.entry ORDER BY f.id) AS entries
+      FROM (SELECT r.id, r.entry, (row_number() OVER (ORDER BY r.id) - 1) / 1000 AS part
+            FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
+      GROUP BY f.part
+    ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
   END IF;
   RETURN wrong;
 END

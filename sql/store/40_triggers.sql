@@ -281,7 +281,10 @@ BEGIN
   WHERE NOT EXISTS (SELECT FROM added n WHERE n.workspace_id = a.workspace_id AND n.memory_id = a.memory_id AND n.model = a.model)
   GROUP BY a.workspace_id, a.model;
   PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), array_agg(a.embedding), 'replaces')
-  FROM added a GROUP BY a.workspace_id, a.model;
+  FROM (SELECT x.*, (row_number() OVER (PARTITION BY x.workspace_id, x.model) - 1) / 1000 AS part FROM added x
+        WHERE NOT EXISTS (SELECT FROM removed o WHERE o.workspace_id = x.workspace_id AND o.memory_id = x.memory_id
+                          AND o.model = x.model AND o.embedding::real[] = x.embedding::real[])) a
+  GROUP BY a.workspace_id, a.model, a.part;
   RETURN NULL;
 END
 $$;

@@ -22,7 +22,8 @@ pub fn encode(id: Id, stamp: Stamp, vector: &[f32]) -> Vec<u8> {
     let dims = u16::try_from(vector.len()).expect("a vector has at most 16,000 dimensions");
     let largest = vector.iter().fold(0f32, |m, x| m.max(x.abs()));
     let scale = largest / 127.0;
-    let norm = crate::model::similarity::norm(vector) as f32;
+    // The longest vectors are longer than a number of their own kind can say.
+    let norm = (crate::model::similarity::norm(vector) as f32).min(f32::MAX);
     let mut out = Vec::with_capacity(HEADER + FIXED + vector.len());
     header(&mut out, 1, dims);
     out.extend(id);

@@ -100,8 +100,6 @@ struct Context {
     expired: bool,
     /// A policy of the user's own may hide rows of the workspace.
     partly_hidden: bool,
-    /// Some memory of the workspace names an entity.
-    entities: bool,
 }
 
 struct Model {
@@ -265,7 +263,6 @@ impl Context {
                         .get::<String>(10)?
                         .unwrap_or_else(|| "pg_catalog.english".to_owned()),
                     partly_hidden: row.get::<bool>(9)?.unwrap_or(true),
-                    entities: row.get::<bool>(20)?.unwrap_or(true),
                 })
             },
         )?;
@@ -593,7 +590,10 @@ fn nearest(
         let mut order = all.clone();
         if order.len() > wanted {
             order.select_nth_unstable_by(wanted, |a, b| {
-                points.similarities[*b as usize].total_cmp(&points.similarities[*a as usize])
+                let (a, b) = (*a as usize, *b as usize);
+                points.similarities[b]
+                    .total_cmp(&points.similarities[a])
+                    .then_with(|| points.entries.id(b).cmp(&points.entries.id(a)))
             });
             order.truncate(wanted);
         }

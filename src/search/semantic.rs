@@ -85,10 +85,11 @@ impl<'a> Semantic<'a> {
                 })
             }
             Distance::InnerProduct => read(&|dot, _| dot),
-            Distance::L2 => {
-                let square = (length * length) as f32;
-                read(&|dot, norm| 1.0 / (1.0 + (square + norm * norm - 2.0 * dot).max(0.0).sqrt()))
-            }
+            Distance::L2 => read(&|dot, norm| {
+                let (dot, norm) = (f64::from(dot), f64::from(norm));
+                let squared = length * length + norm * norm - 2.0 * dot;
+                (1.0 / (1.0 + squared.max(0.0).sqrt())) as f32
+            }),
         }?;
         Ok(())
     }

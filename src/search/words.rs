@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::model::bm25;
 use crate::model::ranking::{Weights, coverage_factor};
 use crate::query::{self, Query};
+use crate::scan::{Key, Table};
 use crate::{spi, terms, text};
 
 /// Most distinct lexemes of a query that count.
@@ -239,7 +240,8 @@ impl Words {
         names: Vec<String>,
         n: u64,
     ) -> Result<()> {
-        if names.is_empty() || !context.entities {
+        let workspace = [(c"workspace_id", Key::Uuid(context.workspace))];
+        if names.is_empty() || !Table::open(c"graph_links")?.any(&workspace)? {
             return Ok(());
         }
         let links = context.as_owner(

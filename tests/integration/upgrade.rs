@@ -166,6 +166,90 @@ fn a_released_version_stores_with_the_new_library_and_search_says_what_to_do() {
 }
 
 #[test]
+fn a_dump_of_a_released_version_is_loaded_into_this_one() {
+    for (version, _, _, dump) in RELEASED {
+        let db = Database::empty();
+        shared()
+            .psql(&db.name, "postgres", dump)
+            .unwrap_or_else(|e| panic!("{version}: {e}"));
+        let mut ann = db.user("ann");
+        ann.batch_execute("SELECT engram.add('kept between', embedding => '[0,0,1]')")
+            .unwrap();
+        let failed = failure(ann.query("SELECT content FROM engram.search('green tea')", &[]));
+        assert_eq!(failed.code, "55000");
+        assert!(
+            failed.hint.contains("SELECT engram.setup()"),
+            "{}",
+            failed.hint
+        );
+        db.admin().batch_execute("SELECT engram.setup()").unwrap();
+        assert_eq!(
+            text(&mut ann, "SELECT content FROM engram.search('kept')"),
+            "kept between"
+        );
+        works(&db);
+        assert_eq!(text(&mut db.admin(), "SELECT engram.reindex()::text"), "0");
+    }
+}
+
+#[test]
+fn reindex_mends_blocks_that_cannot_be_read_and_entries_that_are_there_twice() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    ann.batch_execute(
+        "SELECT engram.add('green tea', embedding => '[1,0,0]'); SELECT engram.add('black tea')",
+    )
+    .unwrap();
+    for (harm, wrong) in [
+        (
+            "UPDATE engram.search_blocks SET block = '\\x09' WHERE model = ''",
+            "1",
+        ),
+        (
+            "UPDATE engram.search_blocks SET block = substr(block, 1, 30) WHERE model = 'tiny'",
+            "1",
+        ),
+        (
+            "INSERT INTO engram.search_blocks SELECT workspace_id, model, level, cluster, gen_random_uuid(), entries, block FROM engram.search_blocks WHERE model = 'tiny'",
+            "1",
+        ),
+        ("DELETE FROM engram.search_blocks", "3"),
+    ] {
+        admin.batch_execute(harm).unwrap();
+        // Storing goes on meanwhile, and erasing.
+        ann.batch_execute(
+            "SELECT engram.erase(ARRAY[engram.add('gone soon', embedding => '[0,1,0]')])",
+        )
+        .unwrap();
+        if harm.contains("SET block") {
+            let failed = failure(ann.query("SELECT * FROM engram.search('tea', '[1,0,0]')", &[]));
+            assert!(
+                failed.hint.contains("SELECT engram.reindex()"),
+                "{harm}: {}",
+                failed.hint
+            );
+        }
+        assert_eq!(
+            text(&mut admin, "SELECT engram.reindex()::text"),
+            wrong,
+            "{harm}"
+        );
+        assert_eq!(
+            text(&mut admin, "SELECT engram.reindex()::text"),
+            "0",
+            "{harm}"
+        );
+        assert_eq!(
+            text(
+                &mut ann,
+                "SELECT count(*)::text FROM engram.search('tea', '[1,0,0]')"
+            ),
+            "2"
+        );
+    }
+}
+
+#[test]
 fn an_upgrade_keeps_every_row_and_ends_like_a_fresh_install() {
     for (version, ..) in RELEASED {
         upgrades(version);
