@@ -382,7 +382,8 @@ BEGIN
         AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
           SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
             AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
-        AND NOT EXISTS (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash)
+        -- One look-up an item: as a join it could read everybody's rows.
+        AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash LIMIT 1) known) = 0
     ), stored AS (
       INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
         agent_id, session_id, speaker, role, source, expires_at)
