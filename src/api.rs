@@ -153,14 +153,6 @@ fn vector_entry(
     ))
 }
 
-/// The error for bytes that are no block of this version.
-fn unreadable() -> Error {
-    Error::NotReady {
-        message: "engram.search_blocks holds a block that this version cannot read".to_owned(),
-        hint: "Have the owner of the tables run: SELECT engram.reindex();".to_owned(),
-    }
-}
-
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn merge_blocks(
@@ -180,8 +172,8 @@ fn merge_blocks(
         Some(blocks) => blocks.iter().flatten().collect(),
         None => Vec::new(),
     };
-    let merged =
-        blocks::merge(&parts, blocks::ROOM, resolve.unwrap_or(false)).map_err(|_| unreadable())?;
+    let merged = blocks::merge(&parts, blocks::ROOM, resolve.unwrap_or(false))
+        .map_err(|_| Error::unreadable_block())?;
     Ok(TableIterator::new(merged.into_iter().map(|m| {
         (
             m.full,
@@ -206,7 +198,8 @@ fn block_entries(
         ),
     >,
 > {
-    let entries = blocks::split(block.unwrap_or_default()).map_err(|_| unreadable())?;
+    let entries =
+        blocks::split(block.unwrap_or_default()).map_err(|_| Error::unreadable_block())?;
     Ok(TableIterator::new(entries.into_iter().map(
         |(id, stamp, entry)| {
             let state = match (stamp.supersedes(), stamp.gone()) {
@@ -228,7 +221,7 @@ fn block_entries(
 fn block_holds(block: &[u8], ids: Array<'_, Uuid>) -> Report<bool> {
     let mut ids: Vec<blocks::Id> = ids.iter().flatten().map(|id| *id.as_bytes()).collect();
     ids.sort_unstable();
-    let block = blocks::Block::parse(block).ok_or_else(unreadable)?;
+    let block = blocks::Block::parse(block).ok_or_else(Error::unreadable_block)?;
     Ok(block
         .entries()
         .iter()

@@ -61,6 +61,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// For bytes in search_blocks that are no block of this version.
+    pub fn unreadable_block() -> Self {
+        Self::NotReady {
+            message: "engram.search_blocks holds a block that this version cannot read".to_owned(),
+            hint: "Have the owner of the tables run: SELECT engram.reindex();".to_owned(),
+        }
+    }
+}
+
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
         let message = error.to_string();

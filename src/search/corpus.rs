@@ -136,14 +136,6 @@ pub struct Corpus {
     pub matches: Vec<Match>,
 }
 
-/// The bytes cannot be read.
-fn unreadable() -> Error {
-    Error::NotReady {
-        message: "engram.search_blocks holds a block that this version cannot read".to_owned(),
-        hint: "Have the owner of the tables run: SELECT engram.reindex();".to_owned(),
-    }
-}
-
 thread_local! {
     /// Documents and vectors of the last search: the next one makes room at once. A number, no data.
     static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
@@ -183,7 +175,7 @@ impl Corpus {
             ],
             c"block",
             |bytes| {
-                let block = Documents::parse(bytes).ok_or_else(unreadable)?;
+                let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
                 let base = corpus.entries.len();
                 corpus.entries.ids.extend_from_slice(block.ids);
                 corpus.entries.stamps.extend_from_slice(block.stamps);
@@ -365,7 +357,7 @@ impl Points {
             ],
             c"block",
             |bytes| {
-                let block = Vectors::parse(bytes).ok_or_else(unreadable)?;
+                let block = Vectors::parse(bytes).ok_or_else(Error::unreadable_block)?;
                 let base = points.similarities.len();
                 points.entries.ids.extend_from_slice(block.ids);
                 points.entries.stamps.extend_from_slice(block.stamps);
