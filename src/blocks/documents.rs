@@ -17,7 +17,7 @@
 //! | 4 w | word hashes |
 //! | 4 w | letters of the word (24 bits) and how often it occurs (8 bits) |
 
-use super::{Id, Stamp, array, u16_at, u32_at};
+use super::{Columns, Id, Stamp, array, u16_at, u32_at};
 
 /// First byte.
 pub const FORMAT: u8 = 1;
@@ -170,23 +170,18 @@ impl<'a> Documents<'a> {
         }
         let n = usize::from(u16_at(bytes, 2));
         let words = u32_at(bytes, 4) as usize;
-        let mut rest = &bytes[HEADER..];
-        let mut column = |length: usize| -> Option<&'a [u8]> {
-            let (head, tail) = rest.split_at_checked(length)?;
-            rest = tail;
-            Some(head)
-        };
+        let mut columns = Columns(&bytes[HEADER..]);
         let block = Self {
             n,
-            ids: column(16 * n)?,
-            stamps: column(8 * n)?,
-            times: column(8 * n)?,
-            sessions: column(4 * n)?,
-            speakers: column(4 * n)?,
-            lengths: column(4 * n)?,
-            ends: column(4 * n)?,
-            hashes: column(words.checked_mul(4)?)?,
-            infos: column(words.checked_mul(4)?)?,
+            ids: columns.next(16 * n)?,
+            stamps: columns.next(8 * n)?,
+            times: columns.next(8 * n)?,
+            sessions: columns.next(4 * n)?,
+            speakers: columns.next(4 * n)?,
+            lengths: columns.next(4 * n)?,
+            ends: columns.next(4 * n)?,
+            hashes: columns.next(words.checked_mul(4)?)?,
+            infos: columns.next(words.checked_mul(4)?)?,
         };
         let mut last = 0;
         for i in 0..n {

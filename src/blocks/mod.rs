@@ -201,6 +201,18 @@ fn encode(blocks: &[Block<'_>], places: &[(usize, usize, Stamp)]) -> Result<Vec<
     }
 }
 
+/// Takes the columns of a block one after another.
+struct Columns<'a>(&'a [u8]);
+
+impl<'a> Columns<'a> {
+    /// The next `length` bytes; `None` when there are fewer.
+    fn next(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(length)?;
+        self.0 = tail;
+        Some(head)
+    }
+}
+
 /// Reads `N` bytes at `at`.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];

@@ -9,7 +9,7 @@
 //! | 4 n | Euclidean lengths of the vectors, `f32` |
 //! | d n | codes, `i8`, −127 to 127 |
 
-use super::{Id, Stamp, array, u16_at};
+use super::{Columns, Id, Stamp, array, u16_at};
 
 /// First byte.
 pub const FORMAT: u8 = 2;
@@ -73,20 +73,15 @@ impl<'a> Vectors<'a> {
         }
         let n = usize::from(u16_at(bytes, 2));
         let dims = usize::from(u16_at(bytes, 4));
-        let mut rest = &bytes[HEADER..];
-        let mut column = |length: usize| -> Option<&'a [u8]> {
-            let (head, tail) = rest.split_at_checked(length)?;
-            rest = tail;
-            Some(head)
-        };
+        let mut columns = Columns(&bytes[HEADER..]);
         Some(Self {
             n,
             dims,
-            ids: column(16 * n)?,
-            stamps: column(8 * n)?,
-            scales: column(4 * n)?,
-            norms: column(4 * n)?,
-            codes: column(dims * n)?,
+            ids: columns.next(16 * n)?,
+            stamps: columns.next(8 * n)?,
+            scales: columns.next(4 * n)?,
+            norms: columns.next(4 * n)?,
+            codes: columns.next(dims * n)?,
         })
     }
 

@@ -36,6 +36,14 @@ pub struct Entries {
 }
 
 impl Entries {
+    fn with_capacity(n: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(16 * n),
+            stamps: Vec::with_capacity(8 * n),
+            alive: None,
+        }
+    }
+
     /// How many, those that do not count included.
     pub fn len(&self) -> usize {
         self.ids.len() / 16
@@ -47,15 +55,16 @@ impl Entries {
     }
 
     fn raw(&self, i: usize) -> Id {
-        let mut id = [0; 16];
-        id.copy_from_slice(&self.ids[16 * i..16 * i + 16]);
-        id
+        column(&self.ids, i)
     }
 
     fn stamp(&self, i: usize) -> Stamp {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&self.stamps[8 * i..8 * i + 8]);
-        Stamp::from_bytes(bytes)
+        Stamp::from_bytes(column(&self.stamps, i))
+    }
+
+    fn extend(&mut self, ids: &[u8], stamps: &[u8]) {
+        self.ids.extend_from_slice(ids);
+        self.stamps.extend_from_slice(stamps);
     }
 
     /// Whether entry `i` counts.
@@ -124,7 +133,6 @@ impl Entries {
 }
 
 /// The documents of a workspace.
-#[derive(Default)]
 pub struct Corpus {
     /// Which memories.
     pub entries: Entries,
@@ -139,16 +147,6 @@ pub struct Corpus {
 thread_local! {
     /// Documents and vectors of the last search: the next one makes room at once. A number, no data.
     static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-}
-
-impl Entries {
-    fn with_capacity(n: usize) -> Self {
-        Self {
-            ids: Vec::with_capacity(16 * n),
-            stamps: Vec::with_capacity(8 * n),
-            alive: None,
-        }
-    }
 }
 
 /// More than this is not reserved ahead.
@@ -177,8 +175,7 @@ impl Corpus {
             |bytes| {
                 let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
                 let base = corpus.entries.len();
-                corpus.entries.ids.extend_from_slice(block.ids);
-                corpus.entries.stamps.extend_from_slice(block.stamps);
+                corpus.entries.extend(block.ids, block.stamps);
                 corpus.times.extend_from_slice(block.times);
                 corpus.sessions.extend_from_slice(block.sessions);
                 corpus.speakers.extend_from_slice(block.speakers);
@@ -359,8 +356,7 @@ impl Points {
             |bytes| {
                 let block = Vectors::parse(bytes).ok_or_else(Error::unreadable_block)?;
                 let base = points.similarities.len();
-                points.entries.ids.extend_from_slice(block.ids);
-                points.entries.stamps.extend_from_slice(block.stamps);
+                points.entries.extend(block.ids, block.stamps);
                 query.dots(&block, &mut raw, &mut points.similarities);
                 for (i, dot) in points.similarities[base..].iter_mut().enumerate() {
                     *dot = similarity(*dot, block.norm(i));

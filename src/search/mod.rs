@@ -129,6 +129,10 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         return Ok(Vec::new());
     };
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
+    let named = Named {
+        names: query::names(&parsed.free),
+        dates: dates::named(&parsed.free),
+    };
     let analysed = words::analyse(&parsed, &context.text_config)?;
     let mut eligible = Eligible::new(&context, &request, &analysed)?;
     let nothing_asked = request.text.is_none() && request.embedding.is_none();
@@ -143,7 +147,12 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         if let Some(lane) = &mut semantic {
             lane.read(&blocks)?;
         }
-        Some(Rc::new(Words::new(&context, &corpus, &parsed, &analysed)?))
+        Some(Rc::new(Words::new(
+            &context,
+            &corpus,
+            &named.names,
+            &analysed,
+        )?))
     };
     let admitted = analysed.admitted(&corpus);
     let conditions = Conditions {
@@ -161,7 +170,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
                 admitted.as_deref(),
                 words.clone(),
                 &mut semantic,
-                &parsed.free,
+                &named,
             )?,
         };
         let (hits, missing) = fetch(&context, ranked, &conditions)?;
@@ -316,14 +325,22 @@ impl Context {
     }
 }
 
+/// What the question names.
+struct Named {
+    /// Runs of words that may be names of entities and speakers.
+    names: Vec<String>,
+    dates: Vec<dates::Named>,
+}
+
+/// Words that matched and, if asked for, the parts of the score.
+type Description = (Vec<String>, Option<Map<String, Value>>);
+
 /// Candidates in order, with what explains them.
 struct Ranked {
     /// (id, score, index for `describe`), best first.
     order: Vec<(Uuid, f64, usize)>,
-    /// Words that matched.
-    matched: Box<dyn Fn(usize) -> Vec<String>>,
-    /// The parts of the score.
-    explain: Box<dyn Fn(usize) -> Map<String, Value>>,
+    /// Describes one by its index; the flag asks for the parts of the score.
+    describe: Box<dyn Fn(usize, bool) -> Description>,
 }
 
 /// The memories most needed now, whatever they say.
@@ -336,7 +353,6 @@ fn needed(context: &Context, corpus: &Corpus, eligible: &Eligible<'_>) -> Result
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let passed: IdSet = eligible.first(&ids, context.pool)?.into_iter().collect();
     levels.retain(|(id, _)| passed.contains(id));
-    let levels: Vec<(Uuid, f64)> = levels;
     let scores = fusion::min_max(&levels.iter().map(|(_, level)| *level).collect::<Vec<_>>());
     let order = levels
         .iter()
@@ -346,14 +362,10 @@ fn needed(context: &Context, corpus: &Corpus, eligible: &Eligible<'_>) -> Result
         .collect();
     Ok(Ranked {
         order,
-        matched: Box::new(|_| Vec::new()),
-        explain: Box::new(move |i| {
-            let mut parts = Map::new();
-            parts.insert(
-                "lanes".to_owned(),
-                json!({"need": {"score": levels[i].1, "normalized": scores[i], "weight": 1.0, "contribution": scores[i]}}),
-            );
-            parts
+        describe: Box::new(move |i, explain| {
+            let lanes = || json!({"need": {"score": levels[i].1, "normalized": scores[i], "weight": 1.0, "contribution": scores[i]}});
+            let parts = explain.then(|| Map::from_iter([("lanes".to_owned(), lanes())]));
+            (Vec::new(), parts)
         }),
     })
 }
@@ -403,7 +415,7 @@ fn rank(
     admitted: Option<&[bool]>,
     words: Rc<Words>,
     semantic: &mut Option<Semantic<'_>>,
-    question: &str,
+    named: &Named,
 ) -> Result<Ranked> {
     let admitted = |document: usize| admitted.is_none_or(|a| a[document]);
     let found = words
@@ -462,8 +474,7 @@ fn rank(
         }
     };
     let similarity = |document: &usize| similarities[around.binary_search(document).ok()?];
-    let named_dates = dates::named(question);
-    let speaker = corpus.speaker_named(&query::names(question));
+    let speaker = corpus.speaker_named(&named.names);
     let near = |document: usize, steps: isize| {
         let other = sessions.near(document, steps)?;
         let direct = steps.abs() == 1;
@@ -492,7 +503,7 @@ fn rank(
                 question,
                 speaker: speaker.is_some_and(|s| s == corpus.speaker(*d)),
                 date: Date::from_postgres(corpus.time(*d))
-                    .map_or(0.0, |date| dates::fit(&named_dates, date)),
+                    .map_or(0.0, |date| dates::fit(&named.dates, date)),
                 near: [-1, 1].map(|side| [1, 2, 3].map(|step| near(*d, side * step))),
             }
         })
@@ -506,18 +517,13 @@ fn rank(
         .collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
     let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
-    let (also_words, also_corpus, also_pool) = (words.clone(), corpus.clone(), pool.clone());
     let corpus = corpus.clone();
     Ok(Ranked {
         order,
-        matched: Box::new(move |i| words::names_of(&also_words.parts(&also_corpus, also_pool[i]))),
-        explain: Box::new(move |i| {
-            explained(
-                &candidates[i],
-                &parts[i],
-                weights,
-                &words.parts(&corpus, pool[i]),
-            )
+        describe: Box::new(move |i, explain| {
+            let found = words.parts(&corpus, pool[i]);
+            let parts = explain.then(|| explained(&candidates[i], &parts[i], weights, &found));
+            (words::names_of(&found), parts)
         }),
     })
 }
@@ -680,9 +686,9 @@ fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<(Vec
     let hits = scored
         .into_iter()
         .map(|(mut hit, index, used, important)| {
-            hit.matched = (ranked.matched)(index);
-            if request.explain {
-                let mut parts = (ranked.explain)(index);
+            let (matched, parts) = (ranked.describe)(index, request.explain);
+            hit.matched = matched;
+            if let Some(mut parts) = parts {
                 for (name, contribution) in [("activation", used), ("importance", important)] {
                     if contribution != 0.0 {
                         parts.insert(name.to_owned(), Value::from(contribution));

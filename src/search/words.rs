@@ -12,7 +12,7 @@ use crate::blocks::documents::Word;
 use crate::error::Result;
 use crate::model::bm25;
 use crate::model::ranking::{Weights, coverage_factor};
-use crate::query::{self, Query};
+use crate::query::Query;
 use crate::scan::{Key, Table};
 use crate::{spi, terms, text};
 
@@ -171,11 +171,11 @@ pub struct Words {
 }
 
 impl Words {
-    /// Scores the matches and adds the names.
+    /// Scores the matches and adds the memories that mention what the query names.
     pub fn new(
         context: &Context,
         corpus: &Corpus,
-        query: &Query,
+        names: &[String],
         analysed: &Analysed,
     ) -> Result<Self> {
         let scoring = analysed.lexemes.len();
@@ -227,7 +227,7 @@ impl Words {
                 });
             }
         }
-        lane.add_entities(context, corpus, query::names(&query.free), n)?;
+        lane.add_entities(context, corpus, names, n)?;
         Ok(lane)
     }
 
@@ -237,7 +237,7 @@ impl Words {
         &mut self,
         context: &Context,
         corpus: &Corpus,
-        names: Vec<String>,
+        names: &[String],
         n: u64,
     ) -> Result<()> {
         let workspace = [(c"workspace_id", Key::Uuid(context.workspace))];
@@ -248,7 +248,7 @@ impl Words {
             include_str!("sql/entities.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                DatumWithOid::from(names),
+                DatumWithOid::from(names.to_vec()),
             ],
             |row| {
                 Ok((
