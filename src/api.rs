@@ -17,7 +17,7 @@ use crate::text::{self, Date};
 use crate::vector::Vector;
 use crate::{identity, items, setup, spi, terms};
 
-type Report<T> = Result<T, ErrorReport>;
+pub type Report<T> = Result<T, ErrorReport>;
 
 #[pg_extern(sql = false)]
 fn caller_id() -> Option<Uuid> {
@@ -439,7 +439,38 @@ fn search(
         ),
     >,
 > {
-    let hits = search::search(Request {
+    let hits = search::search(request(
+        query_text,
+        query_embedding,
+        match_count,
+        filter,
+        types,
+        min_score,
+        explain,
+        include,
+        model,
+        at,
+        workspace,
+    )?)?;
+    Ok(TableIterator::new(hits.into_iter().map(hit_row)))
+}
+
+/// The arguments of `search` and `recall`.
+#[allow(clippy::too_many_arguments)]
+pub fn request(
+    query_text: Option<String>,
+    query_embedding: Option<Vector>,
+    match_count: Option<i32>,
+    filter: Option<RawJsonb>,
+    types: Option<Vec<Option<String>>>,
+    min_score: Option<f64>,
+    explain: Option<bool>,
+    include: Option<Vec<Option<String>>>,
+    model: Option<String>,
+    at: Option<TimestampWithTimeZone>,
+    workspace: Option<Uuid>,
+) -> Result<Request, Error> {
+    Ok(Request {
         text: query_text,
         embedding: query_embedding.map(|v| v.to_vec()),
         match_count,
@@ -451,23 +482,42 @@ fn search(
         model,
         at: at.unwrap_or_else(now),
         workspace,
-    })?;
-    Ok(TableIterator::new(hits.into_iter().map(|hit| {
-        (
-            spi::pg_uuid(hit.id),
-            hit.content,
-            hit.kind,
-            hit.score,
-            hit.importance,
-            hit.tags,
-            hit.metadata,
-            hit.speaker,
-            hit.role,
-            hit.session_id,
-            hit.occurred_at,
-            hit.created_at,
-            hit.matched,
-            hit.explain.map(JsonB),
-        )
-    })))
+    })
+}
+
+/// A row of `search`.
+pub type HitRow = (
+    Uuid,
+    String,
+    String,
+    f64,
+    f64,
+    Vec<String>,
+    RawJsonb,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    TimestampWithTimeZone,
+    Vec<String>,
+    Option<JsonB>,
+);
+
+pub fn hit_row(hit: search::Hit) -> HitRow {
+    (
+        spi::pg_uuid(hit.id),
+        hit.content,
+        hit.kind,
+        hit.score,
+        hit.importance,
+        hit.tags,
+        hit.metadata,
+        hit.speaker,
+        hit.role,
+        hit.session_id,
+        hit.occurred_at,
+        hit.created_at,
+        hit.matched,
+        hit.explain.map(JsonB),
+    )
 }

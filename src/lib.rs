@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`model`] | pure maths: BM25, fusion, base-level activation, vector similarity. No Postgres types. |
+//! | [`model`] | pure maths: BM25, fusion, vector similarity; activation, consolidation, forgetting, links. No Postgres types. |
 //! | [`text`] | what is compared, indexed and keyed of a memory's text |
 //! | [`terms`] | reading a `tsvector`, keys of the lexical index |
 //! | [`blocks`] | packed blocks of words and vectors: what search scans |
@@ -16,6 +16,9 @@
 //! | `locks` | how many locks a transaction has taken |
 //! | `privilege` | acting as the owner of the store for a moment |
 //! | `search` | candidates, fusion, fetch |
+//! | `uses` | noting that memories were used, and folding what was noted |
+//! | `dynamics` | the memory models of `model` as SQL functions |
+//! | `life` | the state of memories as SQL functions |
 //! | `setup` | creating the tables and bringing them up to date |
 //! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
 //!
@@ -24,10 +27,12 @@
 
 mod api;
 pub mod blocks;
+mod dynamics;
 mod error;
 pub mod filter;
 mod identity;
 pub mod items;
+mod life;
 mod locks;
 pub mod model;
 mod privilege;
@@ -41,6 +46,7 @@ pub mod simd;
 mod spi;
 pub mod terms;
 pub mod text;
+mod uses;
 mod vector;
 
 pgrx::pg_module_magic!(name, version);

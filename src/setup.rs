@@ -21,9 +21,16 @@ const STORE: [&str; 5] = [
 ];
 
 /// Tables of the store.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 17] = [
     "memories",
     "memory_state",
+    "access_queue",
+    "access_log",
+    "access_log_default",
+    "recall_credits",
+    "hebbian_links",
+    "maintenance",
+    "entity_aliases",
     "search_blocks",
     "embedding_models",
     "embeddings",
@@ -32,6 +39,26 @@ const TABLES: [&str; 10] = [
     "erasures",
     "memory_type_settings",
     "settings",
+];
+
+/// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
+/// for nobody but its owner, and so are the partitions of the log.
+const GRANTS: [(&str, &str); 15] = [
+    ("memories", "SELECT, INSERT, UPDATE, DELETE"),
+    ("embeddings", "SELECT, INSERT, UPDATE, DELETE"),
+    ("embedding_claims", "SELECT, INSERT, UPDATE, DELETE"),
+    ("graph_links", "SELECT, INSERT, UPDATE, DELETE"),
+    ("entity_aliases", "SELECT, INSERT, UPDATE, DELETE"),
+    ("memory_state", "SELECT, INSERT, UPDATE"),
+    ("recall_credits", "SELECT, INSERT, UPDATE"),
+    ("access_queue", "SELECT, INSERT"),
+    ("access_log", "SELECT"),
+    ("hebbian_links", "SELECT"),
+    ("maintenance", "SELECT"),
+    ("erasures", "SELECT"),
+    ("settings", "SELECT"),
+    ("memory_type_settings", "SELECT"),
+    ("embedding_models", "SELECT"),
 ];
 
 /// Functions of the store; none has an argument.
@@ -188,7 +215,7 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
             hand_over(&owner)?;
         }
         grant(&before, &options)?;
-        if before.exists && !before.searchable {
+        if before.exists && !before.tables.iter().any(|t| t == "search_blocks") {
             // Tables of an older version: what search scans is made of what is stored.
             run("SELECT engram.reindex()")?;
         }
@@ -256,8 +283,8 @@ fn vector_type() -> Result<String> {
 /// What is there before.
 struct Store {
     exists: bool,
-    /// What search scans is there.
-    searchable: bool,
+    /// Its tables.
+    tables: Vec<String>,
     superuser: bool,
     database_owner: String,
     caller: String,
@@ -278,7 +305,8 @@ impl Store {
                WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') AND p.proname = ANY ($2)), \
              db AS (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
              SELECT pg_catalog.to_regclass('engram.memories') IS NOT NULL, \
-                    pg_catalog.to_regclass('engram.search_blocks') IS NOT NULL, \
+                    ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c \
+                      WHERE c.relnamespace = pg_catalog.to_regnamespace('engram') AND c.relname = ANY ($1)), \
                     r.rolsuper, pg_catalog.pg_get_userbyid(db.datdba)::text, r.rolname::text, \
                     (SELECT pg_catalog.min(o.rolname::text) FROM things t JOIN pg_catalog.pg_roles o ON o.oid = t.owner \
                      WHERE NOT o.rolsuper AND o.oid <> db.datdba AND o.oid <> r.oid), \
@@ -291,7 +319,12 @@ impl Store {
             |row| {
                 Ok(Self {
                     exists: row.get(1)?.unwrap_or(false),
-                    searchable: row.get(2)?.unwrap_or(false),
+                    tables: row
+                        .get::<Vec<Option<String>>>(2)?
+                        .unwrap_or_default()
+                        .into_iter()
+                        .flatten()
+                        .collect(),
                     superuser: row.get(3)?.unwrap_or(false),
                     database_owner: row.get(4)?.unwrap_or_default(),
                     caller: row.get(5)?.unwrap_or_default(),
@@ -405,10 +438,20 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
         "AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a, pg_catalog.pg_class c \
            WHERE c.oid = 'engram.memories'::pg_catalog.regclass AND a.grantee NOT IN (p.proowner, c.relowner))",
     )?;
+    // The same for tables that the store did not have.
+    let added = GRANTS
+        .iter()
+        .filter(|(table, _)| !before.tables.iter().any(|t| t == table));
     for role in known.into_iter().flatten() {
         for function in &new {
             run(&format!(
                 "GRANT EXECUTE ON FUNCTION {function} TO {}",
+                ident(&role)
+            ))?;
+        }
+        for (table, rights) in added.clone() {
+            run(&format!(
+                "GRANT {rights} ON engram.{table} TO {}",
                 ident(&role)
             ))?;
         }
@@ -448,12 +491,10 @@ fn bypasses_row_security(role: &str) -> Result<bool> {
 fn grant_access(role: &str) -> Result<()> {
     let bypasses = bypasses_row_security(role)?;
     let to = ident(role);
-    run(&format!(
-        "GRANT USAGE ON SCHEMA engram TO {to}; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON engram.memories, engram.embeddings, engram.embedding_claims, engram.graph_links TO {to}; \
-         GRANT SELECT, INSERT, UPDATE ON engram.memory_state TO {to}; \
-         GRANT SELECT ON engram.erasures, engram.settings, engram.memory_type_settings, engram.embedding_models TO {to}"
-    ))?;
+    run(&format!("GRANT USAGE ON SCHEMA engram TO {to}"))?;
+    for (table, rights) in GRANTS {
+        run(&format!("GRANT {rights} ON engram.{table} TO {to}"))?;
+    }
     for function in extension_functions("")? {
         run(&format!("GRANT EXECUTE ON FUNCTION {function} TO {to}"))?;
     }

@@ -1,7 +1,7 @@
-//! Read-only queries.
+//! Queries with kept plans.
 //!
-//! `Spi::get_one` and its kin take a transaction id even to read, which fails on a standby. The
-//! functions here never do.
+//! `Spi::get_one` and its kin take a transaction id even to read, which fails on a standby. [`rows`] and
+//! [`row`] never do.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -70,6 +70,30 @@ pub fn row<T>(
     map: impl FnMut(&SpiHeapTupleData<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())
+}
+
+/// Runs a statement that may write and maps every row that it returns.
+pub fn changed<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    mut map: impl FnMut(&SpiHeapTupleData<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect_mut(|client| {
+        let plan = prepared(client, sql, args)?;
+        let mut out = Vec::new();
+        for row in client.update(&*plan, None, args)? {
+            out.push(map(&row)?);
+        }
+        Ok(out)
+    })
+}
+
+/// Runs a statement that writes; returns how many rows it did.
+pub fn change(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
+    Spi::connect_mut(|client| {
+        let plan = prepared(client, sql, args)?;
+        Ok(client.update(&*plan, None, args)?.len())
+    })
 }
 
 /// The id in the first column of a row.

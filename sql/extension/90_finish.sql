@@ -13,7 +13,7 @@ BEGIN
     JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram'
     WHERE p.pronamespace = 'engram'::regnamespace
   LOOP
-    EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
+    EXECUTE pg_catalog.format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', f);
   END LOOP;
 END
 $$;

@@ -40,6 +40,7 @@ CREATE INDEX IF NOT EXISTS memories_created_idx ON engram.memories (workspace_id
 CREATE INDEX IF NOT EXISTS memories_content_idx ON engram.memories (content_hash, workspace_id);
 DROP INDEX IF EXISTS engram.memories_content_hash_idx;
 
+ALTER TABLE engram.memories ADD COLUMN IF NOT EXISTS contradicted_by uuid[];
 CREATE INDEX IF NOT EXISTS memories_expires_idx ON engram.memories (workspace_id, expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS engram.memory_state (
@@ -50,7 +51,88 @@ CREATE TABLE IF NOT EXISTS engram.memory_state (
   CONSTRAINT memory_state_pkey PRIMARY KEY (workspace_id, memory_id),
   CONSTRAINT memory_state_memory_fkey FOREIGN KEY (workspace_id, memory_id)
     REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
-) WITH (fillfactor = 75);
+) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05);
+-- What a use changes, as of the moment that heat carries; every reader computes from there. Only the key
+-- is indexed, so that every change is a heap-only update. All NULL: stored and never used.
+ALTER TABLE engram.memory_state
+  ADD COLUMN IF NOT EXISTS heat bytea CONSTRAINT memory_state_heat_check CHECK (octet_length(heat) = 80),
+  ADD COLUMN IF NOT EXISTS working_strength double precision,
+  ADD COLUMN IF NOT EXISTS core_strength double precision,
+  ADD COLUMN IF NOT EXISTS layer text CONSTRAINT memory_state_layer_check CHECK (layer IN ('working', 'core', 'archive')),
+  ADD COLUMN IF NOT EXISTS stability double precision,
+  ADD COLUMN IF NOT EXISTS difficulty double precision,
+  -- The state at the last change of what it depends on (importance, type, pin, truth): late uses replay from here.
+  ADD COLUMN IF NOT EXISTS base jsonb;
+
+-- Uses that have happened and are not yet folded into memory_state, access_log and hebbian_links. One
+-- row a call, nothing else is written where a memory is used. Readers count these in.
+CREATE TABLE IF NOT EXISTS engram.access_queue (
+  workspace_id uuid NOT NULL,
+  id           uuid NOT NULL,
+  accessed_at  timestamptz NOT NULL CONSTRAINT access_queue_accessed_at_check CHECK (isfinite(accessed_at)),
+  user_id      uuid,
+  kind         text NOT NULL CONSTRAINT access_queue_kind_check CHECK (kind IN ('shown', 'used', 'rated', 'reinforced', 'stored')),
+  gain         double precision NOT NULL CONSTRAINT access_queue_gain_check CHECK (gain >= -1 AND gain <= 100),
+  rating       smallint CONSTRAINT access_queue_rating_check CHECK (rating BETWEEN 1 AND 4),
+  recall_id    uuid,
+  memory_ids   uuid[] NOT NULL CONSTRAINT access_queue_memory_ids_check
+               CHECK (array_ndims(memory_ids) = 1 AND cardinality(memory_ids) <= 1000 AND array_position(memory_ids, NULL) IS NULL),
+  CONSTRAINT access_queue_pkey PRIMARY KEY (workspace_id, id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Which memories of a recall have been credited: a call that is repeated changes nothing.
+CREATE TABLE IF NOT EXISTS engram.recall_credits (
+  workspace_id uuid NOT NULL,
+  recall_id    uuid NOT NULL,
+  memory_ids   uuid[] NOT NULL,
+  created_at   timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT recall_credits_pkey PRIMARY KEY (workspace_id, recall_id)
+);
+
+-- Every use, for audit and for rebuilding: what is read at run time is memory_state. No foreign key,
+-- because a check for each row would cost more than the row: a trigger on memories takes what hangs on
+-- a deleted memory with it.
+CREATE TABLE IF NOT EXISTS engram.access_log (
+  workspace_id uuid NOT NULL,
+  memory_id    uuid NOT NULL,
+  accessed_at  timestamptz NOT NULL,
+  id           uuid NOT NULL,
+  user_id      uuid,
+  kind         text NOT NULL,
+  gain         double precision NOT NULL,
+  rating       smallint,
+  recall_id    uuid,
+  -- Place among the memories of the same call, and the mass that each pair of them got.
+  place        smallint NOT NULL DEFAULT 1,
+  pair_gain    double precision NOT NULL DEFAULT 0,
+  CONSTRAINT access_log_pkey PRIMARY KEY (workspace_id, memory_id, accessed_at, id)
+) PARTITION BY RANGE (accessed_at);
+CREATE TABLE IF NOT EXISTS engram.access_log_default PARTITION OF engram.access_log DEFAULT;
+
+-- Co-activation: one row for a pair of memories that were used together, a < b. The masses are as of
+-- linked_at and halve every link_half_life_days; forward is that of a used before b.
+CREATE TABLE IF NOT EXISTS engram.hebbian_links (
+  workspace_id uuid NOT NULL,
+  a            uuid NOT NULL,
+  b            uuid NOT NULL,
+  forward      double precision NOT NULL,
+  backward     double precision NOT NULL,
+  linked_at    timestamptz NOT NULL,
+  count        integer NOT NULL,
+  CONSTRAINT hebbian_links_pkey PRIMARY KEY (workspace_id, a, b),
+  CONSTRAINT hebbian_links_order_check CHECK (a < b),
+  CONSTRAINT hebbian_links_mass_check CHECK (forward >= 0 AND backward >= 0 AND count > 0)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+-- The memory leads, as in memories_content_idx and for its reason.
+CREATE INDEX IF NOT EXISTS hebbian_links_reverse_idx ON engram.hebbian_links (b, workspace_id, a);
+
+-- When a workspace was last cared for. Whoever folds holds its row.
+CREATE TABLE IF NOT EXISTS engram.maintenance (
+  workspace_id    uuid NOT NULL,
+  folded_at       timestamptz,
+  consolidated_at timestamptz,
+  CONSTRAINT maintenance_pkey PRIMARY KEY (workspace_id)
+);
 
 -- What search scans: words and quantised vectors of many memories in one row, derived from memories
 -- and embeddings by trigger. The format of block is the library's (src/blocks). Writers only insert;
@@ -148,7 +230,32 @@ CREATE TABLE IF NOT EXISTS engram.graph_links (
   CONSTRAINT graph_links_memory_fkey FOREIGN KEY (workspace_id, memory_id)
     REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
 );
+-- A link to a memory has that memory's id as its node.
+ALTER TABLE engram.graph_links
+  ADD COLUMN IF NOT EXISTS target_id uuid,
+  ADD COLUMN IF NOT EXISTS weight double precision NOT NULL DEFAULT 1
+    CONSTRAINT graph_links_weight_check CHECK (weight > 0 AND weight <= 1);
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint
+                 WHERE conrelid = 'engram.graph_links'::regclass AND conname = 'graph_links_target_fkey') THEN
+    ALTER TABLE engram.graph_links ADD CONSTRAINT graph_links_target_fkey FOREIGN KEY (workspace_id, target_id)
+      REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE;
+  END IF;
+END
+$$;
 CREATE INDEX IF NOT EXISTS graph_links_node_idx ON engram.graph_links (workspace_id, node, memory_id);
+CREATE INDEX IF NOT EXISTS graph_links_target_idx ON engram.graph_links (target_id, workspace_id) WHERE target_id IS NOT NULL;
+
+-- Other names of entities: who stores or asks for the alias means the node.
+CREATE TABLE IF NOT EXISTS engram.entity_aliases (
+  workspace_id uuid NOT NULL,
+  alias        text NOT NULL CONSTRAINT entity_aliases_alias_check CHECK (alias <> ''),
+  node         text NOT NULL CONSTRAINT entity_aliases_node_check CHECK (node <> '' AND node <> alias),
+  label        text NOT NULL,
+  created_at   timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT entity_aliases_pkey PRIMARY KEY (workspace_id, alias)
+);
 
 CREATE TABLE IF NOT EXISTS engram.erasures (
   workspace_id uuid NOT NULL,
@@ -199,6 +306,38 @@ ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS activation_weight double precision CONSTRAINT settings_activation_weight_check CHECK (activation_weight >= 0 AND activation_weight <= 1),
   ADD COLUMN IF NOT EXISTS importance_weight double precision CONSTRAINT settings_importance_weight_check CHECK (importance_weight >= 0 AND importance_weight <= 1);
 
+-- The dynamics of memory. Rates are per day.
+ALTER TABLE engram.settings
+  ADD COLUMN IF NOT EXISTS preset text,
+  ADD COLUMN IF NOT EXISTS decay double precision CONSTRAINT settings_decay_check CHECK (decay >= 0.1 AND decay <= 0.95),
+  ADD COLUMN IF NOT EXISTS mu1 double precision CONSTRAINT settings_mu1_check CHECK (mu1 > 0 AND mu1 <= 100),
+  ADD COLUMN IF NOT EXISTS mu2 double precision CONSTRAINT settings_mu2_check CHECK (mu2 > 0 AND mu2 <= 100),
+  ADD COLUMN IF NOT EXISTS alpha double precision CONSTRAINT settings_alpha_check CHECK (alpha >= 0 AND alpha <= 100),
+  ADD COLUMN IF NOT EXISTS promote double precision CONSTRAINT settings_promote_check CHECK (promote > 0 AND promote <= 100),
+  ADD COLUMN IF NOT EXISTS demote double precision CONSTRAINT settings_demote_check CHECK (demote > 0 AND demote <= 100),
+  ADD COLUMN IF NOT EXISTS archive double precision CONSTRAINT settings_archive_check CHECK (archive > 0 AND archive <= 100),
+  ADD COLUMN IF NOT EXISTS strength_gain double precision CONSTRAINT settings_strength_gain_check CHECK (strength_gain >= 0 AND strength_gain <= 10),
+  ADD COLUMN IF NOT EXISTS shown_gain double precision CONSTRAINT settings_shown_gain_check CHECK (shown_gain >= 0 AND shown_gain <= 1),
+  ADD COLUMN IF NOT EXISTS fold_threshold integer CONSTRAINT settings_fold_threshold_check CHECK (fold_threshold BETWEEN 1 AND 100000),
+  ADD COLUMN IF NOT EXISTS forgetting boolean,
+  ADD COLUMN IF NOT EXISTS forget_threshold double precision CONSTRAINT settings_forget_threshold_check CHECK (forget_threshold >= 0 AND forget_threshold <= 1),
+  ADD COLUMN IF NOT EXISTS forget_after_days double precision CONSTRAINT settings_forget_after_days_check CHECK (forget_after_days >= 0 AND forget_after_days <= 100000),
+  ADD COLUMN IF NOT EXISTS link_half_life_days double precision CONSTRAINT settings_link_half_life_check CHECK (link_half_life_days > 0 AND link_half_life_days <= 100000),
+  ADD COLUMN IF NOT EXISTS link_members integer CONSTRAINT settings_link_members_check CHECK (link_members BETWEEN 0 AND 50),
+  ADD COLUMN IF NOT EXISTS link_threshold integer CONSTRAINT settings_link_threshold_check CHECK (link_threshold BETWEEN 1 AND 1000000),
+  ADD COLUMN IF NOT EXISTS link_prune double precision CONSTRAINT settings_link_prune_check CHECK (link_prune >= 0 AND link_prune <= 1),
+  ADD COLUMN IF NOT EXISTS link_limit integer CONSTRAINT settings_link_limit_check CHECK (link_limit BETWEEN 1 AND 1000),
+  ADD COLUMN IF NOT EXISTS link_weight double precision CONSTRAINT settings_link_weight_check CHECK (link_weight >= 0 AND link_weight <= 1),
+  ADD COLUMN IF NOT EXISTS contradiction_weight double precision CONSTRAINT settings_contradiction_weight_check CHECK (contradiction_weight >= 0 AND contradiction_weight <= 1);
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint
+                 WHERE conrelid = 'engram.settings'::regclass AND conname = 'settings_layers_check') THEN
+    ALTER TABLE engram.settings ADD CONSTRAINT settings_layers_check CHECK (promote >= demote AND promote >= archive);
+  END IF;
+END
+$$;
+
 -- Only what is missing is filled in: values that somebody set are never put back.
 INSERT INTO engram.settings (max_content_chars, vector_weight, bm25_k1, bm25_pivot, candidates)
 SELECT 200000, 0.5, 1.2, 30, 100
@@ -217,6 +356,19 @@ UPDATE engram.settings SET
   importance_weight = coalesce(importance_weight, 0.05)
 WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
   AND num_nulls(text_config, coverage_weight, context_weight, lend_weight, speaker_weight, date_weight, question_weight, length_weight, activation_weight, importance_weight) > 0;
+
+UPDATE engram.settings SET
+  decay = coalesce(decay, 0.5), mu1 = coalesce(mu1, 0.15), mu2 = coalesce(mu2, 0.005), alpha = coalesce(alpha, 0.08),
+  promote = coalesce(promote, 0.25), demote = coalesce(demote, 0.05), archive = coalesce(archive, 0.15),
+  strength_gain = coalesce(strength_gain, 0.15), shown_gain = coalesce(shown_gain, 0), fold_threshold = coalesce(fold_threshold, 128),
+  forgetting = coalesce(forgetting, false), forget_threshold = coalesce(forget_threshold, 0.01),
+  forget_after_days = coalesce(forget_after_days, 30), link_half_life_days = coalesce(link_half_life_days, 30),
+  link_members = coalesce(link_members, 6), link_threshold = coalesce(link_threshold, 3), link_prune = coalesce(link_prune, 0.02),
+  link_limit = coalesce(link_limit, 32), link_weight = coalesce(link_weight, 0.2), contradiction_weight = coalesce(contradiction_weight, 0.3)
+WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
+  AND num_nulls(decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, shown_gain, fold_threshold, forgetting,
+    forget_threshold, forget_after_days, link_half_life_days, link_members, link_threshold, link_prune, link_limit,
+    link_weight, contradiction_weight) > 0;
 
 INSERT INTO engram.memory_type_settings (type, default_importance, decay_per_day)
 SELECT v.* FROM (VALUES

@@ -10,6 +10,7 @@ DECLARE
   trusted  boolean := NOT row_security_active(TG_RELID);
   longest  integer;
   stepped  boolean;
+  published boolean;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     NEW.workspace_id := coalesce(NEW.workspace_id, me);
@@ -31,8 +32,8 @@ BEGIN
               HINT = 'Erasure is final for an id. Leave id out to store the content as a new memory.';
     END IF;
     NEW.type := coalesce(NEW.type, 'factual');
-    NEW.layer := coalesce(NEW.layer, 'working');
     NEW.pinned := coalesce(NEW.pinned, false);
+    NEW.layer := CASE WHEN NEW.pinned THEN 'core' ELSE coalesce(NEW.layer, 'working') END;
     NEW.tags := coalesce(NEW.tags, '{}');
     NEW.metadata := coalesce(NEW.metadata, '{}');
     IF trusted THEN
@@ -54,14 +55,31 @@ BEGIN
     END IF;
     -- engram.update() asks for the next version when something beside the row changed.
     stepped := NEW.version = OLD.version + 1;
+    -- engram.consolidate() shows the layer that time has brought about: nothing was changed.
+    published := NEW.updated_at IS NULL;
     NEW.version := OLD.version;
     NEW.updated_at := OLD.updated_at;
     NEW.content_hash := OLD.content_hash;
+    IF NEW.pinned THEN
+      NEW.layer := 'core';
+    END IF;
     IF NEW IS NOT DISTINCT FROM OLD AND stepped IS NOT TRUE THEN
       RETURN NEW;
     END IF;
+    IF published THEN
+      OLD.layer := NEW.layer;
+      IF NEW IS NOT DISTINCT FROM OLD AND stepped IS NOT TRUE THEN
+        RETURN NEW;
+      END IF;
+    END IF;
     NEW.version := OLD.version + 1;
     NEW.updated_at := now();
+    IF NEW.layer <> OLD.layer OR NEW.importance <> OLD.importance OR NEW.type <> OLD.type OR NEW.pinned <> OLD.pinned
+       OR (NEW.superseded_by IS NULL) <> (OLD.superseded_by IS NULL)
+       OR (coalesce(NEW.contradicted_by, '{}') = '{}') <> (coalesce(OLD.contradicted_by, '{}') = '{}') THEN
+      -- Until now the memory lived by the old values.
+      PERFORM engram_internal.rebase(OLD.workspace_id, OLD.id, CASE WHEN NEW.layer <> OLD.layer THEN NEW.layer END);
+    END IF;
   END IF;
 
   PERFORM engram_internal.check_memory(coalesce(NEW.type, 'NULL'), coalesce(NEW.layer, 'NULL'), NEW.role, NEW.importance, NEW.tags);
@@ -127,8 +145,9 @@ BEGIN
     INSERT INTO engram.erasures (workspace_id, id) SELECT workspace_id, id FROM added ON CONFLICT DO NOTHING;
     DELETE FROM engram.erasures e USING added a WHERE e.workspace_id = a.workspace_id AND e.id = a.id;
   END IF;
-  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at)
-  SELECT workspace_id, id, created_at FROM added
+  -- As long as it will ever be, so that the first use finds room beside it.
+  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, heat, working_strength, core_strength, layer)
+  SELECT workspace_id, id, created_at, engram.heat_new(created_at, 1), 1, 0, layer FROM added
   ON CONFLICT DO NOTHING;
   PERFORM engram_internal.index_documents(a.workspace_id, array_agg(engram_internal.document(a.id, a.version, 'plain',
     a.session_id, coalesce(a.occurred_at, a.created_at), a.config, a.content, a.speaker, a.occurred_at, a.summary)), 'plain')
@@ -188,6 +207,13 @@ BEGIN
     NULL, NULL, NULL, NULL, NULL, NULL, NULL)), 'replaces')
   FROM removed r GROUP BY r.workspace_id;
   PERFORM engram_internal.pack(b.workspace_id, '', true, 1) FROM (SELECT DISTINCT r.workspace_id FROM removed r) b;
+  -- What has no foreign key. Whoever folds uses of a memory holds its state row until this is visible.
+  DELETE FROM engram.access_log l USING removed r WHERE l.workspace_id = r.workspace_id AND l.memory_id = r.id;
+  DELETE FROM engram.hebbian_links l USING removed r WHERE l.workspace_id = r.workspace_id AND l.a = r.id;
+  DELETE FROM engram.hebbian_links l USING removed r WHERE (l.workspace_id = r.workspace_id) IS TRUE AND l.b = r.id;
+  UPDATE engram.memories m SET contradicts = array_remove(m.contradicts, r.id), contradicted_by = array_remove(m.contradicted_by, r.id)
+  FROM removed r
+  WHERE m.workspace_id = r.workspace_id AND m.id = ANY (coalesce(r.contradicts, '{}') || coalesce(r.contradicted_by, '{}'));
   RETURN NULL;
 END
 $$;
@@ -221,12 +247,12 @@ BEGIN
     RAISE EXCEPTION 'engram.memories_after_truncate() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
-  TRUNCATE engram.search_blocks;
+  TRUNCATE engram.search_blocks, engram.access_log, engram.access_queue, engram.hebbian_links, engram.recall_credits;
   RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION engram.memories_after_truncate() IS
-'Trigger: a table of memories that is emptied takes what search scans with it.';
+'Trigger: a table of memories that is emptied takes what search scans, the log of uses and the links with it.';
 
 CREATE OR REPLACE FUNCTION engram.embeddings_after_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

@@ -1,0 +1,723 @@
+\echo Use "ALTER EXTENSION engram UPDATE TO '0.3.0'" to load this file. \quit
+-- The memory models as functions: pure, no table is read. None sets a search path, because each is one
+-- computation in C. `heat` is plain bytea, so that a column of it outlives the extension.
+-- How much a memory is at hand, from its uses.
+CREATE FUNCTION engram.base_level(ages_s double precision[], d double precision DEFAULT 0.5) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_wrapper';
+COMMENT ON FUNCTION engram.base_level(double precision[], double precision) IS
+'Base-level activation in nats, exactly: ln of the sum of age^-d over all uses (Anderson & Schooler 1991). -Infinity without uses.
+
+ages_s: ages of the uses in seconds, 0 or more; below 1 they count as 1. d: decay, 0 or more. Other ages, and NULL among them, raise 22023. For a row per use: base_level_agg(); in 80 bytes whatever the number of uses: heat_level().';
+
+CREATE FUNCTION engram_internal.base_level_step(state double precision, accessed_at timestamptz, now timestamptz, d double precision)
+RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_step_wrapper';
+COMMENT ON FUNCTION engram_internal.base_level_step(double precision, timestamptz, timestamptz, double precision) IS
+'Adds one use to the state of engram.base_level_agg(), the sum of age^-d.';
+
+CREATE FUNCTION engram_internal.base_level_combine(a double precision, b double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_combine_wrapper';
+COMMENT ON FUNCTION engram_internal.base_level_combine(double precision, double precision) IS
+'Adds two states of engram.base_level_agg().';
+
+CREATE FUNCTION engram_internal.base_level_final(state double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_final_wrapper';
+COMMENT ON FUNCTION engram_internal.base_level_final(double precision) IS
+'What the state of engram.base_level_agg() says: its logarithm, -Infinity for 0.';
+
+CREATE AGGREGATE engram.base_level_agg(accessed_at timestamptz, now timestamptz, d double precision) (
+  SFUNC = engram_internal.base_level_step, STYPE = double precision, INITCOND = '0',
+  COMBINEFUNC = engram_internal.base_level_combine, FINALFUNC = engram_internal.base_level_final, PARALLEL = SAFE);
+COMMENT ON AGGREGATE engram.base_level_agg(timestamptz, timestamptz, double precision) IS
+'Base-level activation in nats at now, exactly, from a row per use. -Infinity without rows.
+
+accessed_at: when it was used; NULL counts for nothing, and uses less than a second ago or after now as a second old. d: decay, 0 or more; NULL for 0.5. Infinite times raise 22023.';
+
+CREATE FUNCTION engram.base_level_optimized(n bigint, age_s double precision, d double precision DEFAULT 0.5) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_optimized_wrapper';
+COMMENT ON FUNCTION engram.base_level_optimized(bigint, double precision, double precision) IS
+'Base-level activation in nats as if n uses were spread evenly over age_s seconds: ln(n / (1 - d)) - d ln(age_s) (Anderson & Lebiere 1998). It ignores how recent the uses are and may be off by several nats; for comparison with other systems.
+
+n: 0 or more (0 gives -Infinity). age_s: 0 or more, below 1 counts as 1. d: 0 to less than 1. Anything else raises 22023.';
+
+CREATE FUNCTION engram.base_level_petrov(recent_ages_s double precision[], n bigint, age_created_s double precision,
+  d double precision DEFAULT 0.5) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_petrov_wrapper';
+COMMENT ON FUNCTION engram.base_level_petrov(double precision[], bigint, double precision, double precision) IS
+'Base-level activation in nats from the latest uses and the number of all (Petrov 2006). Exact when recent_ages_s has all uses; otherwise it takes the older ones to be spread evenly, and may be off by nats after bursts.
+
+recent_ages_s: ages of the latest uses in seconds, in any order. n: all uses, not less than those. age_created_s: age of the first. d: 0 to less than 1. Anything else raises 22023.';
+
+CREATE FUNCTION engram.retrieval_probability(a double precision, tau double precision, s double precision DEFAULT 0.4) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'retrieval_probability_wrapper';
+COMMENT ON FUNCTION engram.retrieval_probability(double precision, double precision, double precision) IS
+'Probability, 0 to 1, that a memory of activation a is retrieved: 1 / (1 + exp((tau - a) / s)) (Anderson et al. 2004).
+
+a, tau: activation and threshold in nats; a memory used once is even odds at age T with tau = -d ln(T). s: noise, above 0. Other values raise 22023.';
+
+CREATE FUNCTION engram.retrieval_latency(a double precision, f double precision DEFAULT 1, lf double precision DEFAULT 1) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'retrieval_latency_wrapper';
+COMMENT ON FUNCTION engram.retrieval_latency(double precision, double precision, double precision) IS
+'Seconds that retrieving a memory of activation a takes: lf exp(-f a) (Anderson et al. 2004). A failure takes as long as a memory at the threshold.
+
+f: latency exponent, lf: latency factor in seconds, both above 0. Other values raise 22023.';
+
+CREATE FUNCTION engram.activation_01(a double precision, center double precision DEFAULT -5.5, scale double precision DEFAULT 1.5) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'activation_01_wrapper';
+COMMENT ON FUNCTION engram.activation_01(double precision, double precision, double precision) IS
+'An activation as a number from 0 to 1, to be shown: 1 / (1 + exp(-(a - center) / scale)). One use an hour ago is 0.72, a month ago 0.22. Rank by the activation itself.
+
+center: finite. scale: above 0. Other values raise 22023.';
+
+-- The same in constant space.
+CREATE FUNCTION engram.heat_new(t timestamptz, gain double precision DEFAULT 1) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_new_wrapper';
+COMMENT ON FUNCTION engram.heat_new(timestamptz, double precision) IS
+'The heat of a memory that was used once, at t: 80 bytes which any number of uses is added to and from which heat_level() reads the activation for any decay. Keep it in a bytea column, STORAGE PLAIN, without an index.
+
+gain: weight of the use, 0 or more; with 0 the heat is empty. An infinite t and other gains raise 22023.
+
+Sixteen sums of exponentially fading uses, time constants from 0.7 s to 23 years (Beylkin & Monzon 2010).';
+
+CREATE FUNCTION engram.heat_touch(heat bytea, t timestamptz, gain double precision DEFAULT 1) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_touch_wrapper';
+COMMENT ON FUNCTION engram.heat_touch(bytea, timestamptz, double precision) IS
+'The heat with one more use at t, which may be earlier than others: the order of touches does not matter.
+
+gain: weight of the use. 0 counts none; a negative one takes back a use that was counted with that weight at that time. More than there is to take back, an infinite t or gain, and bytes that are no heat raise 22023.';
+
+CREATE FUNCTION engram.heat_merge(a bytea, b bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_merge_wrapper';
+COMMENT ON FUNCTION engram.heat_merge(bytea, bytea) IS
+'The heat of the uses of both. Bytes that are no heat raise 22023.';
+
+CREATE FUNCTION engram.heat_level(heat bytea, now timestamptz, d double precision DEFAULT 0.5) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_level_wrapper';
+COMMENT ON FUNCTION engram.heat_level(bytea, timestamptz, double precision) IS
+'Base-level activation in nats at now: ln of the sum of gain * age^-d over all uses. -Infinity without any. Never read less than a second after the latest use: an earlier now is taken to be then.
+
+d: 0.1 to 0.95; below 0.2 use 0.1, 0.15 or 0.2. For uses of 1 second to 5 years ago it differs from base_level() by less than 0.0013, 0.0025, 0.0057 for d = 0.3, 0.5, 0.8. Another d, an infinite now and bytes that are no heat raise 22023.';
+
+CREATE FUNCTION engram.heat_mass(heat bytea, m integer, now timestamptz) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_mass_wrapper';
+COMMENT ON FUNCTION engram.heat_mass(bytea, integer, timestamptz) IS
+'One of the counters of a heat at now: the gains of all uses, each faded by exp(-age / T) with T = 4^m / 1.5 seconds. 11 has T = 32.4 days (a half-life of 22.4), the mass of a memory for link_ppmi().
+
+m: 0 to 15. Another m, an infinite now and bytes that are no heat raise 22023.';
+
+CREATE FUNCTION engram.heat_count(heat bytea) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_count_wrapper';
+COMMENT ON FUNCTION engram.heat_count(bytea) IS
+'How many uses a heat counts, up to 4294967295; those of gain 0 are none. Bytes that are no heat raise 22023.';
+
+CREATE FUNCTION engram_internal.heat_step(state bytea, accessed_at timestamptz, gain double precision) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_step_wrapper';
+COMMENT ON FUNCTION engram_internal.heat_step(bytea, timestamptz, double precision) IS
+'Adds one use to the state of engram.heat_agg(), a heat in double precision.';
+
+CREATE FUNCTION engram_internal.heat_merge_step(state bytea, heat bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_merge_step_wrapper';
+COMMENT ON FUNCTION engram_internal.heat_merge_step(bytea, bytea) IS
+'Adds one heat to the state of engram.heat_merge_agg().';
+
+CREATE FUNCTION engram_internal.heat_combine(a bytea, b bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_combine_wrapper';
+COMMENT ON FUNCTION engram_internal.heat_combine(bytea, bytea) IS
+'Adds two states of the aggregates of heat.';
+
+CREATE FUNCTION engram_internal.heat_final(state bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_final_wrapper';
+COMMENT ON FUNCTION engram_internal.heat_final(bytea) IS
+'The heat that the state of an aggregate of heat holds.';
+
+CREATE AGGREGATE engram.heat_agg(accessed_at timestamptz, gain double precision) (
+  SFUNC = engram_internal.heat_step, STYPE = bytea,
+  COMBINEFUNC = engram_internal.heat_combine, FINALFUNC = engram_internal.heat_final, PARALLEL = SAFE);
+COMMENT ON AGGREGATE engram.heat_agg(timestamptz, double precision) IS
+'The heat of a row per use, in any order: what heat_touch() would have given, with less rounding. NULL without rows.
+
+accessed_at: when it was used; NULL counts for nothing. gain: as heat_touch() has it; NULL for 1. Infinite values, and more taken back than there was, raise 22023.';
+
+CREATE AGGREGATE engram.heat_merge_agg(heat bytea) (
+  SFUNC = engram_internal.heat_merge_step, STYPE = bytea,
+  COMBINEFUNC = engram_internal.heat_combine, FINALFUNC = engram_internal.heat_final, PARALLEL = SAFE);
+COMMENT ON AGGREGATE engram.heat_merge_agg(bytea) IS
+'The heat of the uses of all, in any order; NULL counts for nothing. NULL without rows. Bytes that are no heat raise 22023.';
+
+-- Consolidation.
+CREATE FUNCTION engram.trace_evolve(r1 double precision, r2 double precision, dt_days double precision, alpha double precision,
+  mu1 double precision, mu2 double precision, input double precision DEFAULT 0)
+RETURNS TABLE (r1 double precision, r2 double precision)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'trace_evolve_wrapper';
+COMMENT ON FUNCTION engram.trace_evolve(double precision, double precision, double precision, double precision, double precision, double precision, double precision) IS
+'The two traces of a memory dt_days later, one row: r1 fades and feeds r2, r1'' = -mu1 r1, r2'' = alpha r1 - mu2 r2 + input (Murre, Chessa & Meeter 2013). In closed form: two steps are as good as one.
+
+Rates are per day, 0 or more, like all arguments; others raise 22023. Usual: mu1 0.15, mu2 0.005, alpha from consolidation_alpha(). A use adds its gain to r1.';
+
+CREATE FUNCTION engram.trace_strength(r1 double precision, r2 double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'trace_strength_wrapper';
+COMMENT ON FUNCTION engram.trace_strength(double precision, double precision) IS
+'Probability of recall, 0 to 1, by the two traces: 1 - exp(-(r1 + r2)) (Murre, Chessa & Meeter 2013). Traces are finite and 0 or more, others raise 22023.';
+
+CREATE FUNCTION engram.consolidation_alpha(importance double precision, alpha double precision DEFAULT 0.08) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'consolidation_alpha_wrapper';
+COMMENT ON FUNCTION engram.consolidation_alpha(double precision, double precision) IS
+'Rate per day at which a memory of this importance (0 to 1) consolidates: alpha * (0.2 + importance^2). Other importances and a negative alpha raise 22023.';
+
+CREATE FUNCTION engram.layer_tick(layer text, r1 double precision, r2 double precision, dt_days double precision,
+  alpha double precision, mu1 double precision, mu2 double precision,
+  promote double precision DEFAULT 0.25, demote double precision DEFAULT 0.05, archive double precision DEFAULT 0.15) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'layer_tick_wrapper';
+COMMENT ON FUNCTION engram.layer_tick(text, double precision, double precision, double precision, double precision, double precision, double precision, double precision, double precision, double precision) IS
+'The layer (working, core, archive) of a memory dt_days after it was in that layer with traces r1 and r2, none of them used meanwhile. To core when r2 reaches promote, from core to archive when r1 + r2 falls below demote, from working to archive when both are below archive; whatever happens within the interval counts, so it does not matter how often this is asked.
+
+Traces and rates as in trace_evolve(). promote >= demote > 0 and promote >= archive > 0. Other values and unknown layers raise 22023.';
+
+-- Forgetting.
+CREATE FUNCTION engram.fsrs_retrievability(elapsed_days double precision, stability double precision,
+  decay double precision DEFAULT 0.1542) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fsrs_retrievability_wrapper';
+COMMENT ON FUNCTION engram.fsrs_retrievability(double precision, double precision, double precision) IS
+'Probability of recall, 0 to 1, elapsed_days after the last review: (1 + F t/S)^-decay with F = 0.9^(-1/decay) - 1, which is 0.9 after stability days (FSRS-6; Ye, Su & Cao 2022).
+
+elapsed_days: 0 or more. stability: above 0. decay: 0.01 to 10. Other values raise 22023.';
+
+CREATE FUNCTION engram.fsrs_step(stability double precision, difficulty double precision, elapsed_days double precision,
+  rating integer, w double precision[] DEFAULT NULL)
+RETURNS TABLE (stability double precision, difficulty double precision, r double precision)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'fsrs_step_wrapper';
+COMMENT ON FUNCTION engram.fsrs_step(double precision, double precision, double precision, integer, double precision[]) IS
+'Stability (days) and difficulty (1 to 10) after a review, and the retrievability r just before it; one row. By FSRS-6, with fractions of days; within a day its short-term formula.
+
+stability: NULL before the first review, which ignores difficulty and elapsed_days and has no r. elapsed_days: since the last review. rating: 1 again (rejected), 2 hard (hardly relevant), 3 good (used), 4 easy (confirmed). w: the 21 parameters, by default those of FSRS-6. Values out of range raise 22023.';
+
+CREATE FUNCTION engram.fsrs_interval(stability double precision, retention double precision DEFAULT 0.9) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fsrs_interval_wrapper';
+COMMENT ON FUNCTION engram.fsrs_interval(double precision, double precision) IS
+'Days after a review until the retrievability has fallen to retention: when a memory is worth confirming again (FSRS-6). stability: days, above 0. retention: above 0, up to 1. Other values raise 22023.';
+
+CREATE FUNCTION engram.exp_retrievability(t_days double precision, s_days double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'exp_retrievability_wrapper';
+COMMENT ON FUNCTION engram.exp_retrievability(double precision, double precision) IS
+'exp(-t_days / s_days), the exponential forgetting curve (Wozniak, Gorzelanczyk & Murakowski 1995); for comparison with other systems. t_days: 0 or more; s_days: above 0. Other values raise 22023.';
+
+CREATE FUNCTION engram.stability_upstream(type text, n bigint, importance double precision, consolidation_count integer) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'stability_upstream_wrapper';
+COMMENT ON FUNCTION engram.stability_upstream(text, bigint, double precision, integer) IS
+'Stability in days as engramai computes it from memory type, number n of uses, importance (0 to 1) and number of consolidations, for comparison. It grows with how often a job ran; nothing in engram depends on it. Unknown types and negative numbers raise 22023.';
+
+-- Links and spreading.
+CREATE FUNCTION engram.link_decay(x double precision, dt_s double precision, half_life_s double precision DEFAULT 2592000) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'link_decay_wrapper';
+COMMENT ON FUNCTION engram.link_decay(double precision, double precision, double precision) IS
+'The mass x of a link dt_s seconds later: x 2^(-dt_s / half_life_s). Also what an event of gain x that comes to light dt_s late adds, so the order of events does not matter. x and dt_s: 0 or more; half_life_s: above 0. Other values raise 22023.';
+
+CREATE FUNCTION engram.link_strength(x double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'link_strength_wrapper';
+COMMENT ON FUNCTION engram.link_strength(double precision) IS
+'Strength, 0 to 1, of a link of mass x: 1 - exp(-x), the soft-bounded rule of Hebb. x: 0 or more; other values raise 22023.';
+
+CREATE FUNCTION engram.link_direction(xf double precision, xb double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'link_direction_wrapper';
+COMMENT ON FUNCTION engram.link_direction(double precision, double precision) IS
+'Direction of a link, -1 to 1, from its masses forward and backward: (xf - xb) / (xf + xb + 1). Masses are 0 or more, others raise 22023.';
+
+CREATE FUNCTION engram.link_ppmi(xij double precision, xi double precision, xj double precision, total double precision,
+  kappa double precision DEFAULT 1) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'link_ppmi_wrapper';
+COMMENT ON FUNCTION engram.link_ppmi(double precision, double precision, double precision, double precision, double precision) IS
+'Association of two memories in nats, 0 or more: max(0, ln((xij + kappa) / (xi xj / total + kappa))), positive mutual information (Levy & Goldberg 2014), shrunk by kappa where there is little evidence.
+
+xij: mass of the link; xi, xj: of its ends, by heat_mass(heat, 11, now); total: of all recalls. Masses are 0 or more, total and kappa above 0; other values raise 22023.';
+
+CREATE FUNCTION engram.spread_fan(s double precision, fan double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'spread_fan_wrapper';
+COMMENT ON FUNCTION engram.spread_fan(double precision, double precision) IS
+'Activation in nats that a source with fan associations, itself counted, spreads to each: s - ln(fan), at least 0 (Anderson 1974). s: usually 1.5 to 2. fan: 1 or more. Other values raise 22023.';
+
+-- All of it together.
+CREATE FUNCTION engram.need_score(base_level double precision, text_llr double precision, cos_centered double precision,
+  lift double precision, importance double precision, contradicted boolean, betas double precision[] DEFAULT NULL) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'need_score_wrapper';
+COMMENT ON FUNCTION engram.need_score(double precision, double precision, double precision, double precision, double precision, boolean, double precision[]) IS
+'Log-odds in nats, up to a constant, that a memory is needed: a weighted sum of its base level and of what the cues say for it (Anderson & Milson 1989).
+
+base_level: nats, -Infinity when it was never used. text_llr: score of its words, such as BM25. cos_centered: cosine minus the mean of the candidates. lift: by spreading, nats. importance: 0 to 1. The terms of text_llr, cos_centered and lift are clipped to 6 nats either way. betas: weights of these five and what a contradiction costs, by default {0.5,0.6,15,1,2,3}. A memory that a cue did not find has the least value that any candidate has, not 0; NULL gives NULL. Other values raise 22023.';
+
+CREATE FUNCTION engram.need_probability(score double precision, b0 double precision DEFAULT 0) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'need_probability_wrapper';
+COMMENT ON FUNCTION engram.need_probability(double precision, double precision) IS
+'Probability, 0 to 1, by a need_score(): 1 / (1 + exp(-(score + b0))). It is one only when b0 was fitted to what was used (Platt 1999). A score of NaN or Infinity and a b0 that is not finite raise 22023.';
+
+-- Uses of memories: noted in one row where they happen, folded later, counted by every reader meanwhile.
+CREATE FUNCTION engram_internal.dynamics(workspace uuid) RETURNS double precision[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (
+    SELECT ARRAY[coalesce(w.decay, d.decay), coalesce(w.mu1, d.mu1), coalesce(w.mu2, d.mu2), coalesce(w.alpha, d.alpha),
+                 coalesce(w.promote, d.promote), coalesce(w.demote, d.demote), coalesce(w.archive, d.archive),
+                 coalesce(w.strength_gain, d.strength_gain)]
+        || ARRAY(SELECT coalesce(
+                   (SELECT t.decay_per_day FROM engram.memory_type_settings t WHERE t.type = k.type AND t.workspace_id = dynamics.workspace),
+                   (SELECT t.decay_per_day FROM engram.memory_type_settings t WHERE t.type = k.type
+                      AND t.workspace_id = '00000000-0000-0000-0000-000000000000'), 0.1)
+                 FROM unnest(ARRAY['factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal'])
+                   WITH ORDINALITY AS k (type, nth) ORDER BY k.nth)
+    FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = dynamics.workspace
+    WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+END
+$$;
+COMMENT ON FUNCTION engram_internal.dynamics(uuid) IS
+'Settings of a workspace as state_at() takes them: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, then decay_per_day of each type.';
+
+CREATE FUNCTION engram_internal.pending(workspace uuid, at timestamptz)
+RETURNS TABLE (memory_id uuid, times timestamptz[], gains double precision[], ratings smallint[])
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT u.id, array_agg(q.accessed_at), array_agg(q.gain), array_agg(q.rating)
+  FROM engram.access_queue q CROSS JOIN LATERAL (SELECT DISTINCT x.id FROM unnest(q.memory_ids) AS x (id)) u
+  WHERE q.workspace_id = pending.workspace AND q.accessed_at <= pending.at AND (q.gain <> 0 OR q.rating IS NOT NULL)
+  GROUP BY u.id;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.pending(uuid, timestamptz) IS 'Uses of a workspace that wait to be folded, by memory.';
+
+CREATE FUNCTION engram_internal.state_at(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, memory_layer text, access_count bigint, last_accessed_at timestamptz, heat bytea,
+  working_strength double precision, core_strength double precision, layer text, stability double precision,
+  difficulty double precision, times timestamptz[], gains double precision[], ratings smallint[],
+  at timestamptz, settle boolean)
+RETURNS TABLE (
+  layer text, heat bytea, working_strength double precision, core_strength double precision,
+  stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
+  retention double precision, late boolean, base jsonb)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'state_at_wrapper';
+COMMENT ON FUNCTION engram_internal.state_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bigint, timestamptz, bytea, double precision, double precision, text, double precision, double precision, timestamptz[], double precision[], smallint[], timestamptz, boolean) IS
+'The state of a memory after some more uses. With a moment, strengths, layer and retention are of that moment; settle dates the rest of it too. late: a use was older than the state, so that layer, stability and difficulty want a replay. base: the state as a point to replay from.';
+
+CREATE FUNCTION engram_internal.replay(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, base jsonb, heat bytea, access_count bigint,
+  times timestamptz[], gains double precision[], ratings smallint[])
+RETURNS TABLE (layer text, stability double precision, difficulty double precision)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'replay_wrapper';
+COMMENT ON FUNCTION engram_internal.replay(double precision[], text, double precision, boolean, boolean, timestamptz, jsonb, bytea, bigint, timestamptz[], double precision[], smallint[]) IS
+'What depends on the order of uses, from all of them since base, or since the memory was stored. No row when some are missing.';
+
+CREATE FUNCTION engram_internal.layer_at(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, memory_layer text, heat bytea, working_strength double precision,
+  core_strength double precision, layer text, at timestamptz) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'layer_at_wrapper';
+COMMENT ON FUNCTION engram_internal.layer_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bytea, double precision, double precision, text, timestamptz) IS
+'The layer of a memory at a moment, by its state.';
+
+CREATE FUNCTION engram_internal.first_base(created_at timestamptz, layer text) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'first_base_wrapper';
+COMMENT ON FUNCTION engram_internal.first_base(timestamptz, text) IS 'Where the replay of a memory begins that was stored in a layer of its own.';
+
+CREATE FUNCTION engram_internal.link_after(
+  forward double precision, backward double precision, linked_at timestamptz, count integer,
+  times timestamptz[], gains double precision[], half_life_days double precision, prune double precision)
+RETURNS TABLE (forward double precision, backward double precision, linked_at timestamptz, count integer, late boolean)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'link_after_wrapper';
+COMMENT ON FUNCTION engram_internal.link_after(double precision, double precision, timestamptz, integer, timestamptz[], double precision[], double precision, double precision) IS
+'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. late: a call was older than the link.';
+
+CREATE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[])
+RETURNS TABLE (
+  memory_id uuid, layer text, heat bytea, working_strength double precision, core_strength double precision,
+  stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
+  retention double precision, decay double precision)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  params double precision[] := engram_internal.dynamics(present.workspace);
+BEGIN
+  RETURN QUERY
+  SELECT m.id, s.layer, s.heat, s.working_strength, s.core_strength, s.stability, s.difficulty,
+         s.access_count, s.last_accessed_at, s.retention, params[1]
+  FROM unnest(present.ids) AS u (id)
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = present.workspace AND x.id = u.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = present.workspace AND x.memory_id = u.id OFFSET 0) o ON true
+  LEFT JOIN engram_internal.pending(present.workspace, present.at) p ON p.memory_id = u.id
+  CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+    o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+    p.times, p.gains, p.ratings, present.at, false) s;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.present(uuid, timestamptz, uuid[]) IS
+'The state of memories at a moment, waiting uses included, of those that the caller may see.';
+
+CREATE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (SELECT p.layer FROM engram_internal.present(layer_now.workspace, now(), ARRAY[layer_now.id]) p);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.layer_now(uuid, uuid) IS 'The present layer of a memory; what a filter by layer compares.';
+
+CREATE FUNCTION engram_internal.fold(workspace uuid, at_most integer) RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fold_wrapper';
+COMMENT ON FUNCTION engram_internal.fold(uuid, integer) IS
+'Folds waiting calls of a workspace that the caller may write; returns how many. What others are working on is left for later.';
+
+CREATE FUNCTION engram_internal.rebase(workspace uuid, id uuid, new_layer text) RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'rebase_wrapper';
+COMMENT ON FUNCTION engram_internal.rebase(uuid, uuid, text) IS
+'Brings the state of a memory to the present moment before what it depends on changes, and into another layer if one is given. The caller may write the workspace.';
+
+CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  rules   record;
+  params  double precision[];
+  waiting uuid[];
+  wanted  uuid[];
+  locked  uuid[];
+  busy    uuid[];
+  late_memories uuid[];
+  late_links    uuid[];
+  done    integer;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not fold uses', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
+  END IF;
+  -- Under an older snapshot a row that somebody changed meanwhile would be an error.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_queue.workspace) THEN
+    RETURN 0;
+  END IF;
+  -- One at a time in a workspace. Nobody who folds waits for anybody, here or below: hence no deadlock.
+  IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace) THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (fold_queue.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  PERFORM FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 0;
+  END IF;
+  waiting := ARRAY(SELECT q.id FROM engram.access_queue q
+                   WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
+                   ORDER BY q.id LIMIT fold_queue.at_most);
+  wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
+                  WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
+  -- A state that a partial restore has left out.
+  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
+  SELECT m.workspace_id, m.id, m.created_at, m.layer
+  FROM unnest(wanted) u
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u OFFSET 0) m
+  WHERE NOT EXISTS (SELECT FROM engram.memory_state s WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = u)
+  ON CONFLICT DO NOTHING;
+  locked := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+    SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u
+    FOR NO KEY UPDATE SKIP LOCKED) s);
+  -- Somebody changes or deletes these just now; calls that used them wait. Others are gone for good.
+  busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+    SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s
+    WHERE s.memory_id <> ALL (locked));
+  params := engram_internal.dynamics(fold_queue.workspace);
+  SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
+         coalesce(w.link_prune, d.link_prune) AS prune INTO STRICT rules
+  FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = fold_queue.workspace
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+
+  WITH taken AS (
+    DELETE FROM engram.access_queue q
+    WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) AND NOT q.memory_ids && busy
+    RETURNING q.*
+  ), uses AS MATERIALIZED (
+    SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
+           CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(u.places, rules.members) > 1
+                THEN t.gain / (least(u.places, rules.members) - 1) ELSE 0 END AS pair_gain
+    FROM taken t CROSS JOIN LATERAL (
+      SELECT x.memory_id, row_number() OVER (ORDER BY x.nth) AS place, count(*) OVER () AS places
+      FROM (SELECT y.id AS memory_id, min(y.nth) AS nth FROM unnest(t.memory_ids) WITH ORDINALITY AS y (id, nth)
+            WHERE y.id = ANY (locked) GROUP BY y.id) x) u
+  ), logged AS (
+    INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
+    SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
+    FROM uses u
+    ON CONFLICT DO NOTHING
+  ), after AS MATERIALIZED (
+    SELECT e.memory_id, a.*
+    FROM (SELECT u.memory_id, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
+          FROM uses u WHERE u.gain <> 0 OR u.rating IS NOT NULL GROUP BY u.memory_id) e
+    CROSS JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = e.memory_id OFFSET 0) m
+    CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+      s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+      e.times, e.gains, e.ratings, NULL, false) a
+  ), changed AS (
+    UPDATE engram.memory_state s
+    SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength, layer = a.layer,
+        stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at
+    FROM after a WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
+  ), pairs AS MATERIALIZED (
+    SELECT p.a, p.b, l.*
+    FROM (SELECT x.memory_id AS a, y.memory_id AS b, array_agg(x.accessed_at) AS times,
+                 array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
+          FROM uses x JOIN uses y ON y.id = x.id AND x.memory_id < y.memory_id
+          WHERE x.pair_gain > 0 AND y.pair_gain > 0 GROUP BY x.memory_id, y.memory_id) p
+    LEFT JOIN engram.hebbian_links h ON h.workspace_id = fold_queue.workspace AND h.a = p.a AND h.b = p.b
+    CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
+  ), linked AS (
+    INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
+    SELECT fold_queue.workspace, p.a, p.b, p.forward, p.backward, p.linked_at, p.count FROM pairs p ORDER BY p.a, p.b
+    ON CONFLICT (workspace_id, a, b) DO UPDATE
+    SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count
+  )
+  SELECT (SELECT count(*) FROM taken),
+         ARRAY(SELECT a.memory_id FROM after a WHERE a.late),
+         ARRAY(SELECT x FROM pairs p CROSS JOIN LATERAL unnest(ARRAY[p.a, p.b]) WITH ORDINALITY AS z (x, nth) WHERE p.late ORDER BY p.a, p.b, z.nth)
+  INTO done, late_memories, late_links;
+
+  -- What is a matter of order, from the whole history in order.
+  UPDATE engram.memory_state s
+  SET layer = r.layer, stability = r.stability, difficulty = r.difficulty
+  FROM unnest(late_memories) u
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) o
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u OFFSET 0) m
+  CROSS JOIN LATERAL (
+    SELECT array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+    FROM engram.access_log l WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = u AND (l.gain <> 0 OR l.rating IS NOT NULL)) e
+  CROSS JOIN LATERAL engram_internal.replay(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, o.base, o.heat, o.access_count,
+    e.times, e.gains, e.ratings) r
+  WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = u;
+  UPDATE engram.hebbian_links h
+  SET forward = r.forward, backward = r.backward, linked_at = r.linked_at, count = r.count
+  FROM generate_series(1, cardinality(late_links), 2) i
+  CROSS JOIN LATERAL (
+    SELECT array_agg(x.accessed_at) AS times, count(*) AS calls,
+           array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
+    FROM engram.access_log x
+    CROSS JOIN LATERAL (SELECT z.place FROM engram.access_log z
+      WHERE z.workspace_id = fold_queue.workspace AND z.memory_id = late_links[i + 1] AND z.accessed_at = x.accessed_at
+        AND z.id = x.id AND z.pair_gain > 0 OFFSET 0) y
+    WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = late_links[i] AND x.pair_gain > 0) e
+  CROSS JOIN LATERAL engram_internal.link_after(NULL, NULL, NULL, NULL, e.times, e.gains, rules.half_life, rules.prune) r
+  WHERE h.workspace_id = fold_queue.workspace AND h.a = late_links[i] AND h.b = late_links[i + 1] AND e.calls >= h.count;
+  UPDATE engram.maintenance g SET folded_at = now() WHERE g.workspace_id = fold_queue.workspace;
+  RETURN done;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
+'What fold() does. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change the state of memories', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  IF EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = rebase_state.workspace AND rebase_state.id = ANY (q.memory_ids)) THEN
+    PERFORM engram_internal.fold_queue(rebase_state.workspace, 10000);
+  END IF;
+  PERFORM FROM engram.memory_state s WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id FOR NO KEY UPDATE;
+  UPDATE engram.memory_state s
+  SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength,
+      layer = coalesce(rebase_state.new_layer, a.layer), stability = a.stability, difficulty = a.difficulty,
+      access_count = a.access_count, last_accessed_at = a.last_accessed_at,
+      base = a.base || jsonb_build_object('layer', coalesce(rebase_state.new_layer, a.layer))
+  FROM engram.memory_state o
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = o.workspace_id AND x.id = o.memory_id OFFSET 0) m
+  CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(rebase_state.workspace), m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+    o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+    NULL, NULL, NULL, now(), true) a
+  WHERE o.workspace_id = rebase_state.workspace AND o.memory_id = rebase_state.id
+    AND s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.rebase_state(uuid, uuid, text) IS
+'What rebase() does. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram.touch(
+  ids uuid[],
+  kind text DEFAULT NULL,
+  gain double precision DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  recall_id uuid DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'touch_wrapper';
+COMMENT ON FUNCTION engram.touch(uuid[], text, double precision, timestamptz, uuid, uuid) IS
+'Notes that memories were used, and returns how many of them are credited. Call it with what went into the answer, not with everything that was shown.
+
+ids: at most 1000, in order of use; unknown and forgotten ones are left out. Those used in one call are linked with each other. kind: used (default) or shown. gain: how much it counts, 0 to 100; by default 1 for used and the workspace''s shown_gain for shown. at: when, by default now; not in the future. recall_id: the recall that they answer, as recall() returns it or any id of yours: each memory is credited once for it, so that a retry changes nothing. Uses in any order, late or at the same time end in the same state.';
+
+CREATE FUNCTION engram.reinforce(
+  ids uuid[],
+  value double precision DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  recall_id uuid DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'reinforce_wrapper';
+COMMENT ON FUNCTION engram.reinforce(uuid[], double precision, timestamptz, uuid, uuid) IS
+'Gives credit to memories that helped, or takes it back from those that misled, and returns how many of them.
+
+value: -1 (wrong) to 1 (vital, the default). Above 0 it counts as a use of that gain, rated 4 from 0.5 on and 3 below; below 0 it weakens the working strength and is rated 1. at, recall_id: as in touch().';
+
+CREATE FUNCTION engram.rate(
+  id uuid,
+  rating integer,
+  at timestamptz DEFAULT NULL,
+  recall_id uuid DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'rate_wrapper';
+COMMENT ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) IS
+'Rates one memory as FSRS does: 1 again (it was wrong or of no use), 2 hard (weakly relevant), 3 good (used), 4 easy (confirmed). True when it is counted. An unknown id raises PT404.
+
+3 and 4 count as a use. at, recall_id: as in touch().';
+
+CREATE FUNCTION engram.recall(
+  query_text text DEFAULT NULL,
+  query_embedding vector DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  min_score double precision DEFAULT NULL,
+  explain boolean DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  model text DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, content text, type text, score double precision, importance double precision, tags text[],
+  metadata jsonb, speaker text, role text, session_id text, occurred_at timestamptz,
+  created_at timestamptz, matched text[], explain jsonb, recall_id uuid)
+LANGUAGE c VOLATILE ROWS 10 COST 10000
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'recall_wrapper';
+COMMENT ON FUNCTION engram.recall(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
+'A search that is noted: what search() finds, with the recall_id under which touch() credits what was used of it. One row is written, and folded later.
+
+Arguments as in search(). What is returned counts by the workspace''s shown_gain, by default not at all: credit goes to what is used. In a read-only transaction it only searches, and recall_id is NULL.';
+
+CREATE FUNCTION engram.activation(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS double precision
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(activation.workspace, false);
+  moment timestamptz := coalesce(activation.at, now());
+BEGIN
+  RETURN (SELECT engram.heat_level(p.heat, moment, p.decay)
+          FROM engram_internal.present(ws, moment, ARRAY[activation.id]) p);
+END
+$$;
+COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
+'Base-level activation of a memory in nats: the log odds, up to a constant, that it is needed, by how often and how lately it was used. NULL when it is not there.
+
+B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
+
+CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  retrievability double precision, stability double precision, difficulty double precision,
+  working_strength double precision, core_strength double precision, strength double precision,
+  retention double precision, layer text, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(retention.workspace, false);
+  moment timestamptz := coalesce(retention.at, now());
+BEGIN
+  RETURN QUERY
+  SELECT engram.fsrs_retrievability(greatest(date_part('epoch', moment - p.last_accessed_at) / 86400, 0), p.stability),
+         p.stability, p.difficulty, p.working_strength, p.core_strength,
+         engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)), p.retention, p.layer, p.access_count, p.last_accessed_at
+  FROM engram_internal.present(ws, moment, ARRAY[retention.id]) p;
+END
+$$;
+COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
+'How well a memory is kept at a moment: one row, or none when it is not there.
+
+retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks.';
+
+REVOKE EXECUTE ON FUNCTION engram.base_level(double precision[], double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.base_level_agg(timestamptz, timestamptz, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.base_level_optimized(bigint, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.base_level_petrov(double precision[], bigint, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.retrieval_probability(double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.retrieval_latency(double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.activation_01(double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_new(timestamptz, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_touch(bytea, timestamptz, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_merge(bytea, bytea) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_level(bytea, timestamptz, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_mass(bytea, integer, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_count(bytea) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_agg(timestamptz, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.heat_merge_agg(bytea) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.trace_evolve(double precision, double precision, double precision, double precision, double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.trace_strength(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.consolidation_alpha(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.layer_tick(text, double precision, double precision, double precision, double precision, double precision, double precision, double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.fsrs_retrievability(double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.fsrs_step(double precision, double precision, double precision, integer, double precision[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.fsrs_interval(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.exp_retrievability(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.stability_upstream(text, bigint, double precision, integer) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.link_decay(double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.link_strength(double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.link_direction(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.link_ppmi(double precision, double precision, double precision, double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.spread_fan(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.need_score(double precision, double precision, double precision, double precision, double precision, boolean, double precision[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.need_probability(double precision, double precision) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.touch(uuid[], text, double precision, timestamptz, uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.reinforce(uuid[], double precision, timestamptz, uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.recall(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.activation(uuid, timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.retention(uuid, timestamptz, uuid) FROM PUBLIC;
+-- The tables follow: new ones, triggers and grants.
+DO $$
+BEGIN
+  IF to_regclass('engram.memories') IS NOT NULL THEN
+    PERFORM engram.setup();
+  END IF;
+END
+$$;

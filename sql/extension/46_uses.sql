@@ -1,0 +1,427 @@
+-- Uses of memories: noted in one row where they happen, folded later, counted by every reader meanwhile.
+
+CREATE FUNCTION engram_internal.dynamics(workspace uuid) RETURNS double precision[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (
+    SELECT ARRAY[coalesce(w.decay, d.decay), coalesce(w.mu1, d.mu1), coalesce(w.mu2, d.mu2), coalesce(w.alpha, d.alpha),
+                 coalesce(w.promote, d.promote), coalesce(w.demote, d.demote), coalesce(w.archive, d.archive),
+                 coalesce(w.strength_gain, d.strength_gain)]
+        || ARRAY(SELECT coalesce(
+                   (SELECT t.decay_per_day FROM engram.memory_type_settings t WHERE t.type = k.type AND t.workspace_id = dynamics.workspace),
+                   (SELECT t.decay_per_day FROM engram.memory_type_settings t WHERE t.type = k.type
+                      AND t.workspace_id = '00000000-0000-0000-0000-000000000000'), 0.1)
+                 FROM unnest(ARRAY['factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal'])
+                   WITH ORDINALITY AS k (type, nth) ORDER BY k.nth)
+    FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = dynamics.workspace
+    WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+END
+$$;
+COMMENT ON FUNCTION engram_internal.dynamics(uuid) IS
+'Settings of a workspace as state_at() takes them: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, then decay_per_day of each type.';
+
+CREATE FUNCTION engram_internal.pending(workspace uuid, at timestamptz)
+RETURNS TABLE (memory_id uuid, times timestamptz[], gains double precision[], ratings smallint[])
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT u.id, array_agg(q.accessed_at), array_agg(q.gain), array_agg(q.rating)
+  FROM engram.access_queue q CROSS JOIN LATERAL (SELECT DISTINCT x.id FROM unnest(q.memory_ids) AS x (id)) u
+  WHERE q.workspace_id = pending.workspace AND q.accessed_at <= pending.at AND (q.gain <> 0 OR q.rating IS NOT NULL)
+  GROUP BY u.id;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.pending(uuid, timestamptz) IS 'Uses of a workspace that wait to be folded, by memory.';
+
+CREATE FUNCTION engram_internal.state_at(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, memory_layer text, access_count bigint, last_accessed_at timestamptz, heat bytea,
+  working_strength double precision, core_strength double precision, layer text, stability double precision,
+  difficulty double precision, times timestamptz[], gains double precision[], ratings smallint[],
+  at timestamptz, settle boolean)
+RETURNS TABLE (
+  layer text, heat bytea, working_strength double precision, core_strength double precision,
+  stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
+  retention double precision, late boolean, base jsonb)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'state_at_wrapper';
+COMMENT ON FUNCTION engram_internal.state_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bigint, timestamptz, bytea, double precision, double precision, text, double precision, double precision, timestamptz[], double precision[], smallint[], timestamptz, boolean) IS
+'The state of a memory after some more uses. With a moment, strengths, layer and retention are of that moment; settle dates the rest of it too. late: a use was older than the state, so that layer, stability and difficulty want a replay. base: the state as a point to replay from.';
+
+CREATE FUNCTION engram_internal.replay(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, base jsonb, heat bytea, access_count bigint,
+  times timestamptz[], gains double precision[], ratings smallint[])
+RETURNS TABLE (layer text, stability double precision, difficulty double precision)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'replay_wrapper';
+COMMENT ON FUNCTION engram_internal.replay(double precision[], text, double precision, boolean, boolean, timestamptz, jsonb, bytea, bigint, timestamptz[], double precision[], smallint[]) IS
+'What depends on the order of uses, from all of them since base, or since the memory was stored. No row when some are missing.';
+
+CREATE FUNCTION engram_internal.layer_at(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, memory_layer text, heat bytea, working_strength double precision,
+  core_strength double precision, layer text, at timestamptz) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'layer_at_wrapper';
+COMMENT ON FUNCTION engram_internal.layer_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bytea, double precision, double precision, text, timestamptz) IS
+'The layer of a memory at a moment, by its state.';
+
+CREATE FUNCTION engram_internal.first_base(created_at timestamptz, layer text) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'first_base_wrapper';
+COMMENT ON FUNCTION engram_internal.first_base(timestamptz, text) IS 'Where the replay of a memory begins that was stored in a layer of its own.';
+
+CREATE FUNCTION engram_internal.link_after(
+  forward double precision, backward double precision, linked_at timestamptz, count integer,
+  times timestamptz[], gains double precision[], half_life_days double precision, prune double precision)
+RETURNS TABLE (forward double precision, backward double precision, linked_at timestamptz, count integer, late boolean)
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'link_after_wrapper';
+COMMENT ON FUNCTION engram_internal.link_after(double precision, double precision, timestamptz, integer, timestamptz[], double precision[], double precision, double precision) IS
+'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. late: a call was older than the link.';
+
+CREATE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[])
+RETURNS TABLE (
+  memory_id uuid, layer text, heat bytea, working_strength double precision, core_strength double precision,
+  stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
+  retention double precision, decay double precision)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  params double precision[] := engram_internal.dynamics(present.workspace);
+BEGIN
+  RETURN QUERY
+  SELECT m.id, s.layer, s.heat, s.working_strength, s.core_strength, s.stability, s.difficulty,
+         s.access_count, s.last_accessed_at, s.retention, params[1]
+  FROM unnest(present.ids) AS u (id)
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = present.workspace AND x.id = u.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = present.workspace AND x.memory_id = u.id OFFSET 0) o ON true
+  LEFT JOIN engram_internal.pending(present.workspace, present.at) p ON p.memory_id = u.id
+  CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+    o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+    p.times, p.gains, p.ratings, present.at, false) s;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.present(uuid, timestamptz, uuid[]) IS
+'The state of memories at a moment, waiting uses included, of those that the caller may see.';
+
+CREATE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (SELECT p.layer FROM engram_internal.present(layer_now.workspace, now(), ARRAY[layer_now.id]) p);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.layer_now(uuid, uuid) IS 'The present layer of a memory; what a filter by layer compares.';
+
+CREATE FUNCTION engram_internal.fold(workspace uuid, at_most integer) RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fold_wrapper';
+COMMENT ON FUNCTION engram_internal.fold(uuid, integer) IS
+'Folds waiting calls of a workspace that the caller may write; returns how many. What others are working on is left for later.';
+
+CREATE FUNCTION engram_internal.rebase(workspace uuid, id uuid, new_layer text) RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'rebase_wrapper';
+COMMENT ON FUNCTION engram_internal.rebase(uuid, uuid, text) IS
+'Brings the state of a memory to the present moment before what it depends on changes, and into another layer if one is given. The caller may write the workspace.';
+
+CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  rules   record;
+  params  double precision[];
+  waiting uuid[];
+  wanted  uuid[];
+  locked  uuid[];
+  busy    uuid[];
+  late_memories uuid[];
+  late_links    uuid[];
+  done    integer;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not fold uses', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
+  END IF;
+  -- Under an older snapshot a row that somebody changed meanwhile would be an error.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_queue.workspace) THEN
+    RETURN 0;
+  END IF;
+  -- One at a time in a workspace. Nobody who folds waits for anybody, here or below: hence no deadlock.
+  IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace) THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (fold_queue.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  PERFORM FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 0;
+  END IF;
+  waiting := ARRAY(SELECT q.id FROM engram.access_queue q
+                   WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
+                   ORDER BY q.id LIMIT fold_queue.at_most);
+  wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
+                  WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
+  -- A state that a partial restore has left out.
+  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
+  SELECT m.workspace_id, m.id, m.created_at, m.layer
+  FROM unnest(wanted) u
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u OFFSET 0) m
+  WHERE NOT EXISTS (SELECT FROM engram.memory_state s WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = u)
+  ON CONFLICT DO NOTHING;
+  locked := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+    SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u
+    FOR NO KEY UPDATE SKIP LOCKED) s);
+  -- Somebody changes or deletes these just now; calls that used them wait. Others are gone for good.
+  busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+    SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s
+    WHERE s.memory_id <> ALL (locked));
+  params := engram_internal.dynamics(fold_queue.workspace);
+  SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
+         coalesce(w.link_prune, d.link_prune) AS prune INTO STRICT rules
+  FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = fold_queue.workspace
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+
+  WITH taken AS (
+    DELETE FROM engram.access_queue q
+    WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) AND NOT q.memory_ids && busy
+    RETURNING q.*
+  ), uses AS MATERIALIZED (
+    SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
+           CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(u.places, rules.members) > 1
+                THEN t.gain / (least(u.places, rules.members) - 1) ELSE 0 END AS pair_gain
+    FROM taken t CROSS JOIN LATERAL (
+      SELECT x.memory_id, row_number() OVER (ORDER BY x.nth) AS place, count(*) OVER () AS places
+      FROM (SELECT y.id AS memory_id, min(y.nth) AS nth FROM unnest(t.memory_ids) WITH ORDINALITY AS y (id, nth)
+            WHERE y.id = ANY (locked) GROUP BY y.id) x) u
+  ), logged AS (
+    INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
+    SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
+    FROM uses u
+    ON CONFLICT DO NOTHING
+  ), after AS MATERIALIZED (
+    SELECT e.memory_id, a.*
+    FROM (SELECT u.memory_id, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
+          FROM uses u WHERE u.gain <> 0 OR u.rating IS NOT NULL GROUP BY u.memory_id) e
+    CROSS JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = e.memory_id OFFSET 0) m
+    CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+      s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+      e.times, e.gains, e.ratings, NULL, false) a
+  ), changed AS (
+    UPDATE engram.memory_state s
+    SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength, layer = a.layer,
+        stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at
+    FROM after a WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
+  ), pairs AS MATERIALIZED (
+    SELECT p.a, p.b, l.*
+    FROM (SELECT x.memory_id AS a, y.memory_id AS b, array_agg(x.accessed_at) AS times,
+                 array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
+          FROM uses x JOIN uses y ON y.id = x.id AND x.memory_id < y.memory_id
+          WHERE x.pair_gain > 0 AND y.pair_gain > 0 GROUP BY x.memory_id, y.memory_id) p
+    LEFT JOIN engram.hebbian_links h ON h.workspace_id = fold_queue.workspace AND h.a = p.a AND h.b = p.b
+    CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
+  ), linked AS (
+    INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
+    SELECT fold_queue.workspace, p.a, p.b, p.forward, p.backward, p.linked_at, p.count FROM pairs p ORDER BY p.a, p.b
+    ON CONFLICT (workspace_id, a, b) DO UPDATE
+    SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count
+  )
+  SELECT (SELECT count(*) FROM taken),
+         ARRAY(SELECT a.memory_id FROM after a WHERE a.late),
+         ARRAY(SELECT x FROM pairs p CROSS JOIN LATERAL unnest(ARRAY[p.a, p.b]) WITH ORDINALITY AS z (x, nth) WHERE p.late ORDER BY p.a, p.b, z.nth)
+  INTO done, late_memories, late_links;
+
+  -- What is a matter of order, from the whole history in order.
+  UPDATE engram.memory_state s
+  SET layer = r.layer, stability = r.stability, difficulty = r.difficulty
+  FROM unnest(late_memories) u
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) o
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u OFFSET 0) m
+  CROSS JOIN LATERAL (
+    SELECT array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+    FROM engram.access_log l WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = u AND (l.gain <> 0 OR l.rating IS NOT NULL)) e
+  CROSS JOIN LATERAL engram_internal.replay(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, o.base, o.heat, o.access_count,
+    e.times, e.gains, e.ratings) r
+  WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = u;
+  UPDATE engram.hebbian_links h
+  SET forward = r.forward, backward = r.backward, linked_at = r.linked_at, count = r.count
+  FROM generate_series(1, cardinality(late_links), 2) i
+  CROSS JOIN LATERAL (
+    SELECT array_agg(x.accessed_at) AS times, count(*) AS calls,
+           array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
+    FROM engram.access_log x
+    CROSS JOIN LATERAL (SELECT z.place FROM engram.access_log z
+      WHERE z.workspace_id = fold_queue.workspace AND z.memory_id = late_links[i + 1] AND z.accessed_at = x.accessed_at
+        AND z.id = x.id AND z.pair_gain > 0 OFFSET 0) y
+    WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = late_links[i] AND x.pair_gain > 0) e
+  CROSS JOIN LATERAL engram_internal.link_after(NULL, NULL, NULL, NULL, e.times, e.gains, rules.half_life, rules.prune) r
+  WHERE h.workspace_id = fold_queue.workspace AND h.a = late_links[i] AND h.b = late_links[i + 1] AND e.calls >= h.count;
+  UPDATE engram.maintenance g SET folded_at = now() WHERE g.workspace_id = fold_queue.workspace;
+  RETURN done;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
+'What fold() does. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change the state of memories', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  IF EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = rebase_state.workspace AND rebase_state.id = ANY (q.memory_ids)) THEN
+    PERFORM engram_internal.fold_queue(rebase_state.workspace, 10000);
+  END IF;
+  PERFORM FROM engram.memory_state s WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id FOR NO KEY UPDATE;
+  UPDATE engram.memory_state s
+  SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength,
+      layer = coalesce(rebase_state.new_layer, a.layer), stability = a.stability, difficulty = a.difficulty,
+      access_count = a.access_count, last_accessed_at = a.last_accessed_at,
+      base = a.base || jsonb_build_object('layer', coalesce(rebase_state.new_layer, a.layer))
+  FROM engram.memory_state o
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = o.workspace_id AND x.id = o.memory_id OFFSET 0) m
+  CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(rebase_state.workspace), m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+    o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+    NULL, NULL, NULL, now(), true) a
+  WHERE o.workspace_id = rebase_state.workspace AND o.memory_id = rebase_state.id
+    AND s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.rebase_state(uuid, uuid, text) IS
+'What rebase() does. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram.touch(
+  ids uuid[],
+  kind text DEFAULT NULL,
+  gain double precision DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  recall_id uuid DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'touch_wrapper';
+COMMENT ON FUNCTION engram.touch(uuid[], text, double precision, timestamptz, uuid, uuid) IS
+'Notes that memories were used, and returns how many of them are credited. Call it with what went into the answer, not with everything that was shown.
+
+ids: at most 1000, in order of use; unknown and forgotten ones are left out. Those used in one call are linked with each other. kind: used (default) or shown. gain: how much it counts, 0 to 100; by default 1 for used and the workspace''s shown_gain for shown. at: when, by default now; not in the future. recall_id: the recall that they answer, as recall() returns it or any id of yours: each memory is credited once for it, so that a retry changes nothing. Uses in any order, late or at the same time end in the same state.';
+
+CREATE FUNCTION engram.reinforce(
+  ids uuid[],
+  value double precision DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  recall_id uuid DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'reinforce_wrapper';
+COMMENT ON FUNCTION engram.reinforce(uuid[], double precision, timestamptz, uuid, uuid) IS
+'Gives credit to memories that helped, or takes it back from those that misled, and returns how many of them.
+
+value: -1 (wrong) to 1 (vital, the default). Above 0 it counts as a use of that gain, rated 4 from 0.5 on and 3 below; below 0 it weakens the working strength and is rated 1. at, recall_id: as in touch().';
+
+CREATE FUNCTION engram.rate(
+  id uuid,
+  rating integer,
+  at timestamptz DEFAULT NULL,
+  recall_id uuid DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'rate_wrapper';
+COMMENT ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) IS
+'Rates one memory as FSRS does: 1 again (it was wrong or of no use), 2 hard (weakly relevant), 3 good (used), 4 easy (confirmed). True when it is counted. An unknown id raises PT404.
+
+3 and 4 count as a use. at, recall_id: as in touch().';
+
+CREATE FUNCTION engram.recall(
+  query_text text DEFAULT NULL,
+  query_embedding vector DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  min_score double precision DEFAULT NULL,
+  explain boolean DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  model text DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, content text, type text, score double precision, importance double precision, tags text[],
+  metadata jsonb, speaker text, role text, session_id text, occurred_at timestamptz,
+  created_at timestamptz, matched text[], explain jsonb, recall_id uuid)
+LANGUAGE c VOLATILE ROWS 10 COST 10000
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'recall_wrapper';
+COMMENT ON FUNCTION engram.recall(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) IS
+'A search that is noted: what search() finds, with the recall_id under which touch() credits what was used of it. One row is written, and folded later.
+
+Arguments as in search(). What is returned counts by the workspace''s shown_gain, by default not at all: credit goes to what is used. In a read-only transaction it only searches, and recall_id is NULL.';
+
+CREATE FUNCTION engram.activation(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS double precision
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(activation.workspace, false);
+  moment timestamptz := coalesce(activation.at, now());
+BEGIN
+  RETURN (SELECT engram.heat_level(p.heat, moment, p.decay)
+          FROM engram_internal.present(ws, moment, ARRAY[activation.id]) p);
+END
+$$;
+COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
+'Base-level activation of a memory in nats: the log odds, up to a constant, that it is needed, by how often and how lately it was used. NULL when it is not there.
+
+B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
+
+CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  retrievability double precision, stability double precision, difficulty double precision,
+  working_strength double precision, core_strength double precision, strength double precision,
+  retention double precision, layer text, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(retention.workspace, false);
+  moment timestamptz := coalesce(retention.at, now());
+BEGIN
+  RETURN QUERY
+  SELECT engram.fsrs_retrievability(greatest(date_part('epoch', moment - p.last_accessed_at) / 86400, 0), p.stability),
+         p.stability, p.difficulty, p.working_strength, p.core_strength,
+         engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)), p.retention, p.layer, p.access_count, p.last_accessed_at
+  FROM engram_internal.present(ws, moment, ARRAY[retention.id]) p;
+END
+$$;
+COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
+'How well a memory is kept at a moment: one row, or none when it is not there.
+
+retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks.';

@@ -1,0 +1,338 @@
+//! The life of one memory: what its uses do to heat, strengths, layer, stability and difficulty.
+//!
+//! A state is true of one moment, the latest use it knows; every reader computes from there, so no job
+//! has to rewrite it. Heat and the two strengths are linear in the uses and do not care in which order
+//! these come. Layer, stability and difficulty depend on the order, so a late use of a memory is
+//! followed by a replay of its log ([`State::replay`]).
+
+use super::fsrs::{self, Rating};
+use super::heat::Heat;
+use super::layers::{self, Layer, Thresholds};
+use super::trace;
+
+/// Microseconds of a day.
+const DAY: f64 = 86_400e6;
+/// `decay_per_day` of the type whose working store declines with μ1 itself (episodic).
+const REFERENCE_RATE: f64 = 0.1;
+/// Names of the types, in the order of [`Params::rates`].
+pub const TYPES: [&str; 7] = [
+    "factual",
+    "episodic",
+    "relational",
+    "emotional",
+    "procedural",
+    "opinion",
+    "causal",
+];
+
+/// Settings of a workspace. Rates are per day.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Params {
+    /// d of base-level activation.
+    pub decay: f64,
+    /// Decline of the working store of an episodic memory.
+    pub mu1: f64,
+    /// Decline of the core store.
+    pub mu2: f64,
+    /// Transfer between them, before importance.
+    pub alpha: f64,
+    /// Where layers change.
+    pub thresholds: Thresholds,
+    /// What one use adds to the working strength.
+    pub strength_gain: f64,
+    /// `decay_per_day` of each of [`TYPES`].
+    pub rates: [f64; 7],
+}
+
+impl Params {
+    /// Numbers of [`Params`] in a row: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain,
+    /// then the rates.
+    pub const LEN: usize = 15;
+
+    /// Reads [`Self::LEN`] numbers.
+    pub fn from_slice(values: &[f64]) -> Option<Self> {
+        let v: &[f64; Self::LEN] = values.try_into().ok()?;
+        let (demote, archive) = (v[5], v[6]);
+        Some(Self {
+            decay: v[0],
+            mu1: v[1],
+            mu2: v[2],
+            alpha: v[3],
+            thresholds: Thresholds {
+                // A workspace may set one of them and inherit the others.
+                promote: v[4].max(demote).max(archive),
+                demote,
+                archive,
+            },
+            strength_gain: v[7],
+            rates: v[8..].try_into().ok()?,
+        })
+    }
+}
+
+/// What a memory's dynamics depend on, beside its uses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Traits {
+    /// Index into [`TYPES`].
+    pub kind: usize,
+    /// 0 to 1.
+    pub importance: f64,
+    /// Nothing fades and nothing moves.
+    pub pinned: bool,
+    /// Superseded or contradicted: nothing consolidates.
+    pub inert: bool,
+}
+
+impl Traits {
+    fn mu1(&self, params: &Params) -> f64 {
+        params.mu1 * params.rates[self.kind] / REFERENCE_RATE
+    }
+
+    fn alpha(&self, params: &Params) -> f64 {
+        if self.inert {
+            0.0
+        } else {
+            trace::alpha(self.importance, params.alpha)
+        }
+    }
+}
+
+/// One use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event {
+    /// Microseconds since the epoch of PostgreSQL.
+    pub at: i64,
+    /// How much it counts: 1 is one use, below 0 takes credit back from the strengths.
+    pub gain: f64,
+    /// How it went.
+    pub rating: Option<Rating>,
+}
+
+impl Event {
+    /// Orders uses of one memory; equal ones are equal in every effect.
+    pub fn order(&self, other: &Self) -> std::cmp::Ordering {
+        self.at
+            .cmp(&other.at)
+            .then(self.rating.map(|r| r as u8).cmp(&other.rating.map(|r| r as u8)))
+            .then(self.gain.total_cmp(&other.gain))
+    }
+}
+
+/// What is known of a memory at the moment `heat.at`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Need, by frequency and recency. `heat.at` dates all of this.
+    pub heat: Heat,
+    /// r1 of the two-store model.
+    pub working: f64,
+    /// r2.
+    pub core: f64,
+    /// Layer.
+    pub layer: Layer,
+    /// FSRS stability in days.
+    pub stability: f64,
+    /// FSRS difficulty, 1 to 10.
+    pub difficulty: f64,
+    /// Uses; storing it is the first.
+    pub uses: i64,
+    /// The latest use or rating.
+    pub last_used: i64,
+}
+
+/// What depends on the order of uses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Base {
+    /// The moment.
+    pub at: i64,
+    /// r1.
+    pub working: f64,
+    /// r2.
+    pub core: f64,
+    /// Layer.
+    pub layer: Layer,
+    /// FSRS stability in days.
+    pub stability: f64,
+    /// FSRS difficulty.
+    pub difficulty: f64,
+    /// Uses until then.
+    pub uses: i64,
+    /// The latest of them.
+    pub last_used: i64,
+}
+
+/// FSRS difficulty of what has just been learnt.
+pub fn first_difficulty() -> f64 {
+    fsrs::step(None, 0.0, Rating::Good, &fsrs::PARAMETERS)
+        .0
+        .difficulty
+}
+
+impl State {
+    /// A memory that was stored and not used since.
+    pub fn new(created_at: i64, layer: Layer, traits: &Traits, params: &Params) -> Self {
+        Self {
+            heat: Heat::new(created_at, 1.0),
+            working: 1.0,
+            core: 0.0,
+            layer,
+            stability: Self::first_stability(traits, params),
+            difficulty: first_difficulty(),
+            uses: 1,
+            last_used: created_at,
+        }
+    }
+
+    /// S0 in days: a memory of a type that fades quickly is trusted for less long.
+    pub fn first_stability(traits: &Traits, params: &Params) -> f64 {
+        1.0 / params.rates[traits.kind]
+    }
+
+    /// The moment it is true of.
+    pub fn at(&self) -> i64 {
+        self.heat.at
+    }
+
+    fn days_to(&self, at: i64) -> f64 {
+        ((at - self.at()) as f64 / DAY).max(0.0)
+    }
+
+    /// The layer at a later moment, if nothing happens in between.
+    pub fn layer_at(&self, at: i64, traits: &Traits, params: &Params) -> Layer {
+        if traits.pinned {
+            return Layer::Core;
+        }
+        layers::tick(
+            self.layer,
+            self.working.max(0.0),
+            self.core.max(0.0),
+            self.days_to(at),
+            traits.alpha(params),
+            traits.mu1(params),
+            params.mu2,
+            &params.thresholds,
+        )
+    }
+
+    /// The strengths (r1, r2) at a later moment, if nothing happens in between.
+    pub fn strengths_at(&self, at: i64, traits: &Traits, params: &Params) -> (f64, f64) {
+        if traits.pinned {
+            return (self.working, self.core);
+        }
+        trace::evolve(
+            self.working,
+            self.core,
+            self.days_to(at),
+            traits.alpha(params),
+            traits.mu1(params),
+            params.mu2,
+            0.0,
+        )
+    }
+
+    /// Brings the state to a later moment. Splitting the way changes nothing.
+    pub fn advance(&mut self, at: i64, traits: &Traits, params: &Params) {
+        if at <= self.at() {
+            return;
+        }
+        self.layer = self.layer_at(at, traits, params);
+        (self.working, self.core) = self.strengths_at(at, traits, params);
+        self.heat.touch(at, 0.0);
+    }
+
+    /// Adds one use. True when it came late, so that layer, stability and difficulty wait for a replay.
+    pub fn apply(&mut self, event: &Event, traits: &Traits, params: &Params) -> bool {
+        let credit = event.gain * params.strength_gain;
+        let late = event.at < self.at();
+        if late {
+            let (working, core) = if traits.pinned {
+                (credit, 0.0)
+            } else {
+                trace::response(
+                    credit,
+                    (self.at() - event.at) as f64 / DAY,
+                    traits.alpha(params),
+                    traits.mu1(params),
+                    params.mu2,
+                )
+            };
+            self.working += working;
+            self.core += core;
+        } else {
+            self.advance(event.at, traits, params);
+            self.working += credit;
+            self.review(event);
+        }
+        self.heat.touch(event.at, event.gain.max(0.0));
+        if event.gain > 0.0 {
+            self.uses += 1;
+        }
+        if event.gain > 0.0 || event.rating.is_some() {
+            self.last_used = self.last_used.max(event.at);
+        }
+        late
+    }
+
+    fn review(&mut self, event: &Event) {
+        if let Some(rating) = event.rating {
+            let days = ((event.at - self.last_used) as f64 / DAY).max(0.0);
+            let before = fsrs::Memory {
+                stability: self.stability.max(fsrs::MIN_STABILITY),
+                difficulty: self.difficulty.clamp(1.0, 10.0),
+            };
+            let (after, _) = fsrs::step(Some(before), days, rating, &fsrs::PARAMETERS);
+            self.stability = after.stability;
+            self.difficulty = after.difficulty;
+        }
+    }
+
+    /// Takes layer, stability and difficulty from a run through all uses since `base` (in any order),
+    /// which must be complete. The rest is as exact without.
+    pub fn replay(
+        &mut self,
+        base: &Base,
+        events: &mut [Event],
+        traits: &Traits,
+        params: &Params,
+    ) {
+        events.sort_by(Event::order);
+        let mut run = Self {
+            heat: Heat::new(base.at, 0.0),
+            working: base.working,
+            core: base.core,
+            layer: base.layer,
+            stability: base.stability,
+            difficulty: base.difficulty,
+            uses: base.uses,
+            last_used: base.last_used,
+        };
+        for event in events.iter() {
+            run.apply(event, traits, params);
+        }
+        run.advance(self.at(), traits, params);
+        self.layer = run.layer;
+        self.stability = run.stability;
+        self.difficulty = run.difficulty;
+    }
+
+    /// The state as a point to replay from.
+    pub fn base(&self) -> Base {
+        Base {
+            at: self.at(),
+            working: self.working,
+            core: self.core,
+            layer: self.layer,
+            stability: self.stability,
+            difficulty: self.difficulty,
+            uses: self.uses,
+            last_used: self.last_used,
+        }
+    }
+
+    /// How much is left of a memory, 0 to 1: its strength, at most 1, times what e^(−t/S) leaves of it
+    /// after t days without use. What forgetting asks.
+    pub fn retention_at(&self, at: i64, traits: &Traits, params: &Params) -> f64 {
+        let (working, core) = self.strengths_at(at.max(self.at()), traits, params);
+        let days = ((at - self.last_used) as f64 / DAY).max(0.0);
+        (working + core).clamp(0.0, 1.0) * fsrs::exp_retrievability(days, self.stability)
+    }
+}

@@ -1,0 +1,299 @@
+//! Noting that memories were used, and folding what was noted.
+//!
+//! A use costs its transaction one row in `access_queue`, whatever it will change. One of the writers,
+//! by chance and once enough of them wait, folds the rows of a workspace into `memory_state`,
+//! `access_log` and `hebbian_links`; readers count in what waits, so nobody sees a difference.
+
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::privilege::AsOwner;
+use crate::scan::Table;
+use crate::{identity, spi};
+
+/// Most memories that one call credits.
+const MAX_IDS: usize = 1000;
+/// One writer in so many looks whether enough calls wait.
+const LOOKS: u8 = 16;
+/// Calls that one fold takes in, so that a writer who folds is not held up for long.
+const FOLDED: i32 = 1000;
+
+/// One call that credits memories.
+pub struct Use {
+    /// In order of use.
+    pub ids: Vec<Option<pgrx::Uuid>>,
+    /// One of the kinds that `access_queue` knows.
+    pub kind: &'static str,
+    /// `None`: the workspace's `shown_gain`.
+    pub gain: Option<f64>,
+    /// FSRS rating.
+    pub rating: Option<u8>,
+    /// By default the time of the transaction.
+    pub at: Option<TimestampWithTimeZone>,
+    /// What it answers.
+    pub recall_id: Option<pgrx::Uuid>,
+    /// By default the caller's own.
+    pub workspace: Option<pgrx::Uuid>,
+}
+
+/// The workspace that a call writes in. One's own needs no further question.
+fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
+    if workspace.is_none()
+        && let Some(own) = identity::caller().id
+    {
+        // For its error: there may be no tables yet, or older ones.
+        Table::open(c"access_queue")?;
+        return Ok(own);
+    }
+    let found = spi::row(
+        "SELECT engram_internal.resolve_workspace($1, true)",
+        &[DatumWithOid::from(workspace)],
+        spi::id,
+    )?;
+    found
+        .flatten()
+        .map(spi::uuid)
+        .ok_or_else(|| Error::invalid("no workspace", "Name one."))
+}
+
+fn checked(call: &Use) -> Result<Vec<Uuid>> {
+    if call.ids.len() > MAX_IDS {
+        return Err(Error::invalid(
+            format!("ids has {} entries, the limit is {MAX_IDS}", call.ids.len()),
+            "Credit what was used for the answer; that is seldom more than ten.",
+        ));
+    }
+    if let Some(at) = call.at {
+        if at.is_infinity() || at.is_neg_infinity() {
+            return Err(Error::invalid(
+                "at is infinite",
+                "Give a moment in time, or leave it out.",
+            ));
+        }
+        // SAFETY: reads the clock.
+        if i64::from(at) > unsafe { pg_sys::GetCurrentTimestamp() } {
+            return Err(Error::invalid(
+                format!("at lies in the future: {at}"),
+                "Leave it out to mean now, or give the moment at which the memories were used.",
+            ));
+        }
+    }
+    let mut ids: Vec<Uuid> = Vec::with_capacity(call.ids.len());
+    for id in &call.ids {
+        let id = id.map(spi::uuid).ok_or_else(|| {
+            Error::invalid("ids has a NULL in it", "Pass the ids that search() returned.")
+        })?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Those of the memories that are there, as the caller sees them.
+fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(spi::rows(
+        include_str!("uses/visible.sql"),
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(spi::pg_uuids(ids)),
+        ],
+        spi::id,
+    )?
+    .into_iter()
+    .flatten()
+    .map(spi::uuid)
+    .collect())
+}
+
+/// Notes a call; returns how many memories it credits.
+pub fn note(call: Use) -> Result<i32> {
+    let ids = checked(&call)?;
+    let workspace = resolve(call.workspace)?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let ids = visible(workspace, &ids)?;
+    append(workspace, ids, &call)
+}
+
+/// Notes the rating of one memory, which must be there.
+pub fn rate(call: Use) -> Result<bool> {
+    let workspace = resolve(call.workspace)?;
+    let ids = match call.ids.first().copied().flatten() {
+        Some(_) => visible(workspace, &checked(&call)?)?,
+        None => Vec::new(),
+    };
+    if ids.is_empty() {
+        spi::row(
+            "SELECT engram_internal.refuse_memory($1)",
+            &[DatumWithOid::from(call.ids.first().copied().flatten())],
+            |_| Ok(()),
+        )?;
+    }
+    Ok(append(workspace, ids, &call)? > 0)
+}
+
+/// Notes that memories were returned; the id under which their use will be credited. `None` where
+/// nothing can be written.
+pub fn shown(ids: &[Uuid], workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
+    // SAFETY: reads a flag of this backend and of the server.
+    if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() } || ids.is_empty() {
+        return Ok(None);
+    }
+    let recall_id = Uuid::now_v7();
+    let call = Use {
+        ids: Vec::new(),
+        kind: "shown",
+        gain: None,
+        rating: None,
+        at: None,
+        // Fresh: nobody else can have credited it.
+        recall_id: None,
+        workspace,
+    };
+    let workspace = resolve(workspace)?;
+    queue(workspace, recall_id, ids, &call, Some(recall_id))?;
+    Ok(Some(recall_id))
+}
+
+fn append(workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> Result<i32> {
+    if let Some(recall_id) = call.recall_id {
+        uncredited(workspace, recall_id, &mut ids)?;
+    }
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let id = Uuid::now_v7();
+    queue(workspace, id, &ids, call, call.recall_id.map(spi::uuid))?;
+    Ok(i32::try_from(ids.len()).unwrap_or(i32::MAX))
+}
+
+/// Leaves those that the recall has not credited yet, and remembers them.
+fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let key = || {
+        [
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(recall_id),
+        ]
+    };
+    let [workspace_id, recall] = key();
+    let first = spi::change(
+        "INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        &[workspace_id, recall, DatumWithOid::from(spi::pg_uuids(ids))],
+    )?;
+    if first > 0 {
+        return Ok(());
+    }
+    // A retry, or a second call for the same recall: whoever comes first counts, the other waits here.
+    let known = spi::changed(
+        "SELECT c.memory_ids FROM engram.recall_credits c WHERE c.workspace_id = $1 AND c.recall_id = $2 FOR UPDATE",
+        &key(),
+        |row| Ok(row.get::<Vec<Option<pgrx::Uuid>>>(1)?.unwrap_or_default()),
+    )?;
+    let known: Vec<Uuid> = known.into_iter().flatten().flatten().map(spi::uuid).collect();
+    ids.retain(|id| !known.contains(id));
+    if !ids.is_empty() {
+        let [workspace_id, recall] = key();
+        spi::change(
+            "UPDATE engram.recall_credits c SET memory_ids = c.memory_ids || $3 WHERE c.workspace_id = $1 AND c.recall_id = $2",
+            &[workspace_id, recall, DatumWithOid::from(spi::pg_uuids(ids))],
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes the row, and now and then folds what waits.
+fn queue(
+    workspace: Uuid,
+    id: Uuid,
+    ids: &[Uuid],
+    call: &Use,
+    recall_id: Option<Uuid>,
+) -> Result<()> {
+    spi::change(
+        include_str!("uses/queue.sql"),
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(spi::pg_uuid(id)),
+            DatumWithOid::from(call.at),
+            DatumWithOid::from(call.kind),
+            DatumWithOid::from(call.gain),
+            DatumWithOid::from(call.rating.map(i16::from)),
+            DatumWithOid::from(recall_id.map(spi::pg_uuid)),
+            DatumWithOid::from(spi::pg_uuids(ids)),
+        ],
+    )?;
+    // The last byte of the id is as good as a die.
+    if id.as_bytes()[15].is_multiple_of(LOOKS) {
+        let enough = spi::row(
+            include_str!("uses/waiting.sql"),
+            &[DatumWithOid::from(spi::pg_uuid(workspace))],
+            |row| Ok(row.get::<bool>(1)?),
+        )?;
+        if enough.flatten() == Some(true) {
+            fold_as_owner(workspace, FOLDED)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the caller may write the workspace, as an error if not.
+fn require_writer(workspace: Uuid) -> Result<()> {
+    spi::row(
+        "SELECT CASE WHEN NOT engram_internal.may_write($1) THEN engram_internal.refuse_workspace($1) END",
+        &[DatumWithOid::from(spi::pg_uuid(workspace))],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// The owner of the tables.
+fn owner() -> Result<pg_sys::Oid> {
+    let owner = spi::row(
+        "SELECT relowner FROM pg_catalog.pg_class WHERE oid = 'engram.memories'::pg_catalog.regclass",
+        &[],
+        |row| Ok(row.get::<pg_sys::Oid>(1)?),
+    )?;
+    Ok(owner.flatten().unwrap_or(pg_sys::InvalidOid))
+}
+
+/// Folds at most so many waiting calls of a workspace that the caller may write.
+pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
+    require_writer(workspace)?;
+    fold_as_owner(workspace, at_most)
+}
+
+fn fold_as_owner(workspace: Uuid, at_most: i32) -> Result<i32> {
+    let _owner = AsOwner::new(owner()?);
+    let folded = spi::changed(
+        "SELECT engram_internal.fold_queue($1, $2)",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(at_most),
+        ],
+        |row| Ok(row.get::<i32>(1)?),
+    )?;
+    Ok(folded.into_iter().flatten().next().unwrap_or(0))
+}
+
+/// Dates the state of a memory now, before what it depends on changes.
+pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> {
+    require_writer(workspace)?;
+    let _owner = AsOwner::new(owner()?);
+    spi::changed(
+        "SELECT engram_internal.rebase_state($1, $2, $3)",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(spi::pg_uuid(id)),
+            DatumWithOid::from(new_layer),
+        ],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
