@@ -76,7 +76,7 @@ pub const FIELDS: [(&str, Kind, &str); 24] = [
     ("summary", Kind::Text, "m.summary"),
     ("type", Kind::Text, "m.type"),
     ("importance", Kind::Number, "m.importance"),
-    ("layer", Kind::Text, "m.layer"),
+    ("layer", Kind::Text, LAYER),
     ("pinned", Kind::Boolean, "m.pinned"),
     ("tags", Kind::List, "m.tags"),
     ("entities", Kind::List, ENTITIES),
@@ -94,6 +94,9 @@ pub const FIELDS: [(&str, Kind, &str); 24] = [
 
 /// Entities compare by their key, so that case does not count: see [`crate::text::entity_node`].
 const ENTITIES: &str = "ARRAY(SELECT g.node FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id AND g.memory_id = m.id AND g.relation = 'mentions')";
+
+/// The layer of this moment, not that of the last consolidation.
+const LAYER: &str = "engram_internal.layer_now(m.workspace_id, m.id)";
 
 const MAX_DEPTH: usize = 32;
 const MAX_CONDITIONS: usize = 1000;

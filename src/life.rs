@@ -599,3 +599,63 @@ fn recall(
         )
     })))
 }
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn consolidate(
+    workspace: Option<Uuid>,
+    at: Option<TimestampWithTimeZone>,
+    dry_run: Option<bool>,
+    batch_size: Option<i32>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(folded, i64),
+            name!(promoted, i64),
+            name!(demoted, i64),
+            name!(archived, i64),
+            name!(forgotten, i64),
+            name!(links_pruned, i64),
+            name!(skipped, i64),
+            name!(done, bool),
+        ),
+    >,
+> {
+    let report = uses::consolidate(workspace, at, dry_run.unwrap_or(false), batch_size)?;
+    let [a, b, c, d, e, f, g] = report.counts;
+    Ok(TableIterator::once((a, b, c, d, e, f, g, report.done)))
+}
+
+#[pg_extern(sql = false)]
+fn consolidated_workspaces() -> Report<SetOfIterator<'static, Uuid>> {
+    Ok(SetOfIterator::new(
+        uses::consolidated()?.into_iter().map(spi::pg_uuid),
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn configure(changes: Option<RawJsonb>, workspace: Option<Uuid>) -> Report<JsonB> {
+    let changes = match changes.map(|json| json.parse()).transpose()? {
+        Some(Value::Object(changes)) => changes,
+        other => {
+            return Err(Error::invalid(
+                format!(
+                    "changes must be an object, not {}",
+                    other.unwrap_or(Value::Null)
+                ),
+                r#"For example {"decay": 0.4}. engram.configuration() shows what is in force."#,
+            )
+            .into());
+        }
+    };
+    Ok(JsonB(uses::configure(changes, None, workspace)?))
+}
+
+#[pg_extern(sql = false)]
+fn apply_preset(name: Option<&str>, workspace: Option<Uuid>) -> Report<JsonB> {
+    Ok(JsonB(uses::apply_preset(
+        name.unwrap_or("NULL"),
+        workspace,
+    )?))
+}

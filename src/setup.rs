@@ -415,7 +415,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
         .unwrap_or_default();
         for function in extension_functions("")? {
             run(&format!(
-                "GRANT EXECUTE ON FUNCTION {function} TO {} WITH GRANT OPTION",
+                "GRANT EXECUTE ON ROUTINE {function} TO {} WITH GRANT OPTION",
                 ident(&owner)
             ))?;
         }
@@ -445,7 +445,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
     for role in known.into_iter().flatten() {
         for function in &new {
             run(&format!(
-                "GRANT EXECUTE ON FUNCTION {function} TO {}",
+                "GRANT EXECUTE ON ROUTINE {function} TO {}",
                 ident(&role)
             ))?;
         }
@@ -496,7 +496,7 @@ fn grant_access(role: &str) -> Result<()> {
         run(&format!("GRANT {rights} ON engram.{table} TO {to}"))?;
     }
     for function in extension_functions("")? {
-        run(&format!("GRANT EXECUTE ON FUNCTION {function} TO {to}"))?;
+        run(&format!("GRANT EXECUTE ON ROUTINE {function} TO {to}"))?;
     }
     if bypasses {
         run(&format!(

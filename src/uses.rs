@@ -5,7 +5,8 @@
 //! `access_log` and `hebbian_links`; readers count in what waits, so nobody sees a difference.
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys;
+use pgrx::{JsonB, pg_sys};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -296,4 +297,185 @@ pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> 
         |_| Ok(()),
     )?;
     Ok(())
+}
+
+/// The report of [`consolidate`].
+#[derive(Default)]
+pub struct Report {
+    /// folded, promoted, demoted, archived, forgotten, links_pruned, skipped.
+    pub counts: [i64; 7],
+    /// Nothing is left to do.
+    pub done: bool,
+}
+
+/// Consolidates one workspace that the caller may write, or, for a trusted nobody, all.
+pub fn consolidate(
+    workspace: Option<pgrx::Uuid>,
+    at: Option<TimestampWithTimeZone>,
+    dry_run: bool,
+    batch_size: Option<i32>,
+) -> Result<Report> {
+    if let Some(size) = batch_size
+        && size < 1
+    {
+        return Err(Error::invalid(
+            format!("batch_size is {size}"),
+            "Give a number of memories from 1, or leave it out.",
+        ));
+    }
+    if at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
+        return Err(Error::invalid(
+            "at is infinite",
+            "Give a moment in time, or leave it out.",
+        ));
+    }
+    let everybody = workspace.is_none() && identity::caller().id.is_none() && trusted()?;
+    let workspace = if everybody {
+        None
+    } else {
+        Some(resolve(workspace)?)
+    };
+    let _owner = AsOwner::new(owner()?);
+    let rows = spi::changed(
+        "SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done \
+         FROM engram_internal.consolidate_as_owner($1, $2, $3, $4) c",
+        &[
+            DatumWithOid::from(workspace.map(spi::pg_uuid)),
+            DatumWithOid::from(at),
+            DatumWithOid::from(dry_run),
+            DatumWithOid::from(batch_size),
+        ],
+        |row| {
+            let mut counts = [0; 7];
+            for (i, count) in counts.iter_mut().enumerate() {
+                *count = row.get::<i64>(i + 1)?.unwrap_or(0);
+            }
+            Ok(Report {
+                counts,
+                done: row.get::<bool>(8)?.unwrap_or(true),
+            })
+        },
+    )?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+fn trusted() -> Result<bool> {
+    let found = spi::row(
+        "SELECT engram_internal.require_store(), engram_internal.trusted()",
+        &[],
+        |row| Ok(row.get::<bool>(2)?),
+    )?;
+    Ok(found.flatten().unwrap_or(false))
+}
+
+/// The workspaces that the caller may care for.
+pub fn consolidated() -> Result<Vec<Uuid>> {
+    if !trusted()? {
+        return Ok(vec![resolve(None)?]);
+    }
+    // Every workspace has a memory; the index gives one after the other.
+    Ok(spi::rows(
+        "WITH RECURSIVE w AS ( \
+           (SELECT m.workspace_id FROM engram.memories m ORDER BY m.workspace_id LIMIT 1) \
+           UNION ALL \
+           SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1) \
+           FROM w WHERE w.workspace_id IS NOT NULL) \
+         SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL",
+        &[],
+        spi::id,
+    )?
+    .into_iter()
+    .flatten()
+    .map(spi::uuid)
+    .collect())
+}
+
+/// Settings that take a role that bypasses row security: they bound what everybody's server does.
+const RESERVED: [&str; 4] = [
+    "max_content_chars",
+    "candidates",
+    "fold_threshold",
+    "text_config",
+];
+
+/// Changes settings of a workspace that the caller may write; returns those in force.
+pub fn configure(
+    changes: Map<String, Value>,
+    preset: Option<&str>,
+    workspace: Option<pgrx::Uuid>,
+) -> Result<Value> {
+    if let Some(key) = changes.keys().find(|k| RESERVED.contains(&k.as_str()))
+        && !trusted()?
+    {
+        return Err(Error::Forbidden {
+            message: format!("setting {key} is not for users"),
+            hint: "Ask an administrator: a role that bypasses row security may set it.".to_owned(),
+        });
+    }
+    let workspace = resolve(workspace)?;
+    let _owner = AsOwner::new(owner()?);
+    let rows = spi::changed(
+        "SELECT engram_internal.change_settings($1, $2, $3)",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(JsonB(Value::Object(changes))),
+            DatumWithOid::from(preset),
+        ],
+        |row| Ok(row.get::<JsonB>(1)?),
+    )?;
+    Ok(rows.into_iter().flatten().next().map_or(Value::Null, |j| j.0))
+}
+
+/// What [`apply_preset`] sets, in this order.
+const PRESET_KEYS: [&str; 10] = [
+    "decay",
+    "mu1",
+    "mu2",
+    "alpha",
+    "promote",
+    "demote",
+    "archive",
+    "strength_gain",
+    "forget_threshold",
+    "importance_weight",
+];
+
+/// Presets by name. Rates per day.
+const PRESETS: [(&str, [f64; 10]); 5] = [
+    (
+        "default",
+        [0.5, 0.15, 0.005, 0.08, 0.25, 0.05, 0.15, 0.15, 0.01, 0.05],
+    ),
+    (
+        "chatbot",
+        [0.4, 0.08, 0.003, 0.12, 0.25, 0.05, 0.15, 0.2, 0.005, 0.05],
+    ),
+    (
+        "task_agent",
+        [0.6, 0.25, 0.01, 0.05, 0.35, 0.05, 0.2, 0.15, 0.02, 0.05],
+    ),
+    (
+        "personal_assistant",
+        [0.45, 0.12, 0.001, 0.1, 0.2, 0.03, 0.15, 0.15, 0.005, 0.07],
+    ),
+    (
+        "researcher",
+        [0.35, 0.05, 0.001, 0.15, 0.15, 0.02, 0.1, 0.15, 0.001, 0.03],
+    ),
+];
+
+/// Applies a preset to a workspace that the caller may write; returns the settings in force.
+pub fn apply_preset(name: &str, workspace: Option<pgrx::Uuid>) -> Result<Value> {
+    let Some((name, values)) = PRESETS.iter().find(|(known, _)| *known == name) else {
+        return Err(Error::invalid(
+            format!("unknown preset {name:?}"),
+            format!("Known: {}.", PRESETS.map(|(name, _)| name).join(", ")),
+        ));
+    };
+    let changes = PRESET_KEYS
+        .iter()
+        .zip(values)
+        .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+        .collect();
+    configure(changes, Some(name), workspace)
 }

@@ -86,9 +86,8 @@ BEGIN
       IF strategy = 'merge' THEN
         status := 'merged';
         -- Said again: it counts as one more use, and nothing that came with it is lost.
-        UPDATE engram.memory_state s
-        SET access_count = s.access_count + 1, last_accessed_at = greatest(s.last_accessed_at, now())
-        WHERE s.workspace_id = workspace AND s.memory_id = id;
+        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
+        VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
         UPDATE engram.memories m
         SET importance = greatest(m.importance, importance),
             tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
@@ -291,13 +290,13 @@ DECLARE
 BEGIN
   RETURN QUERY
   SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
-       m.type, m.importance, m.layer, m.pinned, m.tags, m.metadata, m.source,
+       m.type, m.importance, p.layer, m.pinned, m.tags, m.metadata, m.source,
        ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
              AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
        m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
-       m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at
+       m.version, m.created_at, m.updated_at, p.access_count, p.last_accessed_at
   FROM engram.memories m
-  LEFT JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+  CROSS JOIN LATERAL engram_internal.present(ws, now(), ARRAY[m.id]) p
   WHERE m.workspace_id = ws AND m.id = get.wanted AND m.deleted_at IS NULL;
 END
 $$;
@@ -370,23 +369,28 @@ BEGIN
   SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
   RETURN QUERY EXECUTE
     $q$SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
-       m.type, m.importance, m.layer, m.pinned, m.tags, m.metadata, m.source,
+       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source,
        ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
              AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
        m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
        m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
        (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
         + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
-    FROM engram.memories m
-    LEFT JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
-    WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
+    FROM (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
     || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
     || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
     || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
     || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > now())' END
     || ' AND ' || condition
-    || ' ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6'
-    USING params, ws, last_at, last_id, wanted, skipped;
+    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6) m
+    LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = $2 AND x.memory_id = m.id OFFSET 0) o ON true
+    LEFT JOIN engram_internal.pending($2, now()) p ON p.memory_id = m.id
+    CROSS JOIN LATERAL engram_internal.state_at($7, m.type, m.importance, m.pinned,
+      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+      o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+      p.times, p.gains, p.ratings, now(), false) s
+    ORDER BY m.created_at DESC, m.id DESC$q$
+    USING params, ws, last_at, last_id, wanted, skipped, engram_internal.dynamics(ws);
 END
 $$;
 COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid) IS
@@ -609,7 +613,8 @@ BEGIN
     (SELECT count(*) FROM alive a WHERE a.expires_at <= now()),
     (SELECT count(*) FROM alive a WHERE a.pinned),
     (SELECT coalesce(jsonb_object_agg(t.type, t.n), '{}') FROM (SELECT a.type, count(*) AS n FROM alive a GROUP BY a.type) t),
-    (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM (SELECT a.layer, count(*) AS n FROM alive a GROUP BY a.layer) l),
+    (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM
+      (SELECT p.layer, count(*) AS n FROM engram_internal.present(ws, now(), ARRAY(SELECT a.id FROM alive a)) p GROUP BY p.layer) l),
     (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
       (SELECT x.model, count(*) AS n FROM engram.embeddings x WHERE x.workspace_id = ws GROUP BY x.model) e),
     (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
