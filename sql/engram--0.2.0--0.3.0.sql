@@ -1,4 +1,266 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.3.0'" to load this file. \quit
+-- Storing, reading and changing memories. All of it runs as the caller: the policies on the tables
+-- decide, and the functions check the workspace themselves as well.
+CREATE OR REPLACE FUNCTION engram_internal.store(
+  workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], expires_at timestamptz, on_duplicate text,
+  INOUT id uuid, OUT status text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  strategy  text := coalesce(on_duplicate, 'merge');
+  -- Not the tables' row types: those would not be there before setup().
+  model     record;
+  hash      bytea;
+  twin      record;
+  threshold double precision;
+BEGIN
+  IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
+    RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: merge (default), skip, reject, allow.';
+  END IF;
+  IF content IS NULL OR engram_internal.is_blank(content) THEN
+    RAISE EXCEPTION 'content is %', CASE WHEN content IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+  END IF;
+  PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  IF embedding IS NOT NULL THEN
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.is_default;
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_model(NULL);
+    END IF;
+  END IF;
+  metadata := engram_internal.metadata_object(metadata);
+  hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
+
+  -- Whoever stores the same id or the same content at the same moment waits here, so that the
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
+  IF id IS NOT NULL THEN
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
+    IF FOUND THEN
+      IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
+        status := 'unchanged';
+        RETURN;
+      END IF;
+      RAISE EXCEPTION 'memory "%" exists already with %', id,
+          CASE WHEN twin.deleted_at IS NULL THEN 'other content' ELSE 'a forgotten content' END
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Change it with engram.update(), bring it back with engram.restore(), or choose another id.';
+    END IF;
+  END IF;
+  IF strategy <> 'allow' THEN
+    SELECT * INTO twin FROM engram.memories m
+    -- As no index sees it: the hash alone finds them, see memories_content_idx.
+    WHERE (m.workspace_id = workspace) IS TRUE AND m.content_hash = hash AND m.deleted_at IS NULL
+      AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
+    IF NOT FOUND AND embedding IS NOT NULL THEN
+      threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
+        FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+        WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+      IF threshold IS NOT NULL THEN
+        SELECT m.* INTO twin
+        FROM engram.embeddings e
+        JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
+        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+          AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
+      END IF;
+    END IF;
+    IF FOUND THEN
+      IF strategy = 'reject' THEN
+        RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
+          USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
+                HINT = 'Use on_duplicate => ''merge'' to reinforce it, or ''allow'' to store it twice.';
+      END IF;
+      id := twin.id;
+      status := 'skipped';
+      IF strategy = 'merge' THEN
+        status := 'merged';
+        -- Said again: it counts as one more use, and nothing that came with it is lost.
+        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
+        VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
+        UPDATE engram.memories m
+        SET importance = greatest(m.importance, importance),
+            tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
+            metadata = m.metadata || coalesce(metadata, '{}'),
+            expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
+                              WHEN expires_at IS NOT NULL THEN m.expires_at END
+        WHERE m.workspace_id = workspace AND m.id = id
+          AND (importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
+        IF embedding IS NOT NULL THEN
+          INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM engram_internal.link_entities(workspace, id, entities);
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+
+  id := coalesce(id, engram_internal.uuid_v7());
+  status := 'added';
+  INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at)
+  VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at);
+  IF embedding IS NOT NULL THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+    VALUES (workspace, id, model.name, embedding);
+  END IF;
+  IF entities IS NOT NULL THEN
+    PERFORM engram_internal.link_entities(workspace, id, entities);
+  END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.get(wanted uuid, workspace uuid)
+RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(get.workspace, false);
+BEGIN
+  RETURN QUERY
+  SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, p.layer, m.pinned, m.tags, m.metadata, m.source,
+       ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+       m.version, m.created_at, m.updated_at, p.access_count, p.last_accessed_at
+  FROM engram.memories m
+  CROSS JOIN LATERAL engram_internal.present(ws, now(), ARRAY[m.id]) p
+  WHERE m.workspace_id = ws AND m.id = get.wanted AND m.deleted_at IS NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram.list(
+  filter jsonb DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  skip integer DEFAULT NULL,
+  cursor text DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz, cursor_next text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(list.workspace, false);
+  wanted    integer := coalesce(list.match_count, 50);
+  skipped   integer := coalesce(list.skip, 0);
+  condition text;
+  params    jsonb;
+  last_at   timestamptz;
+  last_id   uuid;
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
+  END IF;
+  IF skipped < 0 THEN
+    RAISE EXCEPTION 'skip is %', skipped
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more.';
+  END IF;
+  IF NOT coalesce(list.include, '{}') <@ ARRAY['forgotten', 'superseded', 'expired'] THEN
+    RAISE EXCEPTION 'unknown value in include: %', list.include
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forgotten, superseded, expired.';
+  END IF;
+  IF list.cursor IS NOT NULL THEN
+    IF list.cursor !~ '^-?[0-9]{1,16}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.list() returned', list.cursor
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
+    END IF;
+    last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
+    last_id := split_part(list.cursor, '_', 2)::uuid;
+  END IF;
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  RETURN QUERY EXECUTE
+    $q$SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source,
+       ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+       m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
+       (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
+        + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+    FROM (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
+    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
+    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > now())' END
+    || ' AND ' || condition
+    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6) m
+    LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = $2 AND x.memory_id = m.id OFFSET 0) o ON true
+    LEFT JOIN engram_internal.pending($2, now()) p ON p.memory_id = m.id
+    CROSS JOIN LATERAL engram_internal.state_at($7, m.type, m.importance, m.pinned,
+      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+      o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+      p.times, p.gains, p.ratings, now(), false) s
+    ORDER BY m.created_at DESC, m.id DESC$q$
+    USING params, ws, last_at, last_id, wanted, skipped, engram_internal.dynamics(ws);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  memories bigint, forgotten bigint, superseded bigint, expired bigint, pinned bigint,
+  by_type jsonb, by_layer jsonb, embeddings jsonb, pending_embeddings bigint, content_chars bigint,
+  oldest timestamptz, newest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(stats.workspace, false);
+BEGIN
+  RETURN QUERY
+  WITH alive AS MATERIALIZED (
+    SELECT m.id, m.type, m.layer, m.pinned, m.content, m.created_at, m.superseded_by, m.expires_at
+    FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NULL)
+  SELECT
+    (SELECT count(*) FROM alive),
+    (SELECT count(*) FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.superseded_by IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.expires_at <= now()),
+    (SELECT count(*) FROM alive a WHERE a.pinned),
+    (SELECT coalesce(jsonb_object_agg(t.type, t.n), '{}') FROM (SELECT a.type, count(*) AS n FROM alive a GROUP BY a.type) t),
+    (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM
+      (SELECT p.layer, count(*) AS n FROM engram_internal.present(ws, now(), ARRAY(SELECT a.id FROM alive a)) p GROUP BY p.layer) l),
+    (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
+      (SELECT x.model, count(*) AS n FROM engram.embeddings x WHERE x.workspace_id = ws GROUP BY x.model) e),
+    (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
+      (SELECT FROM engram.embeddings x WHERE x.workspace_id = ws AND x.memory_id = a.id AND x.model = d.name)),
+    (SELECT coalesce(sum(char_length(a.content)), 0)::bigint FROM alive a),
+    (SELECT min(a.created_at) FROM alive a),
+    (SELECT max(a.created_at) FROM alive a);
+END
+$$;
+
 -- The memory models as functions: pure, no table is read. None sets a search path, because each is one
 -- computation in C. `heat` is plain bytea, so that a column of it outlives the extension.
 -- How much a memory is at hand, from its uses.
@@ -676,6 +938,347 @@ COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
 
 retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks.';
 
+-- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
+-- settings that all of it follows.
+CREATE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := coalesce(consolidate_as_owner.dry_run, false);
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
+  ws     uuid;
+  n      integer;
+  moves  record;
+  free   uuid[];
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  -- Uses that wait come first: they have happened.
+  IF NOT dry THEN
+    FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+              WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+      LOOP
+        n := engram_internal.fold_queue(ws, 10000);
+        folded := folded + n;
+        EXIT WHEN n = 0;
+      END LOOP;
+    END LOOP;
+  END IF;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  EXECUTE
+    $q$WITH rules AS MATERIALIZED (
+         SELECT w.workspace_id, engram_internal.dynamics(w.workspace_id) AS params
+         FROM (SELECT t.workspace_id FROM engram.settings t UNION SELECT t.workspace_id FROM engram.memory_type_settings t) w),
+       moved AS (
+         SELECT m.workspace_id, m.id, m.layer AS old, engram_internal.layer_at(
+           coalesce(r.params, $2), m.type, m.importance, m.pinned,
+           m.superseded_by IS NOT NULL OR m.contradicted_by <> '{}', m.created_at, m.layer,
+           s.heat, s.working_strength, s.core_strength, s.layer, $3) AS new
+         FROM engram.memories m
+         JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+         LEFT JOIN rules r ON r.workspace_id = m.workspace_id
+         WHERE m.deleted_at IS NULL$q$ || here || $q$)
+       SELECT coalesce(array_agg(v.workspace_id), '{}') AS workspaces, coalesce(array_agg(v.id), '{}') AS ids,
+              coalesce(array_agg(v.old), '{}') AS olds, coalesce(array_agg(v.new), '{}') AS news
+       FROM (SELECT * FROM moved v WHERE v.new <> v.old ORDER BY v.workspace_id, v.id LIMIT $4) v$q$
+    INTO moves
+    USING consolidate_as_owner.workspace, engram_internal.dynamics('00000000-0000-0000-0000-000000000000'), moment, most;
+  done := cardinality(moves.ids) < most;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Forgetting, where somebody has asked for it.
+  IF EXISTS (SELECT FROM engram.settings t WHERE t.forgetting) THEN
+    EXECUTE
+      $q$WITH doomed AS MATERIALIZED (
+           SELECT m.workspace_id, m.id
+           FROM engram.memories m
+           JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+           JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+           LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+             m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+             s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+             NULL, NULL, NULL, $2, false) a
+           WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
+             AND s.last_accessed_at <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
+             AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
+         || here || $q$
+           ORDER BY m.workspace_id, m.id LIMIT $4
+         ), l AS MATERIALIZED (
+           SELECT f.* FROM doomed f CROSS JOIN LATERAL (
+             SELECT 1 FROM engram.memories x WHERE NOT $3 AND x.workspace_id = f.workspace_id AND x.id = f.id
+               AND x.deleted_at IS NULL AND NOT x.pinned
+             FOR NO KEY UPDATE SKIP LOCKED) there
+         ), u AS (
+           UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
+         )
+         SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
+                (SELECT count(*) FROM doomed) < $4$q$
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most;
+  END IF;
+
+  -- Links. Who folds writes them, so a workspace that is being folded is left alone.
+  IF consolidate_as_owner.workspace IS NOT NULL AND NOT dry THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (consolidate_as_owner.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  IF dry THEN
+    SELECT count(*) INTO links_pruned FROM engram.hebbian_links h
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = h.workspace_id
+    WHERE (consolidate_as_owner.workspace IS NULL OR h.workspace_id = consolidate_as_owner.workspace)
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - h.linked_at), 0),
+            coalesce(w.link_half_life_days, d.link_half_life_days) * 86400) < coalesce(w.link_prune, d.link_prune);
+  ELSE
+    free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                  WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
+                  ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+    WITH old AS (
+      DELETE FROM engram.hebbian_links h USING unnest(free) AS f (workspace_id)
+      WHERE h.workspace_id = f.workspace_id
+        AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - h.linked_at), 0),
+              (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+               LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+               WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'))
+            < (SELECT coalesce(w.link_prune, d.link_prune) FROM engram.settings d
+               LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+               WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
+      RETURNING 1)
+    SELECT count(*) INTO links_pruned FROM old;
+    -- Beyond the strongest of both its ends.
+    FOR ws, n IN
+      SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit) FROM engram.maintenance g
+      JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+      LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+      WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+    LOOP
+      WITH ends AS (
+        SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node
+          ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+            * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                       LEFT JOIN engram.settings w ON w.workspace_id = ws
+                       WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+        FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+        WHERE h.workspace_id = ws
+      ), weak AS MATERIALIZED (
+        SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+      ), old AS (
+        DELETE FROM engram.hebbian_links h USING weak k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+      )
+      SELECT links_pruned + count(*) INTO links_pruned FROM old;
+    END LOOP;
+    DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+    WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+    UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
+  END IF;
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.consolidate_as_owner(uuid, timestamptz, boolean, integer) IS
+'What consolidate() does; without a workspace, for all. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram.consolidate(
+  workspace uuid DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  batch_size integer DEFAULT NULL
+) RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'consolidate_wrapper';
+COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
+'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that have faded. How often it runs changes nothing of what search, recall and every other reader see.
+
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
+
+CREATE FUNCTION engram_internal.consolidated_workspaces() RETURNS SETOF uuid
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'consolidated_workspaces_wrapper';
+COMMENT ON FUNCTION engram_internal.consolidated_workspaces() IS
+'The workspaces that consolidate_in_batches() goes through: for roles that bypass row security all, else the caller''s own.';
+
+-- A procedure that commits cannot pin its search path; every name in it is qualified instead.
+CREATE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, at timestamptz DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  ws   uuid;
+  done boolean;
+BEGIN
+  FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
+    LOOP
+      SELECT c.done INTO done FROM engram.consolidate(ws, consolidate_in_batches.at, false, consolidate_in_batches.batch_size) AS c;
+      COMMIT;
+      EXIT WHEN done;
+    END LOOP;
+  END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
+'consolidate() for every workspace that the caller may care for, with a COMMIT after each batch, so that nobody waits long for it. After a crash, call it again: what was done stays done.
+
+batch_size: memories that one transaction moves. Call it outside a transaction block.';
+
+CREATE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  key   text;
+  value jsonb;
+  kind  text;
+  hint  text;
+  wrong text;
+  row_  jsonb;
+BEGIN
+  IF NOT has_table_privilege('engram.settings', 'UPDATE') THEN
+    RAISE EXCEPTION 'role "%" may not change settings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
+  END IF;
+  INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  FOR key, value IN SELECT * FROM jsonb_each(changes) ORDER BY 1 LOOP
+    SELECT format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum) INTO kind, hint
+    FROM pg_attribute a
+    WHERE a.attrelid = 'engram.settings'::regclass AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attname NOT IN ('workspace_id', 'preset');
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'unknown setting "%"', key
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known: ' || (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = 'engram.settings'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+                  AND a.attname NOT IN ('workspace_id', 'preset')) || '.';
+    END IF;
+    IF value = 'null' AND change_settings.workspace = '00000000-0000-0000-0000-000000000000' AND key <> 'near_duplicate_threshold' THEN
+      RAISE EXCEPTION 'the default of setting % cannot be null', key
+        USING ERRCODE = 'invalid_parameter_value', HINT = hint;
+    END IF;
+    BEGIN
+      EXECUTE format('UPDATE engram.settings SET %I = $1::%s WHERE workspace_id = $2', key, kind)
+        USING value #>> '{}', change_settings.workspace;
+    EXCEPTION
+      WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range OR undefined_object THEN
+        GET STACKED DIAGNOSTICS wrong = CONSTRAINT_NAME;
+        -- The three thresholds of layers depend on each other; those are judged at the end.
+        IF wrong <> 'settings_layers_check' THEN
+          RAISE EXCEPTION 'setting % cannot be %', key, value
+            USING ERRCODE = 'invalid_parameter_value', HINT = hint;
+        END IF;
+    END;
+  END LOOP;
+  -- Once more together, now that each is known to be right alone.
+  IF changes ?| ARRAY['promote', 'demote', 'archive'] THEN
+    SELECT jsonb_build_object(
+      'promote', CASE WHEN changes ? 'promote' THEN changes -> 'promote' ELSE to_jsonb(s.promote) END,
+      'demote', CASE WHEN changes ? 'demote' THEN changes -> 'demote' ELSE to_jsonb(s.demote) END,
+      'archive', CASE WHEN changes ? 'archive' THEN changes -> 'archive' ELSE to_jsonb(s.archive) END)
+    INTO row_ FROM engram.settings s WHERE s.workspace_id = change_settings.workspace;
+    IF EXISTS (SELECT FROM engram.settings d WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'
+               AND coalesce((row_ ->> 'promote')::double precision, d.promote)
+                 < greatest(coalesce((row_ ->> 'demote')::double precision, d.demote), coalesce((row_ ->> 'archive')::double precision, d.archive))) THEN
+      RAISE EXCEPTION 'promote would be less than demote or archive: %', row_
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'A memory that is promoted must not be demoted or archived at the same strength. Change them together.';
+    END IF;
+    UPDATE engram.settings s SET promote = (row_ ->> 'promote')::double precision, demote = (row_ ->> 'demote')::double precision,
+      archive = (row_ ->> 'archive')::double precision
+    WHERE s.workspace_id = change_settings.workspace;
+  END IF;
+  UPDATE engram.settings s SET preset = change_settings.preset WHERE s.workspace_id = change_settings.workspace AND change_settings.preset IS NOT NULL;
+  RETURN engram_internal.effective_settings(change_settings.workspace);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.change_settings(uuid, jsonb, text) IS
+'Changes settings of a workspace and returns those in force. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.effective_settings(workspace uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN (SELECT to_jsonb(d) - 'workspace_id' || coalesce(jsonb_strip_nulls(to_jsonb(w)), '{}') - 'workspace_id'
+          FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = effective_settings.workspace
+          WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+END
+$$;
+COMMENT ON FUNCTION engram_internal.effective_settings(uuid) IS 'The settings in force in a workspace.';
+
+CREATE FUNCTION engram.configuration(workspace uuid DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN engram_internal.effective_settings(engram_internal.resolve_workspace(workspace, false));
+END
+$$;
+COMMENT ON FUNCTION engram.configuration(uuid) IS 'The settings in force in a workspace, its own before the defaults. Comments on the columns of engram.settings say what they mean.';
+
+CREATE FUNCTION engram.configure(changes jsonb, workspace uuid DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'configure_wrapper';
+COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
+'Changes settings of a workspace and returns those in force.
+
+changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, fold_threshold and text_config take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
+
+CREATE FUNCTION engram.apply_preset(name text, workspace uuid DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'apply_preset_wrapper';
+COMMENT ON FUNCTION engram.apply_preset(text, uuid) IS
+'Sets how memories of a workspace fade and consolidate for a kind of agent, and returns the settings in force.
+
+name: default, chatbot (fades slowly, consolidates readily), task_agent (fades fast, keeps what is used), personal_assistant (keeps for very long), researcher (keeps nearly everything). It sets decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, forget_threshold and importance_weight; configure() changes single ones afterwards.';
+
 REVOKE EXECUTE ON FUNCTION engram.base_level(double precision[], double precision) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.base_level_agg(timestamptz, timestamptz, double precision) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.base_level_optimized(bigint, double precision, double precision) FROM PUBLIC;
@@ -713,6 +1316,11 @@ REVOKE EXECUTE ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) F
 REVOKE EXECUTE ON FUNCTION engram.recall(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.activation(uuid, timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.retention(uuid, timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.configuration(uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.configure(jsonb, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.apply_preset(text, uuid) FROM PUBLIC;
 -- The tables follow: new ones, triggers and grants.
 DO $$
 BEGIN

@@ -165,6 +165,39 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Calls `visit` with the wanted columns of every row whose key begins with `keys`, in the order of
+    /// the key. Values are only good until it returns.
+    pub fn rows<const N: usize>(
+        &self,
+        keys: &[(&CStr, Key<'_>)],
+        columns: [&CStr; N],
+        mut visit: impl FnMut(&[Option<pg_sys::Datum>; N]) -> Result<()>,
+    ) -> Result<()> {
+        let mut numbers = [NonZeroUsize::MIN; N];
+        for (number, name) in numbers.iter_mut().zip(columns) {
+            *number = NonZeroUsize::new(usize::from(self.column(name)?.unsigned_abs()))
+                .expect("column numbers begin at 1");
+        }
+        let mut entries = self.entries(keys)?;
+        let scan = self.begin(&mut entries);
+        loop {
+            pgrx::check_for_interrupts!();
+            // SAFETY: the scan is open, its tuple stays pinned until the next call, and the datums are
+            // handed out for less than that.
+            unsafe {
+                let tuple = pg_sys::systable_getnext(scan.0);
+                if tuple.is_null() {
+                    return Ok(());
+                }
+                let values =
+                    numbers.map(|column| heap_getattr_raw(tuple, column, (*self.relation).rd_att));
+                visit(&values)?;
+            }
+        }
+    }
+}
+
 impl Drop for Table {
     fn drop(&mut self) {
         // SAFETY: opened by `open` and not closed before. After an error the transaction's abort

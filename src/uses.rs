@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
-use crate::scan::Table;
+use crate::scan::{Key, Table};
 use crate::{identity, spi};
 
 /// Most memories that one call credits.
@@ -242,6 +242,44 @@ fn queue(
         }
     }
     Ok(())
+}
+
+/// A call that waits to be folded.
+pub struct Call {
+    /// Microseconds since the epoch of PostgreSQL.
+    pub at: i64,
+    /// What it counts for each of its memories.
+    pub gain: f64,
+    /// Each once, in order of use.
+    pub ids: Vec<Uuid>,
+}
+
+/// The calls of a workspace until a moment that wait to be folded. Most often there are none, and that
+/// costs one look into an index.
+pub fn waiting(workspace: Uuid, owner: pg_sys::Oid, at: i64) -> Result<Vec<Call>> {
+    if !Table::open(c"access_queue")?.any(&[(c"workspace_id", Key::Uuid(workspace))])? {
+        return Ok(Vec::new());
+    }
+    let _owner = AsOwner::new(owner);
+    let calls = spi::rows(
+        "SELECT q.accessed_at, q.gain, q.memory_ids FROM engram.access_queue q WHERE q.workspace_id = $1 AND q.gain <> 0",
+        &[DatumWithOid::from(spi::pg_uuid(workspace))],
+        |row| {
+            let mut ids: Vec<Uuid> = Vec::new();
+            for id in row.get::<Vec<Option<pgrx::Uuid>>>(3)?.unwrap_or_default() {
+                let id = id.map(spi::uuid);
+                if let Some(id) = id.filter(|id| !ids.contains(id)) {
+                    ids.push(id);
+                }
+            }
+            Ok(Call {
+                at: row.get::<TimestampWithTimeZone>(1)?.map_or(0, i64::from),
+                gain: row.get::<f64>(2)?.unwrap_or(0.0),
+                ids,
+            })
+        },
+    )?;
+    Ok(calls.into_iter().filter(|call| call.at <= at).collect())
 }
 
 /// Whether the caller may write the workspace, as an error if not.

@@ -6,6 +6,7 @@
 //! it is summed hop by hop, from the seeds outwards, and stops where little is left: after H hops
 //! α^(H+1) of the mass has not arrived.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
@@ -80,20 +81,20 @@ where
         frontier = BTreeMap::new();
         let mut back = 0.0;
         for (node, left) in going {
-            if !links.contains_key(&node) {
-                if edges_left == 0 {
-                    continue;
+            let Links { to, sum } = match links.entry(node) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if edges_left == 0 => continue,
+                Entry::Vacant(new) => {
+                    let read = read(neighbours(node)?, edges_left);
+                    edges_left -= read.to.len();
+                    new.insert(read)
                 }
-                let read = read(neighbours(node)?, edges_left);
-                edges_left -= read.to.len();
-                links.insert(node, read);
-            }
-            let Links { to, sum } = &links[&node];
+            };
             if to.is_empty() {
                 back += left;
             }
-            for (next, weight) in to {
-                *frontier.entry(*next).or_default() += left * (weight / sum);
+            for (next, weight) in &*to {
+                *frontier.entry(*next).or_default() += left * (weight / *sum);
             }
         }
         if back > 0.0 {

@@ -25,11 +25,13 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::model::bm25;
 use crate::model::similarity::Distance;
-use crate::model::{activation, dates, fusion, ranking};
+use crate::model::heat::Weights;
+use crate::model::{dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
 use crate::scan::Table;
 use crate::text::{self, Date};
+use crate::uses::{self, Call};
 use crate::{identity, query, spi};
 use corpus::{Corpus, Sessions};
 use eligible::Eligible;
@@ -90,6 +92,8 @@ struct Context {
     weights: ranking::Weights,
     activation_weight: f64,
     importance_weight: f64,
+    /// d of base-level activation, where nothing else is asked.
+    decay: f64,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
@@ -155,6 +159,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         )?))
     };
     let admitted = analysed.admitted(&corpus);
+    let waiting = uses::waiting(context.workspace, context.owner, i64::from(context.at))?;
     let conditions = Conditions {
         match_count,
         min_score: request.min_score,
@@ -162,7 +167,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     };
     loop {
         let ranked = match &words {
-            None => needed(&context, &corpus, &eligible)?,
+            None => needed(&context, &corpus, &eligible, &waiting)?,
             Some(words) => rank(
                 &context,
                 &corpus,
@@ -173,7 +178,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
                 &named,
             )?,
         };
-        let (hits, missing) = fetch(&context, ranked, &conditions)?;
+        let (hits, missing) = fetch(&context, ranked, &conditions, &waiting)?;
         // What is over may have taken the places of others: then it is asked for beforehand.
         if hits.len() < match_count && missing && eligible.ask() {
             continue;
@@ -215,8 +220,9 @@ impl Context {
                 }
             }
         };
-        // First of all, for its error: a store of an older version lacks more than this.
+        // First of all, for their error: a store of an older version lacks more than these.
         let blocks = Table::open(c"search_blocks")?;
+        Table::open(c"hebbian_links")?;
         let context = spi::row(
             include_str!("sql/context.sql"),
             &[
@@ -260,6 +266,7 @@ impl Context {
                     },
                     activation_weight: row.get::<f64>(18)?.unwrap_or(0.1),
                     importance_weight: row.get::<f64>(19)?.unwrap_or(0.05),
+                    decay: row.get::<f64>(20)?.unwrap_or(0.5),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),
@@ -344,8 +351,13 @@ struct Ranked {
 }
 
 /// The memories most needed now, whatever they say.
-fn needed(context: &Context, corpus: &Corpus, eligible: &Eligible<'_>) -> Result<Ranked> {
-    let mut levels = need::levels(context)?;
+fn needed(
+    context: &Context,
+    corpus: &Corpus,
+    eligible: &Eligible<'_>,
+    waiting: &[Call],
+) -> Result<Ranked> {
+    let mut levels = need::levels(context, waiting)?;
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let places = corpus.entries.find(&ids);
     levels.retain(|(id, _)| places.contains_key(id));
@@ -637,7 +649,12 @@ const SPARE: usize = 5;
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use and
 /// importance then add their share. Also tells whether a row was missing.
-fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<(Vec<Hit>, bool)> {
+fn fetch(
+    context: &Context,
+    ranked: Ranked,
+    request: &Conditions,
+    waiting: &[Call],
+) -> Result<(Vec<Hit>, bool)> {
     let mut missing = false;
     let wanted = request.match_count + request.match_count.min(SPARE);
     let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
@@ -661,7 +678,7 @@ fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<(Vec
             }
         }
     }
-    let levels = uses(context, &hits)?;
+    let levels = used(context, &hits, waiting)?;
     let mut sorted: Vec<f64> = levels.values().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
@@ -704,29 +721,39 @@ fn fetch(context: &Context, ranked: Ranked, request: &Conditions) -> Result<(Vec
 }
 
 /// Base level of those that were used since they were stored.
-fn uses(context: &Context, hits: &[(Hit, usize)]) -> Result<IdMap<f64>> {
+fn used(
+    context: &Context,
+    hits: &[(Hit, usize)],
+    waiting: &[Call],
+) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
         return Ok(IdMap::default());
     }
     let ids: Vec<Uuid> = hits.iter().map(|(hit, _)| hit.id).collect();
+    let mut uses = need::by_memory(waiting);
+    let weights = Weights::new(PRIOR_DECAY);
+    let at = i64::from(context.at);
     let rows = context.as_owner(
         include_str!("sql/uses.sql"),
         &[
             DatumWithOid::from(spi::pg_uuid(context.workspace)),
             DatumWithOid::from(spi::pg_uuids(&ids)),
-            DatumWithOid::from(context.at),
         ],
         |row| {
             let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
-            let uses = row.get::<i64>(2)?.unwrap_or(0).unsigned_abs();
-            let last = row.get::<f64>(3)?.unwrap_or(0.0);
-            Ok((
-                id,
-                activation::base_level_petrov(&[last], uses, last, PRIOR_DECAY),
-            ))
+            let count = row.get::<i64>(2)?.unwrap_or(1);
+            let more = uses.remove(&id);
+            if count <= 1 && more.is_none() {
+                return Ok(None);
+            }
+            let last = row
+                .get::<TimestampWithTimeZone>(3)?
+                .map_or(0, i64::from);
+            let heat = need::heat_of(row.get::<&[u8]>(4)?, count, last)?;
+            Ok(Some((id, need::with(heat, more).level_with(at, &weights))))
         },
     )?;
-    Ok(rows.into_iter().collect())
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Decay of the prior: slower than the ½ of the theory, which fits memories that are needed for longer.

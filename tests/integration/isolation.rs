@@ -2619,9 +2619,9 @@ fn the_statements_of_search_read_by_index() {
             "graph_links_",
         ),
         (
-            include_str!("../../src/search/sql/used.sql"),
-            "uuid, timestamptz",
-            "now()".into(),
+            include_str!("../../src/search/sql/uses.sql"),
+            "uuid, uuid[]",
+            format!("'{some}'"),
             "postgres",
             "memory_state_pkey",
         ),
