@@ -6,8 +6,11 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use engram::model::activation::base_level;
 use engram::model::bm25::{self, Params};
 use engram::model::fusion;
+use engram::model::heat::{Heat, Weights};
+use engram::model::layers::{self, Layer, Thresholds};
 use engram::model::similarity::{Distance, similarity};
 use engram::simd;
 
@@ -134,5 +137,88 @@ fn similarities(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(kernels, bm25, scans, min_max, similarities);
+/// Counting a use of a memory, reading its activation, and what both replace: all ages of its uses.
+fn heat(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("heat");
+    let mut numbers = numbers();
+    // Uses within a year.
+    let mut times = || i64::from(numbers.next().unwrap_or(0)) * 14_000;
+    let mut heats: Vec<Heat> = (0..1000).map(|_| Heat::new(times(), 1.0)).collect();
+    let uses: Vec<i64> = (0..1000).map(|_| times()).collect();
+    for heat in &mut heats {
+        uses.iter().take(10).for_each(|at| heat.touch(*at, 1.0));
+    }
+    let now = 15_000 << 31;
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("touch of 1000", |b| {
+        b.iter_batched_ref(
+            || heats.clone(),
+            |heats| {
+                for (heat, at) in heats.iter_mut().zip(&uses) {
+                    heat.touch(*at, 1.0);
+                }
+            },
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("level of 1000", |b| {
+        b.iter(|| {
+            let levels = black_box(&heats).iter().map(|heat| heat.level(now, 0.5));
+            levels.sum::<f64>()
+        });
+    });
+    group.bench_function("level of 1000 with the same weights", |b| {
+        let weights = Weights::new(0.5);
+        b.iter(|| {
+            let levels = black_box(&heats).iter();
+            levels
+                .map(|heat| heat.level_with(now, &weights))
+                .sum::<f64>()
+        });
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("exact base level");
+    let ages: Vec<f64> = uses.iter().map(|at| (now - at) as f64 * 1e-6).collect();
+    for n in [10, 1000] {
+        group.bench_function(BenchmarkId::from_parameter(n), |b| {
+            b.iter(|| base_level(black_box(&ages[..n]), 0.5));
+        });
+    }
+    group.finish();
+}
+
+/// Deciding on the layers of memories, as a job does for everybody.
+fn layer_ticks(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layers");
+    let mut numbers = numbers();
+    let mut up_to = |most: f64| f64::from(numbers.next().unwrap_or(0)) / 2f64.powi(31) * most;
+    let memories: Vec<[f64; 3]> = (0..1000)
+        .map(|_| [up_to(1.0), up_to(0.4), up_to(60.0)])
+        .collect();
+    let layers = [Layer::Working, Layer::Core, Layer::Archive];
+    let thresholds = Thresholds::default();
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("tick of 1000", |b| {
+        b.iter(|| {
+            let memories = black_box(&memories).iter().zip(layers.iter().cycle());
+            memories
+                .filter(|([r1, r2, days], layer)| {
+                    layers::tick(**layer, *r1, *r2, *days, 0.04, 0.15, 0.005, &thresholds)
+                        != **layer
+                })
+                .count()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(
+    kernels,
+    bm25,
+    scans,
+    min_max,
+    similarities,
+    heat,
+    layer_ticks
+);
 criterion_main!(kernels);

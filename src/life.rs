@@ -21,7 +21,8 @@ use crate::{search, spi};
 fn broken(what: &str) -> Error {
     Error::NotReady {
         message: format!("engram.memory_state holds a {what} that this version cannot read"),
-        hint: "Restore the row, or set the column to NULL: then the memory counts as never used.".to_owned(),
+        hint: "Restore the row, or set the column to NULL: then the memory counts as never used."
+            .to_owned(),
     }
 }
 
@@ -41,15 +42,12 @@ fn traits(
 ) -> Result<Traits, Error> {
     let kind = kind.unwrap_or("factual");
     Ok(Traits {
-        kind: TYPES
-            .iter()
-            .position(|t| *t == kind)
-            .ok_or_else(|| {
-                Error::invalid(
-                    format!("unknown memory type {kind:?}"),
-                    format!("Known types: {}.", TYPES.join(", ")),
-                )
-            })?,
+        kind: TYPES.iter().position(|t| *t == kind).ok_or_else(|| {
+            Error::invalid(
+                format!("unknown memory type {kind:?}"),
+                format!("Known types: {}.", TYPES.join(", ")),
+            )
+        })?,
         importance: importance.unwrap_or(0.5),
         pinned: pinned.unwrap_or(false),
         inert: inert.unwrap_or(false),
@@ -299,9 +297,8 @@ fn replay(
         state.heat = heat;
     }
     let base = match base {
-        Some(JsonB(value)) => {
-            base_from(&value, State::first_stability(&traits, &params)).ok_or_else(|| broken("base"))?
-        }
+        Some(JsonB(value)) => base_from(&value, State::first_stability(&traits, &params))
+            .ok_or_else(|| broken("base"))?,
         None => State::new(created, Layer::Working, &traits, &params).base(),
     };
     let mut events = events(times, gains, ratings);
@@ -429,7 +426,10 @@ fn link_after(
 #[pg_extern(sql = false)]
 fn fold(workspace: Option<Uuid>, at_most: Option<i32>) -> Report<i32> {
     let workspace = workspace.ok_or_else(|| {
-        Error::invalid("workspace is NULL", "Name the workspace whose uses are to be folded.")
+        Error::invalid(
+            "workspace is NULL",
+            "Name the workspace whose uses are to be folded.",
+        )
     })?;
     Ok(uses::fold(spi::uuid(workspace), at_most.unwrap_or(10_000))?)
 }
@@ -524,7 +524,10 @@ fn rate(
         Some(rating @ 1..=4) => u8::try_from(rating).unwrap_or(3),
         other => {
             return Err(Error::invalid(
-                format!("rating is {}", other.map_or("NULL".to_owned(), |r| r.to_string())),
+                format!(
+                    "rating is {}",
+                    other.map_or("NULL".to_owned(), |r| r.to_string())
+                ),
                 "Give 1 (again), 2 (hard), 3 (good) or 4 (easy).",
             )
             .into());

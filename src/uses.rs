@@ -84,7 +84,10 @@ fn checked(call: &Use) -> Result<Vec<Uuid>> {
     let mut ids: Vec<Uuid> = Vec::with_capacity(call.ids.len());
     for id in &call.ids {
         let id = id.map(spi::uuid).ok_or_else(|| {
-            Error::invalid("ids has a NULL in it", "Pass the ids that search() returned.")
+            Error::invalid(
+                "ids has a NULL in it",
+                "Pass the ids that search() returned.",
+            )
         })?;
         if !ids.contains(&id) {
             ids.push(id);
@@ -197,7 +200,12 @@ fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Re
         &key(),
         |row| Ok(row.get::<Vec<Option<pgrx::Uuid>>>(1)?.unwrap_or_default()),
     )?;
-    let known: Vec<Uuid> = known.into_iter().flatten().flatten().map(spi::uuid).collect();
+    let known: Vec<Uuid> = known
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(spi::uuid)
+        .collect();
     ids.retain(|id| !known.contains(id));
     if !ids.is_empty() {
         let [workspace_id, recall] = key();
@@ -461,7 +469,11 @@ pub fn configure(
         ],
         |row| Ok(row.get::<JsonB>(1)?),
     )?;
-    Ok(rows.into_iter().flatten().next().map_or(Value::Null, |j| j.0))
+    Ok(rows
+        .into_iter()
+        .flatten()
+        .next()
+        .map_or(Value::Null, |j| j.0))
 }
 
 /// What [`apply_preset`] sets, in this order.

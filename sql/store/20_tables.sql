@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS engram.memory_state (
   CONSTRAINT memory_state_pkey PRIMARY KEY (workspace_id, memory_id),
   CONSTRAINT memory_state_memory_fkey FOREIGN KEY (workspace_id, memory_id)
     REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
-) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 75);
 -- What a use changes, as of the moment that heat carries; every reader computes from there. Only the key
 -- is indexed, so that every change is a heap-only update. All NULL: stored and never used.
 ALTER TABLE engram.memory_state
@@ -63,6 +63,14 @@ ALTER TABLE engram.memory_state
   ADD COLUMN IF NOT EXISTS difficulty double precision,
   -- The state at the last change of what it depends on (importance, type, pin, truth): late uses replay from here.
   ADD COLUMN IF NOT EXISTS base jsonb;
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.memory_state'::regclass
+                 AND array_to_string(reloptions, ',') LIKE '%autovacuum_vacuum_scale_factor%') THEN
+    ALTER TABLE engram.memory_state SET (autovacuum_vacuum_scale_factor = 0.05);
+  END IF;
+END
+$$;
 
 -- Uses that have happened and are not yet folded into memory_state, access_log and hebbian_links. One
 -- row a call, nothing else is written where a memory is used. Readers count these in.

@@ -146,8 +146,10 @@ BEGIN
     DELETE FROM engram.erasures e USING added a WHERE e.workspace_id = a.workspace_id AND e.id = a.id;
   END IF;
   -- As long as it will ever be, so that the first use finds room beside it.
-  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, heat, working_strength, core_strength, layer)
-  SELECT workspace_id, id, created_at, engram.heat_new(created_at, 1), 1, 0, layer FROM added
+  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, heat, working_strength, core_strength, layer, base)
+  SELECT workspace_id, id, created_at, engram.heat_new(created_at, 1), 1, 0, layer,
+         CASE WHEN layer <> 'working' THEN engram_internal.first_base(created_at, layer) END
+  FROM added
   ON CONFLICT DO NOTHING;
   PERFORM engram_internal.index_documents(a.workspace_id, array_agg(engram_internal.document(a.id, a.version, 'plain',
     a.session_id, coalesce(a.occurred_at, a.created_at), a.config, a.content, a.speaker, a.occurred_at, a.summary)), 'plain')
@@ -211,6 +213,15 @@ BEGIN
   DELETE FROM engram.access_log l USING removed r WHERE l.workspace_id = r.workspace_id AND l.memory_id = r.id;
   DELETE FROM engram.hebbian_links l USING removed r WHERE l.workspace_id = r.workspace_id AND l.a = r.id;
   DELETE FROM engram.hebbian_links l USING removed r WHERE (l.workspace_id = r.workspace_id) IS TRUE AND l.b = r.id;
+  UPDATE engram.access_queue q SET memory_ids = ARRAY(
+    SELECT u.id FROM unnest(q.memory_ids) WITH ORDINALITY AS u (id, nth) WHERE u.id <> ALL (r.ids) ORDER BY u.nth)
+  FROM (SELECT workspace_id, array_agg(id) AS ids FROM removed GROUP BY workspace_id) r
+  WHERE q.workspace_id = r.workspace_id AND q.memory_ids && r.ids;
+  DELETE FROM engram.access_queue q USING (SELECT DISTINCT workspace_id FROM removed) r
+  WHERE q.workspace_id = r.workspace_id AND q.memory_ids = '{}';
+  UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT u FROM unnest(c.memory_ids) u WHERE u <> ALL (r.ids))
+  FROM (SELECT workspace_id, array_agg(id) AS ids FROM removed GROUP BY workspace_id) r
+  WHERE c.workspace_id = r.workspace_id AND c.memory_ids && r.ids;
   UPDATE engram.memories m SET contradicts = array_remove(m.contradicts, r.id), contradicted_by = array_remove(m.contradicted_by, r.id)
   FROM removed r
   WHERE m.workspace_id = r.workspace_id AND m.id = ANY (coalesce(r.contradicts, '{}') || coalesce(r.contradicted_by, '{}'));

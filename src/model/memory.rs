@@ -113,7 +113,11 @@ impl Event {
     pub fn order(&self, other: &Self) -> std::cmp::Ordering {
         self.at
             .cmp(&other.at)
-            .then(self.rating.map(|r| r as u8).cmp(&other.rating.map(|r| r as u8)))
+            .then(
+                self.rating
+                    .map(|r| r as u8)
+                    .cmp(&other.rating.map(|r| r as u8)),
+            )
             .then(self.gain.total_cmp(&other.gain))
     }
 }
@@ -287,13 +291,7 @@ impl State {
 
     /// Takes layer, stability and difficulty from a run through all uses since `base` (in any order),
     /// which must be complete. The rest is as exact without.
-    pub fn replay(
-        &mut self,
-        base: &Base,
-        events: &mut [Event],
-        traits: &Traits,
-        params: &Params,
-    ) {
+    pub fn replay(&mut self, base: &Base, events: &mut [Event], traits: &Traits, params: &Params) {
         events.sort_by(Event::order);
         let mut run = Self {
             heat: Heat::new(base.at, 0.0),

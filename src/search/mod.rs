@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::model::bm25;
-use crate::model::similarity::Distance;
 use crate::model::heat::Weights;
+use crate::model::similarity::Distance;
 use crate::model::{dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
@@ -721,11 +721,7 @@ fn fetch(
 }
 
 /// Base level of those that were used since they were stored.
-fn used(
-    context: &Context,
-    hits: &[(Hit, usize)],
-    waiting: &[Call],
-) -> Result<IdMap<f64>> {
+fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
         return Ok(IdMap::default());
     }
@@ -746,9 +742,7 @@ fn used(
             if count <= 1 && more.is_none() {
                 return Ok(None);
             }
-            let last = row
-                .get::<TimestampWithTimeZone>(3)?
-                .map_or(0, i64::from);
+            let last = row.get::<TimestampWithTimeZone>(3)?.map_or(0, i64::from);
             let heat = need::heat_of(row.get::<&[u8]>(4)?, count, last)?;
             Ok(Some((id, need::with(heat, more).level_with(at, &weights))))
         },

@@ -91,7 +91,7 @@ WITH granted AS (
   CROSS JOIN pg_identify_object(d.classid, d.objid, d.objsubid) o
   LEFT JOIN pg_namespace n ON d.classid = 'pg_namespace'::regclass AND n.oid = d.objid
   LEFT JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
-  WHERE d.deptype = 'e' AND o.type IN ('schema', 'function', 'procedure')
+  WHERE d.deptype = 'e' AND o.type IN ('schema', 'function', 'procedure', 'aggregate')
 )
 SELECT format('grant | %s | %s to %s by %s%s', g.name, a.privilege_type,
               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END, pg_get_userbyid(a.grantor),
@@ -107,7 +107,8 @@ WITH member AS (
   CROSS JOIN pg_identify_object(d.classid, d.objid, d.objsubid) o
   WHERE d.deptype = 'e'
 )
-SELECT format('member | %s %s | %s', m.type, m.identity, CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) END)
+SELECT format('member | %s %s | %s', m.type, m.identity, CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid)
+              WHEN p.prokind = 'a' THEN (SELECT format('%s %s', to_jsonb(a), p.proparallel) FROM pg_aggregate a WHERE a.aggfnoid = p.oid) END)
 FROM member m LEFT JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
 UNION ALL
 SELECT format('cost | %s | %s rows %s', m.identity, p.procost, p.prorows)
@@ -314,6 +315,11 @@ fn remember(cluster: &Cluster, database: &str, owner: &str) {
            SELECT engram.add('Ann hides a diary', tags => ARRAY['secret']);
            SELECT engram.add('The meeting is over', expires_at => '2020-01-01');
            SELECT engram.add('Ann will live', expires_at => 'infinity');
+           SELECT engram.touch(ARRAY['018f3a2e-0000-7000-8000-000000000002', '018f3a2e-0000-7000-8000-000000000004']::uuid[],
+             recall_id => '018f3a2e-0000-7000-8000-0000000000aa');
+           SELECT engram_internal.fold(engram.current_user_id(), 100);
+           SELECT engram.rate('018f3a2e-0000-7000-8000-000000000002', 4);
+           INSERT INTO engram.entity_aliases (workspace_id, alias, node, label) VALUES (engram.current_user_id(), 'sencha', 'green tea', 'Sencha');
            UPDATE engram.memories SET superseded_by = '{ANNS_TEA}' WHERE content LIKE 'The meeting%';
            SELECT * FROM engram.pending_embeddings(match_count => 1)"#
     ))
@@ -549,6 +555,10 @@ fn source() -> &'static (Database, String) {
             "owner | engram.memories | keeper",
             "relation | engram.memories | r rls=t",
             "constraint | memory_state_memory_fkey",
+            "row | engram.access_log |",
+            "row | engram.access_queue |",
+            "row | engram.hebbian_links |",
+            "row | engram.recall_credits |",
         ] {
             assert!(snapshot.contains(needle), "{needle} is not in the snapshot");
         }
@@ -771,10 +781,25 @@ fn without_tables_every_function_says_how_to_create_them() {
         .unwrap();
     let id = ANNS_TEA;
     let calls = [
+        ("activation", format!("SELECT engram.activation('{id}')")),
         ("add", "SELECT engram.add('x')".to_owned()),
         (
             "add_many",
             "SELECT * FROM engram.add_many('[{\"content\": \"x\"}]')".to_owned(),
+        ),
+        (
+            "apply_preset",
+            "SELECT engram.apply_preset('default')".to_owned(),
+        ),
+        ("configuration", "SELECT engram.configuration()".to_owned()),
+        ("configure", "SELECT engram.configure('{}')".to_owned()),
+        (
+            "consolidate",
+            "SELECT * FROM engram.consolidate()".to_owned(),
+        ),
+        (
+            "consolidate_in_batches",
+            "CALL engram.consolidate_in_batches()".to_owned(),
         ),
         (
             "drop_embedding_model",
@@ -796,8 +821,18 @@ fn without_tables_every_function_says_how_to_create_them() {
             "SELECT * FROM engram.pending_embeddings()".to_owned(),
         ),
         ("pin", format!("SELECT engram.pin('{id}')")),
+        ("rate", format!("SELECT engram.rate('{id}', 3)")),
+        ("recall", "SELECT * FROM engram.recall('x')".to_owned()),
         ("reindex", "SELECT engram.reindex()".to_owned()),
+        (
+            "reinforce",
+            format!("SELECT engram.reinforce(ARRAY['{id}']::uuid[])"),
+        ),
         ("restore", format!("SELECT engram.restore('{id}')")),
+        (
+            "retention",
+            format!("SELECT * FROM engram.retention('{id}')"),
+        ),
         ("search", "SELECT * FROM engram.search('x')".to_owned()),
         (
             "set_embedding",
@@ -808,6 +843,10 @@ fn without_tables_every_function_says_how_to_create_them() {
             "SELECT engram.set_embedding_model('m', 3)".to_owned(),
         ),
         ("stats", "SELECT * FROM engram.stats()".to_owned()),
+        (
+            "touch",
+            format!("SELECT engram.touch(ARRAY['{id}']::uuid[])"),
+        ),
         ("unpin", format!("SELECT engram.unpin('{id}')")),
         (
             "update",
@@ -817,7 +856,7 @@ fn without_tables_every_function_says_how_to_create_them() {
     ];
     let functions: Vec<String> = database
         .admin()
-        .query("SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'engram'::regnamespace ORDER BY 1", &[])
+        .query("SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'engram'::regnamespace AND provolatile <> 'i' ORDER BY 1", &[])
         .unwrap()
         .iter()
         .map(|row| row.get(0))
@@ -826,7 +865,7 @@ fn without_tables_every_function_says_how_to_create_them() {
     let called: Vec<&str> = calls.iter().map(|call| call.0).collect();
     assert_eq!(
         functions, called,
-        "all but setup() and version() need the tables"
+        "all but setup(), version() and pure functions need the tables"
     );
     let mut wrong = Vec::new();
     for role in ["postgres", "app"] {
@@ -1368,14 +1407,24 @@ fn supabase_roles_get_access_by_themselves() {
             ),
         )
     };
-    let written = ["embedding_claims", "embeddings", "graph_links", "memories"];
+    let written = [
+        "embedding_claims",
+        "embeddings",
+        "entity_aliases",
+        "graph_links",
+        "memories",
+    ];
     assert_eq!(tables("authenticated", "DELETE", &mut admin), written);
     let mut read = written.to_vec();
     read.extend([
+        "access_queue",
         "embedding_models",
         "erasures",
+        "hebbian_links",
+        "maintenance",
         "memory_state",
         "memory_type_settings",
+        "recall_credits",
         "settings",
     ]);
     read.sort_unstable();
@@ -1390,6 +1439,7 @@ fn supabase_roles_get_access_by_themselves() {
             "embedding_claims",
             "embedding_models",
             "embeddings",
+            "entity_aliases",
             "graph_links",
             "memories",
             "memory_type_settings",
@@ -1489,7 +1539,7 @@ fn the_catalog_keeps_the_promises() {
         "only functions and the schema of the helpers belong to the extension",
         "SELECT o.type || ' ' || o.identity FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'engram',
            pg_identify_object(d.classid, d.objid, d.objsubid) o
-         WHERE d.deptype = 'e' AND NOT (o.type = 'function' OR o.identity = 'engram_internal')
+         WHERE d.deptype = 'e' AND NOT (o.type IN ('function', 'aggregate', 'procedure') OR o.identity = 'engram_internal')
          UNION ALL
          SELECT f.proname || ' is a member and serves a trigger' FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
          JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e'
@@ -1520,8 +1570,9 @@ fn the_catalog_keeps_the_promises() {
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
          WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace)
            AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c = 'search_path=pg_catalog, pg_temp')
-           AND NOT (l.lanname = 'c' AND p.pronamespace = 'engram_internal'::regnamespace
-                    AND (p.provolatile = 'i' OR p.proname IN ('caller', 'caller_id', 'uuid_v7', 'compile_filter', 'parse_items')))",
+           AND p.prokind <> 'a'
+           AND NOT (l.lanname = 'c'
+                    AND (p.provolatile = 'i' OR p.pronamespace = 'engram_internal'::regnamespace AND p.proname IN ('caller', 'caller_id', 'uuid_v7', 'compile_filter', 'parse_items')))",
     );
     holds(
         "nobody but their owner may call functions that run with the owner's rights",

@@ -4,6 +4,7 @@ mod blocks;
 mod cluster;
 mod concurrency;
 mod demo;
+mod dynamics;
 mod filters;
 mod golden;
 mod isolation;

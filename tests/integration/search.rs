@@ -108,18 +108,21 @@ fn without_a_question_what_is_used_comes_first() {
     let db = Database::new();
     let mut ann = db.user("ann");
     add_all(&mut ann, &["seldom", "often", "lately"]);
-    // As the owner: a day passes, one is used ten times, another an hour ago.
+    // As the owner: ten days pass, one is used fifty times in nine of them, another a minute ago.
     db.admin()
         .batch_execute(
-            "UPDATE engram.memory_state SET last_accessed_at = now() - interval '1 day';
-             ALTER TABLE engram.memories DISABLE TRIGGER USER;
+            "ALTER TABLE engram.memories DISABLE TRIGGER USER;
              UPDATE engram.memories SET created_at = now() - interval '10 days';
-             UPDATE engram.memory_state s SET access_count = 50 FROM engram.memories m
-               WHERE m.id = s.memory_id AND content = 'often';
-             UPDATE engram.memory_state s SET last_accessed_at = now() - interval '1 minute', access_count = 2
-               FROM engram.memories m WHERE m.id = s.memory_id AND content = 'lately';",
+             UPDATE engram.memory_state SET last_accessed_at = now() - interval '10 days', heat = engram.heat_new(now() - interval '10 days');",
         )
         .unwrap();
+    ann.batch_execute(
+        "SELECT engram.touch(ARRAY[m.id], at => now() - i * interval '4 hours') FROM engram.memories m, generate_series(6, 55) i
+           WHERE content = 'often';
+         SELECT engram_internal.fold(engram.current_user_id(), 1000);
+         SELECT engram.touch(ARRAY[m.id], at => now() - interval '1 minute') FROM engram.memories m WHERE content = 'lately'",
+    )
+    .unwrap();
     assert_eq!(found(&mut ann, "match_count => 2"), ["lately", "often"]);
     // A year later the minute no longer counts, the fifty times do.
     assert_eq!(

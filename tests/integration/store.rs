@@ -1213,7 +1213,7 @@ fn stats_whoami_and_version_tell_the_truth() {
         ("expired", json!(0)),
         ("pinned", json!(1)),
         ("by_type", json!({"opinion": 1, "factual": 1})),
-        ("by_layer", json!({"working": 2})),
+        ("by_layer", json!({"working": 1, "core": 1})),
         ("embeddings", json!({"tiny": 1})),
         ("pending_embeddings", json!(1)),
         ("content_chars", json!(8)),
