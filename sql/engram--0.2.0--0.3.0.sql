@@ -852,6 +852,12 @@ COMMENT ON FUNCTION engram.reinforce(uuid[], double precision, timestamptz, uuid
 
 value: -1 (wrong) to 1 (vital, the default). Above 0 it counts as a use of that gain, rated 4 from 0.5 on and 3 below; below 0 it weakens the working strength and is rated 1. at, recall_id: as in touch().';
 
+CREATE FUNCTION engram_internal.rate(id uuid, rating integer, at timestamptz, recall_id uuid, workspace uuid) RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'rate_wrapper';
+COMMENT ON FUNCTION engram_internal.rate(uuid, integer, timestamptz, uuid, uuid) IS 'What rate() does; false for a memory that is not there.';
+
 CREATE FUNCTION engram.rate(
   id uuid,
   rating integer,
@@ -859,9 +865,20 @@ CREATE FUNCTION engram.rate(
   recall_id uuid DEFAULT NULL,
   workspace uuid DEFAULT NULL
 ) RETURNS boolean
-LANGUAGE c VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'rate_wrapper';
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(rate.workspace, true);
+BEGIN
+  IF rate.id IS NULL OR NOT EXISTS (
+       SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = rate.id AND m.deleted_at IS NULL) THEN
+    PERFORM engram_internal.refuse_memory(rate.id);
+  END IF;
+  RETURN engram_internal.rate(rate.id, rate.rating, rate.at, rate.recall_id, ws);
+END
+$$;
 COMMENT ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) IS
 'Rates one memory as FSRS does: 1 again (it was wrong or of no use), 2 hard (weakly relevant), 3 good (used), 4 easy (confirmed). True when it is counted. An unknown id raises PT404.
 
@@ -1150,8 +1167,8 @@ CREATE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, 
 LANGUAGE plpgsql
 AS $$
 DECLARE
-  ws   uuid;
-  done boolean;
+  ws   pg_catalog.uuid;
+  done pg_catalog.bool;
 BEGIN
   FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
     LOOP
@@ -1184,7 +1201,9 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not change settings', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
   END IF;
-  INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  IF NOT EXISTS (SELECT FROM engram.settings s WHERE s.workspace_id = change_settings.workspace) THEN
+    INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  END IF;
   FOR key, value IN SELECT * FROM jsonb_each(changes) ORDER BY 1 LOOP
     SELECT format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum) INTO kind, hint
     FROM pg_attribute a

@@ -533,7 +533,7 @@ fn rate(
             .into());
         }
     };
-    Ok(uses::rate(Use {
+    Ok(uses::note(Use {
         ids: vec![id],
         kind: "rated",
         gain: Some(if rating >= 3 { 1.0 } else { 0.0 }),
@@ -541,7 +541,7 @@ fn rate(
         at,
         recall_id,
         workspace,
-    })?)
+    })? > 0)
 }
 
 #[pg_extern(sql = false)]

@@ -123,23 +123,6 @@ pub fn note(call: Use) -> Result<i32> {
     append(workspace, ids, &call)
 }
 
-/// Notes the rating of one memory, which must be there.
-pub fn rate(call: Use) -> Result<bool> {
-    let workspace = resolve(call.workspace)?;
-    let ids = match call.ids.first().copied().flatten() {
-        Some(_) => visible(workspace, &checked(&call)?)?,
-        None => Vec::new(),
-    };
-    if ids.is_empty() {
-        spi::row(
-            "SELECT engram_internal.refuse_memory($1)",
-            &[DatumWithOid::from(call.ids.first().copied().flatten())],
-            |_| Ok(()),
-        )?;
-    }
-    Ok(append(workspace, ids, &call)? > 0)
-}
-
 /// Notes that memories were returned; the id under which their use will be credited. `None` where
 /// nothing can be written.
 pub fn shown(ids: &[Uuid], workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {

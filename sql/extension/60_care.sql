@@ -211,8 +211,8 @@ CREATE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, 
 LANGUAGE plpgsql
 AS $$
 DECLARE
-  ws   uuid;
-  done boolean;
+  ws   pg_catalog.uuid;
+  done pg_catalog.bool;
 BEGIN
   FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
     LOOP
@@ -245,7 +245,9 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not change settings', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
   END IF;
-  INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  IF NOT EXISTS (SELECT FROM engram.settings s WHERE s.workspace_id = change_settings.workspace) THEN
+    INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  END IF;
   FOR key, value IN SELECT * FROM jsonb_each(changes) ORDER BY 1 LOOP
     SELECT format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum) INTO kind, hint
     FROM pg_attribute a

@@ -112,10 +112,12 @@ CREATE TABLE IF NOT EXISTS engram.access_log (
   recall_id    uuid,
   -- Place among the memories of the same call, and the mass that each pair of them got.
   place        smallint NOT NULL DEFAULT 1,
-  pair_gain    double precision NOT NULL DEFAULT 0,
-  CONSTRAINT access_log_pkey PRIMARY KEY (workspace_id, memory_id, accessed_at, id)
+  pair_gain    double precision NOT NULL DEFAULT 0
 ) PARTITION BY RANGE (accessed_at);
-CREATE TABLE IF NOT EXISTS engram.access_log_default PARTITION OF engram.access_log DEFAULT;
+-- Each partition has its own primary key: pg_restore --clean cannot drop one that it inherits.
+CREATE TABLE IF NOT EXISTS engram.access_log_default PARTITION OF engram.access_log (
+  CONSTRAINT access_log_default_pkey PRIMARY KEY (workspace_id, memory_id, accessed_at, id)
+) DEFAULT;
 
 -- Co-activation: one row for a pair of memories that were used together, a < b. The masses are as of
 -- linked_at and halve every link_half_life_days; forward is that of a used before b.
