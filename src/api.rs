@@ -76,6 +76,21 @@ fn indexed_text(
 }
 
 #[pg_extern(sql = false)]
+fn prompt_line(
+    content: Option<&str>,
+    speaker: Option<&str>,
+    occurred_at: Option<TimestampWithTimeZone>,
+) -> Option<String> {
+    let date = occurred_at.and_then(|at| Date::from_postgres(at.into()));
+    content.map(|content| text::prompt_line(content, speaker, date))
+}
+
+#[pg_extern(sql = false)]
+fn tokens(content: &str) -> i32 {
+    i32::try_from(text::tokens(content)).unwrap_or(i32::MAX)
+}
+
+#[pg_extern(sql = false)]
 fn term_count(terms: &[u8]) -> i32 {
     terms::count(terms)
 }

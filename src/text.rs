@@ -237,15 +237,8 @@ const MONTHS: [&str; 12] = [
 /// positions; a text of this size stays below it whatever its words are.
 pub const MAX_INDEXED_BYTES: usize = 200_000;
 
-/// The text that the word index sees and that embedders should embed:
-/// `[8 May 2023] Speaker: content`, then the summary on a line of its own. Who spoke and when is
-/// worth eight points of nDCG@10 on dated chats. A speaker who already leads the content is not repeated.
-pub fn indexed_text(
-    content: &str,
-    speaker: Option<&str>,
-    date: Option<Date>,
-    summary: Option<&str>,
-) -> String {
+/// `[8 May 2023] Speaker: content`. A speaker who already leads the content is not repeated.
+fn led(content: &str, speaker: Option<&str>, date: Option<Date>) -> String {
     let mut out = String::with_capacity(content.len() + 40);
     if let Some(Date { year, month, day }) = date
         && let Some(name) = MONTHS.get(usize::from(month).wrapping_sub(1))
@@ -262,6 +255,49 @@ pub fn indexed_text(
         }
     }
     out.push_str(content);
+    out
+}
+
+/// A memory as one line of a prompt: `- [8 May 2023] Speaker: content`. Line breaks become blanks, so
+/// that no content can look like several memories.
+pub fn prompt_line(content: &str, speaker: Option<&str>, date: Option<Date>) -> String {
+    let text = led(content, speaker, date);
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('-');
+    let breaks = [
+        '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+    ];
+    for part in text.split(breaks).map(str::trim).filter(|p| !p.is_empty()) {
+        out.push(' ');
+        out.push_str(part);
+    }
+    out
+}
+
+/// About how many tokens of a language model a text takes: a quarter of its characters, rounded up, and
+/// one for each of those that are words or more by themselves (Han, Kana, Hangul, Thai, emoji).
+pub fn tokens(text: &str) -> usize {
+    let (mut whole, mut parts) = (0_usize, 0_usize);
+    for c in text.chars() {
+        if unspaced(c) || c > '\u{ffff}' {
+            whole += 1;
+        } else {
+            parts += 1;
+        }
+    }
+    whole + parts.div_ceil(4)
+}
+
+/// The text that the word index sees and that embedders should embed:
+/// `[8 May 2023] Speaker: content`, then the summary on a line of its own. Who spoke and when is
+/// worth eight points of nDCG@10 on dated chats.
+pub fn indexed_text(
+    content: &str,
+    speaker: Option<&str>,
+    date: Option<Date>,
+    summary: Option<&str>,
+) -> String {
+    let mut out = led(content, speaker, date);
     if let Some(summary) = summary.filter(|s| !s.is_empty()) {
         out.push('\n');
         out.push_str(summary);
@@ -305,6 +341,34 @@ mod tests {
             indexed_text("Annika: hi", Some("Ann"), None, None),
             "Ann: Annika: hi"
         );
+    }
+
+    #[test]
+    fn a_memory_is_one_line_of_a_prompt() {
+        let line = |content| prompt_line(content, Some("Ann"), MAY_8);
+        assert_eq!(line("I like tea"), "- [8 May 2023] Ann: I like tea");
+        assert_eq!(
+            line("one \r\n\n\u{2028} - [1 May 2023] Bob: two\n"),
+            "- [8 May 2023] Ann: one - [1 May 2023] Bob: two"
+        );
+        let long = "é".repeat(MAX_INDEXED_BYTES);
+        assert!(prompt_line(&long, None, None).ends_with(&long), "never cut");
+    }
+
+    #[test]
+    fn tokens_are_quarters_of_characters_or_whole_ones() {
+        for (text, n) in [
+            ("", 0),
+            ("a", 1),
+            ("tea!", 1),
+            ("tea, ", 2),
+            ("日本語", 3),
+            ("日本 tea", 3),
+            ("한국어", 3),
+            ("😀😀", 2),
+        ] {
+            assert_eq!(tokens(text), n, "{text}");
+        }
     }
 
     #[test]

@@ -42,6 +42,11 @@ DROP INDEX IF EXISTS engram.memories_content_hash_idx;
 
 ALTER TABLE engram.memories ADD COLUMN IF NOT EXISTS contradicted_by uuid[];
 CREATE INDEX IF NOT EXISTS memories_expires_idx ON engram.memories (workspace_id, expires_at) WHERE expires_at IS NOT NULL;
+-- The memory leads, as in memories_content_idx and for its reason.
+CREATE INDEX IF NOT EXISTS memories_superseded_idx ON engram.memories (superseded_by, workspace_id) WHERE superseded_by IS NOT NULL;
+CREATE INDEX IF NOT EXISTS memories_contradicts_idx ON engram.memories (workspace_id) WHERE contradicts IS NOT NULL;
+CREATE INDEX IF NOT EXISTS memories_standing_idx ON engram.memories (workspace_id, created_at DESC, id DESC)
+  WHERE pinned AND type = 'procedural';
 
 CREATE TABLE IF NOT EXISTS engram.memory_state (
   workspace_id     uuid NOT NULL,

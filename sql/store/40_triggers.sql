@@ -194,6 +194,8 @@ CREATE OR REPLACE FUNCTION engram.memories_after_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  heir record;
 BEGIN
   -- Without the extension nothing below may be looked up, least of all with the owner's rights.
   PERFORM engram.current_user_id();
@@ -222,9 +224,37 @@ BEGIN
   UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT u FROM unnest(c.memory_ids) u WHERE u <> ALL (r.ids))
   FROM (SELECT workspace_id, array_agg(id) AS ids FROM removed GROUP BY workspace_id) r
   WHERE c.workspace_id = r.workspace_id AND c.memory_ids && r.ids;
-  UPDATE engram.memories m SET contradicts = array_remove(m.contradicts, r.id), contradicted_by = array_remove(m.contradicted_by, r.id)
-  FROM removed r
-  WHERE m.workspace_id = r.workspace_id AND m.id = ANY (coalesce(r.contradicts, '{}') || coalesce(r.contradicted_by, '{}'));
+  UPDATE engram.memories m
+  SET contradicts = (SELECT array_agg(u ORDER BY u) FROM unnest(m.contradicts) u
+                     WHERE NOT EXISTS (SELECT FROM removed r WHERE r.workspace_id = m.workspace_id AND r.id = u)),
+      contradicted_by = (SELECT array_agg(u ORDER BY u) FROM unnest(m.contradicted_by) u
+                         WHERE NOT EXISTS (SELECT FROM removed r WHERE r.workspace_id = m.workspace_id AND r.id = u))
+  FROM (SELECT DISTINCT r.workspace_id, u AS id
+        FROM removed r CROSS JOIN LATERAL unnest(coalesce(r.contradicts, '{}') || coalesce(r.contradicted_by, '{}')) u) p
+  WHERE m.workspace_id = p.workspace_id AND m.id = p.id;
+  -- What the deleted one superseded falls to its successor. Without one it is current again, unless the
+  -- deleted one had been forgotten or had expired: then it is forgotten too, and nothing comes back by itself.
+  FOR heir IN
+    WITH RECURSIVE heirs AS (
+      SELECT o.workspace_id, o.id, r.superseded_by,
+             coalesce(r.deleted_at, CASE WHEN r.expires_at <= now() THEN r.expires_at END) AS gone_at
+      FROM removed r CROSS JOIN LATERAL (
+        SELECT m.workspace_id, m.id FROM engram.memories m
+        WHERE (m.workspace_id = r.workspace_id) IS TRUE AND m.superseded_by = r.id OFFSET 0) o
+      UNION
+      SELECT h.workspace_id, h.id, r.superseded_by,
+             coalesce(r.deleted_at, CASE WHEN r.expires_at <= now() THEN r.expires_at END)
+      FROM heirs h JOIN removed r ON r.workspace_id = h.workspace_id AND r.id = h.superseded_by
+    )
+    SELECT h.* FROM heirs h
+    WHERE NOT EXISTS (SELECT FROM removed r WHERE r.workspace_id = h.workspace_id AND r.id = h.superseded_by)
+    ORDER BY h.workspace_id, h.id
+  LOOP
+    UPDATE engram.memories m
+    SET superseded_by = heir.superseded_by,
+        deleted_at = coalesce(m.deleted_at, CASE WHEN heir.superseded_by IS NULL THEN heir.gone_at END)
+    WHERE m.workspace_id = heir.workspace_id AND m.id = heir.id;
+  END LOOP;
   RETURN NULL;
 END
 $$;

@@ -31,6 +31,9 @@ COMMENT ON COLUMN engram.memories.content_hash IS 'SHA-256 of the content withou
 COMMENT ON INDEX engram.memories_created_idx IS 'Lists, newest first.';
 COMMENT ON INDEX engram.memories_content_idx IS 'Duplicates.';
 COMMENT ON INDEX engram.memories_expires_idx IS 'What expires, and when.';
+COMMENT ON INDEX engram.memories_superseded_idx IS 'What a memory has superseded.';
+COMMENT ON INDEX engram.memories_contradicts_idx IS 'Contradictions of a workspace.';
+COMMENT ON INDEX engram.memories_standing_idx IS 'Standing instructions of a workspace, newest first.';
 
 COMMENT ON TABLE engram.memory_state IS 'How a memory is used: what changes at every use, apart from memories so that those stay quiet.';
 COMMENT ON COLUMN engram.memory_state.workspace_id IS 'The workspace.';

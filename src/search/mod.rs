@@ -78,6 +78,8 @@ pub struct Hit {
     pub created_at: TimestampWithTimeZone,
     pub matched: Vec<String>,
     pub explain: Option<Value>,
+    /// Memories that contradict it and still stand; none where that does not count.
+    contradicted_by: Vec<Uuid>,
 }
 
 /// Most rows that one search returns.
@@ -94,6 +96,7 @@ struct Context {
     importance_weight: f64,
     /// d of base-level activation, where nothing else is asked.
     decay: f64,
+    contradiction_weight: f64,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
@@ -267,6 +270,7 @@ impl Context {
                     activation_weight: row.get::<f64>(18)?.unwrap_or(0.1),
                     importance_weight: row.get::<f64>(19)?.unwrap_or(0.05),
                     decay: row.get::<f64>(20)?.unwrap_or(0.5),
+                    contradiction_weight: row.get::<f64>(21)?.unwrap_or(0.3),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),
@@ -646,9 +650,20 @@ fn nearest(
 /// Rows that are fetched beyond `match_count`, so that use and importance can lift one of them.
 const SPARE: usize = 5;
 
+/// A hit whose score is being made.
+struct Scored {
+    hit: Hit,
+    /// For `describe`.
+    index: usize,
+    used: f64,
+    important: f64,
+    /// 0 or less.
+    contradicted: f64,
+}
+
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
-/// that a policy hides, and repetitions of a better one, are skipped and made up for. Use and
-/// importance then add their share. Also tells whether a row was missing.
+/// that a policy hides, and repetitions of a better one, are skipped and made up for. Use,
+/// importance and contradictions then add their share. Also tells whether a row was missing.
 fn fetch(
     context: &Context,
     ranked: Ranked,
@@ -658,9 +673,11 @@ fn fetch(
     let mut missing = false;
     let wanted = request.match_count + request.match_count.min(SPARE);
     let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
+    // Contradicted ones may fall behind what comes after them.
+    let mut undisputed = 0;
     let mut said: HashSet<String> = HashSet::new();
     let mut rest = ranked.order.iter();
-    while hits.len() < wanted {
+    while undisputed < wanted {
         let batch: Vec<&(Uuid, f64, usize)> = rest.by_ref().take(wanted).collect();
         if batch.is_empty() {
             break;
@@ -672,8 +689,9 @@ fn fetch(
                 missing = true;
                 continue;
             };
-            if hits.len() < wanted && said.insert(text::normalize_content(&hit.content)) {
+            if undisputed < wanted && said.insert(text::normalize_content(&hit.content)) {
                 hit.score = *score;
+                undisputed += usize::from(hit.contradicted_by.is_empty());
                 hits.push((hit, *index));
             }
         }
@@ -682,7 +700,7 @@ fn fetch(
     let mut sorted: Vec<f64> = levels.values().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-    let mut scored: Vec<(Hit, usize, f64, f64)> = hits
+    let mut scored: Vec<Scored> = hits
         .into_iter()
         .map(|(mut hit, index)| {
             let used = levels.get(&hit.id).map_or(0.0, |level| {
@@ -690,23 +708,34 @@ fn fetch(
             });
             let important = context.importance_weight * (hit.importance - 0.5);
             hit.score += used + important;
-            (hit, index, used, important)
+            Scored {
+                hit,
+                index,
+                used,
+                important,
+                contradicted: 0.0,
+            }
         })
-        .filter(|(hit, ..)| request.min_score.is_none_or(|min| hit.score >= min))
         .collect();
+    contradict(context.contradiction_weight, &mut scored);
+    scored.retain(|s| request.min_score.is_none_or(|min| s.hit.score >= min));
     scored.sort_by(|a, b| {
-        b.0.score
-            .total_cmp(&a.0.score)
-            .then_with(|| b.0.id.cmp(&a.0.id))
+        let (a, b) = (&a.hit, &b.hit);
+        b.score.total_cmp(&a.score).then_with(|| b.id.cmp(&a.id))
     });
     scored.truncate(request.match_count);
     let hits = scored
         .into_iter()
-        .map(|(mut hit, index, used, important)| {
-            let (matched, parts) = (ranked.describe)(index, request.explain);
+        .map(|scored| {
+            let mut hit = scored.hit;
+            let (matched, parts) = (ranked.describe)(scored.index, request.explain);
             hit.matched = matched;
             if let Some(mut parts) = parts {
-                for (name, contribution) in [("activation", used), ("importance", important)] {
+                for (name, contribution) in [
+                    ("activation", scored.used),
+                    ("importance", scored.important),
+                    ("contradicted", scored.contradicted),
+                ] {
                     if contribution != 0.0 {
                         parts.insert(name.to_owned(), Value::from(contribution));
                     }
@@ -718,6 +747,46 @@ fn fetch(
         })
         .collect();
     Ok((hits, missing))
+}
+
+/// A contradicted hit loses `weight`, and more where that leaves it before all hits that contradict
+/// it: who reads from the top meets a correction first. Two that contradict each other lose the same.
+fn contradict(weight: f64, hits: &mut [Scored]) {
+    let disputed: Vec<usize> = (0..hits.len())
+        .filter(|i| !hits[*i].hit.contradicted_by.is_empty())
+        .collect();
+    for i in &disputed {
+        hits[*i].contradicted = -weight;
+        hits[*i].hit.score -= weight;
+    }
+    // What contradicts may be contradicted itself: as many rounds as the longest such chain, and an
+    // end where they go in a circle.
+    for _ in &disputed {
+        let mut settled = true;
+        for i in &disputed {
+            let hit = &hits[*i].hit;
+            let best = hits
+                .iter()
+                .map(|other| &other.hit)
+                .filter(|other| {
+                    hit.contradicted_by.contains(&other.id)
+                        && !other.contradicted_by.contains(&hit.id)
+                })
+                .map(|other| other.score)
+                .max_by(f64::total_cmp);
+            if let Some(best) = best
+                && hit.score >= best
+            {
+                let lowest = best.next_down();
+                hits[*i].contradicted += lowest - hits[*i].hit.score;
+                hits[*i].hit.score = lowest;
+                settled = false;
+            }
+        }
+        if settled {
+            break;
+        }
+    }
 }
 
 /// Base level of those that were used since they were stored.
@@ -788,6 +857,12 @@ fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
                     created_at: row.get(11)?.expect("NOT NULL"),
                     matched: Vec::new(),
                     explain: None,
+                    contradicted_by: if context.contradiction_weight > 0.0 {
+                        let ids = row.get::<Vec<Option<pgrx::Uuid>>>(12)?;
+                        ids.into_iter().flatten().flatten().map(spi::uuid).collect()
+                    } else {
+                        Vec::new()
+                    },
                 },
             ))
         },

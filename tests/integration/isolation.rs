@@ -62,6 +62,7 @@ fn victim(db: &Database) {
             NULL, NULL, NULL, NULL, NULL, NULL);
          DELETE FROM engram.memories WHERE id = '018f0000-aaaa-7000-8000-000000000004';
          UPDATE engram.memories SET deleted_at = now() WHERE id = '018f0000-aaaa-7000-8000-000000000003';
+         UPDATE engram.memories SET contradicts = '{{id}}' WHERE id = '{secret}';
          INSERT INTO engram.embedding_models VALUES ('spare', 3);
          INSERT INTO engram.embeddings VALUES ('{ws}', '{secret}', 'tiny', '[1,2,3]');
          INSERT INTO engram.embedding_claims VALUES ('{ws}', '{secret}', 'tiny', '2100-01-01');
@@ -409,6 +410,36 @@ engram.pin(id, workspace)
 engram.unpin(id, workspace)
     no    no    PT404 1     22023 SELECT engram.unpin('{id}')
     no    no    no    1     1     SELECT engram.unpin('{id}', '{ws}')
+engram.supersede(old, new, content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, expires_at, workspace)
+    no    no    PT404 1     22023 SELECT engram.supersede('{id}', '{secret}')
+    no    no    PT404 1     22023 SELECT engram.supersede('{id}', content => 'taken over')
+    no    no    no    1     1     SELECT engram.supersede('{id}', '{secret}', workspace => '{ws}')
+    no    no    no    1     1     SELECT engram.supersede('{id}', content => 'taken over', workspace => '{ws}')
+engram.unsupersede(id, workspace)
+    no    no    PT404 1     22023 SELECT engram.unsupersede('{id}')
+    no    no    no    1     1     SELECT engram.unsupersede('{id}', '{ws}')
+engram.latest(id, workspace)
+    no    PT404 PT404 1     22023 SELECT engram.latest('{id}')
+    no    no    no    1     1     SELECT engram.latest('{id}', '{ws}')
+engram.superseded(id, workspace)
+    no    PT404 PT404 1     22023 SELECT * FROM engram.superseded('{id}')
+    no    no    no    1     1     SELECT * FROM engram.superseded('{id}', '{ws}')
+engram.contradict(a, b, workspace)
+    no    no    PT404 1     22023 SELECT engram.contradict('{id}', '{secret}')
+    no    no    no    1     1     SELECT engram.contradict('{id}', '{secret}', '{ws}')
+engram.uncontradict(a, b, workspace)
+    no    no    PT404 1     22023 SELECT engram.uncontradict('{id}', '{secret}')
+    no    no    no    1     1     SELECT engram.uncontradict('{id}', '{secret}', '{ws}')
+engram.conflicts(match_count, skip, workspace)
+    no    0     0     1     22023 SELECT * FROM engram.conflicts()
+    no    no    no    1     1     SELECT * FROM engram.conflicts(workspace => '{ws}')
+engram.resolve(keep, drop, workspace)
+    no    no    PT404 1     22023 SELECT engram.resolve('{secret}', '{id}')
+    no    no    no    1     1     SELECT engram.resolve('{secret}', '{id}', '{ws}')
+engram.context(query_text, query_embedding, max_tokens, filter, match_count, types, at, workspace)
+    no    0     0     1     22023 SELECT c FROM engram.context('zebra') c WHERE c->>'tokens' <> '0'
+    no    0     0     1     22023 SELECT c FROM engram.context() c WHERE c->>'tokens' <> '0'
+    no    no    no    1     1     SELECT c FROM engram.context('zebra', workspace => '{ws}') c WHERE c->>'tokens' <> '0'
 engram.erase(ids, filter, dry_run, workspace)
     no    no    0     1     22023 SELECT * FROM engram.erase('{{id}}')
     no    no    no    1     1     SELECT * FROM engram.erase('{{id}}', workspace => '{ws}')
@@ -544,6 +575,18 @@ engram_internal.store(workspace, content, type, importance, embedding, tags, met
 engram_internal.change(workspace, id, what)
     no    no    PT404 1     22023 SELECT engram_internal.change(null, '{id}', 'forget')
     no    no    no    1     1     SELECT engram_internal.change('{ws}', '{id}', 'forget')
+engram_internal.lock_memories(workspace, ids, others, forgotten)
+    no    no    PT404 1     22023 SELECT engram_internal.lock_memories(null, '{{id}}', '{{secret}}', true)
+    no    no    no    1     1     SELECT engram_internal.lock_memories('{ws}', '{{id}}', '{{secret}}', true)
+    no    no    1     1     22023 SELECT engram_internal.lock_memories(null, '{}', '{{id}}', true)
+engram_internal.set_successor(workspace, old, new)
+    no    no    PT404 1     22023 SELECT engram_internal.set_successor(null, '{id}', '{secret}')
+    no    no    no    1     1     SELECT engram_internal.set_successor('{ws}', '{id}', '{secret}')
+engram_internal.successors(workspace, id)
+    no    0     0     1     1     SELECT s FROM engram_internal.successors('{ws}', '{id}') s WHERE s <> '{}'
+engram_internal.superseded(wanted, workspace)
+    no    PT404 PT404 1     22023 SELECT * FROM engram_internal.superseded('{id}', null)
+    no    no    no    1     1     SELECT * FROM engram_internal.superseded('{id}', '{ws}')
 engram_internal.get(wanted, workspace)
     no    0     0     1     22023 SELECT * FROM engram_internal.get('{id}', null)
     no    no    no    1     1     SELECT * FROM engram_internal.get('{id}', '{ws}')
@@ -576,6 +619,8 @@ engram_internal.refuse_model(model)
     no    22023 22023 22023 22023 SELECT engram_internal.refuse_model('none')
 engram_internal.refuse_memory(id)
     PT404 PT404 PT404 PT404 PT404 SELECT engram_internal.refuse_memory('{id}')
+engram_internal.refuse_superseded(id, successor)
+    PT409 PT409 PT409 PT409 PT409 SELECT engram_internal.refuse_superseded('{id}', '{id}')
 engram_internal.text_config(workspace)
     no    1     1     1     1     SELECT engram_internal.text_config('{ws}')
 # What search scans changes by triggers alone, with the rights of the owner of the tables.
@@ -645,6 +690,10 @@ engram_internal.normalize_content(content)
     1     1     1     1     1     SELECT engram_internal.normalize_content('x')
 engram_internal.indexed_text(content, speaker, occurred_at, summary)
     1     1     1     1     1     SELECT engram_internal.indexed_text('x', null, null, null)
+engram_internal.prompt_line(content, speaker, occurred_at)
+    1     1     1     1     1     SELECT engram_internal.prompt_line('x', null, null)
+engram_internal.tokens(content)
+    1     1     1     1     1     SELECT engram_internal.tokens('x')
 engram_internal.extra_text(indexed)
     1     1     1     1     1     SELECT engram_internal.extra_text('getName')
 engram_internal.to_terms(config, indexed)
@@ -964,7 +1013,7 @@ fn attempt(session: &mut Session, sql: &str, copy_in: &str) -> (Expect, String) 
                 .unwrap_or_else(|| panic!("{sql}: {error}"));
             let _ = writeln!(shown, "{db:?}");
             // The code outlives the error as one of those that the matrix knows.
-            let code = ["42501", "22023", "PT404", "23505", "0A000", "2D000"]
+            let code = ["42501", "22023", "PT404", "PT409", "23505", "0A000", "2D000"]
                 .into_iter()
                 .find(|c| *c == db.code().code());
             Expect::Error(code.unwrap_or_else(|| panic!("{sql}: unexpected {db:?}")))
@@ -1234,6 +1283,11 @@ fn a_guess_is_answered_the_same_whether_it_is_right_or_wrong() {
         ("PT404", "SELECT engram.forget('{guess}')"),
         ("PT404", "SELECT engram.restore('{guess}')"),
         ("PT404", "SELECT engram.pin('{guess}')"),
+        (
+            "PT404",
+            "SELECT engram.supersede('{guess}', content => 'x')",
+        ),
+        ("PT404", "SELECT engram.latest('{guess}')"),
         ("PT404", "SELECT engram.set_embedding('{guess}', '[1,2,3]')"),
     ];
     // check_function_bodies = off arms the triggers that serve the loading of a dump.

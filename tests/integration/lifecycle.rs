@@ -780,12 +780,18 @@ fn without_tables_every_function_says_how_to_create_them() {
         .batch_execute("GRANT USAGE ON SCHEMA engram TO app; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA engram TO app")
         .unwrap();
     let id = ANNS_TEA;
-    let calls = [
+    let mut calls = [
         ("activation", format!("SELECT engram.activation('{id}')")),
         ("add", "SELECT engram.add('x')".to_owned()),
         (
             "add_many",
             "SELECT * FROM engram.add_many('[{\"content\": \"x\"}]')".to_owned(),
+        ),
+        ("conflicts", "SELECT * FROM engram.conflicts()".to_owned()),
+        ("context", "SELECT engram.context()".to_owned()),
+        (
+            "contradict",
+            format!("SELECT engram.contradict('{id}', '{id}')"),
         ),
         (
             "apply_preset",
@@ -815,6 +821,7 @@ fn without_tables_every_function_says_how_to_create_them() {
         ),
         ("forget", format!("SELECT engram.forget('{id}')")),
         ("get", format!("SELECT * FROM engram.get('{id}')")),
+        ("latest", format!("SELECT engram.latest('{id}')")),
         ("list", "SELECT * FROM engram.list()".to_owned()),
         (
             "pending_embeddings",
@@ -828,6 +835,7 @@ fn without_tables_every_function_says_how_to_create_them() {
             "reinforce",
             format!("SELECT engram.reinforce(ARRAY['{id}']::uuid[])"),
         ),
+        ("resolve", format!("SELECT engram.resolve('{id}', '{id}')")),
         ("restore", format!("SELECT engram.restore('{id}')")),
         (
             "retention",
@@ -847,13 +855,27 @@ fn without_tables_every_function_says_how_to_create_them() {
             "touch",
             format!("SELECT engram.touch(ARRAY['{id}']::uuid[])"),
         ),
+        (
+            "supersede",
+            format!("SELECT engram.supersede('{id}', '{id}')"),
+        ),
+        (
+            "superseded",
+            format!("SELECT * FROM engram.superseded('{id}')"),
+        ),
+        (
+            "uncontradict",
+            format!("SELECT engram.uncontradict('{id}', '{id}')"),
+        ),
         ("unpin", format!("SELECT engram.unpin('{id}')")),
+        ("unsupersede", format!("SELECT engram.unsupersede('{id}')")),
         (
             "update",
             format!("SELECT engram.update('{id}', content => 'x')"),
         ),
         ("whoami", "SELECT * FROM engram.whoami()".to_owned()),
     ];
+    calls.sort();
     let functions: Vec<String> = database
         .admin()
         .query("SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'engram'::regnamespace AND provolatile <> 'i' ORDER BY 1", &[])

@@ -11,4 +11,5 @@ mod isolation;
 mod lifecycle;
 mod search;
 mod store;
+mod truth;
 mod upgrade;
