@@ -1,4 +1,39 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.3.0'" to load this file. \quit
+CREATE OR REPLACE FUNCTION engram_internal.link_entities(workspace uuid, memory uuid, names text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  nameless text;
+BEGIN
+  SELECT coalesce(n, 'NULL') INTO nameless FROM unnest(names) n
+  WHERE n IS NULL OR engram_internal.entity_node(n) = '' LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'entity "%" has no letter or digit in its name', nameless
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give names, for example ARRAY[''Caroline'', ''New York''].';
+  END IF;
+  SELECT n INTO nameless FROM unnest(names) n WHERE char_length(n) > 500 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'entity "%…" has % characters, the limit is 500', left(nameless, 40), char_length(nameless)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
+  END IF;
+  IF cardinality(names) > 0 THEN
+    -- No alias is declared between the look-up and the end of the transaction.
+    PERFORM engram_internal.lock_keys(workspace, '{}');
+  END IF;
+  INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label)
+  SELECT DISTINCT ON (e.node) workspace, memory, 'mentions', e.node, btrim(e.name)
+  FROM (
+    SELECT u.name, u.nth, a.alias IS NOT NULL AS by_alias, coalesce(a.node, engram_internal.entity_node(u.name)) AS node
+    FROM unnest(names) WITH ORDINALITY AS u (name, nth)
+    LEFT JOIN engram.entity_aliases a
+      ON a.workspace_id = link_entities.workspace AND a.alias = engram_internal.entity_node(u.name)) e
+  ORDER BY e.node, e.by_alias, e.nth
+  ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.link_entities(uuid, uuid, text[]) IS 'Records, as the caller, that a memory mentions entities, by whichever of their names.';
+
 -- Storing, reading and changing memories. All of it runs as the caller: the policies on the tables
 -- decide, and the functions check the workspace themselves as well.
 CREATE OR REPLACE FUNCTION engram_internal.store(
@@ -955,6 +990,866 @@ COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
 
 retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks.';
 
+-- What holds: memories that take the place of others, and memories that say otherwise than others.
+CREATE FUNCTION engram_internal.lock_memories(workspace uuid, ids uuid[], others uuid[], forgotten boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ws   uuid := engram_internal.resolve_workspace(workspace, true);
+  held uuid[];
+  lost uuid;
+BEGIN
+  -- Always in the same order: of two callers who want the same rows one waits and none holds what the other lacks.
+  held := ARRAY(
+    SELECT l.id FROM (
+      SELECT m.id, m.deleted_at FROM engram.memories m
+      WHERE m.workspace_id = ws AND m.id = ANY (ids || others) ORDER BY m.id FOR NO KEY UPDATE) l
+    WHERE forgotten OR l.deleted_at IS NULL);
+  SELECT u.id INTO lost FROM unnest(ids) WITH ORDINALITY AS u (id, nth)
+  WHERE u.id IS NULL OR u.id <> ALL (held) ORDER BY u.nth LIMIT 1;
+  IF FOUND THEN
+    PERFORM engram_internal.refuse_memory(lost);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.lock_memories(uuid, uuid[], uuid[], boolean) IS
+'Until the end of the transaction nobody else changes these memories. ids must be there, and not forgotten unless forgotten ones will do (PT404); others may be missing.';
+
+CREATE FUNCTION engram_internal.successors(workspace uuid, id uuid) RETURNS uuid[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  chain uuid[] := '{}';
+  here  uuid := successors.id;
+  next  uuid;
+BEGIN
+  -- Rows that somebody wrote by hand may form a circle.
+  WHILE here <> ALL (chain) LOOP
+    SELECT m.superseded_by INTO next FROM engram.memories m WHERE m.workspace_id = successors.workspace AND m.id = here;
+    EXIT WHEN NOT FOUND;
+    chain := chain || here;
+    here := next;
+  END LOOP;
+  RETURN chain;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.successors(uuid, uuid) IS
+'A memory and what supersedes it, from itself to the newest, forgotten ones included; empty when it is not there.';
+
+CREATE FUNCTION engram_internal.refuse_superseded(id uuid, successor uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RAISE EXCEPTION 'memory "%" is superseded by "%" already', id, successor
+    USING ERRCODE = 'PT409',
+          HINT = format('Supersede "%s" instead, or the newest of them, engram.latest(''%s''); engram.unsupersede(''%2$s'') undoes it.', successor, id);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.refuse_superseded(uuid, uuid) IS
+'Raises the error for a memory that another one has superseded: SQLSTATE PT409, which PostgREST answers as HTTP 409.';
+
+CREATE FUNCTION engram_internal.set_successor(workspace uuid, old uuid, new uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(set_successor.workspace, true);
+  chain     uuid[];
+  successor uuid;
+BEGIN
+  IF set_successor.old = set_successor.new THEN
+    RAISE EXCEPTION 'memory "%" cannot supersede itself', set_successor.old
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name two memories, or pass content to store the newer one; engram.update() changes one in place.';
+  END IF;
+  -- One at a time in a workspace: sessions that have no row in common could close a circle together.
+  PERFORM engram_internal.lock_keys(ws, ARRAY['superseded']);
+  chain := engram_internal.successors(ws, set_successor.new);
+  -- The last of the chain as well: for who works with an older snapshot it is where others were.
+  PERFORM engram_internal.lock_memories(ws, ARRAY[set_successor.old, set_successor.new], chain[cardinality(chain):], false);
+  SELECT m.superseded_by INTO successor FROM engram.memories m WHERE m.workspace_id = ws AND m.id = set_successor.old;
+  IF successor = set_successor.new THEN
+    RETURN false;
+  ELSIF successor IS NOT NULL THEN
+    PERFORM engram_internal.refuse_superseded(set_successor.old, successor);
+  END IF;
+  IF set_successor.old = ANY (engram_internal.successors(ws, set_successor.new)) THEN
+    RAISE EXCEPTION 'memory "%" cannot be superseded by "%", which it supersedes itself', set_successor.old, set_successor.new
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain; engram.unsupersede() takes a memory out of it.', set_successor.new);
+  END IF;
+  UPDATE engram.memories m SET superseded_by = set_successor.new WHERE m.workspace_id = ws AND m.id = set_successor.old;
+  RETURN true;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.set_successor(uuid, uuid, uuid) IS
+'What supersede() does with two memories that are stored. False when it was so already.';
+
+CREATE FUNCTION engram.supersede(
+  old uuid,
+  new uuid DEFAULT NULL,
+  content text DEFAULT NULL,
+  type text DEFAULT NULL,
+  importance double precision DEFAULT NULL,
+  embedding vector DEFAULT NULL,
+  tags text[] DEFAULT NULL,
+  metadata jsonb DEFAULT NULL,
+  occurred_at timestamptz DEFAULT NULL,
+  agent_id text DEFAULT NULL,
+  session_id text DEFAULT NULL,
+  speaker text DEFAULT NULL,
+  role text DEFAULT NULL,
+  source text DEFAULT NULL,
+  entities text[] DEFAULT NULL,
+  expires_at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(supersede.workspace, true);
+  newer uuid := supersede.new;
+  hash  bytea;
+  was   record;
+BEGIN
+  IF num_nonnulls(supersede.new, supersede.content) <> 1 THEN
+    RAISE EXCEPTION 'supersede() was given % new and content', CASE WHEN supersede.new IS NULL THEN 'neither' ELSE 'both' END
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Pass new => the id of the memory that takes its place, or content => what holds now.';
+  END IF;
+  IF supersede.content IS NULL THEN
+    IF num_nonnulls(supersede.type, supersede.importance, supersede.embedding, supersede.tags, supersede.metadata,
+         supersede.occurred_at, supersede.agent_id, supersede.session_id, supersede.speaker, supersede.role,
+         supersede.source, supersede.entities, supersede.expires_at) > 0 THEN
+      RAISE EXCEPTION 'supersede() was given values for a memory that is stored already'
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'They go with content. Change the memory with engram.update() instead.';
+    END IF;
+  ELSE
+    PERFORM engram_internal.lock_keys(ws, ARRAY['superseded']);
+    SELECT * INTO was FROM engram.memories m WHERE m.workspace_id = ws AND m.id = supersede.old AND m.deleted_at IS NULL;
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_memory(supersede.old);
+    END IF;
+    hash := sha256(convert_to(engram_internal.normalize_content(supersede.content), 'UTF8'));
+    IF was.superseded_by IS NOT NULL THEN
+      -- A retry finds what it stored.
+      SELECT m.id INTO newer FROM engram.memories m
+      WHERE m.workspace_id = ws AND m.id = was.superseded_by AND m.deleted_at IS NULL AND m.content_hash = hash;
+      IF NOT FOUND THEN
+        PERFORM engram_internal.refuse_superseded(supersede.old, was.superseded_by);
+      END IF;
+      RETURN newer;
+    ELSIF was.content_hash = hash THEN
+      RAISE EXCEPTION 'the new content is what memory "%" says already', supersede.old
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Say what holds now, or change what else there is to change with engram.update().';
+    END IF;
+    -- A correction is close to what it corrects: its vector must not look like a repetition, so it comes later.
+    newer := (SELECT s.id FROM engram_internal.store(ws, supersede.content, coalesce(supersede.type, was.type),
+      coalesce(supersede.importance, greatest(was.importance, 0.5)), NULL, coalesce(supersede.tags, was.tags),
+      coalesce(supersede.metadata, was.metadata), supersede.occurred_at, coalesce(supersede.agent_id, was.agent_id),
+      coalesce(supersede.session_id, was.session_id), coalesce(supersede.speaker, was.speaker), coalesce(supersede.role, was.role),
+      supersede.source,
+      coalesce(supersede.entities, ARRAY(SELECT g.label FROM engram.graph_links g
+        WHERE g.workspace_id = ws AND g.memory_id = supersede.old AND g.relation = 'mentions' ORDER BY g.node)),
+      supersede.expires_at, 'merge', NULL) s);
+    IF supersede.embedding IS NOT NULL THEN
+      PERFORM engram.set_embedding(newer, supersede.embedding, NULL, NULL, ws);
+    END IF;
+    IF was.pinned THEN
+      UPDATE engram.memories m SET pinned = true WHERE m.workspace_id = ws AND m.id = newer AND NOT m.pinned;
+    END IF;
+  END IF;
+  PERFORM engram_internal.set_successor(ws, supersede.old, newer);
+  RETURN newer;
+END
+$$;
+COMMENT ON FUNCTION engram.supersede(uuid, uuid, text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, uuid) IS
+'A newer memory takes the place of an old one, which leaves search and lists but stays to be read; returns the id of the newer one.
+
+new: the newer memory, if it is stored; or content: what holds now, stored in the same transaction. It has the type, tags, metadata, agent_id, session_id, speaker, role, entities and pin of the old one, and its importance or 0.5, the higher of the two; arguments as in add() say otherwise. Content that the workspace holds already is not stored twice. Both are in one workspace, and no memory comes to supersede itself by way of others. A memory that another one has superseded is refused (PT409), and so are unknown and forgotten ids (PT404); to repeat a call changes nothing.
+
+Forgetting the newer one does not bring the old one back; unsupersede() does. Erasing it lets its own successor take over, or else makes the old one current again: as if the erased one had never been. If it had been forgotten or had expired by then, the old one is forgotten as well.';
+
+CREATE FUNCTION engram.unsupersede(id uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(unsupersede.workspace, true);
+BEGIN
+  PERFORM engram_internal.lock_memories(ws, ARRAY[unsupersede.id], NULL, false);
+  UPDATE engram.memories m SET superseded_by = NULL
+  WHERE m.workspace_id = ws AND m.id = unsupersede.id AND m.superseded_by IS NOT NULL;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram.unsupersede(uuid, uuid) IS
+'Brings back a memory that supersede() or resolve() replaced; the newer one stays too. True when it was superseded. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram.latest(id uuid, workspace uuid DEFAULT NULL) RETURNS uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(latest.workspace, false);
+  chain uuid[] := engram_internal.successors(ws, latest.id);
+BEGIN
+  IF NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = latest.id AND m.deleted_at IS NULL) THEN
+    PERFORM engram_internal.refuse_memory(latest.id);
+  END IF;
+  RETURN chain[cardinality(chain)];
+END
+$$;
+COMMENT ON FUNCTION engram.latest(uuid, uuid) IS
+'The newest of the memories that took the place of this one, one after the other; itself when nothing did. That one may be forgotten or expired. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram_internal.superseded(wanted uuid, workspace uuid)
+RETURNS TABLE (step integer, id uuid, content text, created_at timestamptz, superseded_by uuid)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid := engram_internal.resolve_workspace(superseded.workspace, false);
+  newest uuid := engram.latest(superseded.wanted, superseded.workspace);
+BEGIN
+  RETURN QUERY
+  WITH RECURSIVE chain AS (
+    SELECT newest AS id, 0 AS back
+    UNION ALL
+    SELECT o.id, c.back + 1
+    FROM chain c CROSS JOIN LATERAL (
+      -- As no index but that of superseded_by sees it.
+      SELECT x.id FROM engram.memories x WHERE (x.workspace_id = ws) IS TRUE AND x.superseded_by = c.id OFFSET 0) o
+  ) CYCLE id SET again USING path
+  SELECT (row_number() OVER (ORDER BY c.back DESC, m.created_at, m.id))::integer, m.id, m.content, m.created_at, m.superseded_by
+  FROM chain c CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = ws AND x.id = c.id OFFSET 0) m
+  WHERE NOT c.again AND m.deleted_at IS NULL
+  ORDER BY 1;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.superseded(uuid, uuid) IS 'What superseded() does.';
+
+-- A function of its own, because PL/pgSQL cannot have an argument and a column of the same name.
+CREATE FUNCTION engram.superseded(id uuid, workspace uuid DEFAULT NULL)
+RETURNS TABLE (step integer, id uuid, content text, created_at timestamptz, superseded_by uuid)
+LANGUAGE sql STABLE ROWS 5
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT s.* FROM engram_internal.superseded($1, $2) s
+$$;
+COMMENT ON FUNCTION engram.superseded(uuid, uuid) IS
+'What a memory has superseded and what superseded it: all that led to the newest one, oldest first, step from 1. Forgotten ones are left out. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram.contradict(a uuid, b uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(contradict.workspace, true);
+BEGIN
+  IF contradict.a = contradict.b THEN
+    RAISE EXCEPTION 'memory "%" cannot contradict itself', contradict.a
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name two memories: contradict(a, b) says that a denies b.';
+  END IF;
+  PERFORM engram_internal.lock_memories(ws, ARRAY[contradict.a, contradict.b], NULL, false);
+  UPDATE engram.memories m
+  SET contradicts = CASE WHEN m.id = contradict.a
+        THEN ARRAY(SELECT DISTINCT u FROM unnest(m.contradicts || contradict.b) u ORDER BY u) ELSE m.contradicts END,
+      contradicted_by = CASE WHEN m.id = contradict.b
+        THEN ARRAY(SELECT DISTINCT u FROM unnest(m.contradicted_by || contradict.a) u ORDER BY u) ELSE m.contradicted_by END
+  WHERE m.workspace_id = ws
+    AND (m.id = contradict.a AND contradict.b <> ALL (coalesce(m.contradicts, '{}'))
+         OR m.id = contradict.b AND contradict.a <> ALL (coalesce(m.contradicted_by, '{}')));
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram.contradict(uuid, uuid, uuid) IS
+'Records that a says otherwise than b. True when that is new.
+
+Both stay. As long as a stands (not forgotten, expired or superseded), b loses contradiction_weight (settings) of its score and never comes before a in a search that finds both; b does not consolidate until uncontradict() or resolve(). Unknown and forgotten ids raise PT404.';
+
+CREATE FUNCTION engram.uncontradict(a uuid, b uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(uncontradict.workspace, true);
+BEGIN
+  PERFORM engram_internal.lock_memories(ws, ARRAY[uncontradict.a, uncontradict.b], NULL, true);
+  UPDATE engram.memories m
+  SET contradicts = CASE WHEN m.id = uncontradict.a
+        THEN nullif(array_remove(m.contradicts, uncontradict.b), '{}') ELSE m.contradicts END,
+      contradicted_by = CASE WHEN m.id = uncontradict.b
+        THEN nullif(array_remove(m.contradicted_by, uncontradict.a), '{}') ELSE m.contradicted_by END
+  WHERE m.workspace_id = ws
+    AND (m.id = uncontradict.a AND uncontradict.b = ANY (m.contradicts)
+         OR m.id = uncontradict.b AND uncontradict.a = ANY (m.contradicted_by));
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram.uncontradict(uuid, uuid, uuid) IS
+'Takes back that a says otherwise than b; both stay, and so does it if b says otherwise than a. True when it was recorded. Forgotten memories will do; an unknown id raises PT404.';
+
+CREATE FUNCTION engram.conflicts(match_count integer DEFAULT NULL, skip integer DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  claim uuid, claim_content text, against uuid, against_content text,
+  claim_created_at timestamptz, against_created_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := engram_internal.resolve_workspace(conflicts.workspace, false);
+  wanted  integer := coalesce(conflicts.match_count, 50);
+  skipped integer := coalesce(conflicts.skip, 0);
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with skip.';
+  END IF;
+  IF skipped < 0 THEN
+    RAISE EXCEPTION 'skip is %', skipped
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more.';
+  END IF;
+  RETURN QUERY
+  SELECT a.id, a.content, b.id, b.content, a.created_at, b.created_at
+  FROM engram.memories a CROSS JOIN LATERAL unnest(a.contradicts) AS u (id)
+  CROSS JOIN LATERAL (
+    SELECT x.* FROM engram.memories x
+    WHERE x.workspace_id = ws AND x.id = u.id AND x.deleted_at IS NULL AND x.superseded_by IS NULL
+      AND (x.expires_at IS NULL OR x.expires_at > now()) OFFSET 0) b
+  WHERE a.workspace_id = ws AND a.contradicts IS NOT NULL AND a.deleted_at IS NULL AND a.superseded_by IS NULL
+    AND (a.expires_at IS NULL OR a.expires_at > now())
+  ORDER BY a.created_at DESC, a.id DESC, b.created_at DESC, b.id DESC
+  LIMIT wanted OFFSET skipped;
+END
+$$;
+COMMENT ON FUNCTION engram.conflicts(integer, integer, uuid) IS
+'Contradictions that wait to be resolved, the newest claim first: claim says otherwise than against, and both stand (not forgotten, expired or superseded).
+
+match_count: 1 to 1000, by default 50. skip: rows to leave out first.';
+
+CREATE FUNCTION engram.resolve(keep uuid, drop uuid, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := engram_internal.resolve_workspace(resolve.workspace, true);
+  changed boolean := engram_internal.set_successor(ws, resolve.drop, resolve.keep);
+BEGIN
+  UPDATE engram.memories m
+  SET contradicts = nullif(array_remove(m.contradicts, p.other), '{}'),
+      contradicted_by = nullif(array_remove(m.contradicted_by, p.other), '{}')
+  FROM (VALUES (resolve.keep, resolve.drop), (resolve.drop, resolve.keep)) AS p (id, other)
+  WHERE m.workspace_id = ws AND m.id = p.id AND (p.other = ANY (m.contradicts) OR p.other = ANY (m.contradicted_by));
+  IF changed AND NOT FOUND THEN
+    RAISE EXCEPTION 'memories "%" and "%" do not contradict each other', resolve.keep, resolve.drop
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'engram.conflicts() lists what does. To replace one memory by another: engram.supersede(old, new).';
+  END IF;
+  RETURN changed OR FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram.resolve(uuid, uuid, uuid) IS
+'Decides a contradiction: drop is superseded by keep, and neither contradicts the other any more. False when that was done before.
+
+Raises what supersede(drop, keep) raises, and 22023 for two memories that do not contradict each other.';
+
+-- Links between memories, entities and their other names, and ways from memory to memory.
+CREATE FUNCTION engram_internal.linkable(workspace uuid, id uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM engram.memories m
+                 WHERE m.workspace_id = linkable.workspace AND m.id = linkable.id AND m.deleted_at IS NULL) THEN
+    PERFORM engram_internal.refuse_memory(linkable.id);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.linkable(uuid, uuid) IS 'Raises the error for a memory that is not there, or forgotten.';
+
+CREATE FUNCTION engram_internal.known_memory(workspace uuid, id uuid, required boolean)
+RETURNS TABLE (in_workspace uuid, known uuid)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  in_workspace := engram_internal.resolve_workspace(known_memory.workspace, false);
+  known := known_memory.id;
+  IF in_workspace IS NOT NULL THEN
+    IF required OR known IS NOT NULL THEN
+      PERFORM engram_internal.linkable(in_workspace, known);
+    END IF;
+    RETURN NEXT;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.known_memory(uuid, uuid, boolean) IS
+'The workspace that a reader works in and a memory in it, which must not be forgotten. No row for a reader who is nobody. In SQL, because an error of the library cannot have SQLSTATE PT404.';
+
+CREATE FUNCTION engram.link(
+  source uuid,
+  target uuid,
+  relation text DEFAULT NULL,
+  weight double precision DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid := engram_internal.resolve_workspace(link.workspace, true);
+  named  text := coalesce(btrim(link.relation), 'related');
+  heavy  double precision := coalesce(link.weight, 1);
+  is_new boolean;
+BEGIN
+  IF named = '' OR char_length(named) > 100 THEN
+    RAISE EXCEPTION 'relation "%" has % characters', left(named, 40), char_length(named)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the relation in 1 to 100 characters, for example causes or part of.';
+  END IF;
+  IF named IN ('mentions', 'used_with') THEN
+    RAISE EXCEPTION 'relation "%" is not for links that somebody makes', named
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'mentions comes with entities (engram.add_entities()), used_with with use (engram.touch()). Choose another name.';
+  END IF;
+  IF NOT (heavy > 0 AND heavy <= 1) THEN
+    RAISE EXCEPTION 'weight is %', heavy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number above 0, at most 1. To take the link away call engram.unlink().';
+  END IF;
+  PERFORM engram_internal.linkable(ws, link.source);
+  PERFORM engram_internal.linkable(ws, link.target);
+  IF link.source = link.target THEN
+    RAISE EXCEPTION 'memory "%" cannot be linked to itself', link.source
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give two different memories.';
+  END IF;
+  INSERT INTO engram.graph_links AS g (workspace_id, memory_id, relation, node, label, target_id, weight)
+  VALUES (ws, link.source, named, link.target::text, link.target::text, link.target, heavy)
+  ON CONFLICT (workspace_id, memory_id, relation, node) DO UPDATE SET weight = EXCLUDED.weight, target_id = EXCLUDED.target_id
+  RETURNING g.xmax = 0 INTO is_new;
+  RETURN is_new;
+END
+$$;
+COMMENT ON FUNCTION engram.link(uuid, uuid, text, double precision, uuid) IS
+'Links one memory to another. True when the link is new; the same link again takes the new weight.
+
+relation: what the source is to the target, in 1 to 100 characters, by default related; mentions and used_with are taken. weight: how strong it is, above 0, at most 1 (the default). Both memories are in the same workspace and not forgotten, else PT404. related(), path() and spread() follow links in both directions.';
+
+CREATE FUNCTION engram.unlink(source uuid, target uuid, relation text DEFAULT NULL, workspace uuid DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws   uuid := engram_internal.resolve_workspace(unlink.workspace, true);
+  gone integer;
+BEGIN
+  DELETE FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = unlink.source AND g.target_id = unlink.target
+    AND (unlink.relation IS NULL OR g.relation = btrim(unlink.relation));
+  GET DIAGNOSTICS gone = ROW_COUNT;
+  RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION engram.unlink(uuid, uuid, text, uuid) IS
+'Takes links from one memory to another away, and returns how many. relation: only that; by default all. Links by use fade by themselves.';
+
+CREATE FUNCTION engram_internal.entity_key(workspace uuid, name text) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  given text := engram_internal.entity_node(name);
+BEGIN
+  RETURN coalesce((SELECT a.node FROM engram.entity_aliases a
+                   WHERE a.workspace_id = entity_key.workspace AND a.alias = given), given);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.entity_key(uuid, text) IS 'The key of an entity by one of its names in a workspace.';
+
+CREATE FUNCTION engram.add_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid := engram_internal.resolve_workspace(add_entities.workspace, true);
+  before bigint;
+  added  integer;
+BEGIN
+  -- Whoever adds to the same memory waits here, so that both count right.
+  PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = add_entities.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(add_entities.id);
+  END IF;
+  SELECT count(*) INTO before FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = add_entities.id AND g.relation = 'mentions';
+  PERFORM engram_internal.link_entities(ws, add_entities.id, add_entities.names);
+  SELECT count(*) - before INTO added FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = add_entities.id AND g.relation = 'mentions';
+  IF added > 0 THEN
+    UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = add_entities.id;
+  END IF;
+  RETURN added;
+END
+$$;
+COMMENT ON FUNCTION engram.add_entities(uuid, text[], uuid) IS
+'Records that a memory mentions entities, and returns how many it did not mention before.
+
+names: case, white space and outer punctuation do not count, and an alias means its entity. The memory gets a new version when something was added. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram.remove_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws   uuid := engram_internal.resolve_workspace(remove_entities.workspace, true);
+  gone integer;
+BEGIN
+  PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = remove_entities.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(remove_entities.id);
+  END IF;
+  DELETE FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id AND g.relation = 'mentions'
+    AND g.node = ANY (ARRAY(SELECT engram_internal.entity_key(ws, n) FROM unnest(remove_entities.names) n));
+  GET DIAGNOSTICS gone = ROW_COUNT;
+  IF gone > 0 THEN
+    UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = remove_entities.id;
+  END IF;
+  RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION engram.remove_entities(uuid, text[], uuid) IS
+'Takes back that a memory mentions entities, and returns how many it did. Names as in add_entities(). An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram.add_alias(entity text, alias text, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(add_alias.workspace, true);
+  other text := engram_internal.entity_node(add_alias.alias);
+  meant text;
+  known text;
+BEGIN
+  IF coalesce(engram_internal.entity_node(add_alias.entity), '') = '' OR coalesce(other, '') = '' THEN
+    RAISE EXCEPTION 'entity "%" or alias "%" has no letter or digit in its name',
+        left(coalesce(add_alias.entity, 'NULL'), 40), left(coalesce(add_alias.alias, 'NULL'), 40)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give two names, for example add_alias(''New York'', ''NYC'').';
+  END IF;
+  IF greatest(char_length(add_alias.entity), char_length(add_alias.alias)) > 500 THEN
+    RAISE EXCEPTION 'a name has % characters, the limit is 500', greatest(char_length(add_alias.entity), char_length(add_alias.alias))
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
+  END IF;
+  -- Who stores a name just now holds this lock shared, see lock_keys(): nobody resolves the alias before it is
+  -- there and links it afterwards, and no two aliases make a circle.
+  PERFORM pg_advisory_xact_lock(hashtextextended('engram workspace ' || ws, 0));
+  meant := engram_internal.entity_key(ws, add_alias.entity);
+  IF meant = other THEN
+    RAISE EXCEPTION 'alias "%" is the entity that "%" stands for', add_alias.alias, add_alias.entity
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give a name that is not yet its own. To turn an alias round, call engram.remove_alias() first.';
+  END IF;
+  SELECT a.node INTO known FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = other;
+  IF known = meant THEN
+    RETURN false;
+  ELSIF known IS NOT NULL THEN
+    RAISE EXCEPTION 'alias "%" already stands for entity "%"', add_alias.alias, known
+      USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'entity_aliases', CONSTRAINT = 'entity_aliases_pkey',
+            HINT = 'Take it away first: SELECT engram.remove_alias(alias);';
+  END IF;
+  INSERT INTO engram.entity_aliases (workspace_id, alias, node, label) VALUES (ws, other, meant, btrim(add_alias.alias));
+  -- What was an entity of its own until now: its aliases and its memories become the other's.
+  UPDATE engram.entity_aliases a SET node = meant WHERE a.workspace_id = ws AND a.node = other;
+  INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, created_at, weight)
+  SELECT g.workspace_id, g.memory_id, g.relation, meant, g.label, g.created_at, g.weight
+  FROM engram.graph_links g WHERE g.workspace_id = ws AND g.node = other AND g.target_id IS NULL
+  ON CONFLICT DO NOTHING;
+  DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.node = other AND g.target_id IS NULL;
+  RETURN true;
+END
+$$;
+COMMENT ON FUNCTION engram.add_alias(text, text, uuid) IS
+'Declares another name of an entity: who stores it or asks for it means the entity, and memories that mention it already now mention the entity. True when it is new.
+
+An entity that is itself an alias stands for its entity. A name that already stands for another entity is refused (23505), and so is a circle (22023).';
+
+CREATE FUNCTION engram.remove_alias(alias text, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(remove_alias.workspace, true);
+BEGIN
+  DELETE FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = engram_internal.entity_node(remove_alias.alias);
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram.remove_alias(text, uuid) IS
+'Makes an alias a name of its own again. True when it was an alias. Memories that mention the entity go on mentioning it, whatever they called it.';
+
+CREATE FUNCTION engram.entities(query text DEFAULT NULL, match_count integer DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (name text, node text, aliases text[], memories bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid := engram_internal.resolve_workspace(entities.workspace, false);
+  wanted integer := coalesce(entities.match_count, 50);
+  part   text := engram_internal.entity_node(entities.query);
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000.';
+  END IF;
+  RETURN QUERY
+  WITH mentions AS (
+    SELECT g.node, g.label, g.memory_id
+    FROM engram.graph_links g
+    WHERE g.workspace_id = ws AND g.target_id IS NULL AND EXISTS (
+      SELECT FROM engram.memories m
+      WHERE m.workspace_id = ws AND m.id = g.memory_id AND m.deleted_at IS NULL AND m.superseded_by IS NULL
+        AND (m.expires_at IS NULL OR m.expires_at > now()))
+  ), named AS (
+    -- The name as most memories give it; what an alias gave counts only where there is nothing else.
+    SELECT DISTINCT ON (c.node) c.node, c.label
+    FROM (SELECT n.node, n.label, count(*) AS times FROM mentions n GROUP BY n.node, n.label) c
+    ORDER BY c.node, engram_internal.entity_node(c.label) = c.node DESC, c.times DESC, c.label
+  ), found AS (
+    SELECT n.node, count(DISTINCT n.memory_id) AS times FROM mentions n GROUP BY n.node
+    UNION ALL
+    SELECT a.node, 0 FROM engram.entity_aliases a WHERE a.workspace_id = ws GROUP BY a.node
+  ), listed AS (
+    SELECT f.node, max(f.times)::bigint AS times,
+           ARRAY(SELECT a.label FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.node = f.node ORDER BY a.alias) AS aliases
+    FROM found f GROUP BY f.node
+  )
+  SELECT coalesce((SELECT d.label FROM named d WHERE d.node = l.node AND engram_internal.entity_node(d.label) = l.node), l.node),
+         l.node, l.aliases, l.times
+  FROM listed l
+  WHERE coalesce(part, '') = '' OR strpos(l.node, part) > 0
+     OR EXISTS (SELECT FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.node = l.node AND strpos(a.alias, part) > 0)
+  ORDER BY l.times DESC, l.node LIMIT wanted;
+END
+$$;
+COMMENT ON FUNCTION engram.entities(text, integer, uuid) IS
+'Entities of a workspace, the most mentioned first: their name, the key under which they are found, their aliases, and how many memories mention them that search can find.
+
+query: part of a name or of an alias. match_count: 1 to 1000, by default 50.';
+
+CREATE FUNCTION engram_internal.related(workspace uuid, id uuid, entity text, relation text, hops integer, match_count integer, at timestamptz)
+RETURNS TABLE (
+  id uuid, content text, type text, score double precision, hops integer, via text, relations text[], created_at timestamptz)
+LANGUAGE c STABLE ROWS 10 COST 1000
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'related_wrapper';
+COMMENT ON FUNCTION engram_internal.related(uuid, uuid, text, text, integer, integer, timestamptz) IS 'What related() does; no row for a memory that is not there.';
+
+CREATE FUNCTION engram.related(
+  id uuid DEFAULT NULL,
+  entity text DEFAULT NULL,
+  relation text DEFAULT NULL,
+  hops integer DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+)
+RETURNS TABLE (
+  id uuid, content text, type text, score double precision, hops integer, via text, relations text[], created_at timestamptz)
+LANGUAGE sql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT r.* FROM engram_internal.known_memory($7, $1, false) k
+  CROSS JOIN LATERAL engram_internal.related(k.in_workspace, k.known, $2, $3, $4, $5, $6) r
+$$;
+COMMENT ON FUNCTION engram.related(uuid, text, text, integer, integer, timestamptz, uuid) IS
+'What is linked to a memory or to an entity, best first: by use in the same calls (used_with), by link(), and by entities in common (mentions).
+
+id or entity: where to begin; an alias means its entity. An unknown or forgotten id raises PT404. relation: only links of that name are followed. hops: how many links away, 1 to 5, by default 1. match_count: 1 to 1000, by default 10. at: the moment at which links by use are weighed, by default now.
+score: 0 to 1, the product of the strengths along the best way. A link by use has strength 1 - e^-mass, and counts from link_threshold calls on; one of link() has its weight; an entity that n memories mention has 1 / (1 + ln n), n counted among the newest 100. Links that lead the same way add up to 1 - product of (1 - strength). hops: how long that way is. via: the entity that leads to the memory, or the id of the memory before it. relations: all that links it to that, strongest first. At most 2000 links are read.';
+
+CREATE FUNCTION engram_internal.path(workspace uuid, source uuid, target uuid, max_hops integer)
+RETURNS TABLE (step integer, id uuid, content text, via text, relation text)
+LANGUAGE c STABLE ROWS 5 COST 1000
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'path_wrapper';
+COMMENT ON FUNCTION engram_internal.path(uuid, uuid, uuid, integer) IS 'What path() does; no row for a memory that is not there.';
+
+CREATE FUNCTION engram.path(source uuid, target uuid, max_hops integer DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (step integer, id uuid, content text, via text, relation text)
+LANGUAGE sql STABLE ROWS 5
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT p.* FROM engram_internal.known_memory($4, $1, true) a
+  CROSS JOIN LATERAL engram_internal.known_memory(a.in_workspace, $2, true) b
+  CROSS JOIN LATERAL engram_internal.path(a.in_workspace, a.known, b.known, $3) p
+$$;
+COMMENT ON FUNCTION engram.path(uuid, uuid, integer, uuid) IS
+'The shortest way from one memory to another, and of equally long ones the strongest: one row for each memory on it, the source at step 0. No row when there is none.
+
+Links are those of related(), followed in both directions. max_hops: 1 to 6, by default 4. via: the entity that leads from the memory before, NULL for a direct link. relation: the strongest link from there. An unknown or forgotten id raises PT404. At most 10,000 links are read.';
+
+CREATE FUNCTION engram.spread(
+  workspace uuid,
+  seeds uuid[],
+  weights double precision[] DEFAULT NULL,
+  alpha double precision DEFAULT NULL,
+  max_hops integer DEFAULT NULL,
+  eps double precision DEFAULT NULL,
+  max_edges integer DEFAULT NULL,
+  at timestamptz DEFAULT NULL
+) RETURNS TABLE (memory_id uuid, mass double precision, lift double precision)
+LANGUAGE c STABLE ROWS 100 COST 1000
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'spread_from_wrapper';
+COMMENT ON FUNCTION engram.spread(uuid, uuid[], double precision[], double precision, integer, double precision, integer, timestamptz) IS
+'Spreads activation from memories along links by use and links of link(): a random walk that starts at the seeds, goes on with probability alpha, and back to the seeds where there is no link (personalised PageRank, Haveliwala 2002). Seeds are among the rows; most mass first.
+
+workspace: NULL for your own. seeds: up to 1000; those that you cannot see, and that search would not find, are left out. weights: one for each, from 0, by default 1. alpha: 0 to less than 1, by default 0.5. max_hops: 0 to 10, by default 3. eps: a memory on which less of the walk is left is not gone on from, by default 0.001. max_edges: most links that are followed, up to 10,000, by default 2000. at: the moment, by default now.
+mass: the share of the walk that ends there, in sum at most 1. lift: ln(1 + mass / the share of its links in those of all memories reached), in nats: how much more the seeds lead there than chance would.';
+
+CREATE FUNCTION engram_internal.links(workspace uuid, id uuid, at timestamptz)
+RETURNS TABLE (
+  other uuid, kind text, relation text, strength double precision, direction double precision, causal boolean,
+  count integer, linked_at timestamptz)
+LANGUAGE c STABLE ROWS 10 COST 1000
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'links_of_wrapper';
+COMMENT ON FUNCTION engram_internal.links(uuid, uuid, timestamptz) IS 'What links() does; no row for a memory that is not there.';
+
+CREATE FUNCTION engram.links(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  other uuid, kind text, relation text, strength double precision, direction double precision, causal boolean,
+  count integer, linked_at timestamptz)
+LANGUAGE sql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT l.* FROM engram_internal.known_memory($3, $1, true) k
+  CROSS JOIN LATERAL engram_internal.links(k.in_workspace, k.known, $2) l
+$$;
+COMMENT ON FUNCTION engram.links(uuid, timestamptz, uuid) IS
+'The links of one memory, strongest first, those included that are too young for related(); at most 1000 of each kind. An unknown or forgotten id raises PT404.
+
+kind: hebbian, by use in the same calls, or graph, by link(). strength: at the moment at, by default now, 0 to 1: 1 - e^-mass, or the weight. direction: -1 to 1, above 0 when this memory is used before the other, or is the source. causal: in at least 3 calls, and twice as much one way as the other. count: calls, of hebbian ones. linked_at: the latest of them, or when it was linked.';
+
+-- Memories as a block of text for a prompt.
+CREATE FUNCTION engram_internal.prompt_line(content text, speaker text, occurred_at timestamptz) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prompt_line_wrapper';
+COMMENT ON FUNCTION engram_internal.prompt_line(text, text, timestamptz) IS
+'A memory as one line of a prompt: - [8 May 2023] Speaker: content. Dates are in UTC; line breaks become blanks.';
+
+CREATE FUNCTION engram_internal.tokens(content text) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tokens_wrapper';
+COMMENT ON FUNCTION engram_internal.tokens(text) IS
+'About how many tokens of a language model a text takes: a quarter of its characters, rounded up, and one for each character of scripts without spaces.';
+
+CREATE FUNCTION engram.context(
+  query_text text DEFAULT NULL,
+  query_embedding vector DEFAULT NULL,
+  max_tokens integer DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(context.workspace, false);
+  moment    timestamptz := coalesce(context.at, now());
+  budget    integer := coalesce(context.max_tokens, 1000);
+  condition text;
+  params    jsonb;
+  m         record;
+  line      text;
+  plain     text;
+  cost      integer;
+  spent     integer := 0;
+  lines     text[] := '{}';
+  ids       uuid[] := '{}';
+  said      text[] := '{}';
+  memories  jsonb[] := '{}';
+BEGIN
+  IF budget NOT BETWEEN 1 AND 1000000 THEN
+    RAISE EXCEPTION 'max_tokens is %', budget
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000000.';
+  END IF;
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(context.filter) f;
+  FOR m IN EXECUTE
+    $q$SELECT true AS standing, row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place,
+              m.id, m.content, m.type, NULL::double precision AS score, m.speaker, m.occurred_at, m.created_at
+    FROM (
+      SELECT m.* FROM engram.memories m
+      WHERE m.workspace_id = $2 AND $1 IS NOT NULL AND m.pinned AND m.type = 'procedural' AND m.deleted_at IS NULL
+        AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > $3) AND $q$ || condition || $q$
+      ORDER BY m.created_at DESC, m.id DESC LIMIT 1000) m
+    UNION ALL
+    SELECT false, s.place, s.id, s.content, s.type, s.score, s.speaker, s.occurred_at, s.created_at
+    FROM engram.search($4, $5, $6, $7, $8, at => $9, workspace => $10) WITH ORDINALITY AS s (
+      id, content, type, score, importance, tags, metadata, speaker, role, session_id, occurred_at, created_at, matched, explain, place)
+    ORDER BY standing DESC, place$q$
+    USING params, ws, moment, context.query_text, context.query_embedding, coalesce(context.match_count, 50),
+          context.filter, context.types, context.at, context.workspace
+  LOOP
+    plain := engram_internal.normalize_content(m.content);
+    CONTINUE WHEN plain = ANY (said);
+    line := engram_internal.prompt_line(m.content, m.speaker, m.occurred_at);
+    cost := engram_internal.tokens(line || E'\n');
+    -- A later one may be shorter.
+    CONTINUE WHEN spent + cost > CASE WHEN m.standing THEN budget / 4 ELSE budget END;
+    spent := spent + cost;
+    said := said || plain;
+    lines := lines || line;
+    ids := ids || m.id;
+    memories := memories || jsonb_build_object('id', m.id, 'content', m.content, 'type', m.type, 'score', m.score,
+      'speaker', m.speaker, 'occurred_at', m.occurred_at, 'created_at', m.created_at, 'standing', m.standing, 'tokens', cost);
+  END LOOP;
+  RETURN jsonb_build_object('text', array_to_string(lines, E'\n'), 'ids', ids, 'tokens', spent, 'memories', memories);
+END
+$$;
+COMMENT ON FUNCTION engram.context(text, vector, integer, jsonb, integer, text[], timestamptz, uuid) IS
+'The best memories within a budget of tokens, as a block of text to put into a prompt: {"text", "ids", "tokens", "memories": [{"id", "content", "type", "score", "speaker", "occurred_at", "created_at", "standing", "tokens"}]}. Reading does not count as a use: pass the ids that were of use to touch().
+
+text: a line a memory, - [8 May 2023] Speaker: content, without what is not known; dates in UTC, line breaks as blanks. First standing instructions (pinned procedural memories), newest first, in at most a quarter of the budget, whatever is asked; they have no score. Then what search() finds, best first, or with nothing asked what is most needed now, in all that is left. A memory that does not fit is left out whole and shorter ones may follow; the same content comes once.
+
+max_tokens: 1 to 1000000, by default 1000. A token is taken as four characters of a line with its end, or one character of a script without spaces (Han, Kana, Hangul, Thai); models differ, so leave some room. match_count: how many memories search() may give, 1 to 1000, by default 50. filter: as in search(), for standing instructions too. types: only these, beside standing instructions. query_text, query_embedding, at: as in search().';
+
 -- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
 -- settings that all of it follows.
 CREATE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
@@ -1335,6 +2230,26 @@ REVOKE EXECUTE ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) F
 REVOKE EXECUTE ON FUNCTION engram.recall(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.activation(uuid, timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.retention(uuid, timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.supersede(uuid, uuid, text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.unsupersede(uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.latest(uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.superseded(uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.contradict(uuid, uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.uncontradict(uuid, uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.conflicts(integer, integer, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.resolve(uuid, uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.link(uuid, uuid, text, double precision, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.unlink(uuid, uuid, text, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.add_entities(uuid, text[], uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.remove_entities(uuid, text[], uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.add_alias(text, text, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.remove_alias(text, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.entities(text, integer, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.related(uuid, text, text, integer, integer, timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.path(uuid, uuid, integer, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.spread(uuid, uuid[], double precision[], double precision, integer, double precision, integer, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.links(uuid, timestamptz, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.context(text, vector, integer, jsonb, integer, text[], timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) FROM PUBLIC;
 REVOKE EXECUTE ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.configuration(uuid) FROM PUBLIC;

@@ -92,7 +92,8 @@ pub const FIELDS: [(&str, Kind, &str); 24] = [
     ("updated_at", Kind::Time, "m.updated_at"),
 ];
 
-/// Entities compare by their key, so that case does not count: see [`crate::text::entity_node`].
+/// Entities compare by their key, so that case does not count: see [`crate::text::entity_node`]. A value
+/// that is an alias means its entity.
 const ENTITIES: &str = "ARRAY(SELECT g.node FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id AND g.memory_id = m.id AND g.relation = 'mentions')";
 
 /// The layer of this moment, not that of the last consolidation.
@@ -562,8 +563,21 @@ fn exists_sql(column: &str, value: &Value) -> String {
 }
 
 fn list_sql(column: &str, op: Op, value: &Value, at: usize) -> String {
-    let many = format!("ARRAY(SELECT jsonb_array_elements_text($1->{at}))");
-    let one = format!("($1->>{at})");
+    let mut many = format!("ARRAY(SELECT jsonb_array_elements_text($1->{at}))");
+    let mut one = format!("($1->>{at})");
+    if column == ENTITIES && op != Op::Icontains {
+        let meant = |name: &str| {
+            format!(
+                "coalesce((SELECT a.node FROM engram.entity_aliases a \
+                 WHERE a.workspace_id = m.workspace_id AND a.alias = {name}), {name})"
+            )
+        };
+        many = format!(
+            "ARRAY(SELECT {} FROM jsonb_array_elements_text($1->{at}) AS n (name))",
+            meant("n.name")
+        );
+        one = meant(&one);
+    }
     match op {
         Op::Exists if value == &Value::Bool(true) => format!("(cardinality({column}) > 0)"),
         Op::Exists => format!("(cardinality({column}) = 0)"),

@@ -18,6 +18,7 @@
 //! | `search` | candidates, fusion, fetch |
 //! | `uses` | noting that memories were used, and folding what was noted |
 //! | `dynamics` | the memory models of `model` as SQL functions |
+//! | `graph` | links between memories: reading, following and spreading over them |
 //! | `life` | the state of memories as SQL functions |
 //! | `setup` | creating the tables and bringing them up to date |
 //! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
@@ -30,6 +31,7 @@ pub mod blocks;
 mod dynamics;
 mod error;
 pub mod filter;
+mod graph;
 mod identity;
 pub mod items;
 mod life;

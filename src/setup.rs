@@ -410,7 +410,9 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
             format!("REVOKE EXECUTE ON FUNCTION engram.{function}() FROM PUBLIC")
         })?;
     }
-    run(&format!("REVOKE EXECUTE ON FUNCTION {OVERVIEW} FROM PUBLIC"))?;
+    run(&format!(
+        "REVOKE EXECUTE ON FUNCTION {OVERVIEW} FROM PUBLIC"
+    ))?;
     // The owner of the tables may use what the extension's owner installed, and pass it on.
     if before.superuser {
         let owner = spi::row(

@@ -554,14 +554,22 @@ BEGIN
     RAISE EXCEPTION 'entity "%…" has % characters, the limit is 500', left(nameless, 40), char_length(nameless)
       USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
   END IF;
+  IF cardinality(names) > 0 THEN
+    -- No alias is declared between the look-up and the end of the transaction.
+    PERFORM engram_internal.lock_keys(workspace, '{}');
+  END IF;
   INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label)
-  SELECT DISTINCT ON (engram_internal.entity_node(n)) workspace, memory, 'mentions', engram_internal.entity_node(n), btrim(n)
-  FROM unnest(names) n
-  ORDER BY engram_internal.entity_node(n)
+  SELECT DISTINCT ON (e.node) workspace, memory, 'mentions', e.node, btrim(e.name)
+  FROM (
+    SELECT u.name, u.nth, a.alias IS NOT NULL AS by_alias, coalesce(a.node, engram_internal.entity_node(u.name)) AS node
+    FROM unnest(names) WITH ORDINALITY AS u (name, nth)
+    LEFT JOIN engram.entity_aliases a
+      ON a.workspace_id = link_entities.workspace AND a.alias = engram_internal.entity_node(u.name)) e
+  ORDER BY e.node, e.by_alias, e.nth
   ON CONFLICT DO NOTHING;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.link_entities(uuid, uuid, text[]) IS 'Records, as the caller, that a memory mentions entities.';
+COMMENT ON FUNCTION engram_internal.link_entities(uuid, uuid, text[]) IS 'Records, as the caller, that a memory mentions entities, by whichever of their names.';
 
 CREATE FUNCTION engram_internal.library_version() RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'library_version_wrapper';

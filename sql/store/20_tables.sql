@@ -259,7 +259,10 @@ BEGIN
   END IF;
 END
 $$;
-CREATE INDEX IF NOT EXISTS graph_links_node_idx ON engram.graph_links (workspace_id, node, memory_id);
+-- The entity leads, as in memories_content_idx and for its reason: else what one memory is linked to would be looked
+-- for among all links of the workspace.
+CREATE INDEX IF NOT EXISTS graph_links_entity_idx ON engram.graph_links (node, workspace_id, memory_id);
+DROP INDEX IF EXISTS engram.graph_links_node_idx;
 CREATE INDEX IF NOT EXISTS graph_links_target_idx ON engram.graph_links (target_id, workspace_id) WHERE target_id IS NOT NULL;
 
 -- Other names of entities: who stores or asks for the alias means the node.

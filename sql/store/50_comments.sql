@@ -135,7 +135,7 @@ COMMENT ON COLUMN engram.graph_links.label IS 'The name as it was given.';
 COMMENT ON COLUMN engram.graph_links.created_at IS 'When it was linked.';
 COMMENT ON COLUMN engram.graph_links.target_id IS 'The memory that is linked to; NULL for an entity.';
 COMMENT ON COLUMN engram.graph_links.weight IS 'How strong the link is, above 0, at most 1.';
-COMMENT ON INDEX engram.graph_links_node_idx IS 'Which memories of a workspace mention an entity.';
+COMMENT ON INDEX engram.graph_links_entity_idx IS 'Which memories of a workspace mention an entity.';
 COMMENT ON INDEX engram.graph_links_target_idx IS 'Links to a memory.';
 
 COMMENT ON TABLE engram.entity_aliases IS 'Other names of entities in a workspace.';

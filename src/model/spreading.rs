@@ -30,8 +30,9 @@ struct Links<K> {
 /// * `eps`: a node on which less than this is left to go on, as a share of all, is not gone on from.
 /// * `max_edges`: most edges that are read. Where they run out the heaviest are followed, of the node
 ///   with the most mass first; what would go on elsewhere is lost.
-/// * `neighbours` gives the links of a node with their weights; asked once per node. Weights that
-///   are not above 0 count as no link, and so do seeds.
+/// * `neighbours` gives the links of a node with their weights; asked once per node. Its second argument
+///   are the nodes that it will be asked next, in order, if edges are left: it may read ahead. Weights
+///   that are not above 0 count as no link, and so do seeds.
 ///
 /// mass: the share of the walk that stops there; they add up to at most 1, and with `eps` 0 and no
 /// bound on edges to 1 − α^(max_hops+1). lift, in nats: ln(1 + mass/π), π being the node's share of
@@ -47,7 +48,7 @@ pub fn spread<K, E>(
     max_hops: usize,
     eps: f64,
     max_edges: usize,
-    mut neighbours: impl FnMut(K) -> Result<Vec<(K, f64)>, E>,
+    mut neighbours: impl FnMut(K, &[K]) -> Result<Vec<(K, f64)>, E>,
 ) -> Result<Vec<(K, f64, f64)>, E>
 where
     K: Copy + Eq + Hash + Ord,
@@ -78,6 +79,12 @@ where
             .collect();
         // The heaviest first; the sort keeps the order of nodes among equals.
         going.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let unread: Vec<K> = going
+            .iter()
+            .map(|(node, _)| *node)
+            .filter(|node| !links.contains_key(node))
+            .collect();
+        let mut ahead = unread.as_slice();
         frontier = BTreeMap::new();
         let mut back = 0.0;
         for (node, left) in going {
@@ -85,7 +92,8 @@ where
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(_) if edges_left == 0 => continue,
                 Entry::Vacant(new) => {
-                    let read = read(neighbours(node)?, edges_left);
+                    ahead = ahead.get(1..).unwrap_or_default();
+                    let read = read(neighbours(node, ahead)?, edges_left);
                     edges_left -= read.to.len();
                     new.insert(read)
                 }
@@ -180,7 +188,8 @@ mod tests {
         eps: f64,
         edges: usize,
     ) -> Vec<(u64, f64, f64)> {
-        let neighbours = |node| Ok::<_, Infallible>(graph.get(&node).cloned().unwrap_or_default());
+        let neighbours =
+            |node, _: &[u64]| Ok::<_, Infallible>(graph.get(&node).cloned().unwrap_or_default());
         let Ok(found) = spread(seeds, alpha, hops, eps, edges, neighbours);
         found
     }
@@ -285,7 +294,9 @@ mod tests {
         assert_eq!(found, [(0, 0.875, 0.0)]);
         assert!(walk(&graph, &[(7, 0.0)], 0.5, 2, 0.0, 10).is_empty());
         assert!(walk(&graph, &[], 0.5, 2, 0.0, 10).is_empty());
-        let failing = spread(&[(0u8, 1.0)], 0.5, 1, 0.0, 10, |_| Err::<Vec<_>, _>("down"));
+        let failing = spread(&[(0u8, 1.0)], 0.5, 1, 0.0, 10, |_, _| {
+            Err::<Vec<_>, _>("down")
+        });
         assert_eq!(failing.unwrap_err(), "down");
     }
 
@@ -300,7 +311,10 @@ mod tests {
             alpha in 0f64..0.95, hops in 0usize..6, eps in 0f64..0.05, max_edges in 0usize..60,
         ) {
             let (mut asked, mut edges) = (BTreeSet::new(), 0);
-            let found = spread(&seeds, alpha, hops, eps, max_edges, |node| {
+            let mut announced: Option<u64> = None;
+            let found = spread(&seeds, alpha, hops, eps, max_edges, |node, ahead| {
+                assert_eq!(announced.unwrap_or(node), node, "asked for another than announced");
+                announced = ahead.first().copied();
                 let links = graph.get(&node).cloned().unwrap_or_default();
                 edges += links.len();
                 assert!(asked.insert(node), "asked twice");

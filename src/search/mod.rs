@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::graph::{self, Graph};
 use crate::model::bm25;
 use crate::model::heat::Weights;
 use crate::model::similarity::Distance;
@@ -97,6 +98,8 @@ struct Context {
     /// d of base-level activation, where nothing else is asked.
     decay: f64,
     contradiction_weight: f64,
+    /// Most that links add.
+    link_weight: f64,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
@@ -271,6 +274,7 @@ impl Context {
                     importance_weight: row.get::<f64>(19)?.unwrap_or(0.05),
                     decay: row.get::<f64>(20)?.unwrap_or(0.5),
                     contradiction_weight: row.get::<f64>(21)?.unwrap_or(0.3),
+                    link_weight: row.get::<f64>(22)?.unwrap_or(0.2),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),
@@ -531,17 +535,106 @@ fn rank(
         .enumerate()
         .map(|(i, p)| (corpus.entries.id(pool[i]), p.score(), i))
         .collect();
-    order.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
+    let best_first = |a: &(Uuid, f64, usize), b: &(Uuid, f64, usize)| {
+        b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0))
+    };
+    order.sort_by(best_first);
+    let mut links = associated(context, corpus, &order)?;
+    let mut linked = vec![0.0; pool.len()];
+    for (id, score, i) in &mut order {
+        if let Some(share) = links.remove(id) {
+            linked[*i] = share;
+            *score += share;
+        }
+    }
+    let others: Vec<Uuid> = links.keys().copied().collect();
+    let places = corpus.entries.find(&others);
+    let others: Vec<Uuid> = others
+        .into_iter()
+        .filter(|id| places.get(id).is_some_and(|place| admitted(*place)))
+        .collect();
+    let mut documents = pool.clone();
+    for id in eligible.first(&others, others.len())? {
+        order.push((id, links[&id], documents.len()));
+        documents.push(places[&id]);
+        linked.push(links[&id]);
+    }
+    order.sort_by(best_first);
     let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
     let corpus = corpus.clone();
     Ok(Ranked {
         order,
         describe: Box::new(move |i, explain| {
-            let found = words.parts(&corpus, pool[i]);
-            let parts = explain.then(|| explained(&candidates[i], &parts[i], weights, &found));
+            let found = words.parts(&corpus, documents[i]);
+            let parts = explain.then(|| {
+                let mut parts = match candidates.get(i) {
+                    Some(candidate) => explained(candidate, &parts[i], weights, &found),
+                    None => Map::new(),
+                };
+                if linked[i] > 0.0 {
+                    parts.insert("links".to_owned(), Value::from(linked[i]));
+                }
+                parts
+            });
             (words::names_of(&found), parts)
         }),
     })
+}
+
+/// Hits from which activation spreads over links.
+const SEEDS: usize = 5;
+/// Difference of scores that makes one hit e times as likely a start as another.
+const SEED_SCALE: f64 = 0.1;
+/// Spreading from hits: two hops are what a memory and its neighbours' neighbours need, and bounds that keep a
+/// search quick in any graph.
+const REACH: graph::Reach = graph::Reach {
+    alpha: 0.5,
+    max_hops: 2,
+    eps: 0.01,
+    max_edges: 500,
+};
+
+/// What links to the best hits add to scores, 0 to `link_weight`: memories that were used together with
+/// them, or that somebody linked to them, by how much of a random walk from the hits ends there (in excess
+/// of what begins there). Memories that no lane has found join the candidates.
+fn associated(
+    context: &Context,
+    corpus: &Corpus,
+    order: &[(Uuid, f64, usize)],
+) -> Result<IdMap<f64>> {
+    let Some((_, best, _)) = order.first() else {
+        return Ok(IdMap::default());
+    };
+    if context.link_weight == 0.0 {
+        return Ok(IdMap::default());
+    }
+    let _owner = AsOwner::new(context.owner);
+    let mut graph = Graph::open(context.workspace, None, Some(context.at))?;
+    if graph.is_empty() {
+        return Ok(IdMap::default());
+    }
+    let seeds: Vec<(Uuid, f64)> = order
+        .iter()
+        .take(SEEDS)
+        .map(|(id, score, _)| (*id, ((score - best) / SEED_SCALE).exp()))
+        .collect();
+    let total: f64 = seeds.iter().map(|(_, weight)| weight).sum();
+    // What is forgotten, or hidden from the caller, is not in the corpus: nothing spreads through it.
+    let reached = graph::spread(&mut graph, &seeds, REACH, |_, ids| {
+        Ok(corpus.entries.find(ids).into_keys().collect())
+    })?;
+    Ok(reached
+        .into_iter()
+        .filter_map(|(id, mass, _)| {
+            let begun = seeds
+                .iter()
+                .find(|(seed, _)| *seed == id)
+                .map_or(0.0, |(_, weight)| weight / total);
+            // The only neighbour of the only hit gets about a quarter of the walk.
+            let share = (4.0 * (mass - (1.0 - REACH.alpha) * begun)).clamp(0.0, 1.0);
+            (share > 0.0).then_some((id, context.link_weight * share))
+        })
+        .collect())
 }
 
 /// The parts of a score by name. Contributions of 0 are left out.

@@ -783,6 +783,11 @@ fn without_tables_every_function_says_how_to_create_them() {
     let mut calls = [
         ("activation", format!("SELECT engram.activation('{id}')")),
         ("add", "SELECT engram.add('x')".to_owned()),
+        ("add_alias", "SELECT engram.add_alias('x', 'y')".to_owned()),
+        (
+            "add_entities",
+            format!("SELECT engram.add_entities('{id}', '{{x}}')"),
+        ),
         (
             "add_many",
             "SELECT * FROM engram.add_many('[{\"content\": \"x\"}]')".to_owned(),
@@ -815,6 +820,7 @@ fn without_tables_every_function_says_how_to_create_them() {
             "embedding_progress",
             "SELECT * FROM engram.embedding_progress()".to_owned(),
         ),
+        ("entities", "SELECT * FROM engram.entities()".to_owned()),
         (
             "erase",
             format!("SELECT * FROM engram.erase(ids => ARRAY['{id}']::uuid[])"),
@@ -822,7 +828,10 @@ fn without_tables_every_function_says_how_to_create_them() {
         ("forget", format!("SELECT engram.forget('{id}')")),
         ("get", format!("SELECT * FROM engram.get('{id}')")),
         ("latest", format!("SELECT engram.latest('{id}')")),
+        ("link", format!("SELECT engram.link('{id}', '{id}')")),
+        ("links", format!("SELECT * FROM engram.links('{id}')")),
         ("list", "SELECT * FROM engram.list()".to_owned()),
+        ("path", format!("SELECT * FROM engram.path('{id}', '{id}')")),
         (
             "pending_embeddings",
             "SELECT * FROM engram.pending_embeddings()".to_owned(),
@@ -836,6 +845,12 @@ fn without_tables_every_function_says_how_to_create_them() {
             format!("SELECT engram.reinforce(ARRAY['{id}']::uuid[])"),
         ),
         ("resolve", format!("SELECT engram.resolve('{id}', '{id}')")),
+        ("related", format!("SELECT * FROM engram.related('{id}')")),
+        ("remove_alias", "SELECT engram.remove_alias('x')".to_owned()),
+        (
+            "remove_entities",
+            format!("SELECT engram.remove_entities('{id}', '{{x}}')"),
+        ),
         ("restore", format!("SELECT engram.restore('{id}')")),
         (
             "retention",
@@ -849,6 +864,10 @@ fn without_tables_every_function_says_how_to_create_them() {
         (
             "set_embedding_model",
             "SELECT engram.set_embedding_model('m', 3)".to_owned(),
+        ),
+        (
+            "spread",
+            format!("SELECT * FROM engram.spread(NULL, ARRAY['{id}']::uuid[])"),
         ),
         ("stats", "SELECT * FROM engram.stats()".to_owned()),
         (
@@ -867,6 +886,7 @@ fn without_tables_every_function_says_how_to_create_them() {
             "uncontradict",
             format!("SELECT engram.uncontradict('{id}', '{id}')"),
         ),
+        ("unlink", format!("SELECT engram.unlink('{id}', '{id}')")),
         ("unpin", format!("SELECT engram.unpin('{id}')")),
         ("unsupersede", format!("SELECT engram.unsupersede('{id}')")),
         (

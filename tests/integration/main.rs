@@ -7,6 +7,7 @@ mod demo;
 mod dynamics;
 mod filters;
 mod golden;
+mod graph;
 mod isolation;
 mod lifecycle;
 mod search;

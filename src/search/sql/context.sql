@@ -21,7 +21,8 @@ SELECT c.relowner,
        coalesce(w.activation_weight, d.activation_weight),
        coalesce(w.importance_weight, d.importance_weight),
        coalesce(w.decay, d.decay),
-       coalesce(w.contradiction_weight, d.contradiction_weight)
+       coalesce(w.contradiction_weight, d.contradiction_weight),
+       coalesce(w.link_weight, d.link_weight)
 FROM pg_catalog.pg_class c
 JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
 LEFT JOIN engram.settings w ON w.workspace_id = $1
