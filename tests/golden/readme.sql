@@ -18,8 +18,23 @@ SELECT "position", status, error FROM engram.add_many('[
 SELECT content, access_count FROM engram.list('{"tags": "health"}');
 SET engram.user_id = 'bob';
 SELECT count(*) FROM engram.search('peanuts');
-SELECT * FROM engram.memories;
+SELECT count(*) FROM engram.memories;
 SELECT engram.add('not mine', workspace => '018f3a2e-0000-7000-8000-000000000000');
 RESET engram.user_id;
 SELECT engram.add('whose?');
 SELECT source, problem FROM engram.whoami();
+SET engram.user_id = 'alice';
+SELECT content, recall_id IS NOT NULL AS noted FROM engram.recall('window seats', match_count => 1);
+SELECT engram.touch(ARRAY(SELECT id FROM engram.list('{"content": {"icontains": "miso"}}')
+                          UNION ALL SELECT id FROM engram.list('{"tags": "sport"}')))
+FROM generate_series(1, 3);
+SELECT content, round(score::numeric, 2) AS score, matched FROM engram.search('cat');
+SELECT content, layer, access_count, round(strength::numeric, 2) AS strength
+FROM engram.memory_overview WHERE access_count > 1 ORDER BY access_count DESC, content;
+SELECT engram.supersede((SELECT id FROM engram.search('window seats', match_count => 1)),
+                        content => 'Alice prefers aisle seats') IS NOT NULL AS corrected;
+SELECT content FROM engram.search('which seats does Alice prefer?', match_count => 1);
+SELECT engram.context('seats for the flight', max_tokens => 40) ->> 'text' AS prompt;
+SELECT promoted, archived, forgotten FROM engram.consolidate(dry_run => true, at => now() + interval '60 days');
+SELECT engram.apply_preset('personal_assistant') ->> 'mu2' AS core_decline_per_day;
+SELECT engram.apply_preset('butler');
