@@ -680,7 +680,7 @@ AS 'MODULE_PATHNAME', 'rebase_wrapper';
 COMMENT ON FUNCTION engram_internal.rebase(uuid, uuid, text) IS
 'Brings the state of a memory to the present moment before what it depends on changes, and into another layer if one is given. The caller may write the workspace.';
 
-CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
+CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer, memory uuid) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 -- Not the triggers that serve the loading of a dump.
@@ -717,6 +717,7 @@ BEGIN
   END IF;
   waiting := ARRAY(SELECT q.id FROM engram.access_queue q
                    WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
+                     AND (fold_queue.memory IS NULL OR fold_queue.memory = ANY (q.memory_ids))
                    ORDER BY q.id LIMIT fold_queue.at_most);
   wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
                   WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
@@ -821,8 +822,27 @@ BEGIN
   RETURN done;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
-'What fold() does. Runs with the rights of the caller, who must own the tables.';
+COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer, uuid) IS
+'What fold() does; of calls that used one memory, if that is given. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.fold_enough(workspace uuid) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  enough integer := (SELECT coalesce(w.fold_threshold, d.fold_threshold) FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = fold_enough.workspace
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+BEGIN
+  IF (SELECT count(*) FROM (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_enough.workspace LIMIT enough) q) < enough THEN
+    RETURN 0;
+  END IF;
+  -- So many that whoever happens to do it is not held up for long.
+  RETURN engram_internal.fold_queue(fold_enough.workspace, 1000, NULL);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.fold_enough(uuid) IS
+'Folds uses of a workspace if enough of them wait. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -835,7 +855,8 @@ BEGIN
       USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
   END IF;
   IF EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = rebase_state.workspace AND rebase_state.id = ANY (q.memory_ids)) THEN
-    PERFORM engram_internal.fold_queue(rebase_state.workspace, 10000);
+    -- No more than these: the fewer rows it locks until the end of a caller's transaction, the better.
+    PERFORM engram_internal.fold_queue(rebase_state.workspace, 10000, rebase_state.id);
   END IF;
   PERFORM FROM engram.memory_state s WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id FOR NO KEY UPDATE;
   UPDATE engram.memory_state s
@@ -1885,7 +1906,7 @@ BEGIN
     FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
               WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
       LOOP
-        n := engram_internal.fold_queue(ws, 10000);
+        n := engram_internal.fold_queue(ws, 10000, NULL);
         folded := folded + n;
         EXIT WHEN n = 0;
       END LOOP;

@@ -65,7 +65,7 @@ const GRANTS: [(&str, &str); 16] = [
 ];
 
 /// Functions of the store that have no argument.
-const FUNCTIONS: [&str; 16] = [
+const FUNCTIONS: [&str; 17] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -80,6 +80,7 @@ const FUNCTIONS: [&str; 16] = [
     "embeddings_after_update",
     "embeddings_after_delete",
     "embedding_models_after_delete",
+    "access_queue_after_insert",
     "restore_replaces",
     "restore_skips",
 ];

@@ -16,10 +16,6 @@ use crate::{identity, spi};
 
 /// Most memories that one call credits.
 const MAX_IDS: usize = 1000;
-/// One writer in so many looks whether enough calls wait.
-const LOOKS: u8 = 16;
-/// Calls that one fold takes in, so that a writer who folds is not held up for long.
-const FOLDED: i32 = 1000;
 
 /// One call that credits memories.
 pub struct Use {
@@ -200,7 +196,7 @@ fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Re
     Ok(())
 }
 
-/// Writes the row, and now and then folds what waits.
+/// Writes the row. A trigger on it folds what waits, now and then.
 fn queue(
     workspace: Uuid,
     id: Uuid,
@@ -221,17 +217,6 @@ fn queue(
             DatumWithOid::from(spi::pg_uuids(ids)),
         ],
     )?;
-    // The last byte of the id is as good as a die.
-    if id.as_bytes()[15].is_multiple_of(LOOKS) {
-        let enough = spi::row(
-            include_str!("uses/waiting.sql"),
-            &[DatumWithOid::from(spi::pg_uuid(workspace))],
-            |row| Ok(row.get::<bool>(1)?),
-        )?;
-        if enough.flatten() == Some(true) {
-            fold_as_owner(workspace, FOLDED)?;
-        }
-    }
     Ok(())
 }
 
@@ -296,13 +281,9 @@ fn owner() -> Result<pg_sys::Oid> {
 /// Folds at most so many waiting calls of a workspace that the caller may write.
 pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     require_writer(workspace)?;
-    fold_as_owner(workspace, at_most)
-}
-
-fn fold_as_owner(workspace: Uuid, at_most: i32) -> Result<i32> {
     let _owner = AsOwner::new(owner()?);
     let folded = spi::changed(
-        "SELECT engram_internal.fold_queue($1, $2)",
+        "SELECT engram_internal.fold_queue($1, $2, NULL)",
         &[
             DatumWithOid::from(spi::pg_uuid(workspace)),
             DatumWithOid::from(at_most),

@@ -34,7 +34,7 @@ BEGIN
     FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
               WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
       LOOP
-        n := engram_internal.fold_queue(ws, 10000);
+        n := engram_internal.fold_queue(ws, 10000, NULL);
         folded := folded + n;
         EXIT WHEN n = 0;
       END LOOP;

@@ -599,6 +599,8 @@ engram.restore_skips()
     no    no    no    no    no    SELECT engram.restore_skips()
 engram.embedding_models_after_delete()
     no    no    no    no    no    SELECT engram.embedding_models_after_delete()
+engram.access_queue_after_insert()
+    no    no    no    no    no    SELECT engram.access_queue_after_insert()
 engram.restore_replaces()
     no    no    no    no    no    SELECT engram.restore_replaces()
 # The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.
@@ -683,8 +685,10 @@ engram_internal.pack(workspace, model, replacing, at_least)
     no    no    no    no    no    SELECT engram_internal.pack('{ws}', '', true, 0)
 engram_internal.pack_sometimes(workspace, model, added, state)
     no    no    no    no    no    SELECT engram_internal.pack_sometimes('{ws}', '', 1000, 'plain')
-engram_internal.fold_queue(workspace, at_most)
-    no    no    no    no    no    SELECT engram_internal.fold_queue('{ws}', 10)
+engram_internal.fold_queue(workspace, at_most, memory)
+    no    no    no    no    no    SELECT engram_internal.fold_queue('{ws}', 10, null)
+engram_internal.fold_enough(workspace)
+    no    0     0     0     0     SELECT f FROM engram_internal.fold_enough('{ws}') f WHERE f > 0
 engram_internal.rebase_state(workspace, id, new_layer)
     no    no    no    no    no    SELECT engram_internal.rebase_state('{ws}', '{id}', 'core')
 engram_internal.consolidate_as_owner(workspace, at, dry_run, batch_size)
@@ -1235,6 +1239,7 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
             "engram.embeddings_after_update()",
             "engram.embeddings_after_delete()",
             "engram.embedding_models_after_delete()",
+            "engram.access_queue_after_insert()",
         ]
             .map(str::to_owned)
             .into(),
@@ -2240,6 +2245,10 @@ fn definer_triggers_serve_their_own_table_only() {
         (
             "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
             "embedding_models_after_delete",
+        ),
+        (
+            "AFTER INSERT ON {} FOR EACH ROW",
+            "access_queue_after_insert",
         ),
         ("BEFORE INSERT ON {} FOR EACH ROW", "restore_replaces"),
         ("BEFORE INSERT ON {} FOR EACH ROW", "restore_skips"),
