@@ -84,24 +84,29 @@ fn heat(bytes: Option<&[u8]>) -> Result<Option<Heat>, Error> {
         .transpose()
 }
 
+/// Uses, each with the call that it belongs to.
 fn events(
+    calls: Option<Array<'_, Uuid>>,
     times: Option<Array<'_, TimestampWithTimeZone>>,
     gains: Option<Array<'_, f64>>,
     ratings: Option<Array<'_, i16>>,
-) -> Vec<Event> {
-    let (Some(times), Some(gains), Some(ratings)) = (times, gains, ratings) else {
+) -> Vec<(uuid::Uuid, Event)> {
+    let (Some(calls), Some(times), Some(gains), Some(ratings)) = (calls, times, gains, ratings)
+    else {
         return Vec::new();
     };
-    times
+    calls
         .iter()
+        .zip(times.iter())
         .zip(gains.iter())
         .zip(ratings.iter())
-        .filter_map(|((at, gain), rating)| {
-            Some(Event {
+        .filter_map(|(((call, at), gain), rating)| {
+            let event = Event {
                 at: micros(at?),
                 gain: gain?,
                 rating: rating.and_then(|r| Rating::from_number(r.into())),
-            })
+            };
+            Some((spi::uuid(call?), event))
         })
         .collect()
 }
@@ -153,8 +158,9 @@ fn stored(
     Ok(state)
 }
 
-fn base_json(base: &Base) -> Value {
-    json!({
+/// `seen`: calls that wait to be folded and that the base knows already.
+fn base_json(base: &Base, seen: &[uuid::Uuid]) -> Value {
+    let mut json = json!({
         "at": base.at,
         "working": base.working,
         "core": base.core,
@@ -163,11 +169,18 @@ fn base_json(base: &Base) -> Value {
         "difficulty": base.difficulty,
         "uses": base.uses,
         "last_used": base.last_used,
-    })
+    });
+    if base.rested != 0 {
+        json["rested"] = base.rested.into();
+    }
+    if !seen.is_empty() {
+        json["seen"] = seen.iter().map(uuid::Uuid::to_string).collect();
+    }
+    json
 }
 
-fn base_from(value: &Value, first_stability: f64) -> Option<Base> {
-    Some(Base {
+fn base_from(value: &Value, first_stability: f64) -> Option<(Base, Vec<uuid::Uuid>)> {
+    let base = Base {
         at: value["at"].as_i64()?,
         working: value["working"].as_f64()?,
         core: value["core"].as_f64()?,
@@ -178,7 +191,11 @@ fn base_from(value: &Value, first_stability: f64) -> Option<Base> {
             .unwrap_or_else(|| memory::first_difficulty()),
         uses: value["uses"].as_i64()?,
         last_used: value["last_used"].as_i64()?,
-    })
+        rested: value["rested"].as_i64().unwrap_or(0),
+    };
+    let seen = value["seen"].as_array().map_or(&[][..], Vec::as_slice);
+    let seen = seen.iter().filter_map(|id| id.as_str()?.parse().ok());
+    Some((base, seen.collect()))
 }
 
 #[pg_extern(sql = false)]
@@ -199,9 +216,12 @@ fn state_at(
     layer_name: Option<&str>,
     stability: Option<f64>,
     difficulty: Option<f64>,
+    base: Option<JsonB>,
+    calls: Option<Array<'_, Uuid>>,
     times: Option<Array<'_, TimestampWithTimeZone>>,
     gains: Option<Array<'_, f64>>,
     ratings: Option<Array<'_, i16>>,
+    known: Option<i32>,
     at: Option<TimestampWithTimeZone>,
     settle: Option<bool>,
 ) -> Report<
@@ -217,8 +237,9 @@ fn state_at(
             name!(access_count, i64),
             name!(last_accessed_at, TimestampWithTimeZone),
             name!(retention, f64),
+            name!(idle_days, f64),
             name!(late, bool),
-            name!(base, JsonB),
+            name!(base, Option<JsonB>),
         ),
     >,
 > {
@@ -238,15 +259,78 @@ fn state_at(
         &traits,
         &params,
     )?;
-    let mut events = events(times, gains, ratings);
-    events.sort_by(Event::order);
-    let mut late = false;
-    for event in &events {
-        late |= state.apply(event, &traits, &params);
+    let (mut base, seen) = match base {
+        Some(JsonB(value)) => {
+            let first = State::first_stability(&traits, &params);
+            let (base, seen) = base_from(&value, first).ok_or_else(|| broken("base"))?;
+            (Some(base), seen)
+        }
+        // What was before is known by number only.
+        None if heat_bytes.is_none() && state.uses > 1 => (Some(state.base()), Vec::new()),
+        None => (None, Vec::new()),
+    };
+    let first = State::new(micros(created_at), Layer::Working, &traits, &params).base();
+    let begin = base.as_ref().unwrap_or(&first);
+    if state.last_used <= begin.last_used {
+        state.rested = begin.rested;
     }
-    let moment = at.map_or(state.at(), micros).max(state.at());
+    if traits.pinned {
+        let since = state.last_used.max(begin.at);
+        state.rested = state.rested.saturating_add((state.at() - since).max(0));
+    }
+
+    let mut events = events(calls, times, gains, ratings);
+    let mut new = events.split_off(events.len().min(known.map_or(0, |n| n.max(0) as usize)));
+    new.sort_by(|(_, a), (_, b)| a.order(b));
+    let stored = state.clone();
+    let mut late = false;
+    for (call, event) in &new {
+        if seen.contains(call) {
+            state.count(event);
+        } else if event.at < base.as_ref().unwrap_or(&first).at {
+            base.get_or_insert(first).take_in(event, &traits, &params);
+            state.apply(event, &traits, &params);
+            late = true;
+        } else {
+            late |= state.apply(event, &traits, &params);
+            // In which order the stored one and this are to be taken is not known here.
+            late |= event.at == stored.at() && event.at == stored.last_used;
+        }
+    }
+    if known.is_some() {
+        let begin = base.as_ref().unwrap_or(&first);
+        events.extend(&new);
+        // Older ones are in the base, or were taken in by it.
+        events.retain(|(call, event)| event.at >= begin.at || seen.contains(call));
+        let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
+        late = begin.uses + uses != state.uses;
+        if !late {
+            events.retain(|(call, _)| !seen.contains(call));
+            let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
+            state.replay(begin, &mut events, &traits, &params);
+        }
+    }
+
+    let mut moment = at.map_or(state.at(), micros).max(state.at());
+    let mut json = base.map(|base| base_json(&base, &seen));
     if settle.unwrap_or(false) {
+        if moment == stored.at() && moment == stored.last_used && stored.uses > 1 {
+            // So that what is folded lies before it.
+            moment += 1;
+        }
         state.advance(moment, &traits, &params);
+        // Heat and number take in what waits when it is folded, for they do not care.
+        state.heat = stored.heat;
+        state.heat.touch(moment, 0.0);
+        state.uses = stored.uses;
+        let mut known: Vec<uuid::Uuid> = new.iter().map(|(call, _)| *call).collect();
+        if base.is_some_and(|base| base.at >= moment) {
+            known.extend(
+                seen.iter()
+                    .filter(|call| !new.iter().any(|(c, _)| c == *call)),
+            );
+        }
+        json = Some(base_json(&state.base(), &known));
     }
     let (working, core) = state.strengths_at(moment, &traits, &params);
     Ok(TableIterator::once((
@@ -259,61 +343,10 @@ fn state_at(
         state.uses,
         timestamp(state.last_used)?,
         state.retention_at(moment, &traits, &params),
+        state.idle_days(moment, &traits),
         late,
-        JsonB(base_json(&state.base())),
+        json.map(JsonB),
     )))
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments, clippy::type_complexity)]
-fn replay(
-    params_: Option<Array<'_, f64>>,
-    kind: Option<&str>,
-    importance: Option<f64>,
-    pinned: Option<bool>,
-    inert: Option<bool>,
-    created_at: TimestampWithTimeZone,
-    base: Option<JsonB>,
-    heat_bytes: Option<&[u8]>,
-    access_count: Option<i64>,
-    times: Option<Array<'_, TimestampWithTimeZone>>,
-    gains: Option<Array<'_, f64>>,
-    ratings: Option<Array<'_, i16>>,
-) -> Report<
-    TableIterator<
-        'static,
-        (
-            name!(layer, &'static str),
-            name!(stability, f64),
-            name!(difficulty, f64),
-        ),
-    >,
-> {
-    let params = params(params_)?;
-    let traits = traits(kind, importance, pinned, inert)?;
-    let created = micros(created_at);
-    let mut state = State::new(created, Layer::Working, &traits, &params);
-    if let Some(heat) = heat(heat_bytes)? {
-        state.heat = heat;
-    }
-    let base = match base {
-        Some(JsonB(value)) => base_from(&value, State::first_stability(&traits, &params))
-            .ok_or_else(|| broken("base"))?,
-        None => State::new(created, Layer::Working, &traits, &params).base(),
-    };
-    let mut events = events(times, gains, ratings);
-    // Older ones are in the base, or came too late for it.
-    events.retain(|e| e.at >= base.at);
-    let uses = events.iter().filter(|e| e.gain > 0.0).count() as i64;
-    if base.uses + uses != access_count.unwrap_or(1) {
-        return Ok(TableIterator::new(Vec::new()));
-    }
-    state.replay(&base, &mut events, &traits, &params);
-    Ok(TableIterator::new(vec![(
-        state.layer.name(),
-        state.stability,
-        state.difficulty,
-    )]))
 }
 
 #[pg_extern(sql = false)]
@@ -519,7 +552,7 @@ fn rate(
     at: Option<TimestampWithTimeZone>,
     recall_id: Option<Uuid>,
     workspace: Option<Uuid>,
-) -> Report<bool> {
+) -> Report<Option<bool>> {
     let rating = match rating {
         Some(rating @ 1..=4) => u8::try_from(rating).unwrap_or(3),
         other => {
@@ -533,7 +566,7 @@ fn rate(
             .into());
         }
     };
-    Ok(uses::note(Use {
+    Ok(uses::rate(Use {
         ids: vec![id],
         kind: "rated",
         gain: Some(if rating >= 3 { 1.0 } else { 0.0 }),
@@ -541,7 +574,7 @@ fn rate(
         at,
         recall_id,
         workspace,
-    })? > 0)
+    })?)
 }
 
 #[pg_extern(sql = false)]

@@ -2,7 +2,9 @@
 //!
 //! A use costs its transaction one row in `access_queue`, whatever it will change. One of the writers,
 //! by chance and once enough of them wait, folds the rows of a workspace into `memory_state`,
-//! `access_log` and `hebbian_links`; readers count in what waits, so nobody sees a difference.
+//! `access_log` and `hebbian_links`; readers count in what waits, so nobody sees a difference. A trigger
+//! on the queue does that when the writer commits: until its end a fold holds the rows that it has
+//! changed, and a transaction that goes on would have others wait for it.
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::{JsonB, pg_sys};
@@ -92,6 +94,17 @@ fn checked(call: &Use) -> Result<Vec<Uuid>> {
     Ok(ids)
 }
 
+/// The error of a read-only transaction. On a standby the bindings would come first, with one of their own.
+fn require_writable(kind: &str) {
+    let name = match kind {
+        "rated" => c"engram.rate()",
+        "reinforced" => c"engram.reinforce()",
+        _ => c"engram.touch()",
+    };
+    // SAFETY: reads a flag and the text.
+    unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) }
+}
+
 /// Those of the memories that are there, as the caller sees them.
 fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Vec<Uuid>> {
     Ok(spi::rows(
@@ -115,8 +128,23 @@ pub fn note(call: Use) -> Result<i32> {
     if ids.is_empty() {
         return Ok(0);
     }
+    require_writable(call.kind);
     let ids = visible(workspace, &ids)?;
     append(workspace, ids, &call)
+}
+
+/// Notes the rating of one memory; `None` when it is not there.
+pub fn rate(call: Use) -> Result<Option<bool>> {
+    let workspace = resolve(call.workspace)?;
+    require_writable(call.kind);
+    let ids = match call.ids.first().copied().flatten() {
+        Some(_) => visible(workspace, &checked(&call)?)?,
+        None => Vec::new(),
+    };
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(append(workspace, ids, &call)? > 0))
 }
 
 /// Notes that memories were returned; the id under which their use will be credited. `None` where
@@ -196,7 +224,6 @@ fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Re
     Ok(())
 }
 
-/// Writes the row. A trigger on it folds what waits, now and then.
 fn queue(
     workspace: Uuid,
     id: Uuid,
@@ -283,7 +310,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     require_writer(workspace)?;
     let _owner = AsOwner::new(owner()?);
     let folded = spi::changed(
-        "SELECT engram_internal.fold_queue($1, $2, NULL)",
+        "SELECT engram_internal.fold_queue($1, $2)",
         &[
             DatumWithOid::from(spi::pg_uuid(workspace)),
             DatumWithOid::from(at_most),

@@ -368,7 +368,14 @@ BEGIN
   END IF;
   SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
   RETURN QUERY EXECUTE
-    $q$SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+    $q$WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
+    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
+    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > now())' END
+    || ' AND ' || condition
+    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6)
+    SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
        m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source,
        ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
              AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
@@ -376,21 +383,10 @@ BEGIN
        m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
        (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
         + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
-    FROM (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
-    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
-    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
-    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
-    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > now())' END
-    || ' AND ' || condition
-    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6) m
-    LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = $2 AND x.memory_id = m.id OFFSET 0) o ON true
-    LEFT JOIN engram_internal.pending($2, now()) p ON p.memory_id = m.id
-    CROSS JOIN LATERAL engram_internal.state_at($7, m.type, m.importance, m.pinned,
-      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
-      o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
-      p.times, p.gains, p.ratings, now(), false) s
+    FROM page m
+    LEFT JOIN engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p)) s ON s.memory_id = m.id
     ORDER BY m.created_at DESC, m.id DESC$q$
-    USING params, ws, last_at, last_id, wanted, skipped, engram_internal.dynamics(ws);
+    USING params, ws, last_at, last_id, wanted, skipped;
 END
 $$;
 COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid) IS

@@ -22,44 +22,37 @@ $$;
 COMMENT ON FUNCTION engram_internal.dynamics(uuid) IS
 'Settings of a workspace as state_at() takes them: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, then decay_per_day of each type.';
 
-CREATE FUNCTION engram_internal.pending(workspace uuid, at timestamptz)
-RETURNS TABLE (memory_id uuid, times timestamptz[], gains double precision[], ratings smallint[])
+CREATE FUNCTION engram_internal.pending(workspace uuid, ids uuid[])
+RETURNS TABLE (memory_id uuid, calls uuid[], times timestamptz[], gains double precision[], ratings smallint[])
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT u.id, array_agg(q.accessed_at), array_agg(q.gain), array_agg(q.rating)
+  SELECT u.id, array_agg(q.id), array_agg(q.accessed_at), array_agg(q.gain), array_agg(q.rating)
   FROM engram.access_queue q CROSS JOIN LATERAL (SELECT DISTINCT x.id FROM unnest(q.memory_ids) AS x (id)) u
-  WHERE q.workspace_id = pending.workspace AND q.accessed_at <= pending.at AND (q.gain <> 0 OR q.rating IS NOT NULL)
+  -- What a fold would take, whatever moment is asked about.
+  WHERE q.workspace_id = pending.workspace AND q.accessed_at <= clock_timestamp() AND (q.gain <> 0 OR q.rating IS NOT NULL)
+    AND (cardinality(pending.ids) > 20 OR q.memory_ids && pending.ids) AND u.id = ANY (pending.ids)
   GROUP BY u.id;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.pending(uuid, timestamptz) IS 'Uses of a workspace that wait to be folded, by memory.';
+COMMENT ON FUNCTION engram_internal.pending(uuid, uuid[]) IS 'Uses that wait to be folded, of some memories of a workspace, by memory.';
 
 CREATE FUNCTION engram_internal.state_at(
   params double precision[], type text, importance double precision, pinned boolean, inert boolean,
   created_at timestamptz, memory_layer text, access_count bigint, last_accessed_at timestamptz, heat bytea,
   working_strength double precision, core_strength double precision, layer text, stability double precision,
-  difficulty double precision, times timestamptz[], gains double precision[], ratings smallint[],
-  at timestamptz, settle boolean)
+  difficulty double precision, base jsonb, calls uuid[], times timestamptz[], gains double precision[], ratings smallint[],
+  known integer, at timestamptz, settle boolean)
 RETURNS TABLE (
   layer text, heat bytea, working_strength double precision, core_strength double precision,
   stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
-  retention double precision, late boolean, base jsonb)
+  retention double precision, idle_days double precision, late boolean, base jsonb)
 LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'state_at_wrapper';
-COMMENT ON FUNCTION engram_internal.state_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bigint, timestamptz, bytea, double precision, double precision, text, double precision, double precision, timestamptz[], double precision[], smallint[], timestamptz, boolean) IS
-'The state of a memory after some more uses. With a moment, strengths, layer and retention are of that moment; settle dates the rest of it too. late: a use was older than the state, so that layer, stability and difficulty want a replay. base: the state as a point to replay from.';
-
-CREATE FUNCTION engram_internal.replay(
-  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
-  created_at timestamptz, base jsonb, heat bytea, access_count bigint,
-  times timestamptz[], gains double precision[], ratings smallint[])
-RETURNS TABLE (layer text, stability double precision, difficulty double precision)
-LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'replay_wrapper';
-COMMENT ON FUNCTION engram_internal.replay(double precision[], text, double precision, boolean, boolean, timestamptz, jsonb, bytea, bigint, timestamptz[], double precision[], smallint[]) IS
-'What depends on the order of uses, from all of them since base, or since the memory was stored. No row when some are missing.';
+COMMENT ON FUNCTION engram_internal.state_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bigint, timestamptz, bytea, double precision, double precision, text, double precision, double precision, jsonb, uuid[], timestamptz[], double precision[], smallint[], integer, timestamptz, boolean) IS
+'The state of a memory after some more uses. With a moment, strengths, layer, retention and idle_days (without use or pin) are of that moment. late: a use was older than the state, so that layer, stability and difficulty want a replay. For that, pass the whole log first and its length as known; late then tells that some of it is missing. base: where a replay begins, NULL for when the memory was stored; settle makes it that moment, and whatever waits is known to it from then on.';
 
 CREATE FUNCTION engram_internal.layer_at(
   params double precision[], type text, importance double precision, pinned boolean, inert boolean,
@@ -81,11 +74,11 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'link_after_wrap
 COMMENT ON FUNCTION engram_internal.link_after(double precision, double precision, timestamptz, integer, timestamptz[], double precision[], double precision, double precision) IS
 'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. late: a call was older than the link.';
 
-CREATE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[])
+CREATE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[], settle boolean DEFAULT false)
 RETURNS TABLE (
   memory_id uuid, layer text, heat bytea, working_strength double precision, core_strength double precision,
   stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
-  retention double precision, decay double precision)
+  retention double precision, idle_days double precision, base jsonb, decay double precision)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -95,19 +88,32 @@ DECLARE
 BEGIN
   RETURN QUERY
   SELECT m.id, s.layer, s.heat, s.working_strength, s.core_strength, s.stability, s.difficulty,
-         s.access_count, s.last_accessed_at, s.retention, params[1]
+         s.access_count, s.last_accessed_at, s.retention, s.idle_days, s.base, params[1]
   FROM unnest(present.ids) AS u (id)
   CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = present.workspace AND x.id = u.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = present.workspace AND x.memory_id = u.id OFFSET 0) o ON true
-  LEFT JOIN engram_internal.pending(present.workspace, present.at) p ON p.memory_id = u.id
+  LEFT JOIN engram_internal.pending(present.workspace, present.ids) p ON p.memory_id = u.id
   CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
     m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
     o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
-    p.times, p.gains, p.ratings, present.at, false) s;
+    o.base, p.calls, p.times, p.gains, p.ratings, NULL, present.at, present.settle) f
+  CROSS JOIN LATERAL (
+    SELECT f.* WHERE NOT f.late
+    UNION ALL
+    SELECT z.* FROM (
+      SELECT array_agg(l.id) AS calls, array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+      FROM engram.access_log l
+      WHERE l.workspace_id = present.workspace AND l.memory_id = u.id AND (l.gain <> 0 OR l.rating IS NOT NULL)
+      HAVING f.late) h
+    CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+      o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+      o.base, h.calls || p.calls, h.times || p.times, h.gains || p.gains, h.ratings || p.ratings,
+      coalesce(cardinality(h.calls), 0), present.at, present.settle) z) s;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.present(uuid, timestamptz, uuid[]) IS
-'The state of memories at a moment, waiting uses included, of those that the caller may see.';
+COMMENT ON FUNCTION engram_internal.present(uuid, timestamptz, uuid[], boolean) IS
+'The state of memories at a moment, waiting uses included, of those that the caller may see. settle: as state_at() has it.';
 
 CREATE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -133,7 +139,7 @@ AS 'MODULE_PATHNAME', 'rebase_wrapper';
 COMMENT ON FUNCTION engram_internal.rebase(uuid, uuid, text) IS
 'Brings the state of a memory to the present moment before what it depends on changes, and into another layer if one is given. The caller may write the workspace.';
 
-CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer, memory uuid) RETURNS integer
+CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 -- Not the triggers that serve the loading of a dump.
@@ -146,9 +152,8 @@ DECLARE
   waiting uuid[];
   wanted  uuid[];
   locked  uuid[];
-  busy    uuid[];
-  late_memories uuid[];
-  late_links    uuid[];
+  busy    uuid[] := '{}';
+  late_links uuid[];
   done    integer;
 BEGIN
   IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
@@ -160,8 +165,12 @@ BEGIN
      OR NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_queue.workspace) THEN
     RETURN 0;
   END IF;
-  -- One at a time in a workspace. Nobody who folds waits for anybody, here or below: hence no deadlock.
+  -- One at a time in a workspace. Nobody who folds waits for anybody, here or below, and others only until
+  -- it commits: hence no deadlock.
   IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('engram fold ' || fold_queue.workspace, 0)) THEN
+      RETURN 0;
+    END IF;
     INSERT INTO engram.maintenance (workspace_id) VALUES (fold_queue.workspace) ON CONFLICT DO NOTHING;
   END IF;
   PERFORM FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace FOR UPDATE SKIP LOCKED;
@@ -170,24 +179,28 @@ BEGIN
   END IF;
   waiting := ARRAY(SELECT q.id FROM engram.access_queue q
                    WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
-                     AND (fold_queue.memory IS NULL OR fold_queue.memory = ANY (q.memory_ids))
                    ORDER BY q.id LIMIT fold_queue.at_most);
   wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
                   WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
-  -- A state that a partial restore has left out.
-  INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
-  SELECT m.workspace_id, m.id, m.created_at, m.layer
-  FROM unnest(wanted) u
-  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u OFFSET 0) m
-  WHERE NOT EXISTS (SELECT FROM engram.memory_state s WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = u)
-  ON CONFLICT DO NOTHING;
+  -- Look-ups by key one after the other, here and below: as joins they might read all of the workspace.
   locked := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
     SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u
     FOR NO KEY UPDATE SKIP LOCKED) s);
-  -- Somebody changes or deletes these just now; calls that used them wait. Others are gone for good.
-  busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
-    SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s
-    WHERE s.memory_id <> ALL (locked));
+  IF cardinality(locked) < cardinality(wanted) THEN
+    wanted := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked));
+    -- Somebody changes or deletes these just now; calls that used them wait.
+    busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+      SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s);
+    -- States that a partial restore has left out. Other memories are gone for good.
+    WITH added AS (
+      INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
+      SELECT m.workspace_id, m.id, m.created_at, m.layer
+      FROM unnest(wanted) u
+      CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u AND u <> ALL (busy)
+                          FOR KEY SHARE SKIP LOCKED) m
+      ON CONFLICT DO NOTHING RETURNING memory_id)
+    SELECT locked || array_agg(a.memory_id) INTO locked FROM added a;
+  END IF;
   params := engram_internal.dynamics(fold_queue.workspace);
   SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
          coalesce(w.link_prune, d.link_prune) AS prune INTO STRICT rules
@@ -200,39 +213,54 @@ BEGIN
     RETURNING q.*
   ), uses AS MATERIALIZED (
     SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
-           CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(u.places, rules.members) > 1
-                THEN t.gain / (least(u.places, rules.members) - 1) ELSE 0 END AS pair_gain
-    FROM taken t CROSS JOIN LATERAL (
-      SELECT x.memory_id, row_number() OVER (ORDER BY x.nth) AS place, count(*) OVER () AS places
-      FROM (SELECT y.id AS memory_id, min(y.nth) AS nth FROM unnest(t.memory_ids) WITH ORDINALITY AS y (id, nth)
-            WHERE y.id = ANY (locked) GROUP BY y.id) x) u
+           CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(cardinality(t.memory_ids), rules.members) > 1
+                THEN t.gain / (least(cardinality(t.memory_ids), rules.members) - 1) ELSE 0 END AS pair_gain
+    FROM taken t CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
+    JOIN unnest(locked) AS k (memory_id) ON k.memory_id = u.memory_id
+    WHERE array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
   ), logged AS (
     INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
     SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
-    FROM uses u
+    FROM uses u ORDER BY u.memory_id, u.accessed_at
     ON CONFLICT DO NOTHING
   ), after AS MATERIALIZED (
-    SELECT e.memory_id, a.*
-    FROM (SELECT u.memory_id, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
+    SELECT e.memory_id, s.ctid AS row_at, a.*
+    FROM (SELECT u.memory_id, array_agg(u.id) AS calls, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
           FROM uses u WHERE u.gain <> 0 OR u.rating IS NOT NULL GROUP BY u.memory_id) e
-    CROSS JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT x.ctid, x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
     CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = e.memory_id OFFSET 0) m
     CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
       m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
       s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
-      e.times, e.gains, e.ratings, NULL, false) a
+      s.base, e.calls, e.times, e.gains, e.ratings, NULL, NULL, false) f
+    -- What is a matter of order, from the whole history. Here and not afterwards: a second change of a row
+    -- in one transaction has the foreign key checked again, and that would wait for who changes the memory.
+    CROSS JOIN LATERAL (
+      SELECT f.* WHERE NOT f.late
+      UNION ALL
+      SELECT z.* FROM (
+        SELECT array_agg(l.id) AS calls, array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+        FROM engram.access_log l
+        WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = e.memory_id AND (l.gain <> 0 OR l.rating IS NOT NULL)
+        HAVING f.late) h
+      CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+        m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+        s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+        s.base, h.calls || e.calls, h.times || e.times, h.gains || e.gains, h.ratings || e.ratings,
+        coalesce(cardinality(h.calls), 0), NULL, false) z) a
   ), changed AS (
     UPDATE engram.memory_state s
     SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength, layer = a.layer,
-        stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at
-    FROM after a WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
+        stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at,
+        base = a.base
+    FROM after a WHERE s.ctid = a.row_at AND s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
   ), pairs AS MATERIALIZED (
     SELECT p.a, p.b, l.*
     FROM (SELECT x.memory_id AS a, y.memory_id AS b, array_agg(x.accessed_at) AS times,
                  array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
           FROM uses x JOIN uses y ON y.id = x.id AND x.memory_id < y.memory_id
           WHERE x.pair_gain > 0 AND y.pair_gain > 0 GROUP BY x.memory_id, y.memory_id) p
-    LEFT JOIN engram.hebbian_links h ON h.workspace_id = fold_queue.workspace AND h.a = p.a AND h.b = p.b
+    LEFT JOIN LATERAL (SELECT x.* FROM engram.hebbian_links x WHERE x.workspace_id = fold_queue.workspace AND x.a = p.a AND x.b = p.b OFFSET 0) h ON true
     CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
   ), linked AS (
     INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
@@ -241,23 +269,10 @@ BEGIN
     SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count
   )
   SELECT (SELECT count(*) FROM taken),
-         ARRAY(SELECT a.memory_id FROM after a WHERE a.late),
          ARRAY(SELECT x FROM pairs p CROSS JOIN LATERAL unnest(ARRAY[p.a, p.b]) WITH ORDINALITY AS z (x, nth) WHERE p.late ORDER BY p.a, p.b, z.nth)
-  INTO done, late_memories, late_links;
+  INTO done, late_links;
 
-  -- What is a matter of order, from the whole history in order.
-  UPDATE engram.memory_state s
-  SET layer = r.layer, stability = r.stability, difficulty = r.difficulty
-  FROM unnest(late_memories) u
-  CROSS JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) o
-  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u OFFSET 0) m
-  CROSS JOIN LATERAL (
-    SELECT array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
-    FROM engram.access_log l WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = u AND (l.gain <> 0 OR l.rating IS NOT NULL)) e
-  CROSS JOIN LATERAL engram_internal.replay(params, m.type, m.importance, m.pinned,
-    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, o.base, o.heat, o.access_count,
-    e.times, e.gains, e.ratings) r
-  WHERE s.workspace_id = fold_queue.workspace AND s.memory_id = u;
+  -- A link that a call is older than, from all calls in order.
   UPDATE engram.hebbian_links h
   SET forward = r.forward, backward = r.backward, linked_at = r.linked_at, count = r.count
   FROM generate_series(1, cardinality(late_links), 2) i
@@ -275,27 +290,8 @@ BEGIN
   RETURN done;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer, uuid) IS
-'What fold() does; of calls that used one memory, if that is given. Runs with the rights of the caller, who must own the tables.';
-
-CREATE FUNCTION engram_internal.fold_enough(workspace uuid) RETURNS integer
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  enough integer := (SELECT coalesce(w.fold_threshold, d.fold_threshold) FROM engram.settings d
-                     LEFT JOIN engram.settings w ON w.workspace_id = fold_enough.workspace
-                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
-BEGIN
-  IF (SELECT count(*) FROM (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_enough.workspace LIMIT enough) q) < enough THEN
-    RETURN 0;
-  END IF;
-  -- So many that whoever happens to do it is not held up for long.
-  RETURN engram_internal.fold_queue(fold_enough.workspace, 1000, NULL);
-END
-$$;
-COMMENT ON FUNCTION engram_internal.fold_enough(uuid) IS
-'Folds uses of a workspace if enough of them wait. Runs with the rights of the caller, who must own the tables.';
+COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
+'What fold() does. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -307,24 +303,15 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not change the state of memories', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
   END IF;
-  IF EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = rebase_state.workspace AND rebase_state.id = ANY (q.memory_ids)) THEN
-    -- No more than these: the fewer rows it locks until the end of a caller's transaction, the better.
-    PERFORM engram_internal.fold_queue(rebase_state.workspace, 10000, rebase_state.id);
-  END IF;
+  -- Who changes a memory holds its row, and folds only hold this one while they commit.
   PERFORM FROM engram.memory_state s WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id FOR NO KEY UPDATE;
   UPDATE engram.memory_state s
   SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength,
       layer = coalesce(rebase_state.new_layer, a.layer), stability = a.stability, difficulty = a.difficulty,
       access_count = a.access_count, last_accessed_at = a.last_accessed_at,
       base = a.base || jsonb_build_object('layer', coalesce(rebase_state.new_layer, a.layer))
-  FROM engram.memory_state o
-  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = o.workspace_id AND x.id = o.memory_id OFFSET 0) m
-  CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(rebase_state.workspace), m.type, m.importance, m.pinned,
-    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
-    o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
-    NULL, NULL, NULL, now(), true) a
-  WHERE o.workspace_id = rebase_state.workspace AND o.memory_id = rebase_state.id
-    AND s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id;
+  FROM engram_internal.present(rebase_state.workspace, now(), ARRAY[rebase_state.id], true) a
+  WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.rebase_state(uuid, uuid, text) IS
@@ -365,7 +352,8 @@ CREATE FUNCTION engram_internal.rate(id uuid, rating integer, at timestamptz, re
 LANGUAGE c VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'rate_wrapper';
-COMMENT ON FUNCTION engram_internal.rate(uuid, integer, timestamptz, uuid, uuid) IS 'What rate() does; false for a memory that is not there.';
+COMMENT ON FUNCTION engram_internal.rate(uuid, integer, timestamptz, uuid, uuid) IS
+'What rate() does; NULL for an unknown id.';
 
 CREATE FUNCTION engram.rate(
   id uuid,
@@ -377,15 +365,14 @@ CREATE FUNCTION engram.rate(
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(rate.workspace, true);
+  counted boolean := engram_internal.rate(rate.id, rate.rating, rate.at, rate.recall_id, rate.workspace);
 BEGIN
-  IF rate.id IS NULL OR NOT EXISTS (
-       SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = rate.id AND m.deleted_at IS NULL) THEN
+  -- Not in the library, through which an SQLSTATE of our own does not get.
+  IF counted IS NULL THEN
     PERFORM engram_internal.refuse_memory(rate.id);
   END IF;
-  RETURN engram_internal.rate(rate.id, rate.rating, rate.at, rate.recall_id, ws);
+  RETURN counted;
 END
 $$;
 COMMENT ON FUNCTION engram.rate(uuid, integer, timestamptz, uuid, uuid) IS
@@ -453,7 +440,7 @@ DECLARE
   moment timestamptz := coalesce(retention.at, now());
 BEGIN
   RETURN QUERY
-  SELECT engram.fsrs_retrievability(greatest(date_part('epoch', moment - p.last_accessed_at) / 86400, 0), p.stability),
+  SELECT engram.fsrs_retrievability(p.idle_days, p.stability),
          p.stability, p.difficulty, p.working_strength, p.core_strength,
          engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)), p.retention, p.layer, p.access_count, p.last_accessed_at
   FROM engram_internal.present(ws, moment, ARRAY[retention.id]) p;
@@ -462,4 +449,4 @@ $$;
 COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
 'How well a memory is kept at a moment: one row, or none when it is not there.
 
-retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks.';
+retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks. Days under a pin do not count.';

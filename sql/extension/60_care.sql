@@ -34,7 +34,7 @@ BEGIN
     FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
               WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
       LOOP
-        n := engram_internal.fold_queue(ws, 10000, NULL);
+        n := engram_internal.fold_queue(ws, 10000);
         folded := folded + n;
         EXIT WHEN n = 0;
       END LOOP;
@@ -104,9 +104,10 @@ BEGIN
            CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
              m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
              s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
-             NULL, NULL, NULL, $2, false) a
+             s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
            WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
              AND s.last_accessed_at <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
              AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
              AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
          || here || $q$

@@ -56,7 +56,15 @@ CREATE TABLE IF NOT EXISTS engram.memory_state (
   CONSTRAINT memory_state_pkey PRIMARY KEY (workspace_id, memory_id),
   CONSTRAINT memory_state_memory_fkey FOREIGN KEY (workspace_id, memory_id)
     REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
-) WITH (fillfactor = 75);
+) WITH (fillfactor = 50);
+DO $$
+BEGIN
+  -- A fold may change all rows of a page at once, and each finds a place for its new version there.
+  IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.memory_state'::regclass AND 'fillfactor=75' = ANY (reloptions)) THEN
+    ALTER TABLE engram.memory_state SET (fillfactor = 50);
+  END IF;
+END
+$$;
 -- What a use changes, as of the moment that heat carries; every reader computes from there. Only the key
 -- is indexed, so that every change is a heap-only update. All NULL: stored and never used.
 ALTER TABLE engram.memory_state

@@ -13,7 +13,7 @@ AS $$
 BEGIN
   RETURN QUERY
   SELECT p.layer, engram.heat_level(p.heat, now(), p.decay),
-         engram.fsrs_retrievability(greatest(date_part('epoch', now() - p.last_accessed_at) / 86400, 0), p.stability),
+         engram.fsrs_retrievability(p.idle_days, p.stability),
          p.working_strength, p.core_strength,
          engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)),
          p.stability, p.difficulty, p.retention, p.access_count, p.last_accessed_at

@@ -295,6 +295,31 @@ $$;
 COMMENT ON FUNCTION engram.memories_after_truncate() IS
 'Trigger: a table of memories that is emptied takes what search scans, the log of uses and the links with it.';
 
+CREATE OR REPLACE FUNCTION engram.access_queue_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.access_queue'::regclass THEN
+    RAISE EXCEPTION 'engram.access_queue_after_insert() serves engram.access_queue, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  -- Not too many, so that the writer who folds is not held up for long.
+  IF engram_internal.may_write(NEW.workspace_id)
+     AND (SELECT (SELECT count(*) FROM (SELECT FROM engram.access_queue q WHERE q.workspace_id = NEW.workspace_id LIMIT t.threshold) q) >= t.threshold
+          FROM (SELECT coalesce(w.fold_threshold, d.fold_threshold) AS threshold
+                FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = NEW.workspace_id
+                WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') t) THEN
+    PERFORM engram_internal.fold(NEW.workspace_id, 1000);
+  END IF;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.access_queue_after_insert() IS
+'Trigger: folds the uses of a workspace once enough of them wait, when the transaction commits.';
+
 CREATE OR REPLACE FUNCTION engram.embeddings_after_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -397,23 +422,6 @@ $$;
 COMMENT ON FUNCTION engram.embedding_models_after_delete() IS
 'Trigger: a model that is dropped takes what search scans of it with it.';
 
-CREATE OR REPLACE FUNCTION engram.access_queue_after_insert() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  PERFORM engram.current_user_id();
-  IF TG_RELID <> 'engram.access_queue'::regclass THEN
-    RAISE EXCEPTION 'engram.access_queue_after_insert() serves engram.access_queue, not "%"', TG_RELID::regclass
-      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
-  END IF;
-  PERFORM engram_internal.fold_enough(NEW.workspace_id);
-  RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION engram.access_queue_after_insert() IS
-'Trigger: at the end of a transaction, so that it holds no lock for long, folds uses if enough of them wait.';
-
 CREATE OR REPLACE FUNCTION engram.restore_skips() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -461,6 +469,11 @@ BEGIN
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'memories_after_delete()'),
       ('memories', 'memories_after_truncate', 'AFTER TRUNCATE',
        'FOR EACH STATEMENT', 'memories_after_truncate()'),
+      -- One writer in 16 looks; the last byte of the id is as good as a die.
+      ('access_queue', 'access_queue_after_insert', 'AFTER INSERT',
+       'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+          WHEN (get_byte(uuid_send(NEW.id), 15) % 16 = 0 AND current_setting(''check_function_bodies'') = ''on'')',
+       'access_queue_after_insert()'),
       ('embeddings', 'embeddings_after_truncate', 'AFTER TRUNCATE',
        'FOR EACH STATEMENT', 'embeddings_after_truncate()'),
       ('embeddings', 'embeddings_before_write', 'BEFORE INSERT OR UPDATE',
@@ -473,10 +486,6 @@ BEGIN
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'embeddings_after_delete()'),
       ('embedding_models', 'embedding_models_after_delete', 'AFTER DELETE',
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'embedding_models_after_delete()'),
-      -- One row in sixteen looks; the last byte of an id is as good as a die.
-      ('access_queue', 'access_queue_after_insert', 'AFTER INSERT',
-       'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (get_byte(uuid_send(NEW.id), 15) % 16 = 0
-          AND current_setting(''check_function_bodies'') = ''on'')', 'access_queue_after_insert()'),
       -- check_function_bodies is off in every dump that pg_dump writes and in hardly any other session.
       ('memory_state', 'memory_state_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
@@ -497,8 +506,8 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger
                    WHERE tgrelid = format('engram.%I', t.tab)::regclass AND tgname = t.name) THEN
-      EXECUTE format('CREATE ' || CASE WHEN t.scope LIKE '%DEFERRED%' THEN 'CONSTRAINT ' ELSE '' END || 'TRIGGER %I %s ON engram.%I %s EXECUTE FUNCTION engram.%s',
-                     t.name, t.event, t.tab, t.scope, t.func);
+      EXECUTE format('CREATE %s %I %s ON engram.%I %s EXECUTE FUNCTION engram.%s',
+                     CASE WHEN t.scope LIKE 'DEFERRABLE%' THEN 'CONSTRAINT TRIGGER' ELSE 'TRIGGER' END, t.name, t.event, t.tab, t.scope, t.func);
     END IF;
     EXECUTE format('COMMENT ON TRIGGER %I ON engram.%I IS %L', t.name, t.tab,
                    'See engram.' || t.func || '.');

@@ -63,8 +63,9 @@ impl Link {
 }
 
 /// Adds a call: its gain, below 0 when the higher end was used first. Calls may come in any order; true
-/// when this one is older than the link. A link whose mass has fallen below `prune` is gone, whether
-/// or not somebody has deleted it, and begins anew.
+/// when this one is not later than the link, so that where the link began wants another look at all of
+/// them in order. A link whose mass has fallen below `prune` is gone, whether or not somebody has
+/// deleted it, and begins anew.
 pub fn add(link: &mut Option<Link>, at: i64, gain: f64, half_life: f64, prune: f64) -> bool {
     let Some(old) = link
         .as_mut()
@@ -78,7 +79,7 @@ pub fn add(link: &mut Option<Link>, at: i64, gain: f64, half_life: f64, prune: f
         });
         return false;
     };
-    let late = at < old.at;
+    let late = at <= old.at;
     let kept = link_decay(1.0, (at - old.at).max(0) as f64, half_life);
     let gain = link_decay(gain, (old.at - at).max(0) as f64, half_life);
     old.forward = old.forward * kept + gain.max(0.0);

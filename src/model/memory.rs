@@ -3,7 +3,9 @@
 //! A state is true of one moment, the latest use it knows; every reader computes from there, so no job
 //! has to rewrite it. Heat and the two strengths are linear in the uses and do not care in which order
 //! these come. Layer, stability and difficulty depend on the order, so a late use of a memory is
-//! followed by a replay of its log ([`State::replay`]).
+//! followed by a replay of its log ([`State::replay`]). A replay begins at the last change of what the
+//! memory depends on ([`Base`]), because nobody knows what was before. A use older than that still
+//! counts in heat, strengths and number, but no longer as a review.
 
 use super::fsrs::{self, Rating};
 use super::heat::Heat;
@@ -120,6 +122,11 @@ impl Event {
             )
             .then(self.gain.total_cmp(&other.gain))
     }
+
+    /// Whether it is a use or a review, after which forgetting begins anew.
+    fn counts(&self) -> bool {
+        self.gain > 0.0 || self.rating.is_some()
+    }
 }
 
 /// What is known of a memory at the moment `heat.at`.
@@ -141,9 +148,11 @@ pub struct State {
     pub uses: i64,
     /// The latest use or rating.
     pub last_used: i64,
+    /// How much of the time since then it was pinned, in microseconds.
+    pub rested: i64,
 }
 
-/// What depends on the order of uses.
+/// Where a replay begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Base {
     /// The moment.
@@ -162,6 +171,39 @@ pub struct Base {
     pub uses: i64,
     /// The latest of them.
     pub last_used: i64,
+    /// Pinned since then, in microseconds.
+    pub rested: i64,
+}
+
+impl Base {
+    /// Takes in a use from before.
+    pub fn take_in(&mut self, event: &Event, traits: &Traits, params: &Params) {
+        let (working, core) = response(event, self.at, traits, params);
+        self.working += working;
+        self.core += core;
+        if event.gain > 0.0 {
+            self.uses += 1;
+        }
+        if event.counts() && event.at >= self.last_used {
+            self.last_used = event.at;
+            self.rested = self.rested.min(self.at - event.at);
+        }
+    }
+}
+
+/// What a use adds to (r1, r2) at a later moment.
+fn response(event: &Event, at: i64, traits: &Traits, params: &Params) -> (f64, f64) {
+    let credit = event.gain * params.strength_gain;
+    if traits.pinned {
+        return (credit, 0.0);
+    }
+    trace::response(
+        credit,
+        at.saturating_sub(event.at) as f64 / DAY,
+        traits.alpha(params),
+        traits.mu1(params),
+        params.mu2,
+    )
 }
 
 /// FSRS difficulty of what has just been learnt.
@@ -183,6 +225,7 @@ impl State {
             difficulty: first_difficulty(),
             uses: 1,
             last_used: created_at,
+            rested: 0,
         }
     }
 
@@ -197,7 +240,16 @@ impl State {
     }
 
     fn days_to(&self, at: i64) -> f64 {
-        ((at - self.at()) as f64 / DAY).max(0.0)
+        (at.saturating_sub(self.at()) as f64 / DAY).max(0.0)
+    }
+
+    /// Days without use until a later moment, those under a pin left out.
+    pub fn idle_days(&self, at: i64, traits: &Traits) -> f64 {
+        let until = if traits.pinned { self.at() } else { at };
+        let idle = until
+            .saturating_sub(self.last_used)
+            .saturating_sub(self.rested);
+        (idle as f64 / DAY).max(0.0)
     }
 
     /// The layer at a later moment, if nothing happens in between.
@@ -240,45 +292,41 @@ impl State {
         }
         self.layer = self.layer_at(at, traits, params);
         (self.working, self.core) = self.strengths_at(at, traits, params);
+        if traits.pinned {
+            self.rested = self.rested.saturating_add(at.saturating_sub(self.at()));
+        }
         self.heat.touch(at, 0.0);
     }
 
     /// Adds one use. True when it came late, so that layer, stability and difficulty wait for a replay.
     pub fn apply(&mut self, event: &Event, traits: &Traits, params: &Params) -> bool {
-        let credit = event.gain * params.strength_gain;
         let late = event.at < self.at();
-        if late {
-            let (working, core) = if traits.pinned {
-                (credit, 0.0)
-            } else {
-                trace::response(
-                    credit,
-                    (self.at() - event.at) as f64 / DAY,
-                    traits.alpha(params),
-                    traits.mu1(params),
-                    params.mu2,
-                )
-            };
-            self.working += working;
-            self.core += core;
-        } else {
+        if !late {
             self.advance(event.at, traits, params);
-            self.working += credit;
-            self.review(event);
+            self.review(event, traits);
         }
+        let (working, core) = response(event, self.at(), traits, params);
+        self.working += working;
+        self.core += core;
+        if event.counts() && event.at >= self.last_used {
+            self.last_used = event.at;
+            self.rested = self.rested.min(self.at() - event.at);
+        }
+        self.count(event);
+        late
+    }
+
+    /// Counts a use in heat and number only.
+    pub fn count(&mut self, event: &Event) {
         self.heat.touch(event.at, event.gain.max(0.0));
         if event.gain > 0.0 {
             self.uses += 1;
         }
-        if event.gain > 0.0 || event.rating.is_some() {
-            self.last_used = self.last_used.max(event.at);
-        }
-        late
     }
 
-    fn review(&mut self, event: &Event) {
+    fn review(&mut self, event: &Event, traits: &Traits) {
         if let Some(rating) = event.rating {
-            let days = ((event.at - self.last_used) as f64 / DAY).max(0.0);
+            let days = self.idle_days(event.at, traits);
             let before = fsrs::Memory {
                 stability: self.stability.max(fsrs::MIN_STABILITY),
                 difficulty: self.difficulty.clamp(1.0, 10.0),
@@ -302,6 +350,7 @@ impl State {
             difficulty: base.difficulty,
             uses: base.uses,
             last_used: base.last_used,
+            rested: base.rested,
         };
         for event in events.iter() {
             run.apply(event, traits, params);
@@ -310,6 +359,7 @@ impl State {
         self.layer = run.layer;
         self.stability = run.stability;
         self.difficulty = run.difficulty;
+        self.rested = run.rested;
     }
 
     /// The state as a point to replay from.
@@ -323,6 +373,7 @@ impl State {
             difficulty: self.difficulty,
             uses: self.uses,
             last_used: self.last_used,
+            rested: self.rested,
         }
     }
 
@@ -330,7 +381,7 @@ impl State {
     /// after t days without use. What forgetting asks.
     pub fn retention_at(&self, at: i64, traits: &Traits, params: &Params) -> f64 {
         let (working, core) = self.strengths_at(at.max(self.at()), traits, params);
-        let days = ((at - self.last_used) as f64 / DAY).max(0.0);
+        let days = self.idle_days(at, traits);
         (working + core).clamp(0.0, 1.0) * fsrs::exp_retrievability(days, self.stability)
     }
 }

@@ -14,3 +14,4 @@ mod search;
 mod store;
 mod truth;
 mod upgrade;
+mod uses;

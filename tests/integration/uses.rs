@@ -1,0 +1,1896 @@
+//! Uses of memories: what they add up to, in whatever order, however often, by whomever they come.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postgres::Client;
+use uuid::Uuid;
+
+use crate::cluster::{self, Cluster, Database, Failure, Installation, failure};
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+// --- a world to use ------------------------------------------------------------------------------
+
+/// A small generator of numbers (xorshift), so that a failure can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+fn time(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())
+}
+
+fn micros(at: SystemTime) -> i64 {
+    i64::try_from(at.duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+}
+
+fn now(client: &mut Client) -> i64 {
+    micros(client.query_one("SELECT now()", &[]).unwrap().get(0))
+}
+
+/// The workspace of whoever the session speaks for.
+fn workspace(client: &mut Client) -> Uuid {
+    let row = client.query_one("SELECT engram.current_user_id()", &[]);
+    row.unwrap().get(0)
+}
+
+/// One memory, stored at a moment of the past by somebody who may.
+#[derive(Clone)]
+struct Memory {
+    id: Uuid,
+    created: i64,
+    kind: &'static str,
+    importance: f64,
+    layer: &'static str,
+    pinned: bool,
+}
+
+impl Memory {
+    fn new(id: u128, created: i64, kind: &'static str, importance: f64) -> Self {
+        Self {
+            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + id),
+            created,
+            kind,
+            importance,
+            layer: "working",
+            pinned: false,
+        }
+    }
+
+    fn store(&self, admin: &mut Client, workspace: Uuid) {
+        admin
+            .execute(
+                "INSERT INTO engram.memories (workspace_id, user_id, id, content, created_at, type, importance, layer, pinned)
+                 VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8)",
+                &[
+                    &workspace,
+                    &self.id,
+                    &format!("memory {}", self.id),
+                    &time(self.created),
+                    &self.kind,
+                    &self.importance,
+                    &self.layer,
+                    &self.pinned,
+                ],
+            )
+            .unwrap();
+    }
+}
+
+/// Stores `n` facts and gives back their ids.
+fn facts(client: &mut Client, n: i32) -> Vec<Uuid> {
+    client
+        .query(
+            "SELECT engram.add('fact ' || i) FROM generate_series(1, $1) i",
+            &[&n],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+fn touch(client: &mut Client, ids: &[Uuid]) -> i32 {
+    let row = client.query_one("SELECT engram.touch($1)", &[&ids]);
+    row.unwrap().get(0)
+}
+
+fn fold(client: &mut Client, at_most: i32) -> i32 {
+    let me = workspace(client);
+    let row = client.query_one("SELECT engram_internal.fold($1, $2)", &[&me, &at_most]);
+    row.unwrap().get(0)
+}
+
+/// Folds whatever waits.
+fn fold_all(client: &mut Client) {
+    while fold(client, 1000) > 0 {}
+    assert_eq!(count(client, "SELECT count(*) FROM engram.access_queue"), 0);
+}
+
+fn count(client: &mut Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).unwrap().get(0)
+}
+
+/// A row of retention(), and activation().
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    activation: f64,
+    retrievability: f64,
+    stability: f64,
+    difficulty: f64,
+    working: f64,
+    core: f64,
+    strength: f64,
+    retention: f64,
+    layer: String,
+    uses: i64,
+    last: i64,
+}
+
+fn kept(client: &mut Client, id: Uuid, at: i64) -> Kept {
+    let row = client
+        .query_one(
+            "SELECT engram.activation($1, $2), r.* FROM engram.retention($1, $2) r",
+            &[&id, &time(at)],
+        )
+        .unwrap();
+    Kept {
+        activation: row.get(0),
+        retrievability: row.get("retrievability"),
+        stability: row.get("stability"),
+        difficulty: row.get("difficulty"),
+        working: row.get("working_strength"),
+        core: row.get("core_strength"),
+        strength: row.get("strength"),
+        retention: row.get("retention"),
+        layer: row.get("layer"),
+        uses: row.get("access_count"),
+        last: micros(row.get("last_accessed_at")),
+    }
+}
+
+#[track_caller]
+fn assert_near(a: f64, b: f64, relative: f64, what: &str) {
+    assert!(
+        (a - b).abs() <= relative * a.abs().max(b.abs()).max(1e-6),
+        "{what}: {a} and {b}"
+    );
+}
+
+impl Kept {
+    /// Equal but for the rounding of 24-bit counters and of sums in another order.
+    #[track_caller]
+    fn assert_same(&self, other: &Kept, what: &str) {
+        for (name, a, b) in [
+            ("activation", self.activation, other.activation),
+            ("retrievability", self.retrievability, other.retrievability),
+            ("stability", self.stability, other.stability),
+            ("difficulty", self.difficulty, other.difficulty),
+            ("working", self.working, other.working),
+            ("core", self.core, other.core),
+            ("strength", self.strength, other.strength),
+            ("retention", self.retention, other.retention),
+        ] {
+            assert_near(a, b, 1e-6, &format!("{name} of {what}"));
+        }
+        assert_eq!(
+            (&self.layer, self.uses, self.last),
+            (&other.layer, other.uses, other.last),
+            "{what}"
+        );
+    }
+}
+
+// --- what the models say, from all uses at once --------------------------------------------------
+
+const W: [f64; 21] = [
+    0.212, 1.2931, 2.3065, 8.2956, 6.4133, 0.8334, 3.0194, 0.001, 1.8722, 0.1666, 0.796, 1.4835,
+    0.0614, 0.2629, 1.6483, 0.6014, 1.8729, 0.5425, 0.0912, 0.0658, 0.1542,
+];
+const MU1: f64 = 0.15;
+const MU2: f64 = 0.005;
+const ALPHA: f64 = 0.08;
+const STRENGTH_GAIN: f64 = 0.15;
+const HALF_LIFE: f64 = 30.0;
+const PRUNE: f64 = 0.02;
+const MEMBERS: usize = 6;
+
+fn rate_of(kind: &str) -> f64 {
+    match kind {
+        "factual" => 0.03,
+        "episodic" => 0.10,
+        "opinion" => 0.05,
+        "relational" | "causal" => 0.02,
+        _ => 0.01,
+    }
+}
+
+fn days(from: i64, to: i64) -> f64 {
+    (to - from) as f64 / DAY as f64
+}
+
+/// (r1, r2) that `x` in r1 has become after some days; μ1 ≠ μ2.
+fn two_store(x: f64, dt: f64, kind: &str, importance: f64) -> (f64, f64) {
+    let (mu1, alpha) = (
+        MU1 * rate_of(kind) / 0.1,
+        ALPHA * (0.2 + importance * importance),
+    );
+    let r2 = alpha / (mu1 - MU2) * ((-MU2 * dt).exp() - (-mu1 * dt).exp());
+    (x * (-mu1 * dt).exp(), x * r2)
+}
+
+fn retrievability(dt: f64, stability: f64) -> f64 {
+    let factor = 0.9f64.powf(-1.0 / W[20]) - 1.0;
+    (1.0 + factor * dt / stability).powf(-W[20])
+}
+
+fn first_difficulty(g: f64) -> f64 {
+    W[4] - (W[5] * (g - 1.0)).exp() + 1.0
+}
+
+/// FSRS-6 as published.
+fn review(s: f64, d: f64, dt: f64, rating: u8) -> (f64, f64) {
+    let g = f64::from(rating);
+    let r = retrievability(dt, s);
+    let next = if dt < 1.0 {
+        let factor = (W[17] * (g - 3.0 + W[18])).exp() * s.powf(-W[19]);
+        s * if rating >= 2 { factor.max(1.0) } else { factor }
+    } else if rating == 1 {
+        let long =
+            W[11] * d.powf(-W[12]) * ((s + 1.0).powf(W[13]) - 1.0) * (W[14] * (1.0 - r)).exp();
+        long.min(s / (W[17] * W[18]).exp())
+    } else {
+        let ease = [0.0, 0.0, W[15], 1.0, W[16]][usize::from(rating)];
+        s * (1.0
+            + W[8].exp() * (11.0 - d) * s.powf(-W[9]) * ((W[10] * (1.0 - r)).exp() - 1.0) * ease)
+    };
+    let d = W[7] * first_difficulty(4.0) + (1.0 - W[7]) * (d - W[6] * (g - 3.0) * (10.0 - d) / 9.0);
+    (next.max(0.001), d.clamp(1.0, 10.0))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Touch(f64),
+    Shown(f64),
+    Reinforce(f64),
+    Rate(u8),
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    at: i64,
+    kind: Kind,
+    /// Places in the list of memories.
+    of: Vec<usize>,
+    recall: Option<Uuid>,
+}
+
+impl Call {
+    fn gain(&self) -> f64 {
+        match self.kind {
+            Kind::Touch(gain) | Kind::Shown(gain) | Kind::Reinforce(gain) => gain,
+            Kind::Rate(rating) => f64::from(u8::from(rating >= 3)),
+        }
+    }
+
+    fn rating(&self) -> Option<u8> {
+        match self.kind {
+            Kind::Touch(_) => Some(3),
+            Kind::Shown(_) => None,
+            Kind::Reinforce(value) if value < 0.0 => Some(1),
+            Kind::Reinforce(value) => Some(if value < 0.5 { 3 } else { 4 }),
+            Kind::Rate(rating) => Some(rating),
+        }
+    }
+
+    /// Makes it; tells how many it credited.
+    fn make(&self, client: &mut Client, memories: &[Memory]) -> i32 {
+        let ids: Vec<Uuid> = self.of.iter().map(|i| memories[*i].id).collect();
+        let at = time(self.at);
+        let row = match self.kind {
+            Kind::Touch(gain) => client.query_one(
+                "SELECT engram.touch($1, gain => $2, at => $3, recall_id => $4)",
+                &[&ids, &gain, &at, &self.recall],
+            ),
+            Kind::Shown(gain) => client.query_one(
+                "SELECT engram.touch($1, 'shown', $2, $3, $4)",
+                &[&ids, &gain, &at, &self.recall],
+            ),
+            Kind::Reinforce(value) => client.query_one(
+                "SELECT engram.reinforce($1, $2, $3, $4)",
+                &[&ids, &value, &at, &self.recall],
+            ),
+            Kind::Rate(rating) => client.query_one(
+                "SELECT engram.rate($1, $2, $3, $4)::int",
+                &[&ids[0], &i32::from(rating), &at, &self.recall],
+            ),
+        };
+        row.unwrap().get(0)
+    }
+}
+
+/// What is to be read of memory `i` at a moment after all calls. Nothing else happened to it.
+fn expected(memories: &[Memory], i: usize, calls: &[Call], at: i64) -> Kept {
+    let Memory {
+        created,
+        kind,
+        importance,
+        layer,
+        ..
+    } = memories[i].clone();
+    let mut mine: Vec<&Call> = calls.iter().filter(|c| c.of.contains(&i)).collect();
+    mine.sort_by(|a, b| {
+        (a.at, a.rating())
+            .cmp(&(b.at, b.rating()))
+            .then(a.gain().total_cmp(&b.gain()))
+    });
+    let mut need = days(created, at).max(0.0) * 86_400.0;
+    need = need.max(1.0).powf(-0.5);
+    for call in &mine {
+        need += call.gain().max(0.0) * (days(call.at, at) * 86_400.0).max(1.0).powf(-0.5);
+    }
+    let strengths = |at: i64| {
+        let mut sum = two_store(1.0, days(created, at), kind, importance);
+        for call in mine.iter().filter(|c| c.at <= at) {
+            let (r1, r2) = two_store(
+                STRENGTH_GAIN * call.gain(),
+                days(call.at, at),
+                kind,
+                importance,
+            );
+            sum = (sum.0 + r1, sum.1 + r2);
+        }
+        sum
+    };
+    // Reviews in order of time. What was used before it was stored is no review.
+    let (mut s, mut d, mut last) = (1.0 / rate_of(kind), first_difficulty(3.0), created);
+    for call in mine.iter().filter(|c| c.at >= created) {
+        if let Some(rating) = call.rating() {
+            (s, d) = review(s, d, days(last, call.at), rating);
+        }
+        if call.gain() > 0.0 || call.rating().is_some() {
+            last = call.at;
+        }
+    }
+    // Layers, by looking often. Just before a use counts as well, because a use adds in a jump.
+    let mut moments: Vec<i64> = (0..=(at - created) / (DAY / 50))
+        .map(|n| created + n * (DAY / 50))
+        .collect();
+    moments.extend(
+        mine.iter()
+            .filter(|c| c.at > created)
+            .flat_map(|c| [c.at - 1, c.at]),
+    );
+    moments.push(at);
+    moments.sort_unstable();
+    let mut now = layer;
+    for moment in moments {
+        let (r1, r2) = strengths(moment);
+        let (r1, r2) = (r1.max(0.0), r2.max(0.0));
+        now = match now {
+            "core" if r1 + r2 >= 0.05 => "core",
+            _ if r2 >= 0.25 => "core",
+            "working" if r1 >= 0.15 || r2 >= 0.15 => "working",
+            _ => "archive",
+        };
+    }
+    let (working, core) = strengths(at);
+    let idle = days(last, at);
+    Kept {
+        activation: need.ln(),
+        retrievability: retrievability(idle, s),
+        stability: s,
+        difficulty: d,
+        working,
+        core,
+        strength: 1.0 - (-(working.max(0.0) + core.max(0.0))).exp(),
+        retention: (working + core).clamp(0.0, 1.0) * (-idle / s).exp(),
+        layer: now.to_owned(),
+        uses: 1 + mine.iter().filter(|c| c.gain() > 0.0).count() as i64,
+        last,
+    }
+}
+
+/// Forward and backward mass at a moment, and the number of calls, by pair.
+type Links = BTreeMap<(Uuid, Uuid), (f64, f64, i32)>;
+
+fn expected_links(memories: &[Memory], calls: &[Call], at: i64) -> Links {
+    let mut sorted: Vec<&Call> = calls.iter().filter(|c| c.gain() > 0.0).collect();
+    sorted.sort_by_key(|c| c.at);
+    let mut links: BTreeMap<(Uuid, Uuid), (f64, f64, i32, i64)> = BTreeMap::new();
+    for call in sorted {
+        let members = &call.of[..call.of.len().min(MEMBERS)];
+        for (n, first) in members.iter().enumerate() {
+            for second in &members[n + 1..] {
+                let (x, y) = (memories[*first].id, memories[*second].id);
+                let gain = call.gain() / (members.len() - 1) as f64;
+                let link = links
+                    .entry((x.min(y), x.max(y)))
+                    .or_insert((0.0, 0.0, 0, call.at));
+                let kept = (-days(link.3, call.at) / HALF_LIFE).exp2();
+                *link = if (link.0 + link.1) * kept < PRUNE {
+                    (0.0, 0.0, 0, call.at)
+                } else {
+                    (link.0 * kept, link.1 * kept, link.2, call.at)
+                };
+                if x < y {
+                    link.0 += gain;
+                } else {
+                    link.1 += gain;
+                }
+                link.2 += 1;
+            }
+        }
+    }
+    links
+        .into_iter()
+        .map(|(pair, (forward, backward, count, last))| {
+            let kept = (-days(last, at) / HALF_LIFE).exp2();
+            (pair, (forward * kept, backward * kept, count))
+        })
+        .collect()
+}
+
+fn links(client: &mut Client, at: i64) -> Links {
+    client
+        .query(
+            "SELECT a, b, forward, backward, count, linked_at FROM engram.hebbian_links",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let kept = (-days(micros(row.get(5)), at) / HALF_LIFE).exp2();
+            (
+                (row.get(0), row.get(1)),
+                (
+                    row.get::<_, f64>(2) * kept,
+                    row.get::<_, f64>(3) * kept,
+                    row.get(4),
+                ),
+            )
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_links(got: &Links, wanted: &Links, what: &str) {
+    assert!(
+        got.keys().eq(wanted.keys()),
+        "{what}: {got:?} and {wanted:?}"
+    );
+    for (pair, a) in got {
+        let b = wanted[pair];
+        assert_near(a.0, b.0, 1e-6, &format!("forward of {pair:?}, {what}"));
+        assert_near(a.1, b.1, 1e-6, &format!("backward of {pair:?}, {what}"));
+        assert_eq!(a.2, b.2, "calls of {pair:?}, {what}");
+    }
+}
+
+/// A year of uses of some memories.
+fn year(dice: &mut Dice, end: i64) -> (Vec<Memory>, Vec<Call>) {
+    let kinds = [
+        "factual",
+        "episodic",
+        "relational",
+        "emotional",
+        "opinion",
+        "causal",
+    ];
+    let memories: Vec<Memory> = (0..10)
+        .map(|i| {
+            let created = end - 365 * DAY + dice.below(40) as i64 * DAY;
+            let importance = dice.below(11) as f64 / 10.0;
+            let mut memory = Memory::new(i as u128, created, kinds[i % kinds.len()], importance);
+            memory.layer = ["working", "working", "core", "archive"][i % 4];
+            memory
+        })
+        .collect();
+    let mut calls: Vec<Call> = Vec::new();
+    for n in 0..110 {
+        let kind = match dice.below(10) {
+            0 => Kind::Rate(1 + dice.below(4) as u8),
+            1 => Kind::Reinforce(0.2 + dice.below(9) as f64 / 10.0),
+            2 => Kind::Reinforce(-1.0 + dice.below(9) as f64 / 10.0),
+            3 => Kind::Shown(0.1),
+            4 => Kind::Touch(2.5),
+            _ => Kind::Touch(1.0),
+        };
+        let mut of: Vec<usize> = (0..memories.len()).collect();
+        dice.shuffle(&mut of);
+        // The last is seldom used, so that it fades in between.
+        of.retain(|i| *i < 9 || n % 10 == 0);
+        of.truncate(match kind {
+            Kind::Rate(_) => 1,
+            _ => 1 + dice.below(8),
+        });
+        let since = of.iter().map(|i| memories[*i].created).max().unwrap();
+        // In bursts and alone, and now and then at the very moment of another.
+        let at = match (dice.below(4), calls.last()) {
+            (0, Some(last)) if last.at - 1 > since && n % 7 == 0 => last.at,
+            (0, Some(last)) if last.at > since => {
+                (last.at + dice.below(3600) as i64 * SECOND).min(end)
+            }
+            _ => since + (dice.next() as i64 % (end - since)),
+        };
+        let recall = (n % 5 == 0).then(|| Uuid::from_u128(n as u128 + 1));
+        calls.push(Call {
+            at,
+            kind,
+            of,
+            recall,
+        });
+    }
+    // A use from before it was stored.
+    calls.push(Call {
+        at: memories[0].created - 20 * DAY,
+        kind: Kind::Touch(1.0),
+        of: vec![0, 1],
+        recall: None,
+    });
+    calls.push(Call {
+        at: memories[0].created - 3 * DAY,
+        kind: Kind::Reinforce(-0.5),
+        of: vec![0],
+        recall: None,
+    });
+    (memories, calls)
+}
+
+#[test]
+fn neither_the_order_of_uses_nor_that_of_folds_shows() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let end = now(&mut admin);
+    for seed in [1, 2] {
+        let mut dice = Dice(0x9E37_79B9 * seed);
+        let (memories, calls) = year(&mut dice, end);
+        let after = end + 40 * DAY;
+        let wanted: Vec<Kept> = (0..memories.len())
+            .map(|i| expected(&memories, i, &calls, after))
+            .collect();
+        let wanted_links = expected_links(&memories, &calls, after);
+        for run in 0..4 {
+            let mut client = db.user(&format!("run {run} of {seed}"));
+            let me = workspace(&mut client);
+            for memory in &memories {
+                memory.store(&mut admin, me);
+            }
+            // Repeats are of calls that can be recognised.
+            let mut sent: Vec<&Call> = calls.iter().collect();
+            sent.extend(calls.iter().filter(|c| c.recall.is_some()));
+            match run {
+                0 => sent.sort_by_key(|c| c.at),
+                1 => sent.sort_by_key(|c| -c.at),
+                _ => dice.shuffle(&mut sent),
+            }
+            let mut credited = 0;
+            while !sent.is_empty() {
+                let mut transaction =
+                    sent.split_off(sent.len() - sent.len().min(1 + dice.below(6)));
+                client.batch_execute("BEGIN").unwrap();
+                while let Some(call) = transaction.pop() {
+                    credited += i64::from(call.make(&mut client, &memories));
+                }
+                client.batch_execute("COMMIT").unwrap();
+                if run != 1 && dice.below(3) == 0 {
+                    let n = 1 + dice.below(12) as i32;
+                    fold(&mut client, n);
+                }
+            }
+            assert_eq!(
+                credited,
+                calls.iter().map(|c| c.of.len() as i64).sum::<i64>()
+            );
+            for step in ["waiting", "folded"] {
+                if step == "folded" {
+                    fold_all(&mut client);
+                }
+                for (i, memory) in memories.iter().enumerate() {
+                    let what = format!(
+                        "memory {i} ({} in {}), {step}, run {run} of {seed}",
+                        memory.kind, memory.layer
+                    );
+                    let mut got = kept(&mut client, memory.id, after);
+                    // Heat is a sum of exponentials and has its own bound.
+                    assert!(
+                        (got.activation - wanted[i].activation).abs() <= 0.0025,
+                        "{what}: {got:?}"
+                    );
+                    got.activation = wanted[i].activation;
+                    got.assert_same(&wanted[i], &what);
+                }
+            }
+            assert_links(
+                &links(&mut client, after),
+                &wanted_links,
+                &format!("run {run} of {seed}"),
+            );
+            assert_eq!(
+                count(&mut client, "SELECT count(*) FROM engram.access_log"),
+                credited
+            );
+        }
+        // Bit for bit the same moments, and heat as near as its 24 bits allow, for every decay.
+        let rows = admin
+            .query(
+                "SELECT max(l) - min(l) FROM engram.memory_state s,
+                   LATERAL (SELECT engram.heat_level(s.heat, $1::timestamptz + lag * interval '1 second', d) AS l, lag, d
+                            FROM (VALUES (1.0), (3600), (86400), (31536000)) AS a (lag), (VALUES (0.1::float8), (0.3), (0.5), (0.8)) AS b (d)) x
+                 GROUP BY s.memory_id, lag, d",
+                &[&time(end)],
+            )
+            .unwrap();
+        assert!(rows.len() >= 160);
+        for row in rows {
+            let spread: f64 = row.get(0);
+            assert!(spread <= 3e-6, "{spread}");
+        }
+        admin
+            .batch_execute("TRUNCATE engram.memories CASCADE")
+            .unwrap();
+    }
+}
+
+#[test]
+fn what_waits_is_read_as_if_it_were_folded() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let end = now(&mut ann);
+    let mut dice = Dice(77);
+    let (memories, calls) = year(&mut dice, end);
+    for memory in &memories {
+        memory.store(&mut admin, me);
+    }
+    // What a memory depends on changes while uses of it wait, and between folds.
+    for (n, call) in calls.iter().enumerate() {
+        call.make(&mut ann, &memories);
+        let id = memories[dice.below(memories.len())].id;
+        match n {
+            20 | 50 | 70 => ann
+                .execute("SELECT engram.pin($1)", &[&id])
+                .map(drop)
+                .unwrap(),
+            40 => fold_all(&mut ann),
+            60 => ann
+                .execute(
+                    "SELECT engram.unpin(id) FROM engram.list(match_count => 100) WHERE pinned",
+                    &[],
+                )
+                .map(drop)
+                .unwrap(),
+            65 => ann
+                .execute("SELECT engram.update($1, importance => 0.9)", &[&id])
+                .map(drop)
+                .unwrap(),
+            80 => ann
+                .execute("SELECT engram.update($1, type => 'procedural')", &[&id])
+                .map(drop)
+                .unwrap(),
+            _ => {}
+        }
+    }
+    let read = |ann: &mut Client| -> Vec<Kept> {
+        let moments = [
+            end - 100 * DAY,
+            end + SECOND,
+            end + 30 * DAY,
+            end + 3000 * DAY,
+        ];
+        let ids = memories.iter().map(|m| m.id);
+        ids.flat_map(|id| moments.map(|at| (id, at)))
+            .map(|(id, at)| kept(ann, id, at))
+            .collect()
+    };
+    let waiting = count(&mut ann, "SELECT count(*) FROM engram.access_queue");
+    assert!(waiting > 40, "{waiting}");
+    let before = read(&mut ann);
+    for part in [7, 20, 1000] {
+        fold(&mut ann, part);
+        for (n, (a, b)) in before.iter().zip(read(&mut ann)).enumerate() {
+            a.assert_same(&b, &format!("reading {n} after a fold of {part}"));
+        }
+    }
+    assert_eq!(
+        count(&mut ann, "SELECT count(*) FROM engram.access_queue"),
+        0
+    );
+    assert!(
+        before.iter().any(|k| k.layer == "core") && before.iter().any(|k| k.layer == "archive")
+    );
+}
+
+// --- once and only once --------------------------------------------------------------------------
+
+#[test]
+fn a_memory_is_credited_once_for_a_recall() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let ids = facts(&mut ann, 6);
+    let recall: Uuid = ann
+        .query_one("SELECT DISTINCT recall_id FROM engram.recall('fact')", &[])
+        .unwrap()
+        .get(0);
+    let mut credit = |ids: &[Uuid], recall: Uuid| -> i32 {
+        let row = ann.query_one("SELECT engram.touch($1, recall_id => $2)", &[&ids, &recall]);
+        row.unwrap().get(0)
+    };
+    assert_eq!(credit(&ids[..2], recall), 2);
+    assert_eq!(credit(&ids[..2], recall), 0);
+    assert_eq!(credit(&ids[1..4], recall), 2);
+    assert_eq!(credit(&[ids[4], ids[4], ids[4]], recall), 1);
+    assert_eq!(credit(&ids[..2], Uuid::now_v7()), 2, "another recall");
+    // The recall is the same whatever is said of it.
+    for (sql, wanted) in [
+        ("SELECT engram.reinforce($1, recall_id => $2)", 1),
+        ("SELECT engram.reinforce($1, -1, recall_id => $2)", 0),
+        (
+            "SELECT engram.rate(($1::uuid[])[6], 4, recall_id => $2)::int",
+            0,
+        ),
+        (
+            "SELECT engram.rate(($1::uuid[])[1], 4, recall_id => $2)::int",
+            0,
+        ),
+    ] {
+        let got: i32 = ann.query_one(sql, &[&ids, &recall]).unwrap().get(0);
+        assert_eq!(got, wanted, "{sql}");
+    }
+    // Without one, every call counts.
+    assert_eq!(touch(&mut ann, &ids[..1]) + touch(&mut ann, &ids[..1]), 2);
+    let at = now(&mut ann);
+    let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
+    assert_eq!(uses, [5, 3, 2, 2, 2, 2]);
+
+    // Eight at once, each with an overlapping part, in an order of its own.
+    let shared = Uuid::now_v7();
+    let granted: i32 = cluster_of(8, |n| {
+        let mut ann = db.user("ann");
+        let mut mine: Vec<Uuid> = (0..4).map(|i| ids[(n + i) % 6]).collect();
+        if n % 2 == 0 {
+            mine.reverse();
+        }
+        let row = ann.query_one(
+            "SELECT engram.touch($1, recall_id => $2)",
+            &[&mine, &shared],
+        );
+        row.unwrap().get::<_, i32>(0)
+    })
+    .into_iter()
+    .sum();
+    assert_eq!(granted, 6);
+    fold_all(&mut ann);
+    let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
+    assert_eq!(uses, [6, 4, 3, 3, 3, 3]);
+}
+
+/// Runs `work` in so many threads.
+fn cluster_of<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let barrier = std::sync::Barrier::new(threads);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|n| {
+                let (barrier, work) = (&barrier, &work);
+                scope.spawn(move || {
+                    barrier.wait();
+                    work(n)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    })
+}
+
+/// A workspace that folds as soon as two calls wait.
+fn eager(db: &Database, client: &mut Client) {
+    let me = workspace(client);
+    db.admin()
+        .execute(
+            "INSERT INTO engram.settings (workspace_id, fold_threshold) VALUES ($1, 2)",
+            &[&me],
+        )
+        .unwrap();
+}
+
+/// Says that it is over, also when a test fails before.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn sessions_that_use_and_change_the_same_memories_lose_nothing() {
+    const STAY: usize = 12;
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    eager(&db, &mut ann);
+    let ids = facts(&mut ann, 24);
+    let (stay, doomed) = ids.split_at(STAY);
+    let uses: Vec<AtomicU64> = (0..STAY).map(|_| AtomicU64::new(0)).collect();
+    let merged: Vec<AtomicU64> = (0..STAY).map(|_| AtomicU64::new(0)).collect();
+    let done = &AtomicBool::new(false);
+    let folded = &AtomicU64::new(0);
+    thread::scope(|scope| {
+        let folder = scope.spawn(|| {
+            let mut ann = db.user("ann");
+            let mut dice = Dice(5);
+            while !done.load(Ordering::Relaxed) {
+                let n = fold(&mut ann, 1 + dice.below(20) as i32);
+                folded.fetch_add(n as u64, Ordering::Relaxed);
+            }
+        });
+        let end = End(done);
+        cluster_of(8, |n| {
+            let mut ann = db.user("ann");
+            ann.batch_execute("SET lock_timeout = '60s'").unwrap();
+            let mut dice = Dice(1000 + n as u64);
+            for round in 0..150 {
+                let mut some: Vec<usize> = (0..STAY).collect();
+                dice.shuffle(&mut some);
+                some.truncate(1 + dice.below(5));
+                let mut used: Vec<Uuid> = some.iter().map(|i| stay[*i]).collect();
+                let one = some[0];
+                let mut counted = 1;
+                match dice.below(8) {
+                    0 => {
+                        let sql = if round % 2 == 0 {
+                            "SELECT engram.pin($1)"
+                        } else {
+                            "SELECT engram.unpin($1)"
+                        };
+                        ann.execute(sql, &[&stay[one]]).unwrap();
+                        continue;
+                    }
+                    1 => {
+                        let importance = dice.below(100) as f64 / 100.0;
+                        ann.execute(
+                            "SELECT engram.update($1, importance => $2)",
+                            &[&stay[one], &importance],
+                        )
+                        .unwrap();
+                        continue;
+                    }
+                    2 => {
+                        ann.execute("SELECT engram.add($1)", &[&format!("Fact {}", one + 1)])
+                            .unwrap();
+                        merged[one].fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    3 => {
+                        // With those that others erase, in a transaction of several uses and one change.
+                        used.push(doomed[dice.below(doomed.len())]);
+                        let mut transaction = ann.transaction().unwrap();
+                        transaction
+                            .execute("SELECT engram.touch($1)", &[&used])
+                            .unwrap();
+                        transaction
+                            .execute("SELECT engram.pin($1)", &[&stay[one]])
+                            .unwrap();
+                        transaction
+                            .execute("SELECT engram.touch($1)", &[&used])
+                            .unwrap();
+                        transaction.commit().unwrap();
+                        counted = 2;
+                    }
+                    4 if round % 10 == 3 => {
+                        let id = doomed[dice.below(doomed.len())];
+                        ann.execute("SELECT engram.erase(ARRAY[$1::uuid])", &[&id])
+                            .unwrap();
+                        continue;
+                    }
+                    5 => {
+                        let mut transaction = ann.transaction().unwrap();
+                        transaction
+                            .execute("SELECT engram.touch($1)", &[&used])
+                            .unwrap();
+                        transaction.rollback().unwrap();
+                        continue;
+                    }
+                    6 => {
+                        ann.query("SELECT engram.recall('fact', match_count => 5)", &[])
+                            .unwrap();
+                        let got = ann
+                            .query_one("SELECT engram.reinforce($1, 0.7)", &[&used])
+                            .unwrap();
+                        assert_eq!(got.get::<_, i32>(0), used.len() as i32);
+                    }
+                    _ => assert_eq!(touch(&mut ann, &used), used.len() as i32),
+                }
+                for i in some {
+                    uses[i].fetch_add(counted, Ordering::Relaxed);
+                }
+            }
+        });
+        drop(end);
+        folder.join().unwrap();
+    });
+    assert!(folded.load(Ordering::Relaxed) > 0);
+    fold_all(&mut ann);
+    let at = now(&mut ann);
+    for (i, id) in stay.iter().enumerate() {
+        let (used, merged) = (
+            uses[i].load(Ordering::Relaxed),
+            merged[i].load(Ordering::Relaxed),
+        );
+        let logged: i64 = ann
+            .query_one("SELECT count(*) FROM engram.access_log WHERE memory_id = $1 AND kind IN ('used', 'reinforced')", &[id])
+            .unwrap()
+            .get(0);
+        assert_eq!(logged as u64, used, "memory {i}");
+        assert_eq!(
+            kept(&mut ann, *id, at).uses as u64,
+            1 + used + merged,
+            "memory {i}"
+        );
+    }
+    // What was erased has left nothing.
+    let mut admin = db.admin();
+    assert!(count(&mut admin, "SELECT count(*) FROM engram.erasures") > 0);
+    for table in ["access_log l", "memory_state l"] {
+        let left = count(
+            &mut admin,
+            &format!(
+                "SELECT count(*) FROM engram.{table} WHERE NOT EXISTS (SELECT FROM engram.memories m WHERE m.id = l.memory_id)"
+            ),
+        );
+        assert_eq!(left, 0, "{table}");
+    }
+    let left = count(
+        &mut admin,
+        "SELECT count(*) FROM engram.hebbian_links l WHERE NOT EXISTS (SELECT FROM engram.memories m WHERE m.id = l.a)
+           OR NOT EXISTS (SELECT FROM engram.memories m WHERE m.id = l.b)",
+    );
+    assert_eq!(left, 0);
+    let deadlocks = count(
+        &mut admin,
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+    );
+    assert_eq!(deadlocks, 0);
+}
+
+#[test]
+fn pins_survive_the_folds_that_run_beside_them() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    eager(&db, &mut ann);
+    let ids = facts(&mut ann, 400);
+    cluster_of(8, |n| {
+        let mut ann = db.user("ann");
+        for (i, id) in ids.iter().enumerate() {
+            if i % 8 == n {
+                let pinned: bool = ann
+                    .query_one("SELECT engram.pin($1)", &[id])
+                    .unwrap()
+                    .get(0);
+                assert!(pinned);
+            } else if i % 8 == (n + 1) % 8 {
+                touch(&mut ann, &[*id, ids[(i * 7) % 400], ids[(i * 11) % 400]]);
+            }
+        }
+    });
+    let pinned =
+        "SELECT count(*) FROM engram.memories m JOIN engram.memory_state s ON s.memory_id = m.id
+                  WHERE m.pinned AND m.layer = 'core' AND s.layer = 'core'";
+    assert_eq!(count(&mut ann, pinned), 400);
+    fold_all(&mut ann);
+    assert_eq!(count(&mut ann, pinned), 400);
+    let uses = count(
+        &mut ann,
+        "SELECT sum(access_count)::bigint FROM engram.memory_state",
+    );
+    let logged = count(&mut ann, "SELECT count(*) FROM engram.access_log");
+    assert_eq!(uses, 400 + logged);
+}
+
+#[test]
+fn a_transaction_that_only_used_memories_holds_nobody_up() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    eager(&db, &mut ann);
+    let ids = facts(&mut ann, 3);
+    let mut other = db.user("ann");
+    other.batch_execute("SET lock_timeout = '5s'").unwrap();
+    // The workspace was never folded, and then it was.
+    for _ in 0..2 {
+        ann.batch_execute("BEGIN").unwrap();
+        for _ in 0..100 {
+            touch(&mut ann, &ids);
+        }
+        for id in &ids {
+            other.execute("SELECT engram.pin($1)", &[id]).unwrap();
+            other.execute("SELECT engram.unpin($1)", &[id]).unwrap();
+        }
+        for _ in 0..100 {
+            touch(&mut other, &ids);
+        }
+        ann.batch_execute("COMMIT").unwrap();
+    }
+    // Nor does one that changed a memory hold up those that were used with it.
+    ann.execute("SELECT engram.touch($1)", &[&ids]).unwrap();
+    ann.batch_execute("BEGIN").unwrap();
+    ann.execute("SELECT engram.pin($1)", &[&ids[0]]).unwrap();
+    other.execute("SELECT engram.pin($1)", &[&ids[1]]).unwrap();
+    ann.execute("SELECT engram.pin($1)", &[&ids[2]]).unwrap();
+    ann.batch_execute("COMMIT").unwrap();
+    fold_all(&mut ann);
+    let at = now(&mut ann);
+    for id in ids {
+        assert_eq!(kept(&mut ann, id, at).uses, 402);
+    }
+}
+
+#[test]
+fn what_is_rolled_back_was_never_used() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let ids = facts(&mut ann, 2);
+    let recall = Uuid::now_v7();
+    ann.batch_execute("BEGIN").unwrap();
+    assert_eq!(touch(&mut ann, &ids), 2);
+    ann.batch_execute("ROLLBACK").unwrap();
+    for table in [
+        "access_queue",
+        "access_log",
+        "recall_credits",
+        "hebbian_links",
+    ] {
+        assert_eq!(
+            count(&mut ann, &format!("SELECT count(*) FROM engram.{table}")),
+            0,
+            "{table}"
+        );
+    }
+    ann.batch_execute("BEGIN").unwrap();
+    touch(&mut ann, &ids[..1]);
+    ann.batch_execute("SAVEPOINT s").unwrap();
+    ann.execute("SELECT engram.touch($1, recall_id => $2)", &[&ids, &recall])
+        .unwrap();
+    ann.batch_execute("ROLLBACK TO s").unwrap();
+    let again: i32 = ann
+        .query_one(
+            "SELECT engram.touch($1, recall_id => $2)",
+            &[&&ids[1..], &recall],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(again, 1, "the credit was rolled back as well");
+    ann.batch_execute("COMMIT").unwrap();
+    fold_all(&mut ann);
+    let at = now(&mut ann);
+    assert_eq!(
+        (
+            kept(&mut ann, ids[0], at).uses,
+            kept(&mut ann, ids[1], at).uses
+        ),
+        (2, 2)
+    );
+    assert_eq!(
+        count(&mut ann, "SELECT count(*) FROM engram.hebbian_links"),
+        0
+    );
+}
+
+#[test]
+fn a_crash_loses_no_use_that_was_acknowledged() {
+    let cluster = Cluster::start(Installation::current(), "uses");
+    cluster.create_database("c");
+    cluster
+        .connect("c", "postgres")
+        .batch_execute(
+            "CREATE ROLE app LOGIN; CREATE EXTENSION engram CASCADE; SELECT engram.setup('{\"grant_to\": [\"app\"]}');
+             UPDATE engram.settings SET fold_threshold = 5",
+        )
+        .unwrap();
+    let connect = || {
+        let mut client = cluster.connect("c", "app");
+        client.batch_execute("SET engram.user_id = 'ann'").unwrap();
+        client
+    };
+    let ids = facts(&mut connect(), 5);
+    let total = AtomicU64::new(0);
+    let acknowledged: u64 = thread::scope(|scope| {
+        let sessions: Vec<_> = (0..4)
+            .map(|n| {
+                let (ids, total) = (&ids, &total);
+                let mut client = connect();
+                scope.spawn(move || {
+                    let mut mine = 0;
+                    while client
+                        .execute("SELECT engram.touch($1)", &[&&ids[..=n]])
+                        .is_ok()
+                    {
+                        mine += n as u64 + 1;
+                        total.fetch_add(1, Ordering::Relaxed);
+                    }
+                    mine
+                })
+            })
+            .collect();
+        while total.load(Ordering::Relaxed) < 400 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        cluster.kill();
+        sessions.into_iter().map(|s| s.join().unwrap()).sum()
+    });
+    cluster.up();
+    let mut ann = connect();
+    let logged = count(&mut ann, "SELECT count(*) FROM engram.access_log");
+    assert!(logged > 0, "some had been folded");
+    fold_all(&mut ann);
+    let logged = count(&mut ann, "SELECT count(*) FROM engram.access_log") as u64;
+    let uses = count(
+        &mut ann,
+        "SELECT sum(access_count)::bigint FROM engram.memory_state",
+    ) as u64;
+    assert_eq!(uses, 5 + logged);
+    // Those in flight may or may not have made it.
+    assert!(
+        (acknowledged..=acknowledged + 10).contains(&logged),
+        "{logged} of {acknowledged}"
+    );
+}
+
+// --- pins and other changes ----------------------------------------------------------------------
+
+#[test]
+fn a_pinned_memory_does_not_fade_and_does_not_make_up_for_it() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let end = now(&mut ann);
+    // Pinned for 400 days, and used in the middle of them.
+    let mut always = Memory::new(1, end - 400 * DAY, "episodic", 0.4);
+    always.pinned = true;
+    // Pinned now, after 20 days of which 12 without use.
+    let fresh = Memory::new(2, end - 20 * DAY, "episodic", 0.4);
+    for memory in [&always, &fresh] {
+        memory.store(&mut admin, me);
+        let at = memory.created + 8 * DAY;
+        ann.execute(
+            "SELECT engram.touch($1, at => $2)",
+            &[&vec![memory.id], &time(at)],
+        )
+        .unwrap();
+    }
+    let before = kept(&mut ann, fresh.id, end);
+    ann.execute("SELECT engram.pin($1)", &[&fresh.id]).unwrap();
+    for folded in [false, true] {
+        if folded {
+            fold_all(&mut ann);
+        }
+        for at in [end, end + 500 * DAY] {
+            let got = kept(&mut ann, always.id, at);
+            assert_eq!(
+                (got.working, got.core, got.layer.as_str()),
+                (1.0 + STRENGTH_GAIN, 0.0, "core")
+            );
+            assert_eq!(
+                (got.retention, got.retrievability),
+                (1.0, 1.0),
+                "at {at}, folded: {folded}"
+            );
+            let mut got = kept(&mut ann, fresh.id, at.max(end + DAY));
+            assert_eq!(got.layer, "core");
+            got.layer.clone_from(&before.layer);
+            got.activation = before.activation;
+            // The moment of the pin is some milliseconds after the first reading.
+            for (a, b) in [
+                (got.working, before.working),
+                (got.core, before.core),
+                (got.retention, before.retention),
+                (got.retrievability, before.retrievability),
+            ] {
+                assert_near(a, b, 1e-4, &format!("{got:?} and {before:?}"));
+            }
+        }
+    }
+    for memory in [&always, &fresh] {
+        ann.execute("SELECT engram.unpin($1)", &[&memory.id])
+            .unwrap();
+        let at: SystemTime = ann
+            .query_one("SELECT updated_at FROM engram.get($1)", &[&memory.id])
+            .unwrap()
+            .get(0);
+        let at = micros(at);
+        let [on_the_day, later] = [at, at + 10 * DAY].map(|at| kept(&mut ann, memory.id, at));
+        assert_eq!(on_the_day.layer, "core");
+        let (r1, r2) = two_store(on_the_day.working, 10.0, "episodic", 0.4);
+        let (_, one) = two_store(1.0, 10.0, "episodic", 0.4);
+        assert_near(later.working, r1, 1e-9, "r1");
+        assert_near(
+            later.core,
+            on_the_day.core * (-MU2 * 10.0).exp() + r2,
+            1e-9,
+            "r2",
+        );
+        assert!(one > 0.0);
+        let idle = if memory.id == always.id { 0.0 } else { 12.0 };
+        assert_near(
+            on_the_day.retrievability,
+            retrievability(idle, on_the_day.stability),
+            1e-4,
+            "at the end of the pin",
+        );
+        assert_near(
+            later.retrievability,
+            retrievability(idle + 10.0, later.stability),
+            1e-4,
+            "later",
+        );
+        assert_near(
+            later.retention,
+            (later.working + later.core).min(1.0) * (-(idle + 10.0) / later.stability).exp(),
+            1e-4,
+            "retention",
+        );
+        // A review counts the days as well.
+        ann.execute("SELECT engram.touch($1)", &[&vec![memory.id]])
+            .unwrap();
+        let (s, d) = review(on_the_day.stability, on_the_day.difficulty, idle, 3);
+        for _ in 0..2 {
+            let reviewed = kept(&mut ann, memory.id, at + DAY);
+            assert_near(reviewed.stability, s, 1e-4, "stability");
+            assert_near(reviewed.difficulty, d, 1e-4, "difficulty");
+            fold_all(&mut ann);
+        }
+    }
+}
+
+#[test]
+fn the_past_is_lived_by_the_old_values() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let end = now(&mut ann);
+    for (n, folded) in [(1, false), (10, true)] {
+        let memory = Memory::new(n, end - 100 * DAY, "episodic", 0.1);
+        memory.store(&mut admin, me);
+        let used = end - 60 * DAY;
+        ann.execute(
+            "SELECT engram.touch($1, at => $2)",
+            &[&vec![memory.id], &time(used)],
+        )
+        .unwrap();
+        if folded {
+            fold_all(&mut ann);
+        }
+        let before = kept(&mut ann, memory.id, end);
+        assert_eq!(before.layer, "archive");
+        ann.execute(
+            "SELECT engram.update($1, type => 'factual', importance => 1)",
+            &[&memory.id],
+        )
+        .unwrap();
+        let changed: SystemTime = ann
+            .query_one("SELECT updated_at FROM engram.get($1)", &[&memory.id])
+            .unwrap()
+            .get(0);
+        let changed = micros(changed);
+        let old = |dt: f64, x: f64| two_store(x, dt, "episodic", 0.1);
+        let (a, b) = (
+            old(days(memory.created, changed), 1.0),
+            old(days(used, changed), STRENGTH_GAIN),
+        );
+        let (r1, r2) = (a.0 + b.0, a.1 + b.1);
+        for again in ["waiting", "folded"] {
+            let later = kept(&mut ann, memory.id, changed + 30 * DAY);
+            let (now1, now2) = two_store(r1, 30.0, "factual", 1.0);
+            assert_near(later.working, now1, 1e-9, again);
+            assert_near(later.core, r2 * (-MU2 * 30.0).exp() + now2, 1e-9, again);
+            assert_near(later.stability, before.stability, 1e-9, again);
+            assert_eq!(later.uses, 2);
+            fold_all(&mut ann);
+        }
+        // What came to light late, from before the change and from after it, in either order.
+        let mut late = [changed - 10 * DAY, changed - 30 * DAY, changed];
+        if folded {
+            late.reverse();
+        }
+        for at in late {
+            ann.execute(
+                "SELECT engram.touch($1, at => $2)",
+                &[&vec![memory.id], &time(at)],
+            )
+            .unwrap();
+            if folded {
+                fold_all(&mut ann);
+            }
+        }
+        let got = kept(&mut ann, memory.id, changed + DAY);
+        fold_all(&mut ann);
+        got.assert_same(&kept(&mut ann, memory.id, changed + DAY), "folded");
+        assert_eq!(got.uses, 5);
+        let (s, _) = review(before.stability, before.difficulty, 10.0, 3);
+        assert_near(
+            got.stability,
+            s,
+            1e-6,
+            "a late use from before the change is no review but ends a rest",
+        );
+    }
+    // Changes in the transaction of the use, on either side of it.
+    let id = facts(&mut ann, 1)[0];
+    ann.batch_execute("BEGIN").unwrap();
+    touch(&mut ann, &[id]);
+    ann.execute("SELECT engram.pin($1)", &[&id]).unwrap();
+    touch(&mut ann, &[id]);
+    ann.execute("SELECT engram.unpin($1)", &[&id]).unwrap();
+    ann.batch_execute("COMMIT").unwrap();
+    let at = now(&mut ann);
+    let before = kept(&mut ann, id, at);
+    assert_eq!(before.uses, 3);
+    fold_all(&mut ann);
+    before.assert_same(
+        &kept(&mut ann, id, at),
+        "used and changed in one transaction",
+    );
+    assert_near(before.working, 1.0 + 2.0 * STRENGTH_GAIN, 1e-4, "working");
+}
+
+// --- how it is written ---------------------------------------------------------------------------
+
+#[test]
+fn folds_change_states_in_place() {
+    const MEMORIES: i32 = 2000;
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let ids: Vec<Uuid> = ann
+        .query(
+            "SELECT id FROM engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'm' || i)) FROM generate_series(1, $1) i))",
+            &[&MEMORIES],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let mut dice = Dice(3);
+    for round in 0..10 {
+        let mut order = ids.clone();
+        dice.shuffle(&mut order);
+        ann.batch_execute("BEGIN").unwrap();
+        for part in order.chunks(5) {
+            touch(&mut ann, part);
+        }
+        ann.batch_execute("COMMIT").unwrap();
+        while fold(&mut ann, 128) > 0 {}
+        if round % 3 == 0 {
+            admin.batch_execute("VACUUM engram.memory_state").unwrap();
+        }
+    }
+    fold_all(&mut ann);
+    ann.batch_execute("SELECT pg_stat_force_next_flush()")
+        .unwrap();
+    let row = admin
+        .query_one(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'engram.memory_state'::regclass",
+            &[],
+        )
+        .unwrap();
+    let (changed, in_place): (i64, i64) = (row.get(0), row.get(1));
+    assert!(changed >= 10 * i64::from(MEMORIES), "{changed}");
+    assert!(
+        in_place as f64 >= 0.95 * changed as f64,
+        "{in_place} of {changed}"
+    );
+}
+
+// --- strangers -----------------------------------------------------------------------------------
+
+#[test]
+fn nobody_uses_the_memories_of_others() {
+    let db = Database::new();
+    let (mut ann, mut bob) = (db.user("ann"), db.user("bob"));
+    let (me, other) = (workspace(&mut ann), workspace(&mut bob));
+    let theirs = facts(&mut bob, 3);
+    let mine = facts(&mut ann, 2);
+    touch(&mut bob, &theirs);
+    let at = now(&mut bob);
+    let before: Vec<Kept> = theirs.iter().map(|id| kept(&mut bob, *id, at)).collect();
+
+    assert_eq!(touch(&mut ann, &theirs), 0);
+    let got: i32 = ann
+        .query_one("SELECT engram.reinforce($1, -1)", &[&theirs])
+        .unwrap()
+        .get(0);
+    assert_eq!(got, 0);
+    assert_eq!(
+        failure(ann.query("SELECT engram.rate($1, 1)", &[&theirs[0]])).code,
+        "PT404"
+    );
+    assert_eq!(touch(&mut ann, &[theirs[0], mine[0]]), 1);
+    for sql in [
+        "SELECT engram.touch($1, workspace => $2)",
+        "SELECT engram.reinforce($1, workspace => $2)",
+        "SELECT engram.rate(($1::uuid[])[1], 3, workspace => $2)",
+        "SELECT engram.recall('fact', workspace => $2), $1::uuid[]",
+        "SELECT engram.activation(($1::uuid[])[1], workspace => $2)",
+        "SELECT engram.retention(($1::uuid[])[1], workspace => $2)",
+        "SELECT engram_internal.fold($2, 10), $1::uuid[]",
+        "SELECT engram_internal.rebase($2, ($1::uuid[])[1], 'archive')",
+        "INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, memory_ids)
+         VALUES ($2, gen_random_uuid(), now(), engram.current_user_id(), 'used', 100, $1)",
+        "INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, memory_ids)
+         VALUES ($2, gen_random_uuid(), now(), $2, 'used', 100, $1)",
+        "INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids) VALUES ($2, gen_random_uuid(), $1)",
+        // Own workspace, in somebody else's name.
+        "INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, memory_ids)
+         VALUES (engram.current_user_id(), gen_random_uuid(), now(), $2, 'used', 100, $1)",
+        // What only the owner of the tables does.
+        "SELECT engram_internal.fold_queue($2, 10), $1::uuid[]",
+        "SELECT engram_internal.fold_queue(engram.current_user_id(), 10), $1::uuid[], $2::uuid",
+        "SELECT engram_internal.rebase_state($2, ($1::uuid[])[1], 'archive')",
+        "SELECT engram_internal.rebase_state(engram.current_user_id(), ($1::uuid[])[1], 'archive'), $2::uuid",
+        "DELETE FROM engram.access_queue WHERE workspace_id = $2 OR id = ANY ($1)",
+        "UPDATE engram.access_queue SET gain = 0 WHERE workspace_id = $2 OR id = ANY ($1)",
+        "DELETE FROM engram.access_log WHERE workspace_id = $2 OR id = ANY ($1)",
+        "INSERT INTO engram.hebbian_links SELECT $2, ($1::uuid[])[1], ($1::uuid[])[2], 1, 1, now(), 1",
+    ] {
+        let error = failure(ann.query(sql, &[&theirs, &other]));
+        assert_eq!(error.code, "42501", "{sql}: {error:?}");
+    }
+    let none: Option<f64> = ann
+        .query_one("SELECT engram.activation($1)", &[&theirs[0]])
+        .unwrap()
+        .get(0);
+    assert_eq!(none, None);
+    assert!(
+        ann.query("SELECT * FROM engram.retention($1)", &[&theirs[0]])
+            .unwrap()
+            .is_empty()
+    );
+    for table in [
+        "access_queue",
+        "access_log",
+        "recall_credits",
+        "hebbian_links",
+        "maintenance",
+    ] {
+        let seen: i64 = ann
+            .query_one(
+                &format!("SELECT count(*) FROM engram.{table} WHERE workspace_id <> $1"),
+                &[&me],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(seen, 0, "{table}");
+    }
+
+    // Whatever she writes into her own queue, it is hers alone.
+    let many: Vec<Uuid> = (0..1000)
+        .map(|i| if i == 500 { mine[1] } else { Uuid::now_v7() })
+        .collect();
+    for (ids, gain, at, rating) in [
+        (theirs.clone(), 100.0, "now()", "4"),
+        (
+            vec![theirs[0], mine[0], theirs[1], mine[1]],
+            100.0,
+            "now()",
+            "NULL",
+        ),
+        (vec![mine[0], mine[0], mine[1]], -1.0, "now()", "NULL"),
+        (mine.clone(), 100.0, "now() + interval '1 year'", "1"),
+        (mine.clone(), 100.0, "timestamptz '290000-01-01'", "1"),
+        (mine.clone(), 1.0, "now() - interval '900 years'", "1"),
+        (mine.clone(), 1.0, "timestamptz '4713-01-01 BC'", "4"),
+        (many, 1e-300, "now()", "2"),
+        (vec![], 1.0, "now()", "3"),
+    ] {
+        ann.execute(
+            &format!(
+                "INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
+                 VALUES (engram.current_user_id(), gen_random_uuid(), {at}, engram.current_user_id(), 'stored', $2, {rating}, $1)"
+            ),
+            &[&ids, &gain],
+        )
+        .unwrap();
+    }
+    for bad in [
+        "'-infinity', 1",
+        "'infinity', 1",
+        "now(), 'NaN'",
+        "now(), 101",
+        "now(), -1.5",
+        "NULL, 1",
+    ] {
+        let error = failure(ann.query(
+            &format!(
+                "INSERT INTO engram.access_queue (workspace_id, id, user_id, kind, memory_ids, accessed_at, gain)
+                 VALUES (engram.current_user_id(), gen_random_uuid(), engram.current_user_id(), 'used', $1, {bad})"
+            ),
+            &[&mine],
+        ));
+        assert!(
+            error.code == "23514" || error.code == "23502",
+            "{bad}: {error:?}"
+        );
+    }
+    let far = now(&mut ann) + 400 * DAY;
+    let reads = kept(&mut ann, mine[0], far);
+    fold(&mut ann, 1000);
+    reads.assert_same(&kept(&mut ann, mine[0], far), "forged uses, folded");
+    assert!(
+        reads.activation.is_finite() && (1.0..=10.0).contains(&reads.difficulty),
+        "{reads:?}"
+    );
+    ann.execute("SELECT engram.pin($1)", &[&mine[0]]).unwrap();
+    assert_eq!(touch(&mut ann, &mine), 2);
+    fold(&mut ann, 1000);
+    assert_eq!(
+        count(&mut ann, "SELECT count(*) FROM engram.access_queue"),
+        2,
+        "those of the future wait"
+    );
+    let foreign: i64 = db
+        .admin()
+        .query_one(
+            "SELECT (SELECT count(*) FROM engram.access_log l WHERE l.workspace_id = $1 AND NOT l.memory_id = ANY ($2))
+                  + (SELECT count(*) FROM engram.hebbian_links h WHERE h.workspace_id = $1 AND NOT (h.a = ANY ($2) AND h.b = ANY ($2)))",
+            &[&me, &mine],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(foreign, 0);
+    fold_all(&mut bob);
+    for (id, before) in theirs.iter().zip(&before) {
+        before.assert_same(&kept(&mut bob, *id, at), "of bob");
+    }
+}
+
+// --- where nothing can be written ----------------------------------------------------------------
+
+/// What reads, reads; what writes says that it cannot.
+fn assert_reads_only(client: &mut Client, id: Uuid) {
+    let row = client
+        .query_one(
+            "SELECT engram.activation($1), r.access_count FROM engram.retention($1) r",
+            &[&id],
+        )
+        .unwrap();
+    assert!(row.get::<_, Option<f64>>(0).is_some());
+    assert_eq!(row.get::<_, i64>(1), 3, "what waits is counted");
+    let rows = client
+        .query("SELECT id, recall_id FROM engram.recall('fact')", &[])
+        .unwrap();
+    assert!(!rows.is_empty());
+    assert!(
+        rows.iter()
+            .all(|row| row.get::<_, Option<Uuid>>(1).is_none())
+    );
+    let assigned: Option<String> = client
+        .query_one("SELECT pg_current_xact_id_if_assigned()::text", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(assigned, None);
+    for sql in [
+        "SELECT engram.touch(ARRAY[$1::uuid])",
+        "SELECT engram.touch(ARRAY[$1::uuid], recall_id => gen_random_uuid())",
+        "SELECT engram.reinforce(ARRAY[$1::uuid])",
+        "SELECT engram.rate($1, 3)",
+        "SELECT engram.pin($1)",
+    ] {
+        client.batch_execute("SAVEPOINT s").ok();
+        assert_eq!(failure(client.query(sql, &[&id])).code, "25006", "{sql}");
+        client.batch_execute("ROLLBACK TO s").ok();
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written_uses_are_read() {
+    let primary = Cluster::start(Installation::current(), "used");
+    primary
+        .connect("postgres", "postgres")
+        .batch_execute(
+            "CREATE ROLE app LOGIN; CREATE EXTENSION engram CASCADE; SELECT engram.setup('{\"grant_to\": [\"app\"]}')",
+        )
+        .unwrap();
+    let connect = |cluster: &Cluster| {
+        let mut client = cluster.connect("postgres", "app");
+        client.batch_execute("SET engram.user_id = 'ann'").unwrap();
+        client
+    };
+    let mut ann = connect(&primary);
+    let ids = facts(&mut ann, 2);
+    touch(&mut ann, &ids);
+    fold_all(&mut ann);
+    touch(&mut ann, &ids);
+    // One that is older than what is folded.
+    ann.execute(
+        "SELECT engram.reinforce($1, -0.5, at => now() - interval '1 hour')",
+        &[&ids],
+    )
+    .unwrap();
+    ann.batch_execute("BEGIN READ ONLY").unwrap();
+    assert_reads_only(&mut ann, ids[0]);
+    ann.batch_execute("ROLLBACK").unwrap();
+
+    let standby = Cluster {
+        installation: Installation::current(),
+        directory: cluster::scratch("standby"),
+    };
+    cluster::run(
+        standby
+            .installation
+            .command("pg_basebackup")
+            .args([
+                "-U",
+                "postgres",
+                "-R",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+                "--no-sync",
+                "-h",
+            ])
+            .arg(&primary.directory)
+            .arg("-D")
+            .arg(standby.data()),
+    );
+    let conf = standby.data().join("postgresql.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(
+        &conf,
+        format!(
+            "{text}unix_socket_directories = '{}'\n",
+            standby.directory.display()
+        ),
+    )
+    .unwrap();
+    standby.up();
+    let mut reader = connect(&standby);
+    assert_eq!(
+        count(&mut reader, "SELECT pg_is_in_recovery()::int::bigint"),
+        1
+    );
+    assert_reads_only(&mut reader, ids[0]);
+}
+
+// --- stores of older versions --------------------------------------------------------------------
+
+#[test]
+fn a_state_that_an_older_version_left_reads_sensibly_and_can_be_used() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let end = now(&mut ann);
+    let memory = Memory::new(1, end - 100 * DAY, "factual", 0.3);
+    memory.store(&mut admin, me);
+    let last = end - 10 * DAY;
+    admin
+        .execute(
+            "UPDATE engram.memory_state SET access_count = 9, last_accessed_at = $1, heat = NULL,
+               working_strength = NULL, core_strength = NULL, layer = NULL, stability = NULL, difficulty = NULL, base = NULL",
+            &[&time(last)],
+        )
+        .unwrap();
+    let got = kept(&mut ann, memory.id, end);
+    assert_eq!((got.uses, got.last), (9, last));
+    // Nine uses from 100 to 10 days ago, whenever they were.
+    let seconds = |days: f64| days * 86_400.0;
+    let bounds = [100.0, 10.0].map(|d| (9.0 * seconds(d).powf(-0.5)).ln());
+    assert!((bounds[0]..bounds[1]).contains(&got.activation), "{got:?}");
+    assert!(
+        got.working > 0.0 && got.working <= 1.0 && got.stability > 0.0 && got.retention > 0.0,
+        "{got:?}"
+    );
+    // Used today, ten days before, and before what is known.
+    for at in [end, end - 5 * DAY, end - 50 * DAY] {
+        ann.execute(
+            "SELECT engram.touch($1, at => $2)",
+            &[&vec![memory.id], &time(at)],
+        )
+        .unwrap();
+    }
+    let waiting = kept(&mut ann, memory.id, end + DAY);
+    assert_eq!((waiting.uses, waiting.last), (12, end));
+    assert!(waiting.activation > got.activation && waiting.stability > got.stability);
+    fold(&mut ann, 1);
+    fold_all(&mut ann);
+    waiting.assert_same(
+        &kept(&mut ann, memory.id, end + DAY),
+        "folded one after the other",
+    );
+    // The row itself may be missing.
+    admin
+        .execute("DELETE FROM engram.memory_state", &[])
+        .unwrap();
+    assert_eq!(kept(&mut ann, memory.id, end).uses, 1);
+    touch(&mut ann, &[memory.id]);
+    assert_eq!(kept(&mut ann, memory.id, end).uses, 2);
+    fold_all(&mut ann);
+    assert_eq!(kept(&mut ann, memory.id, end).uses, 2);
+}
+
+// --- errors --------------------------------------------------------------------------------------
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_a_hint() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = facts(&mut ann, 1)[0];
+    let mut check = |sql: &str, code: &str, message: &str, hint: &str| {
+        let Failure {
+            code: got,
+            message: text,
+            hint: help,
+            ..
+        } = failure(ann.query(&sql.replace("ID", &format!("'{id}'::uuid")), &[]));
+        assert_eq!(got, code, "{sql}: {text}");
+        assert!(text.contains(message), "{sql}: {text}");
+        assert!(help.contains(hint), "{sql}: {help}");
+    };
+    check(
+        "SELECT engram.touch(ARRAY[ID], 'seen')",
+        "22023",
+        "\"seen\"",
+        "used",
+    );
+    check(
+        "SELECT engram.touch(ARRAY[ID], 'rated')",
+        "22023",
+        "\"rated\"",
+        "rate()",
+    );
+    for gain in ["-0.1", "100.5", "'NaN'", "'Infinity'"] {
+        check(
+            &format!("SELECT engram.touch(ARRAY[ID], gain => {gain})"),
+            "22023",
+            "gain is",
+            "0 to 100",
+        );
+    }
+    for call in [
+        "touch(ARRAY[ID], at => AT)",
+        "reinforce(ARRAY[ID], at => AT)",
+        "rate(ID, 3, at => AT)",
+    ] {
+        let call = format!("SELECT engram.{call}");
+        check(
+            &call.replace("AT", "now() + interval '1 minute'"),
+            "22023",
+            "in the future",
+            "Leave it out",
+        );
+        check(
+            &call.replace("AT", "'infinity'"),
+            "22023",
+            "infinite",
+            "moment",
+        );
+        check(
+            &call.replace("AT", "'-infinity'"),
+            "22023",
+            "infinite",
+            "moment",
+        );
+    }
+    check(
+        "SELECT engram.touch(ARRAY[ID, NULL])",
+        "22023",
+        "NULL",
+        "search()",
+    );
+    check(
+        "SELECT engram.touch(array_fill(ID, ARRAY[1001]))",
+        "22023",
+        "1001",
+        "answer",
+    );
+    for value in ["-1.1", "1.01", "'NaN'"] {
+        check(
+            &format!("SELECT engram.reinforce(ARRAY[ID], {value})"),
+            "22023",
+            "value is",
+            "-1",
+        );
+    }
+    for rating in ["0", "5", "-1", "NULL"] {
+        check(
+            &format!("SELECT engram.rate(ID, {rating})"),
+            "22023",
+            &format!("rating is {rating}"),
+            "again",
+        );
+    }
+    check(
+        "SELECT engram.rate(NULL, 3)",
+        "22023",
+        "id is NULL",
+        "add()",
+    );
+    check(
+        "SELECT engram.rate(gen_random_uuid(), 3)",
+        "PT404",
+        "not in this workspace",
+        "list()",
+    );
+    check(
+        "SELECT engram.recall('fact', match_count => 0)",
+        "22023",
+        "match_count",
+        "",
+    );
+    check(
+        "SELECT engram.touch(ARRAY[ID], workspace => gen_random_uuid())",
+        "42501",
+        "not one of yours",
+        "Leave workspace out",
+    );
+    // None of it was noted, and neither are calls that credit nobody.
+    for sql in [
+        "SELECT engram.touch('{}')",
+        "SELECT engram.touch(NULL)",
+        "SELECT engram.touch(ARRAY[gen_random_uuid()], recall_id => gen_random_uuid())",
+        "SELECT engram.reinforce('{}')",
+    ] {
+        assert_eq!(
+            ann.query_one(sql, &[]).unwrap().get::<_, i32>(0),
+            0,
+            "{sql}"
+        );
+    }
+    ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
+    assert_eq!(touch(&mut ann, &[id]), 0, "forgotten");
+    assert_eq!(
+        failure(ann.query("SELECT engram.rate($1, 3)", &[&id])).code,
+        "PT404"
+    );
+    for table in ["access_queue", "recall_credits"] {
+        assert_eq!(
+            count(&mut ann, &format!("SELECT count(*) FROM engram.{table}")),
+            0,
+            "{table}"
+        );
+    }
+    // Nobody in particular.
+    let mut nobody = db.connect("app");
+    for sql in [
+        "SELECT engram.touch(ARRAY[$1::uuid])",
+        "SELECT engram.rate($1, 3)",
+    ] {
+        let error = failure(nobody.query(sql, &[&id]));
+        assert_eq!(error.code, "42501", "{sql}");
+        assert!(
+            error.hint.contains("engram.user_id"),
+            "{sql}: {}",
+            error.hint
+        );
+    }
+    let error = failure(
+        db.admin()
+            .query("SELECT engram.touch(ARRAY[$1::uuid])", &[&id]),
+    );
+    assert_eq!(error.code, "22023");
+    assert!(error.hint.contains("workspace"), "{}", error.hint);
+}
