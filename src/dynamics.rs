@@ -3,6 +3,7 @@
 //! NULL for an argument with a default is the default; any other gives NULL. The declarations are in
 //! `sql/extension/45_dynamics.sql`.
 
+use std::cell::RefCell;
 use std::ops::RangeBounds;
 
 use pgrx::datum::TimestampWithTimeZone;
@@ -12,7 +13,7 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 use crate::model::activation;
 use crate::model::fsrs::{self, Memory, Rating};
-use crate::model::heat::{self, Heat, HeatSum};
+use crate::model::heat::{self, Heat, HeatSum, Weights};
 use crate::model::layers::{self, Layer, Thresholds};
 use crate::model::need::{self, Betas, Evidence};
 use crate::model::{links, spreading, trace};
@@ -322,7 +323,20 @@ fn heat_level(
         heat::MIN_D..=heat::MAX_D,
         "Give a number from 0.1 to 0.95.",
     )?;
-    Ok(Some(read_heat("heat", heat)?.level(moment("now", now)?, d)))
+    let heat = read_heat("heat", heat)?;
+    let now = moment("now", now)?;
+    // Queries ask for many memories with one d.
+    Ok(Some(WEIGHTS.with_borrow_mut(|(of, weights)| {
+        if *of != d {
+            (*of, *weights) = (d, Weights::new(d));
+        }
+        heat.level_with(now, weights)
+    })))
+}
+
+thread_local! {
+    /// The d that [`heat_level`] was last asked for, and its weights.
+    static WEIGHTS: RefCell<(f64, Weights)> = RefCell::new((D, Weights::new(D)));
 }
 
 #[pg_extern(sql = false)]

@@ -27,11 +27,14 @@ fn broken(what: &str) -> Error {
 }
 
 fn params(values: Option<Array<'_, f64>>) -> Result<Params, Error> {
-    let values: Vec<f64> = values.iter().flat_map(|v| v.iter()).flatten().collect();
-    Params::from_slice(&values).ok_or_else(|| Error::NotReady {
-        message: "engram.settings has no row of defaults".to_owned(),
-        hint: "Put it back with: SELECT engram.setup();".to_owned(),
-    })
+    // An array without NULLs is read where it lies.
+    let known = values.as_ref().and_then(|v| v.as_slice().ok());
+    known
+        .and_then(Params::from_slice)
+        .ok_or_else(|| Error::NotReady {
+            message: "engram.settings has no row of defaults".to_owned(),
+            hint: "Put it back with: SELECT engram.setup();".to_owned(),
+        })
 }
 
 fn traits(

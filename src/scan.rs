@@ -57,6 +57,19 @@ impl Table {
         }
     }
 
+    /// The role that owns it, if the current one may insert rows; its policies are not asked.
+    pub fn owner_for_insert(&self) -> Option<pg_sys::Oid> {
+        // SAFETY: the relation is open, and the rest are look-ups by its id.
+        unsafe {
+            let granted = pg_sys::pg_class_aclcheck(
+                (*self.relation).rd_id,
+                pg_sys::GetUserId(),
+                pg_sys::ACL_INSERT.into(),
+            );
+            (granted == pg_sys::AclResult::ACLCHECK_OK).then(|| (*(*self.relation).rd_rel).relowner)
+        }
+    }
+
     fn column(&self, name: &CStr) -> Result<i16> {
         // SAFETY: the relation is open and the name is a C string.
         let number = unsafe { pg_sys::get_attnum((*self.relation).rd_id, name.as_ptr()) };

@@ -542,6 +542,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   nameless text;
+  nodes    text[];
 BEGIN
   SELECT coalesce(n, 'NULL') INTO nameless FROM unnest(names) n
   WHERE n IS NULL OR engram_internal.entity_node(n) = '' LIMIT 1;
@@ -554,18 +555,22 @@ BEGIN
     RAISE EXCEPTION 'entity "%…" has % characters, the limit is 500', left(nameless, 40), char_length(nameless)
       USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
   END IF;
-  IF cardinality(names) > 0 THEN
-    -- No alias is declared between the look-up and the end of the transaction.
-    PERFORM engram_internal.lock_keys(workspace, '{}');
+  IF names IS NULL OR names = '{}' THEN
+    RETURN;
+  END IF;
+  -- No alias is declared between the look-up and the end of the transaction.
+  PERFORM engram_internal.lock_keys(workspace, '{}');
+  nodes := ARRAY(SELECT engram_internal.entity_node(u.name) FROM unnest(names) WITH ORDINALITY AS u (name, nth) ORDER BY u.nth);
+  -- Tables of an older version have no aliases.
+  IF to_regclass('engram.entity_aliases') IS NOT NULL THEN
+    nodes := ARRAY(SELECT coalesce(a.node, u.node) FROM unnest(nodes) WITH ORDINALITY AS u (node, nth)
+                   LEFT JOIN engram.entity_aliases a ON a.workspace_id = link_entities.workspace AND a.alias = u.node
+                   ORDER BY u.nth);
   END IF;
   INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label)
-  SELECT DISTINCT ON (e.node) workspace, memory, 'mentions', e.node, btrim(e.name)
-  FROM (
-    SELECT u.name, u.nth, a.alias IS NOT NULL AS by_alias, coalesce(a.node, engram_internal.entity_node(u.name)) AS node
-    FROM unnest(names) WITH ORDINALITY AS u (name, nth)
-    LEFT JOIN engram.entity_aliases a
-      ON a.workspace_id = link_entities.workspace AND a.alias = engram_internal.entity_node(u.name)) e
-  ORDER BY e.node, e.by_alias, e.nth
+  SELECT DISTINCT ON (u.node) workspace, memory, 'mentions', u.node, btrim(u.name)
+  FROM unnest(names, nodes) WITH ORDINALITY AS u (name, node, nth)
+  ORDER BY u.node, engram_internal.entity_node(u.name) <> u.node, u.nth
   ON CONFLICT DO NOTHING;
 END
 $$;

@@ -7,6 +7,8 @@
 //! memory depends on ([`Base`]), because nobody knows what was before. A use older than that still
 //! counts in heat, strengths and number, but no longer as a review.
 
+use std::sync::LazyLock;
+
 use super::fsrs::{self, Rating};
 use super::heat::Heat;
 use super::layers::{self, Layer, Thresholds};
@@ -208,9 +210,11 @@ fn response(event: &Event, at: i64, traits: &Traits, params: &Params) -> (f64, f
 
 /// FSRS difficulty of what has just been learnt.
 pub fn first_difficulty() -> f64 {
-    fsrs::step(None, 0.0, Rating::Good, &fsrs::PARAMETERS)
-        .0
-        .difficulty
+    static FIRST: LazyLock<f64> = LazyLock::new(|| {
+        let (memory, _) = fsrs::step(None, 0.0, Rating::Good, &fsrs::PARAMETERS);
+        memory.difficulty
+    });
+    *FIRST
 }
 
 impl State {

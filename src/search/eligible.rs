@@ -14,6 +14,7 @@ use super::ids::IdSet;
 use super::words::Analysed;
 use super::{Context, Request};
 use crate::error::{Error, Result};
+use crate::scan::Table;
 use crate::{filter, spi};
 
 /// The conditions of one search.
@@ -48,7 +49,12 @@ pub fn compile(value: Option<&Value>) -> Result<filter::Compiled> {
             )
         })?;
     }
-    Ok(filter::compile(&node))
+    let compiled = filter::compile(&node);
+    if compiled.condition.contains("entity_aliases") {
+        // For its error: the tables may be of an older version.
+        Table::open(c"entity_aliases")?;
+    }
+    Ok(compiled)
 }
 
 impl<'a> Eligible<'a> {

@@ -231,7 +231,7 @@ impl Words {
         Ok(lane)
     }
 
-    /// A memory that mentions an entity named in the query scores as if the name stood once more in
+    /// A memory that mentions an entity named in the query, by an alias or not, scores as if the name stood once more in
     /// a short text: it is about what others only speak of.
     fn add_entities(
         &mut self,
@@ -244,11 +244,31 @@ impl Words {
         if names.is_empty() || !Table::open(c"graph_links")?.any(&workspace)? {
             return Ok(());
         }
+        let mut names = names.to_vec();
+        // Tables of an older version have no aliases.
+        if Table::open(c"entity_aliases").is_ok_and(|table| table.any(&workspace).unwrap_or(false))
+        {
+            names.extend(
+                context
+                    .as_owner(
+                        include_str!("sql/aliases.sql"),
+                        &[
+                            DatumWithOid::from(spi::pg_uuid(context.workspace)),
+                            DatumWithOid::from(names.clone()),
+                        ],
+                        |row| Ok(row.get::<String>(1)?),
+                    )?
+                    .into_iter()
+                    .flatten(),
+            );
+            names.sort_unstable();
+            names.dedup();
+        }
         let links = context.as_owner(
             include_str!("sql/entities.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                DatumWithOid::from(names.to_vec()),
+                DatumWithOid::from(names),
             ],
             |row| {
                 Ok((

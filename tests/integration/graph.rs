@@ -1293,7 +1293,7 @@ fn links_are_read_by_their_own_indexes() {
             "uuid, text[]",
             "engram.current_user_id(), ARRAY['x']".to_owned(),
             include_str!("../../src/search/sql/entities.sql"),
-            &[("graph_links_entity_idx", "(node = ANY")],
+            &[("graph_links_entity_idx", "(node = n.node)")],
         ),
     ];
     for known in ["nothing", "a large workspace", "many small ones"] {
@@ -1348,4 +1348,69 @@ fn links_are_read_by_their_own_indexes() {
             }
         }
     }
+}
+#[test]
+fn timing() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let ids = several(&mut ann, 300);
+    let time = |ann: &mut Client, what: &str, sql: &str, args: &[&(dyn ToSql + Sync)]| {
+        let st = ann.prepare(sql).unwrap();
+        for _ in 0..20 {
+            ann.query(&st, args).unwrap();
+        }
+        let t = std::time::Instant::now();
+        for _ in 0..100 {
+            ann.query(&st, args).unwrap();
+        }
+        println!("TIME {what}: {:?}", t.elapsed() / 100);
+    };
+    let mut dice = Dice(3);
+    for i in 0..2000 {
+        let used: Vec<Uuid> = (0..4).map(|_| ids[dice.roll(300)]).collect();
+        touch(&mut ann, &used, (2000 - i) as f64 / 200.0);
+    }
+    db.admin()
+        .batch_execute("UPDATE engram.settings SET link_threshold = 1")
+        .unwrap();
+    fold(&mut ann, 10000);
+    fold(&mut ann, 10000);
+    db.admin().batch_execute("VACUUM ANALYZE").unwrap();
+    time(
+        &mut ann,
+        "links",
+        "SELECT count(*) FROM engram.links($1)",
+        &[&ids[0]],
+    );
+    time(
+        &mut ann,
+        "related",
+        "SELECT count(*) FROM engram.related($1)",
+        &[&ids[0]],
+    );
+    time(
+        &mut ann,
+        "spread 1",
+        "SELECT count(*) FROM engram.spread(NULL, ARRAY[$1]::uuid[], max_hops => 1)",
+        &[&ids[0]],
+    );
+    time(
+        &mut ann,
+        "spread 2",
+        "SELECT count(*) FROM engram.spread(NULL, ARRAY[$1]::uuid[], max_hops => 2)",
+        &[&ids[0]],
+    );
+    let ten = ids[..10].to_vec();
+    time(
+        &mut ann,
+        "spread of 10",
+        "SELECT count(*) FROM engram.spread(NULL, $1)",
+        &[&ten],
+    );
+    time(
+        &mut ann,
+        "spread of 10, 300 edges",
+        "SELECT count(*) FROM engram.spread(NULL, $1, max_edges => 300)",
+        &[&ten],
+    );
 }

@@ -1,6 +1,5 @@
--- $1 workspace, $2 names as keys; an alias names its entity. As no index sees the workspace: see
--- graph_links_entity_idx.
-SELECT DISTINCT g.node, g.memory_id
-FROM engram.graph_links g
-WHERE (g.workspace_id = $1) IS TRUE AND g.target_id IS NULL AND g.node = ANY ($2 || ARRAY(
-  SELECT a.node FROM engram.entity_aliases a WHERE a.workspace_id = $1 AND a.alias = ANY ($2)))
+-- $1 workspace, $2 names as keys
+SELECT DISTINCT n.node, g.memory_id
+FROM pg_catalog.unnest($2) AS n (node)
+CROSS JOIN LATERAL (
+  SELECT x.memory_id FROM engram.graph_links x WHERE x.workspace_id = $1 AND x.node = n.node OFFSET 0) g
