@@ -191,7 +191,7 @@ fn base_from(value: &Value, first_stability: f64) -> Option<(Base, Vec<uuid::Uui
         stability: value["stability"].as_f64().unwrap_or(first_stability),
         difficulty: value["difficulty"]
             .as_f64()
-            .unwrap_or_else(|| memory::first_difficulty()),
+            .unwrap_or_else(memory::first_difficulty),
         uses: value["uses"].as_i64()?,
         last_used: value["last_used"].as_i64()?,
         rested: value["rested"].as_i64().unwrap_or(0),
