@@ -591,7 +591,7 @@ const REACH: graph::Reach = graph::Reach {
     alpha: 0.5,
     max_hops: 2,
     eps: 0.01,
-    max_edges: 500,
+    max_edges: 160,
 };
 
 /// What links to the best hits add to scores, 0 to `link_weight`: memories that were used together with
