@@ -275,7 +275,7 @@ pub fn waiting(workspace: Uuid, owner: pg_sys::Oid, at: i64) -> Result<Vec<Call>
     }
     let _owner = AsOwner::new(owner);
     let calls = spi::rows(
-        "SELECT q.accessed_at, q.gain, q.memory_ids FROM engram.access_queue q WHERE q.workspace_id = $1 AND q.gain <> 0",
+        "SELECT q.accessed_at, q.gain, q.memory_ids FROM engram.access_queue q WHERE q.workspace_id = $1 AND (q.gain <> 0 OR q.rating IS NOT NULL)",
         &[DatumWithOid::from(spi::pg_uuid(workspace))],
         |row| {
             let mut ids: Vec<Uuid> = Vec::new();

@@ -15,11 +15,12 @@ AS $$
 DECLARE
   chunk  constant integer := 5000;
   moment timestamptz := coalesce(consolidate_as_owner.at, now());
-  dry    boolean := coalesce(consolidate_as_owner.dry_run, false);
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
   most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
   here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
   ws     uuid;
   n      integer;
+  young  integer;
   moves  record;
   free   uuid[];
 BEGIN
@@ -27,19 +28,30 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
   END IF;
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
   folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
 
   -- Uses that wait come first: they have happened.
-  IF NOT dry THEN
-    FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
-              WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
-      LOOP
-        n := engram_internal.fold_queue(ws, 10000);
-        folded := folded + n;
-        EXIT WHEN n = 0;
-      END LOOP;
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n = 0;
     END LOOP;
-  END IF;
+  END LOOP;
 
   -- Layers. What still waits is in somebody else's hands and comes next time.
   EXECUTE
@@ -75,6 +87,7 @@ BEGIN
         SELECT t.* FROM t CROSS JOIN LATERAL (
           SELECT 1 FROM engram.memories x
           WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
           FOR NO KEY UPDATE SKIP LOCKED) there
       ), u AS (
         UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
@@ -126,63 +139,55 @@ BEGIN
   END IF;
 
   -- Links. Who folds writes them, so a workspace that is being folded is left alone.
-  IF consolidate_as_owner.workspace IS NOT NULL AND NOT dry THEN
+  IF consolidate_as_owner.workspace IS NOT NULL THEN
     INSERT INTO engram.maintenance (workspace_id) VALUES (consolidate_as_owner.workspace) ON CONFLICT DO NOTHING;
   END IF;
-  IF dry THEN
-    SELECT count(*) INTO links_pruned FROM engram.hebbian_links h
+  free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
+                ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+  WITH old AS (
+    DELETE FROM engram.hebbian_links h USING unnest(free) AS f (workspace_id)
+    WHERE h.workspace_id = f.workspace_id
+      -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0),
+            (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'))
+          < (SELECT coalesce(w.link_prune, d.link_prune) FROM engram.settings d
+             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
+    RETURNING 1)
+  SELECT count(*) INTO links_pruned FROM old;
+  -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
+  FOR ws, n, young IN
+    SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit), coalesce(w.link_threshold, d.link_threshold) - 1 FROM engram.maintenance g
     JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
-    LEFT JOIN engram.settings w ON w.workspace_id = h.workspace_id
-    WHERE (consolidate_as_owner.workspace IS NULL OR h.workspace_id = consolidate_as_owner.workspace)
-      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - h.linked_at), 0),
-            coalesce(w.link_half_life_days, d.link_half_life_days) * 86400) < coalesce(w.link_prune, d.link_prune);
-  ELSE
-    free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
-                  WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
-                  ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
-    WITH old AS (
-      DELETE FROM engram.hebbian_links h USING unnest(free) AS f (workspace_id)
-      WHERE h.workspace_id = f.workspace_id
-        AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - h.linked_at), 0),
-              (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
-               LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-               WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'))
-            < (SELECT coalesce(w.link_prune, d.link_prune) FROM engram.settings d
-               LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-               WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
-      RETURNING 1)
-    SELECT count(*) INTO links_pruned FROM old;
-    -- Beyond the strongest of both its ends.
-    FOR ws, n IN
-      SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit) FROM engram.maintenance g
-      JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
-      LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
-      WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
-    LOOP
-      WITH ends AS (
-        SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node
-          ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
-            * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
-                       LEFT JOIN engram.settings w ON w.workspace_id = ws
-                       WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
-        FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
-        WHERE h.workspace_id = ws
-      ), weak AS MATERIALIZED (
-        SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
-      ), old AS (
-        DELETE FROM engram.hebbian_links h USING weak k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
-      )
-      SELECT links_pruned + count(*) INTO links_pruned FROM old;
-    END LOOP;
-    DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
-    WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
-    UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
-  END IF;
+    LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+    WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+  LOOP
+    WITH ends AS (
+      SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node, h.count <= young
+        ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+          * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = ws
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+      FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+      WHERE h.workspace_id = ws
+    ), weak AS MATERIALIZED (
+      SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), old AS (
+      DELETE FROM engram.hebbian_links h USING weak k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+    )
+    SELECT links_pruned + count(*) INTO links_pruned FROM old;
+  END LOOP;
+  DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
   RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.consolidate_as_owner(uuid, timestamptz, boolean, integer) IS
-'What consolidate() does; without a workspace, for all. Runs with the rights of the caller, who must own the tables.';
+'What consolidate() does; without a workspace, for all. With dry_run NULL memories stay as they are and all else is done: half of a dry run. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram.consolidate(
   workspace uuid DEFAULT NULL,
@@ -196,7 +201,7 @@ LANGUAGE c VOLATILE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'consolidate_wrapper';
 COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
-'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that have faded. How often it runs changes nothing of what search, recall and every other reader see.
+'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again begin anew.
 
 workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
 

@@ -291,30 +291,37 @@ impl State {
 
     /// Brings the state to a later moment. Splitting the way changes nothing.
     pub fn advance(&mut self, at: i64, traits: &Traits, params: &Params) {
-        if at <= self.at() {
-            return;
+        if at > self.at() {
+            self.evolve(at, traits, params);
+            self.heat.touch(at, 0.0);
         }
+    }
+
+    /// All of [`Self::advance`] but the heat, which is rounded at each touch.
+    fn evolve(&mut self, at: i64, traits: &Traits, params: &Params) {
         self.layer = self.layer_at(at, traits, params);
         (self.working, self.core) = self.strengths_at(at, traits, params);
         if traits.pinned {
             self.rested = self.rested.saturating_add(at.saturating_sub(self.at()));
         }
-        self.heat.touch(at, 0.0);
     }
 
     /// Adds one use. True when it came late, so that layer, stability and difficulty wait for a replay.
     pub fn apply(&mut self, event: &Event, traits: &Traits, params: &Params) -> bool {
         let late = event.at < self.at();
         if !late {
-            self.advance(event.at, traits, params);
-            self.review(event, traits);
+            if event.at > self.at() {
+                self.evolve(event.at, traits, params);
+            }
+            self.review(event);
         }
-        let (working, core) = response(event, self.at(), traits, params);
+        let now = self.at().max(event.at);
+        let (working, core) = response(event, now, traits, params);
         self.working += working;
         self.core += core;
         if event.counts() && event.at >= self.last_used {
             self.last_used = event.at;
-            self.rested = self.rested.min(self.at() - event.at);
+            self.rested = self.rested.min(now - event.at);
         }
         self.count(event);
         late
@@ -328,9 +335,14 @@ impl State {
         }
     }
 
-    fn review(&mut self, event: &Event, traits: &Traits) {
+    fn review(&mut self, event: &Event) {
         if let Some(rating) = event.rating {
-            let days = self.idle_days(event.at, traits);
+            // Time under a pin is in rested until the moment of the use.
+            let idle = event
+                .at
+                .saturating_sub(self.last_used)
+                .saturating_sub(self.rested);
+            let days = (idle as f64 / DAY).max(0.0);
             let before = fsrs::Memory {
                 stability: self.stability.max(fsrs::MIN_STABILITY),
                 difficulty: self.difficulty.clamp(1.0, 10.0),

@@ -901,7 +901,8 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
             let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
             let count = row.get::<i64>(2)?.unwrap_or(1);
             let more = uses.remove(&id);
-            if count <= 1 && more.is_none() {
+            let waits = more.iter().flatten().any(|(_, gain)| *gain > 0.0);
+            if count <= 1 && !waits {
                 return Ok(None);
             }
             let last = row.get::<TimestampWithTimeZone>(3)?.map_or(0, i64::from);

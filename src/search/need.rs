@@ -42,13 +42,19 @@ pub fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
     Ok(levels)
 }
 
-/// Calls that wait to be folded, by memory: moments and gains.
+/// Calls that wait to be folded, by memory in order of time: moments and gains. Those that count nothing
+/// are among them, because a fold dates the heat by them, and rounds it.
 pub fn by_memory(waiting: &[Call]) -> IdMap<Vec<(i64, f64)>> {
     let mut uses: IdMap<Vec<(i64, f64)>> = IdMap::default();
-    for call in waiting.iter().filter(|call| call.gain > 0.0) {
+    for call in waiting {
         for id in &call.ids {
-            uses.entry(*id).or_default().push((call.at, call.gain));
+            uses.entry(*id)
+                .or_default()
+                .push((call.at, call.gain.max(0.0)));
         }
+    }
+    for uses in uses.values_mut() {
+        uses.sort_by_key(|(at, _)| *at);
     }
     uses
 }

@@ -704,8 +704,32 @@ fn a_run_says_beforehand_what_it_will_do_and_does_it_once() {
             if difference(&before, &after, 1e-12, "related").is_some() {
                 let (b, a) = (before.as_array().unwrap(), after.as_array().unwrap());
                 eprintln!("DBG {days} {batch} {done} {} {}", b.len(), a.len());
-                for x in b { if !a.iter().any(|y| y["source"] == x["source"] && y["id"] == x["id"]) { eprintln!("DBG gone {x}"); let src = Uuid::parse_str(x["source"].as_str().unwrap()).unwrap(); for l in rows(&mut app, &format!("SELECT other, strength, count FROM engram.links($1, {at}) LIMIT 7"), &[&src]) { eprintln!("DBG   {l}"); } } }
-                for x in a { if !b.iter().any(|y| y["source"] == x["source"] && y["id"] == x["id"]) { eprintln!("DBG new {x}"); } }
+                for x in b {
+                    if !a
+                        .iter()
+                        .any(|y| y["source"] == x["source"] && y["id"] == x["id"])
+                    {
+                        eprintln!("DBG gone {x}");
+                        let src = Uuid::parse_str(x["source"].as_str().unwrap()).unwrap();
+                        for l in rows(
+                            &mut app,
+                            &format!(
+                                "SELECT other, strength, count FROM engram.links($1, {at}) LIMIT 7"
+                            ),
+                            &[&src],
+                        ) {
+                            eprintln!("DBG   {l}");
+                        }
+                    }
+                }
+                for x in a {
+                    if !b
+                        .iter()
+                        .any(|y| y["source"] == x["source"] && y["id"] == x["id"])
+                    {
+                        eprintln!("DBG new {x}");
+                    }
+                }
             }
             assert_eq!(difference(&before, &after, 1e-12, "related"), None);
             app.batch_execute("COMMIT").unwrap();
