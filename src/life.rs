@@ -1,6 +1,8 @@
 //! The SQL functions over the state of memories: arguments in, errors out. What they compute is in
 //! [`crate::model::memory`] and [`crate::model::links`]; what they write is in [`crate::uses`].
 
+use std::cmp::Ordering;
+
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
@@ -399,6 +401,25 @@ fn first_base(created_at: TimestampWithTimeZone, layer_name: &str) -> Report<Jso
         "uses": 1,
         "last_used": at,
     })))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn pairs(
+    ids: Array<'_, Uuid>,
+) -> TableIterator<'static, (name!(a, Uuid), name!(b, Uuid), name!(direction, i32))> {
+    let ids: Vec<Uuid> = ids.iter().flatten().collect();
+    let mut pairs = Vec::with_capacity(ids.len() * ids.len().saturating_sub(1) / 2);
+    for (n, first) in ids.iter().enumerate() {
+        for second in &ids[n + 1..] {
+            match first.as_bytes().cmp(second.as_bytes()) {
+                Ordering::Less => pairs.push((*first, *second, 1)),
+                Ordering::Greater => pairs.push((*second, *first, -1)),
+                Ordering::Equal => {}
+            }
+        }
+    }
+    TableIterator::new(pairs)
 }
 
 #[pg_extern(sql = false)]

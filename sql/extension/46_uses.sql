@@ -66,6 +66,11 @@ CREATE FUNCTION engram_internal.first_base(created_at timestamptz, layer text) R
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'first_base_wrapper';
 COMMENT ON FUNCTION engram_internal.first_base(timestamptz, text) IS 'Where the replay of a memory begins that was stored in a layer of its own.';
 
+CREATE FUNCTION engram_internal.pairs(ids uuid[]) RETURNS TABLE (a uuid, b uuid, direction integer)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'pairs_wrapper';
+COMMENT ON FUNCTION engram_internal.pairs(uuid[]) IS
+'All pairs of memories that were used in this order, a < b; direction is 1 when a came first and -1 otherwise.';
+
 CREATE FUNCTION engram_internal.link_after(
   forward double precision, backward double precision, linked_at timestamptz, count integer,
   times timestamptz[], gains double precision[], half_life_days double precision, prune double precision)
@@ -153,6 +158,7 @@ DECLARE
   wanted  uuid[];
   locked  uuid[];
   busy    uuid[] := '{}';
+  gone    uuid[] := '{}';
   late_links uuid[];
   done    integer;
 BEGIN
@@ -191,7 +197,7 @@ BEGIN
     -- Somebody changes or deletes these just now; calls that used them wait.
     busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
       SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s);
-    -- States that a partial restore has left out. Other memories are gone for good.
+    -- States that a partial restore has left out.
     WITH added AS (
       INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
       SELECT m.workspace_id, m.id, m.created_at, m.layer
@@ -200,6 +206,7 @@ BEGIN
                           FOR KEY SHARE SKIP LOCKED) m
       ON CONFLICT DO NOTHING RETURNING memory_id)
     SELECT locked || array_agg(a.memory_id) INTO locked FROM added a;
+    gone := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked) EXCEPT SELECT unnest(busy));
   END IF;
   params := engram_internal.dynamics(fold_queue.workspace);
   SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
@@ -216,8 +223,7 @@ BEGIN
            CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(cardinality(t.memory_ids), rules.members) > 1
                 THEN t.gain / (least(cardinality(t.memory_ids), rules.members) - 1) ELSE 0 END AS pair_gain
     FROM taken t CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
-    JOIN unnest(locked) AS k (memory_id) ON k.memory_id = u.memory_id
-    WHERE array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
+    WHERE u.memory_id <> ALL (gone) AND array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
   ), logged AS (
     INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
     SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
@@ -256,10 +262,11 @@ BEGIN
     FROM after a WHERE s.ctid = a.row_at AND s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
   ), pairs AS MATERIALIZED (
     SELECT p.a, p.b, l.*
-    FROM (SELECT x.memory_id AS a, y.memory_id AS b, array_agg(x.accessed_at) AS times,
-                 array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
-          FROM uses x JOIN uses y ON y.id = x.id AND x.memory_id < y.memory_id
-          WHERE x.pair_gain > 0 AND y.pair_gain > 0 GROUP BY x.memory_id, y.memory_id) p
+    FROM (SELECT x.a, x.b, array_agg(c.accessed_at) AS times, array_agg(c.gain * x.direction) AS gains
+          FROM (SELECT u.id, u.accessed_at, u.pair_gain AS gain, array_agg(u.memory_id ORDER BY u.place) AS ids
+                FROM uses u WHERE u.pair_gain > 0 GROUP BY u.id, u.accessed_at, u.pair_gain HAVING count(*) > 1) c
+          CROSS JOIN LATERAL engram_internal.pairs(c.ids) x
+          GROUP BY x.a, x.b) p
     LEFT JOIN LATERAL (SELECT x.* FROM engram.hebbian_links x WHERE x.workspace_id = fold_queue.workspace AND x.a = p.a AND x.b = p.b OFFSET 0) h ON true
     CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
   ), linked AS (

@@ -618,11 +618,11 @@ fn a_run_says_beforehand_what_it_will_do_and_does_it_once() {
     let (mut app, mut admin) = (db.user("ann"), db.admin());
     let workspace = me(&mut app);
     fill(&mut admin, workspace, 150);
-    app.batch_execute("SELECT engram.configure('{\"forgetting\": true, \"forget_threshold\": 0.001, \"link_limit\": 2, \"demote\": 0.2}')").unwrap();
+    app.batch_execute("SELECT engram.configure('{\"forgetting\": true, \"forget_threshold\": 0.001, \"link_limit\": 2, \"link_threshold\": 6, \"demote\": 0.2}')").unwrap();
     let used = |app: &mut Client, days: i32| {
         app.execute(
             "SELECT engram.touch((SELECT array_agg(id ORDER BY md5(id::text || i)) FROM (
-                 SELECT id, row_number() OVER (ORDER BY content) AS n FROM engram.memories WHERE type = 'causal') m WHERE n % 6 = i % 6),
+                 SELECT id, row_number() OVER (ORDER BY content) AS n FROM engram.memories WHERE type = 'causal') m WHERE n <= 22),
                gain => 1 + i / 7.0,
                at => now() - $1 * interval '1 day' - i * interval '1 minute')
              FROM generate_series(1, 40) i",
@@ -701,36 +701,6 @@ fn a_run_says_beforehand_what_it_will_do_and_does_it_once() {
                 Value::Array(kept.collect()),
                 Value::Array(related(&mut app)),
             );
-            if difference(&before, &after, 1e-12, "related").is_some() {
-                let (b, a) = (before.as_array().unwrap(), after.as_array().unwrap());
-                eprintln!("DBG {days} {batch} {done} {} {}", b.len(), a.len());
-                for x in b {
-                    if !a
-                        .iter()
-                        .any(|y| y["source"] == x["source"] && y["id"] == x["id"])
-                    {
-                        eprintln!("DBG gone {x}");
-                        let src = Uuid::parse_str(x["source"].as_str().unwrap()).unwrap();
-                        for l in rows(
-                            &mut app,
-                            &format!(
-                                "SELECT other, strength, count FROM engram.links($1, {at}) LIMIT 7"
-                            ),
-                            &[&src],
-                        ) {
-                            eprintln!("DBG   {l}");
-                        }
-                    }
-                }
-                for x in a {
-                    if !b
-                        .iter()
-                        .any(|y| y["source"] == x["source"] && y["id"] == x["id"])
-                    {
-                        eprintln!("DBG new {x}");
-                    }
-                }
-            }
             assert_eq!(difference(&before, &after, 1e-12, "related"), None);
             app.batch_execute("COMMIT").unwrap();
             for (sum, key) in seen.iter_mut().zip([
