@@ -13,7 +13,7 @@ mod need;
 mod semantic;
 mod words;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::graph::{self, Graph};
+use crate::graph::Graph;
 use crate::model::bm25;
 use crate::model::heat::Weights;
 use crate::model::similarity::Distance;
@@ -585,18 +585,14 @@ fn rank(
 const SEEDS: usize = 5;
 /// Difference of scores that makes one hit e times as likely a start as another.
 const SEED_SCALE: f64 = 0.1;
-/// Spreading from hits: two hops are what a memory and its neighbours' neighbours need, and bounds that keep a
-/// search quick in any graph.
-const REACH: graph::Reach = graph::Reach {
-    alpha: 0.5,
-    max_hops: 2,
-    eps: 0.01,
-    max_edges: 160,
-};
+/// Memories, the strongest, from which it goes on for a second hop, and what that counts.
+const GOING_ON: usize = 16;
+const SECOND_HOP: f64 = 0.5;
 
 /// What links to the best hits add to scores, 0 to `link_weight`: memories that were used together with
-/// them, or that somebody linked to them, by how much of a random walk from the hits ends there (in excess
-/// of what begins there). Memories that no lane has found join the candidates.
+/// them, or that somebody linked to them, one hop or two away, by how probable a random walk from the hits
+/// comes there. The more links a memory has, the less each of them tells. Memories that no lane has found
+/// join the candidates.
 fn associated(
     context: &Context,
     corpus: &Corpus,
@@ -613,28 +609,53 @@ fn associated(
     if graph.is_empty() {
         return Ok(IdMap::default());
     }
-    let seeds: Vec<(Uuid, f64)> = order
+    let mut seeds: Vec<(Uuid, f64)> = order
         .iter()
         .take(SEEDS)
         .map(|(id, score, _)| (*id, ((score - best) / SEED_SCALE).exp()))
         .collect();
     let total: f64 = seeds.iter().map(|(_, weight)| weight).sum();
-    // What is forgotten, or hidden from the caller, is not in the corpus: nothing spreads through it.
-    let reached = graph::spread(&mut graph, &seeds, REACH, |_, ids| {
-        Ok(corpus.entries.find(ids).into_keys().collect())
-    })?;
+    for (_, weight) in &mut seeds {
+        *weight /= total;
+    }
+    let mut reached = walk(&mut graph, corpus, &seeds)?;
+    let mut onward: Vec<(Uuid, f64)> = reached
+        .iter()
+        .map(|(id, share)| (*id, *share))
+        .filter(|(id, _)| !seeds.iter().any(|(seed, _)| seed == id))
+        .collect();
+    onward.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    onward.truncate(GOING_ON);
+    // Not back to where it began.
+    for (id, share) in walk(&mut graph, corpus, &onward)? {
+        if !seeds.iter().any(|(seed, _)| *seed == id) {
+            *reached.entry(id).or_default() += SECOND_HOP * share;
+        }
+    }
     Ok(reached
         .into_iter()
-        .filter_map(|(id, mass, _)| {
-            let begun = seeds
-                .iter()
-                .find(|(seed, _)| *seed == id)
-                .map_or(0.0, |(_, weight)| weight / total);
-            // The only neighbour of the only hit gets about a quarter of the walk.
-            let share = (4.0 * (mass - (1.0 - REACH.alpha) * begun)).clamp(0.0, 1.0);
-            (share > 0.0).then_some((id, context.link_weight * share))
-        })
+        .map(|(id, share)| (id, context.link_weight * share.min(1.0)))
         .collect())
+}
+
+/// Where one step of a random walk leads from memories with these shares. What is forgotten, or hidden from
+/// the caller, is not in the corpus, and no step leads there.
+fn walk(graph: &mut Graph, corpus: &Corpus, from: &[(Uuid, f64)]) -> Result<BTreeMap<Uuid, f64>> {
+    let mut reached: BTreeMap<Uuid, f64> = BTreeMap::new();
+    let ids: Vec<Uuid> = from.iter().map(|(id, _)| *id).collect();
+    let links = graph.neighbours(&ids)?;
+    let ends: BTreeSet<Uuid> = links.values().flatten().map(|(to, _)| *to).collect();
+    let ends: Vec<Uuid> = ends.into_iter().collect();
+    let there = corpus.entries.find(&ends);
+    for (id, share) in from {
+        let to = links.get(id).map_or(&[][..], Vec::as_slice);
+        let alive = || to.iter().filter(|(to, _)| there.contains_key(to));
+        let sum: f64 = alive().map(|(_, weight)| weight).sum();
+        for (to, weight) in alive() {
+            *reached.entry(*to).or_default() += share * weight / sum;
+        }
+    }
+    Ok(reached)
 }
 
 /// The parts of a score by name. Contributions of 0 are left out.

@@ -704,6 +704,8 @@ engram_internal.consolidated_workspaces()
 engram_internal.rate(id, rating, at, recall_id, workspace)
     no    no    0     1     22023 SELECT r FROM engram_internal.rate('{id}', 3, null, null, null) r WHERE r
     no    no    no    1     1     SELECT engram_internal.rate('{id}', 3, null, null, '{ws}')
+engram_internal.pairs(ids)
+    1     1     1     1     1     SELECT count(*) FROM engram_internal.pairs(ARRAY['{id}', '{other}']::uuid[])
 engram_internal.dynamics(workspace)
     no    1     1     1     1     SELECT engram_internal.dynamics('{other}')
 engram_internal.effective_settings(workspace)

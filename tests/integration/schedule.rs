@@ -630,6 +630,15 @@ fn a_run_says_beforehand_what_it_will_do_and_does_it_once() {
         )
         .unwrap();
     };
+    // One weak link that is old enough to be followed, among strong ones that are too young.
+    app.execute(
+        "SELECT engram.touch(ARRAY[o[a], o[b]], gain => gain, at => now() - interval '200 days')
+         FROM (SELECT array_agg(id ORDER BY content) AS o FROM engram.memories WHERE type = 'opinion') m,
+           (VALUES (1, 2, 0.2, 6), (1, 3, 20, 1), (1, 4, 20, 1), (2, 3, 20, 1), (2, 4, 20, 1)) AS v (a, b, gain, calls),
+           generate_series(1, calls)",
+        &[],
+    )
+    .unwrap();
     used(&mut app, 200);
     let mut seen = [0i64; 6];
     for days in [150, 100, 60, 0] {

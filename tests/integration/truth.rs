@@ -898,15 +898,17 @@ fn context_holds_the_best_that_fits_in_order_and_whole() {
         &format!("engram.list() WHERE content IN ({rules})"),
     );
     assert_eq!(standing.len(), 3);
-    for (question, found) in [
-        ("'tea'", "engram.search('tea', match_count => 50)"),
-        ("NULL", "engram.search(match_count => 50)"),
-        ("'quantum'", "engram.search('quantum', match_count => 50)"),
-    ] {
-        let found = lines(&mut ann, found);
+    // At one moment for both, because what is needed most is a matter of milliseconds here.
+    let at: String = one(&mut ann, "SELECT (now() + interval '1 minute')::text", &[]);
+    for question in ["'tea'", "NULL", "'quantum'"] {
+        let found = lines(
+            &mut ann,
+            &format!("engram.search({question}, match_count => 50, at => '{at}')"),
+        );
         let mut longest = 0;
         for budget in (1..120).chain([200, 333, 1000, 5000, 1_000_000]) {
-            let sql = format!("SELECT engram.context({question}, max_tokens => {budget})");
+            let sql =
+                format!("SELECT engram.context({question}, max_tokens => {budget}, at => '{at}')");
             let block: Value = one(&mut ann, &sql, &[]);
             // The same, made anew from what search gives.
             let (mut spent, mut taken): (i64, Vec<&(Uuid, String)>) = (0, Vec::new());
