@@ -1,5 +1,7 @@
 //! What it costs to care for all memories when nobody uses them.
 
+use std::time::{Duration, SystemTime};
+
 use pgvector::Vector;
 use postgres::types::{Json, Type};
 use postgres::{Client, binary_copy::BinaryCopyInWriter};
@@ -35,12 +37,14 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
     load::fill(&mut admin, generator, 0, &sizes, 2)?;
     load::settle(&mut admin)?;
     say("consolidation");
+    // One moment: time itself would move memories between the runs.
+    let now = SystemTime::now();
     let mut lines = Vec::new();
     // Layers are not shown yet: the first run does that.
-    let first = consolidate(server, "first run after loading", total, None, 1)?;
+    let first = consolidate(server, "first run after loading", total, now, 1)?;
     lines.push(first);
     load::settle(&mut admin)?;
-    lines.push(consolidate(server, "nothing to do", total, None, ROUNDS)?);
+    lines.push(consolidate(server, "nothing to do", total, now, ROUNDS)?);
     let mut days = 0.0;
     let mut moved = Line {
         title: "5 % of memories change their layer".to_owned(),
@@ -50,8 +54,8 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
         hot: Updates::default(),
     };
     for _ in 0..ROUNDS {
-        days = in_days(&mut admin, total, days)?;
-        let line = consolidate(server, "", total, Some(days), 1)?;
+        days = in_days(&mut admin, total, now, days)?;
+        let line = consolidate(server, "", total, now + after(days), 1)?;
         moved.written += line.written / ROUNDS as i64;
         moved.hot.all += line.hot.all;
         moved.hot.hot += line.hot.hot;
@@ -62,9 +66,7 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
     lines.push(narrow(server, &mut admin, total)?);
     drop(admin);
     let wide = wide(server, options, generator)?;
-    if std::env::var_os("KEEP").is_none() {
-        load::drop(server, NAME)?;
-    }
+    load::drop(server, NAME)?;
 
     let mut table = Table::new(&[
         "what",
@@ -132,7 +134,7 @@ fn consolidate(
     server: &Server,
     title: &str,
     looked: usize,
-    days: Option<f64>,
+    at: SystemTime,
     rounds: usize,
 ) -> Result<Line> {
     let mut session = Session::new(server.admin(NAME)?, server.admin(NAME)?)?;
@@ -143,8 +145,8 @@ fn consolidate(
         written += session.measure(&mut costs, |client| {
             let row = client.query_one(
                 "SELECT c.promoted + c.demoted + c.archived, c.done, c.skipped
-                 FROM engram.consolidate(at => now() + $1::double precision * interval '1 day') c",
-                &[&days.unwrap_or(0.0)],
+                 FROM engram.consolidate(at => $1) c",
+                &[&at],
             )?;
             if !row.get::<_, bool>(1) || row.get::<_, i64>(2) > 0 {
                 return Err(Failure::new(
@@ -165,14 +167,19 @@ fn consolidate(
     })
 }
 
-/// A moment after which one memory in twenty is in another layer than what is shown after `from`.
-fn in_days(admin: &mut Client, total: usize, from: f64) -> Result<f64> {
+fn after(days: f64) -> Duration {
+    Duration::from_secs_f64(days * 86_400.0)
+}
+
+/// Days from now, more than `from`, until one memory in twenty is in another layer than is shown.
+fn in_days(admin: &mut Client, total: usize, now: SystemTime, from: f64) -> Result<f64> {
     let statement = admin.prepare(
         "SELECT c.promoted + c.demoted + c.archived
-         FROM engram.consolidate(at => now() + $1::double precision * interval '1 day', dry_run => true) c",
+         FROM engram.consolidate(at => $1, dry_run => true) c",
     )?;
-    let mut moved =
-        |days: f64| -> Result<i64> { Ok(admin.query_one(&statement, &[&days])?.get(0)) };
+    let mut moved = |days: f64| -> Result<i64> {
+        Ok(admin.query_one(&statement, &[&(now + after(days))])?.get(0))
+    };
     let wanted = (total / 20) as i64;
     let (mut low, mut high) = (from, from + 1.0);
     while moved(high)? < wanted {

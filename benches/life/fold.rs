@@ -59,9 +59,18 @@ pub fn report(
             flush(&mut session.client)?;
             let mut session = Session::new(server.admin(database)?, server.admin(database)?)?;
             session.measure(&mut other, |client| {
-                client.query_one(
-                    "SELECT sum(plain.touch_set(c.user_id, c.ids)) FROM plain.calls c",
-                    &[],
+                // A transaction each, as they come: in one, every update would leave a row behind.
+                client.batch_execute(
+                    "DO $$
+                     DECLARE
+                       c record;
+                     BEGIN
+                       FOR c IN SELECT * FROM plain.calls LOOP
+                         PERFORM plain.touch_set(c.user_id, c.ids);
+                         COMMIT;
+                       END LOOP;
+                     END
+                     $$",
                 )?;
                 Ok(())
             })?;
@@ -86,8 +95,8 @@ pub fn report(
         many.len(),
         many.first().map_or(0, |c| c.ids.len())
     )) + &format!(
-        "{} pairs a call; those of the first {} calls are {pairs} different ones. (b) applies the same calls in one \
-         statement, without the heat, the strengths and the order of use, which engram keeps.\n\n",
+        "{} pairs a call; those of the first {} calls are {pairs} different ones. (b) applies the same calls one by \
+         one, a transaction each, within the server; it has neither the heat nor the strengths nor the order of use, which engram keeps.\n\n",
         MEMBERS * (MEMBERS - 1) / 2,
         options.calls,
     ))
@@ -95,7 +104,10 @@ pub fn report(
 
 /// Puts the same calls into both queues.
 fn note(admin: &mut Client, options: &Options, calls: &[&Calls], series: u64) -> Result<()> {
-    admin.batch_execute("TRUNCATE plain.calls")?;
+    // The calls are to wait for the measured fold, not to be folded by whoever notes them.
+    admin.batch_execute(
+        "TRUNCATE plain.calls; UPDATE engram.settings SET fold_threshold = 100000",
+    )?;
     let statement = admin.prepare("INSERT INTO plain.calls VALUES ($1, $2, $3)")?;
     let mut transaction = admin.transaction()?;
     for n in 0..options.calls {
@@ -109,6 +121,13 @@ fn note(admin: &mut Client, options: &Options, calls: &[&Calls], series: u64) ->
                 c.user_id, 'used', 1, 3, c.ids
          FROM plain.calls c ORDER BY c.nth",
     )?;
+    let waiting: i64 = admin
+        .query_one("SELECT count(*) FROM engram.access_queue", &[])?
+        .get(0);
+    if waiting != options.calls as i64 {
+        return Err(Failure::new(format!("{waiting} calls wait.")));
+    }
+    admin.batch_execute("UPDATE engram.settings SET fold_threshold = 128 WHERE workspace_id = '00000000-0000-0000-0000-000000000000'")?;
     Ok(())
 }
 

@@ -131,11 +131,11 @@ pub fn fill(
          FROM (SELECT engram_internal.dynamics('00000000-0000-0000-0000-000000000000') AS params OFFSET 0) p
          CROSS JOIN engram.memories m
          CROSS JOIN LATERAL (
-           SELECT array_agg(m.created_at + ($1::timestamptz - m.created_at) * f) AS times,
+           SELECT array_agg(gen_random_uuid()) AS calls, array_agg(m.created_at + ($1::timestamptz - m.created_at) * f) AS times,
                   array_agg(1.0::double precision) AS gains, array_agg(3::smallint) AS ratings
            FROM generate_series(2, $2::integer) k, LATERAL (VALUES ((hashtextextended(m.id::text, k) & 65535) / 65536.0)) v (f)) u
          CROSS JOIN LATERAL engram_internal.state_at(p.params, m.type, m.importance, m.pinned, false, m.created_at, m.layer, 1,
-           m.created_at, NULL, NULL, NULL, NULL, NULL, NULL, u.times, u.gains, u.ratings, NULL, false) s
+           m.created_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, u.calls, u.times, u.gains, u.ratings, NULL, NULL, false) s
          WHERE m.workspace_id = ANY ($3)",
         &[&now, &(uses as i32), &users],
     )?;

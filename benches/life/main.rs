@@ -96,11 +96,11 @@ impl Options {
                         large: 0,
                         users: 20,
                         calls: 2000,
-                        consolidate: 20_000,
-                        wide: 1000,
+                        consolidate: 10_000,
+                        wide: 500,
                         dims: 64,
                         queries: 100,
-                        seconds: 1.0,
+                        seconds: 0.5,
                         out: None,
                         ..options
                     };
@@ -225,9 +225,7 @@ fn run() -> Result<()> {
             )?;
         }
         drop(admin);
-        if std::env::var_os("KEEP").is_none() {
-            load::drop(&server, NAME)?;
-        }
+        load::drop(&server, NAME)?;
     }
     if options.wants("consolidate") {
         if versions.is_empty() {
