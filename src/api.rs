@@ -15,7 +15,7 @@ use crate::raw::RawJsonb;
 use crate::search::{self, Request};
 use crate::text::{self, Date};
 use crate::vector::Vector;
-use crate::{identity, items, setup, spi, terms};
+use crate::{identity, items, setup, spi, sync, terms};
 
 pub type Report<T> = Result<T, ErrorReport>;
 
@@ -57,6 +57,11 @@ fn is_blank(content: &str) -> bool {
 #[pg_extern(sql = false)]
 fn normalize_content(content: &str) -> String {
     text::normalize_content(content)
+}
+
+#[pg_extern(sql = false)]
+fn store_origin() -> i64 {
+    sync::origin()
 }
 
 #[pg_extern(sql = false)]

@@ -20,6 +20,7 @@
 //! | `dynamics` | the memory models of `model` as SQL functions |
 //! | `graph` | links between memories: reading, following and spreading over them |
 //! | `life` | the state of memories as SQL functions |
+//! | `sync` | where events come from, for devices that synchronise |
 //! | `setup` | creating the tables and bringing them up to date |
 //! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
 //!
@@ -46,6 +47,7 @@ mod settings;
 mod setup;
 pub mod simd;
 mod spi;
+mod sync;
 pub mod terms;
 pub mod text;
 mod uses;

@@ -22,13 +22,15 @@ const STORE: [&str; 6] = [
 ];
 
 /// Tables of the store, and its view.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "memories",
     "memory_overview",
     "memory_state",
     "access_queue",
     "access_log",
     "access_log_default",
+    "memory_events",
+    "memory_events_default",
     "recall_credits",
     "hebbian_links",
     "maintenance",
@@ -45,7 +47,7 @@ const TABLES: [&str; 18] = [
 
 /// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
 /// for nobody but its owner, and so are the partitions of the log.
-const GRANTS: [(&str, &str); 16] = [
+const GRANTS: [(&str, &str); 17] = [
     ("memories", "SELECT, INSERT, UPDATE, DELETE"),
     ("embeddings", "SELECT, INSERT, UPDATE, DELETE"),
     ("embedding_claims", "SELECT, INSERT, UPDATE, DELETE"),
@@ -55,6 +57,7 @@ const GRANTS: [(&str, &str); 16] = [
     ("recall_credits", "SELECT, INSERT, UPDATE"),
     ("access_queue", "SELECT, INSERT"),
     ("access_log", "SELECT"),
+    ("memory_events", "SELECT"),
     ("memory_overview", "SELECT"),
     ("hebbian_links", "SELECT"),
     ("maintenance", "SELECT"),
@@ -65,13 +68,14 @@ const GRANTS: [(&str, &str); 16] = [
 ];
 
 /// Functions of the store that have no argument.
-const FUNCTIONS: [&str; 17] = [
+const FUNCTIONS: [&str; 18] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
     "memories_before_write",
     "memories_after_insert",
     "memories_after_update",
+    "memories_after_change",
     "memories_after_delete",
     "memories_after_truncate",
     "access_queue_after_insert",

@@ -31,6 +31,11 @@ CREATE FUNCTION engram_internal.uuid_v7() RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'uuid_v7_wrapper';
 COMMENT ON FUNCTION engram_internal.uuid_v7() IS 'A new time-ordered UUID (RFC 9562, version 7).';
 
+CREATE FUNCTION engram_internal.store_origin() RETURNS bigint
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_origin_wrapper';
+COMMENT ON FUNCTION engram_internal.store_origin() IS
+'A number for the table of events in this database of this cluster. Events that a dump brought in carry another.';
+
 CREATE FUNCTION engram_internal.is_blank(content text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'is_blank_wrapper';
 COMMENT ON FUNCTION engram_internal.is_blank(text) IS 'True when the text has no visible character.';

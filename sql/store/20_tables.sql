@@ -132,6 +132,30 @@ CREATE TABLE IF NOT EXISTS engram.access_log_default PARTITION OF engram.access_
   CONSTRAINT access_log_default_pkey PRIMARY KEY (workspace_id, memory_id, accessed_at, id)
 ) DEFAULT;
 
+-- Every change of a memory, whoever made it and through which door: history, synchronisation and audit
+-- read it. Rows are only ever added, by triggers on memories; erasing a memory leaves nothing of it here
+-- but the fact. xid and origin tell what a device that synchronises has not seen; of a row that a dump
+-- brought in, origin is another and its xid means nothing.
+CREATE TABLE IF NOT EXISTS engram.memory_events (
+  workspace_id uuid NOT NULL,
+  xid          xid8 NOT NULL,
+  id           uuid NOT NULL,
+  at           timestamptz NOT NULL,
+  memory_id    uuid NOT NULL,
+  origin       bigint NOT NULL,
+  actor        uuid,
+  action       text NOT NULL CONSTRAINT memory_events_action_check CHECK (action IN
+                 ('added', 'updated', 'forgotten', 'restored', 'superseded', 'unsuperseded', 'pinned', 'unpinned', 'erased')),
+  version      integer NOT NULL,
+  old          jsonb
+) PARTITION BY RANGE (at);
+-- As in access_log, each partition has its own key and index. The memory leads the index, as in
+-- memories_content_idx and for its reason.
+CREATE TABLE IF NOT EXISTS engram.memory_events_default PARTITION OF engram.memory_events (
+  CONSTRAINT memory_events_default_pkey PRIMARY KEY (workspace_id, xid, id, at)
+) DEFAULT;
+CREATE INDEX IF NOT EXISTS memory_events_default_memory_idx ON engram.memory_events_default (memory_id, workspace_id, at);
+
 -- Co-activation: one row for a pair of memories that were used together, a < b. The masses are as of
 -- linked_at and halve every link_half_life_days; forward is that of a used before b.
 CREATE TABLE IF NOT EXISTS engram.hebbian_links (

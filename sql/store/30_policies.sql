@@ -37,6 +37,8 @@ BEGIN
       ('recall_credits',       'UPDATE', writable, writable),
       ('access_log',           'SELECT', readable, NULL),
       ('access_log_default',   'SELECT', readable, NULL),
+      ('memory_events',         'SELECT', readable, NULL),
+      ('memory_events_default', 'SELECT', readable, NULL),
       ('hebbian_links',        'SELECT', readable, NULL),
       ('maintenance',          'SELECT', readable, NULL),
       ('entity_aliases',       'SELECT', readable, NULL),

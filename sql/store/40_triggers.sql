@@ -151,6 +151,13 @@ BEGIN
          CASE WHEN layer <> 'working' THEN engram_internal.first_base(created_at, layer) END
   FROM added
   ON CONFLICT DO NOTHING;
+  -- A dump brings its own.
+  IF current_setting('check_function_bodies') = 'on' THEN
+    INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
+    SELECT workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), id,
+           engram_internal.store_origin(), engram.current_user_id(), 'added', version
+    FROM added;
+  END IF;
   PERFORM engram_internal.index_documents(a.workspace_id, array_agg(engram_internal.document(a.id, a.version, 'plain',
     a.session_id, coalesce(a.occurred_at, a.created_at), a.config, a.content, a.speaker, a.occurred_at, a.summary)), 'plain')
   FROM (SELECT x.*, engram_internal.text_config(x.workspace_id) AS config,
@@ -190,6 +197,37 @@ $$;
 COMMENT ON FUNCTION engram.memories_after_update() IS
 'Trigger: keeps the search index of a changed memory true and drops embeddings of text that is no more.';
 
+CREATE OR REPLACE FUNCTION engram.memories_after_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.memories'::regclass THEN
+    RAISE EXCEPTION 'engram.memories_after_change() serves engram.memories, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
+  VALUES (NEW.workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), NEW.id,
+    engram_internal.store_origin(), engram.current_user_id(),
+    CASE WHEN OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL THEN 'forgotten'
+         WHEN OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL THEN 'restored'
+         WHEN NEW.superseded_by IS NOT NULL AND NEW.superseded_by IS DISTINCT FROM OLD.superseded_by THEN 'superseded'
+         WHEN OLD.superseded_by IS NOT NULL AND NEW.superseded_by IS NULL THEN 'unsuperseded'
+         WHEN NEW.pinned AND NOT OLD.pinned THEN 'pinned'
+         WHEN OLD.pinned AND NOT NEW.pinned THEN 'unpinned'
+         ELSE 'updated' END,
+    NEW.version,
+    to_jsonb(OLD) - '{workspace_id,id,content_hash}'::text[] || jsonb_build_object('entities', ARRAY(
+      SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = NEW.workspace_id
+        AND g.memory_id = NEW.id AND g.relation = 'mentions' ORDER BY g.node)));
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_after_change() IS
+'Trigger: writes every new version of a memory into memory_events, with the row as it was before.';
+
 CREATE OR REPLACE FUNCTION engram.memories_after_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -206,6 +244,11 @@ BEGIN
   INSERT INTO engram.erasures (workspace_id, id, erased_by)
   SELECT workspace_id, id, engram.current_user_id() FROM removed
   ON CONFLICT DO NOTHING;
+  DELETE FROM engram.memory_events e USING removed r WHERE (e.workspace_id = r.workspace_id) IS TRUE AND e.memory_id = r.id;
+  INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
+  SELECT workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), id,
+         engram_internal.store_origin(), engram.current_user_id(), 'erased', version + 1
+  FROM removed;
   -- What is erased leaves the blocks at once, unless somebody else is packing them just now.
   PERFORM engram_internal.index_documents(r.workspace_id, array_agg(engram_internal.document(r.id, r.version + 1, 'gone',
     NULL, NULL, NULL, NULL, NULL, NULL, NULL)), 'replaces')
@@ -288,7 +331,7 @@ BEGIN
     RAISE EXCEPTION 'engram.memories_after_truncate() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
-  TRUNCATE engram.search_blocks, engram.access_log, engram.access_queue, engram.hebbian_links, engram.recall_credits;
+  TRUNCATE engram.search_blocks, engram.access_log, engram.access_queue, engram.hebbian_links, engram.recall_credits, engram.memory_events;
   RETURN NULL;
 END
 $$;
@@ -465,6 +508,8 @@ BEGIN
           OR OLD.speaker IS DISTINCT FROM NEW.speaker OR OLD.occurred_at IS DISTINCT FROM NEW.occurred_at
           OR OLD.session_id IS DISTINCT FROM NEW.session_id
           OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL))', 'memories_after_update()'),
+      ('memories', 'memories_after_change', 'AFTER UPDATE',
+       'FOR EACH ROW WHEN (OLD.version <> NEW.version)', 'memories_after_change()'),
       ('memories', 'memories_after_delete', 'AFTER DELETE',
        'REFERENCING OLD TABLE AS removed FOR EACH STATEMENT', 'memories_after_delete()'),
       ('memories', 'memories_after_truncate', 'AFTER TRUNCATE',

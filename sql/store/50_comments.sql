@@ -79,6 +79,20 @@ COMMENT ON COLUMN engram.access_log.recall_id IS 'The recall that it answers.';
 COMMENT ON COLUMN engram.access_log.place IS 'Place among the memories of the call, from 1.';
 COMMENT ON COLUMN engram.access_log.pair_gain IS 'What each of its links got by this call; 0 when it made none.';
 
+COMMENT ON TABLE engram.memory_events IS 'Every change of every memory, by time: history(), changes() and audit read it. Only added to, by triggers; erasing a memory leaves nothing of it here but the fact.';
+COMMENT ON TABLE engram.memory_events_default IS 'Changes of times that no other partition covers.';
+COMMENT ON COLUMN engram.memory_events.workspace_id IS 'The workspace.';
+COMMENT ON COLUMN engram.memory_events.xid IS 'The transaction that made the change.';
+COMMENT ON COLUMN engram.memory_events.id IS 'The event. A time-ordered UUID.';
+COMMENT ON COLUMN engram.memory_events.at IS 'When it was made, by the clock.';
+COMMENT ON COLUMN engram.memory_events.memory_id IS 'The memory.';
+COMMENT ON COLUMN engram.memory_events.origin IS 'Where xid counts: a number for this table in this database of this cluster.';
+COMMENT ON COLUMN engram.memory_events.actor IS 'Who made it; NULL for a role that is nobody.';
+COMMENT ON COLUMN engram.memory_events.action IS 'added, updated, forgotten, restored, superseded, unsuperseded, pinned, unpinned or erased.';
+COMMENT ON COLUMN engram.memory_events.version IS 'The version that the change made.';
+COMMENT ON COLUMN engram.memory_events.old IS 'The memory before the change, with the names of its entities; NULL when it was added or erased.';
+COMMENT ON INDEX engram.memory_events_default_memory_idx IS 'The history of a memory.';
+
 COMMENT ON TABLE engram.hebbian_links IS 'Memories that were used together: one row a pair. See engram.related() and the link_ functions.';
 COMMENT ON COLUMN engram.hebbian_links.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.hebbian_links.a IS 'The memory with the lower id.';
