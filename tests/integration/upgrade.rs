@@ -28,6 +28,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "2349c93de903b6ab54d449b0c6fd0d54f539d673ffb9e96ff18d128676f4b573",
         include_str!("../released/0.2.0.dump.sql"),
     ),
+    (
+        "0.3.0",
+        include_str!("../../sql/engram--0.3.0.sql"),
+        "1392176a65fbffccd4b4eb27aa64bdcfbf9486a08fe8b02789f9b2c9849b12e8",
+        include_str!("../released/0.3.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
