@@ -21,6 +21,7 @@
 //! | `graph` | links between memories: reading, following and spreading over them |
 //! | `life` | the state of memories as SQL functions |
 //! | `sync` | where events come from, for devices that synchronise |
+//! | `care` | what the store as a whole needs, as its owner |
 //! | `setup` | creating the tables and bringing them up to date |
 //! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
 //!
@@ -29,6 +30,7 @@
 
 mod api;
 pub mod blocks;
+mod care;
 mod dynamics;
 mod error;
 pub mod filter;

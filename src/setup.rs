@@ -9,7 +9,8 @@ use pgrx::{pg_sys, spi as pgspi};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::{settings, spi};
+use crate::privilege::AsOwner;
+use crate::{settings, spi, uses};
 
 /// The SQL of the store, in load order. Every statement may run again.
 const STORE: [&str; 6] = [
@@ -22,7 +23,7 @@ const STORE: [&str; 6] = [
 ];
 
 /// Tables of the store, and its view.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "memories",
     "memory_overview",
     "memory_state",
@@ -34,6 +35,7 @@ const TABLES: [&str; 20] = [
     "recall_credits",
     "hebbian_links",
     "maintenance",
+    "retention_policies",
     "entity_aliases",
     "search_blocks",
     "embedding_models",
@@ -47,12 +49,13 @@ const TABLES: [&str; 20] = [
 
 /// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
 /// for nobody but its owner, and so are the partitions of the log.
-const GRANTS: [(&str, &str); 17] = [
+const GRANTS: [(&str, &str); 18] = [
     ("memories", "SELECT, INSERT, UPDATE, DELETE"),
     ("embeddings", "SELECT, INSERT, UPDATE, DELETE"),
     ("embedding_claims", "SELECT, INSERT, UPDATE, DELETE"),
     ("graph_links", "SELECT, INSERT, UPDATE, DELETE"),
     ("entity_aliases", "SELECT, INSERT, UPDATE, DELETE"),
+    ("retention_policies", "SELECT, INSERT, UPDATE, DELETE"),
     ("memory_state", "SELECT, INSERT, UPDATE"),
     ("recall_credits", "SELECT, INSERT, UPDATE"),
     ("access_queue", "SELECT, INSERT"),
@@ -230,6 +233,7 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
             // Tables of an older version: what search scans is made of what is stored.
             run("SELECT engram.reindex()")?;
         }
+        make_partitions()?;
         run("NOTIFY pgrst, 'reload schema'")?;
     }
     Ok(if before.exists {
@@ -376,6 +380,16 @@ fn hand_over(owner: &str) -> Result<()> {
     for table in TABLES {
         run(&format!("ALTER TABLE engram.{table} OWNER TO {owner}"))?;
     }
+    let partitions = spi::rows(
+        "SELECT i.inhrelid::pg_catalog.regclass::text FROM pg_catalog.pg_inherits i \
+         JOIN pg_catalog.pg_class c ON c.oid = i.inhparent \
+         WHERE c.relkind = 'p' AND c.relnamespace = 'engram'::pg_catalog.regnamespace ORDER BY 1",
+        &[],
+        |row| Ok(row.get::<String>(1)?),
+    )?;
+    for partition in partitions.into_iter().flatten() {
+        run(&format!("ALTER TABLE {partition} OWNER TO {owner}"))?;
+    }
     for function in FUNCTIONS {
         run(&format!(
             "ALTER FUNCTION engram.{function}() OWNER TO {owner}"
@@ -383,6 +397,17 @@ fn hand_over(owner: &str) -> Result<()> {
     }
     run(&format!("ALTER FUNCTION {OVERVIEW} OWNER TO {owner}"))?;
     Ok(())
+}
+
+/// The partitions of the logs that are missing, as the owner of the tables. One that is in use waits for
+/// the next time.
+fn make_partitions() -> Result<()> {
+    let _owner = AsOwner::new(uses::owner()?);
+    run("DO $$ BEGIN \
+           PERFORM engram_internal.partitions_task('create_partitions', '{}'); \
+         EXCEPTION WHEN lock_not_available THEN \
+           RAISE WARNING '%', SQLERRM USING HINT = 'Run: SELECT engram.create_partitions();'; \
+         END $$")
 }
 
 /// The functions of the extension in schema engram, ready to be named in SQL.

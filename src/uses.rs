@@ -306,7 +306,7 @@ fn require_writer(workspace: Uuid) -> Result<()> {
 }
 
 /// The owner of the tables.
-fn owner() -> Result<pg_sys::Oid> {
+pub fn owner() -> Result<pg_sys::Oid> {
     let owner = spi::row(
         "SELECT relowner FROM pg_catalog.pg_class WHERE oid = 'engram.memories'::pg_catalog.regclass",
         &[],
@@ -406,7 +406,7 @@ pub fn consolidate(
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-fn trusted() -> Result<bool> {
+pub fn trusted() -> Result<bool> {
     let found = spi::row(
         "SELECT engram_internal.require_store(), engram_internal.trusted()",
         &[],
@@ -438,11 +438,17 @@ pub fn consolidated() -> Result<Vec<Uuid>> {
 }
 
 /// Settings that take a role that bypasses row security: they bound what everybody's server does.
-const RESERVED: [&str; 4] = [
+const RESERVED: [&str; 10] = [
     "max_content_chars",
     "candidates",
     "fold_threshold",
     "text_config",
+    "partition_interval",
+    "partitions_ahead",
+    "access_log_days",
+    "memory_events_days",
+    "messages_days",
+    "size_limit_bytes",
 ];
 
 /// Changes settings of a workspace that the caller may write; returns those in force.

@@ -266,7 +266,8 @@ BEGIN
                 WHERE a.attrelid = 'engram.settings'::regclass AND a.attnum > 0 AND NOT a.attisdropped
                   AND a.attname NOT IN ('workspace_id', 'preset')) || '.';
     END IF;
-    IF value = 'null' AND change_settings.workspace = '00000000-0000-0000-0000-000000000000' AND key <> 'near_duplicate_threshold' THEN
+    IF value = 'null' AND change_settings.workspace = '00000000-0000-0000-0000-000000000000' 
+       AND key NOT IN ('near_duplicate_threshold', 'purge_after_days', 'access_log_days', 'memory_events_days', 'messages_days', 'archive_messages_days', 'size_limit_bytes') THEN
       RAISE EXCEPTION 'the default of setting % cannot be null', key
         USING ERRCODE = 'invalid_parameter_value', HINT = hint;
     END IF;
@@ -337,7 +338,7 @@ AS 'MODULE_PATHNAME', 'configure_wrapper';
 COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
 'Changes settings of a workspace and returns those in force.
 
-changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, fold_threshold and text_config take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
+changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
 
 CREATE FUNCTION engram.apply_preset(name text, workspace uuid DEFAULT NULL) RETURNS jsonb
 LANGUAGE c VOLATILE

@@ -181,6 +181,28 @@ CREATE TABLE IF NOT EXISTS engram.maintenance (
   CONSTRAINT maintenance_pkey PRIMARY KEY (workspace_id)
 );
 
+-- The row of the all-zero workspace is that of the whole store.
+ALTER TABLE engram.maintenance
+  ADD COLUMN IF NOT EXISTS maintained_at timestamptz,
+  ADD COLUMN IF NOT EXISTS report jsonb,
+  ADD COLUMN IF NOT EXISTS events_dropped_xid xid8,
+  ADD COLUMN IF NOT EXISTS events_dropped_until timestamptz;
+
+-- What may be kept for how long, by workspace; a memory that is pinned is never taken.
+CREATE TABLE IF NOT EXISTS engram.retention_policies (
+  workspace_id   uuid NOT NULL,
+  name           text NOT NULL CONSTRAINT retention_policies_name_check CHECK (name <> ''),
+  action         text NOT NULL DEFAULT 'forget' CONSTRAINT retention_policies_action_check CHECK (action IN ('forget', 'erase')),
+  types          text[] CONSTRAINT retention_policies_types_check CHECK (types <@ ARRAY
+                   ['factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal']),
+  max_importance double precision CONSTRAINT retention_policies_max_importance_check CHECK (max_importance >= 0 AND max_importance <= 1),
+  max_age        interval CONSTRAINT retention_policies_max_age_check CHECK (max_age >= interval '0'),
+  max_count      integer CONSTRAINT retention_policies_max_count_check CHECK (max_count >= 0),
+  created_at     timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT retention_policies_pkey PRIMARY KEY (workspace_id, name),
+  CONSTRAINT retention_policies_limit_check CHECK (max_age IS NOT NULL OR max_count IS NOT NULL)
+);
+
 -- What search scans: words and quantised vectors of many memories in one row, derived from memories
 -- and embeddings by trigger. The format of block is the library's (src/blocks). Writers only insert;
 -- whoever holds the packing lock of the workspace merges, so writers never wait for each other here.
@@ -379,6 +401,16 @@ ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS link_limit integer CONSTRAINT settings_link_limit_check CHECK (link_limit BETWEEN 1 AND 1000),
   ADD COLUMN IF NOT EXISTS link_weight double precision CONSTRAINT settings_link_weight_check CHECK (link_weight >= 0 AND link_weight <= 1),
   ADD COLUMN IF NOT EXISTS contradiction_weight double precision CONSTRAINT settings_contradiction_weight_check CHECK (contradiction_weight >= 0 AND contradiction_weight <= 1);
+-- Years of data. NULL keeps for ever. Those of the logs are read from the defaults alone.
+ALTER TABLE engram.settings
+  ADD COLUMN IF NOT EXISTS purge_after_days double precision CONSTRAINT settings_purge_after_days_check CHECK (purge_after_days >= 0 AND purge_after_days <= 100000),
+  ADD COLUMN IF NOT EXISTS partition_interval text CONSTRAINT settings_partition_interval_check CHECK (partition_interval IN ('day', 'week', 'month', 'quarter', 'year')),
+  ADD COLUMN IF NOT EXISTS partitions_ahead integer CONSTRAINT settings_partitions_ahead_check CHECK (partitions_ahead BETWEEN 1 AND 100),
+  ADD COLUMN IF NOT EXISTS access_log_days double precision CONSTRAINT settings_access_log_days_check CHECK (access_log_days >= 1 AND access_log_days <= 100000),
+  ADD COLUMN IF NOT EXISTS memory_events_days double precision CONSTRAINT settings_memory_events_days_check CHECK (memory_events_days >= 1 AND memory_events_days <= 100000),
+  ADD COLUMN IF NOT EXISTS messages_days double precision CONSTRAINT settings_messages_days_check CHECK (messages_days >= 1 AND messages_days <= 100000),
+  ADD COLUMN IF NOT EXISTS archive_messages_days double precision CONSTRAINT settings_archive_messages_days_check CHECK (archive_messages_days >= 0 AND archive_messages_days <= 100000),
+  ADD COLUMN IF NOT EXISTS size_limit_bytes bigint CONSTRAINT settings_size_limit_bytes_check CHECK (size_limit_bytes > 0);
 DO $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint
@@ -419,6 +451,9 @@ WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
   AND num_nulls(decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, shown_gain, fold_threshold, forgetting,
     forget_threshold, forget_after_days, link_half_life_days, link_members, link_threshold, link_prune, link_limit,
     link_weight, contradiction_weight) > 0;
+
+UPDATE engram.settings SET partition_interval = coalesce(partition_interval, 'month'), partitions_ahead = coalesce(partitions_ahead, 2)
+WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(partition_interval, partitions_ahead) > 0;
 
 INSERT INTO engram.memory_type_settings (type, default_importance, decay_per_day)
 SELECT v.* FROM (VALUES

@@ -107,6 +107,20 @@ COMMENT ON TABLE engram.maintenance IS 'When a workspace was last folded and con
 COMMENT ON COLUMN engram.maintenance.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.maintenance.folded_at IS 'When waiting uses were last folded.';
 COMMENT ON COLUMN engram.maintenance.consolidated_at IS 'The latest moment that consolidate() was run for.';
+COMMENT ON COLUMN engram.maintenance.maintained_at IS 'When maintain() last came to its end. In the row of the all-zero workspace.';
+COMMENT ON COLUMN engram.maintenance.report IS 'What maintain() last reported. In the row of the all-zero workspace.';
+COMMENT ON COLUMN engram.maintenance.events_dropped_xid IS 'The latest transaction whose events were dropped: devices that may not have seen it start anew. In the row of the all-zero workspace.';
+COMMENT ON COLUMN engram.maintenance.events_dropped_until IS 'Until when events were dropped: what was before is not known. In the row of the all-zero workspace.';
+
+COMMENT ON TABLE engram.retention_policies IS 'How long and how many memories of which kind a workspace keeps; see engram.set_retention().';
+COMMENT ON COLUMN engram.retention_policies.workspace_id IS 'The workspace.';
+COMMENT ON COLUMN engram.retention_policies.name IS 'The name, unique in the workspace.';
+COMMENT ON COLUMN engram.retention_policies.action IS 'forget or erase.';
+COMMENT ON COLUMN engram.retention_policies.types IS 'Types of memories that it takes; NULL for all.';
+COMMENT ON COLUMN engram.retention_policies.max_importance IS 'Takes only memories of at most this importance; NULL for all.';
+COMMENT ON COLUMN engram.retention_policies.max_age IS 'Takes memories that were stored longer ago.';
+COMMENT ON COLUMN engram.retention_policies.max_count IS 'Takes memories beyond so many, the newest staying.';
+COMMENT ON COLUMN engram.retention_policies.created_at IS 'When it was made.';
 
 COMMENT ON TABLE engram.search_blocks IS 'Words and quantised vectors of memories, many to a row, as search scans them. Derived by trigger; not for callers. engram.reindex() makes it anew.';
 COMMENT ON COLUMN engram.search_blocks.workspace_id IS 'The workspace.';
@@ -210,6 +224,14 @@ COMMENT ON COLUMN engram.settings.link_prune IS 'Mass below which a link is gone
 COMMENT ON COLUMN engram.settings.link_limit IS 'Links that are kept of one memory, the strongest; by default 32.';
 COMMENT ON COLUMN engram.settings.link_weight IS 'Most that links to the best hits add to a score, 0 to 1; by default 0.2. 0 switches it off.';
 COMMENT ON COLUMN engram.settings.contradiction_weight IS 'What a contradicted memory loses in ranking, 0 to 1; by default 0.3.';
+COMMENT ON COLUMN engram.settings.purge_after_days IS 'Days after which maintain() erases what was forgotten or has expired; by default NULL: never.';
+COMMENT ON COLUMN engram.settings.partition_interval IS 'Span of new partitions of the logs: day, week, month (default), quarter or year, in UTC. For the whole store.';
+COMMENT ON COLUMN engram.settings.partitions_ahead IS 'Partitions that are made ahead of time, 1 to 100; by default 2. For the whole store.';
+COMMENT ON COLUMN engram.settings.access_log_days IS 'Days that access_log is kept, at least 1; by default NULL: for ever. For the whole store.';
+COMMENT ON COLUMN engram.settings.memory_events_days IS 'Days that memory_events is kept, at least 1; by default NULL: for ever. For the whole store.';
+COMMENT ON COLUMN engram.settings.messages_days IS 'Days that messages are kept, at least 1; by default NULL: for ever. For the whole store.';
+COMMENT ON COLUMN engram.settings.archive_messages_days IS 'Days without a message after which maintain() archives the older turns of a conversation; by default NULL: never.';
+COMMENT ON COLUMN engram.settings.size_limit_bytes IS 'Size of the database of which health() warns at 75 and 90 percent; by default NULL: no limit. For the whole store.';
 
 COMMENT ON VIEW engram.memory_overview IS 'Every memory that is not forgotten, with its present activation, strengths and retrievability; the caller sees its own.';
 COMMENT ON COLUMN engram.memory_overview.workspace_id IS 'The workspace.';

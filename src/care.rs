@@ -1,0 +1,69 @@
+//! Tasks of the whole store: its partitions, its maintenance. They run with the rights of the owner of
+//! the tables, for a caller whom row level security does not bind.
+
+use pgrx::JsonB;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::api::Report;
+use crate::error::{Error, Result};
+use crate::privilege::AsOwner;
+use crate::raw::RawJsonb;
+use crate::{spi, uses};
+
+/// The task's function: all are of the form `(task, args) -> jsonb`.
+fn function(task: &str) -> Option<&'static str> {
+    match task {
+        "create_partitions" | "release_partitions" => {
+            Some("SELECT engram_internal.partitions_task($1, $2)")
+        }
+        "maintain" => Some("SELECT engram_internal.maintain_task($1, $2)"),
+        "health" | "metrics" => Some("SELECT engram_internal.health_task($1, $2)"),
+        _ => None,
+    }
+}
+
+/// Runs a task as the owner of the tables; `None` when it returned nothing. `reads`: it must be one that
+/// only reads, and may run where nothing can be written.
+fn run(task: &str, args: Value, reads: bool) -> Result<Option<Value>> {
+    let sql = function(task)
+        .filter(|_| reads == matches!(task, "health" | "metrics"))
+        .ok_or_else(|| {
+            Error::invalid(
+                format!("unknown task {task:?}"),
+                "Call the functions of schema engram.",
+            )
+        })?;
+    if !uses::trusted()? {
+        return Err(Error::Forbidden {
+            message: "this concerns the memories of all users".to_owned(),
+            hint: "Call it as a role that bypasses row security, such as the owner of the tables or service_role; engram.consolidate() and engram.stats() serve your own workspace.".to_owned(),
+        });
+    }
+    let _owner = AsOwner::new(uses::owner()?);
+    let args = [DatumWithOid::from(task), DatumWithOid::from(JsonB(args))];
+    let rows = if reads {
+        spi::rows(sql, &args, |row| Ok(row.get::<JsonB>(1)?))?
+    } else {
+        spi::changed(sql, &args, |row| Ok(row.get::<JsonB>(1)?))?
+    };
+    Ok(rows.into_iter().flatten().next().map(|json| json.0))
+}
+
+fn object(args: Option<RawJsonb>) -> Result<Value> {
+    Ok(args
+        .map(|json| json.parse())
+        .transpose()?
+        .unwrap_or(Value::Null))
+}
+
+#[pg_extern(sql = false)]
+fn administer(task: Option<&str>, args: Option<RawJsonb>) -> Report<Option<JsonB>> {
+    Ok(run(task.unwrap_or("NULL"), object(args)?, false)?.map(JsonB))
+}
+
+#[pg_extern(sql = false)]
+fn observe(task: Option<&str>, args: Option<RawJsonb>) -> Report<Option<JsonB>> {
+    Ok(run(task.unwrap_or("NULL"), object(args)?, true)?.map(JsonB))
+}
