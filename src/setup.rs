@@ -23,7 +23,7 @@ const STORE: [&str; 6] = [
 ];
 
 /// Tables of the store, and its view.
-const TABLES: [&str; 21] = [
+pub const TABLES: [&str; 21] = [
     "memories",
     "memory_overview",
     "memory_state",

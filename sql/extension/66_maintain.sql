@@ -1,0 +1,402 @@
+-- Forgetting for real, and all care in one procedure.
+
+CREATE FUNCTION engram.set_retention(
+  name text,
+  max_age interval DEFAULT NULL,
+  max_count integer DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  max_importance double precision DEFAULT NULL,
+  action text DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(set_retention.workspace, true);
+BEGIN
+  IF coalesce(set_retention.name, '') = '' THEN
+    RAISE EXCEPTION 'name is %', CASE WHEN set_retention.name IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the policy, so that it can be changed and dropped.';
+  END IF;
+  IF set_retention.max_age IS NULL AND set_retention.max_count IS NULL THEN
+    RAISE EXCEPTION 'retention policy "%" has neither max_age nor max_count', set_retention.name
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Say what it limits, for example max_age => ''90 days''.';
+  END IF;
+  IF set_retention.max_age < interval '0' OR set_retention.max_count < 0 THEN
+    RAISE EXCEPTION 'max_age % or max_count % is below 0', set_retention.max_age, set_retention.max_count
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more; 0 takes all that the policy is about.';
+  END IF;
+  IF coalesce(set_retention.action, 'forget') NOT IN ('forget', 'erase') THEN
+    RAISE EXCEPTION 'unknown action "%"', set_retention.action
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forget (default), which restore() takes back, and erase.';
+  END IF;
+  PERFORM engram_internal.check_memory(t, NULL, NULL, set_retention.max_importance, NULL)
+  FROM unnest(coalesce(set_retention.types, ARRAY[NULL])) AS t;
+  INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count)
+  VALUES (ws, set_retention.name, coalesce(set_retention.action, 'forget'), set_retention.types, set_retention.max_importance,
+          set_retention.max_age, set_retention.max_count)
+  ON CONFLICT (workspace_id, name) DO UPDATE
+  SET action = EXCLUDED.action, types = EXCLUDED.types, max_importance = EXCLUDED.max_importance,
+      max_age = EXCLUDED.max_age, max_count = EXCLUDED.max_count;
+END
+$$;
+COMMENT ON FUNCTION engram.set_retention(text, interval, integer, text[], double precision, text, uuid) IS
+'Sets, or replaces, a retention policy of a workspace. maintain() and apply_retention() follow it.
+
+It takes memories stored longer than max_age ago, and those beyond the newest max_count; only of these types, and of at most this importance (0 to 1), if given. Pinned memories are never taken, nor counted. action: forget (default; restore() takes it back) or erase (final). engram.retention_policies lists them.';
+
+CREATE FUNCTION engram.drop_retention(name text, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(drop_retention.workspace, true);
+BEGIN
+  DELETE FROM engram.retention_policies p WHERE p.workspace_id = ws AND p.name = drop_retention.name;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram.drop_retention(text, uuid) IS 'Drops a retention policy. True when it was there.';
+
+CREATE FUNCTION engram_internal.apply_retention(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
+RETURNS TABLE (workspace_id uuid, policy text, action text, memories bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  p      record;
+  ids    uuid[];
+  moment timestamptz := coalesce(apply_retention.at, now());
+BEGIN
+  FOR p IN SELECT r.* FROM engram.retention_policies r
+           WHERE apply_retention.workspace IS NULL OR r.workspace_id = apply_retention.workspace
+           ORDER BY r.workspace_id, r.name LOOP
+    ids := ARRAY(
+      SELECT x.id FROM (
+        SELECT m.id, m.created_at, row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place
+        FROM engram.memories m
+        WHERE m.workspace_id = p.workspace_id AND NOT m.pinned
+          AND (m.deleted_at IS NULL OR p.action = 'erase')
+          AND (p.types IS NULL OR m.type = ANY (p.types))
+          AND (p.max_importance IS NULL OR m.importance <= p.max_importance)) x
+      WHERE x.created_at < moment - p.max_age OR x.place > p.max_count
+      ORDER BY x.id LIMIT apply_retention.batch_size);
+    workspace_id := p.workspace_id;
+    policy := p.name;
+    action := p.action;
+    memories := cardinality(ids);
+    IF NOT coalesce(apply_retention.dry_run, false) AND memories > 0 THEN
+      -- Who is at work on one of them keeps it until the next time.
+      ids := ARRAY(SELECT m.id FROM engram.memories m
+                   WHERE m.workspace_id = p.workspace_id AND m.id = ANY (ids) AND NOT m.pinned ORDER BY m.id FOR UPDATE SKIP LOCKED);
+      IF p.action = 'erase' THEN
+        DELETE FROM engram.memories m WHERE m.workspace_id = p.workspace_id AND m.id = ANY (ids);
+      ELSE
+        UPDATE engram.memories m SET deleted_at = moment WHERE m.workspace_id = p.workspace_id AND m.id = ANY (ids) AND m.deleted_at IS NULL;
+      END IF;
+      GET DIAGNOSTICS memories = ROW_COUNT;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.apply_retention(uuid, timestamptz, boolean, integer) IS
+'What apply_retention() does, for one workspace or all, at most so many memories a policy. As the caller.';
+
+CREATE FUNCTION engram.apply_retention(dry_run boolean DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (policy text, action text, memories bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, true);
+BEGIN
+  RETURN QUERY SELECT r.policy, r.action, r.memories
+               FROM engram_internal.apply_retention(ws, apply_retention.at, apply_retention.dry_run, NULL) r;
+END
+$$;
+COMMENT ON FUNCTION engram.apply_retention(boolean, timestamptz, uuid) IS
+'Applies the retention policies of a workspace now, in the order of their names, and tells how many memories each took. maintain() does it.
+
+dry_run: only tell how many each policy by itself would take. at: the moment by which ages are judged, by default now.';
+
+CREATE FUNCTION engram_internal.purge(workspace uuid, older_than interval, at timestamptz, dry_run boolean, batch_size integer)
+RETURNS TABLE (workspace_id uuid, id uuid, reason text, gone_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  moment timestamptz := coalesce(purge.at, now());
+BEGIN
+  RETURN QUERY EXECUTE
+    $q$WITH doomed AS MATERIALIZED (
+         SELECT m.workspace_id, m.id, CASE WHEN m.deleted_at IS NOT NULL THEN 'forgotten' ELSE 'expired' END AS reason,
+                coalesce(m.deleted_at, m.expires_at) AS gone_at
+         FROM engram.memories m$q$
+    || CASE WHEN purge.older_than IS NULL THEN $q$
+         JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+         LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id$q$ ELSE '' END
+    || $q$ WHERE (m.deleted_at IS NOT NULL OR m.expires_at IS NOT NULL)
+             AND coalesce(m.deleted_at, m.expires_at) <= $2 - $q$
+    || CASE WHEN purge.older_than IS NULL THEN $q$coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '$3' END
+    || CASE WHEN purge.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1' END
+    || $q$ ORDER BY m.workspace_id, m.id LIMIT $4
+       ), held AS MATERIALIZED (
+         SELECT d.* FROM doomed d CROSS JOIN LATERAL (
+           SELECT x.ctid FROM engram.memories x
+           WHERE NOT $5 AND x.workspace_id = d.workspace_id AND x.id = d.id
+             AND coalesce(x.deleted_at, x.expires_at) = d.gone_at FOR UPDATE SKIP LOCKED) there
+       ), erased AS (
+         DELETE FROM engram.memories m USING held h WHERE m.workspace_id = h.workspace_id AND m.id = h.id
+         RETURNING h.workspace_id, h.id, h.reason, h.gone_at
+       )
+       SELECT * FROM erased UNION ALL SELECT * FROM doomed WHERE $5 ORDER BY 1, 2$q$
+    USING purge.workspace, moment, purge.older_than, coalesce(purge.batch_size, 2147483647), coalesce(purge.dry_run, false);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.purge(uuid, interval, timestamptz, boolean, integer) IS
+'What purge() does, for one workspace or all; without an age by the settings of each. As the caller.';
+
+CREATE FUNCTION engram.purge(
+  older_than interval DEFAULT '30 days',
+  dry_run boolean DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (id uuid, reason text, gone_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(purge.workspace, true);
+BEGIN
+  PERFORM engram_internal.check_age(purge.older_than);
+  RETURN QUERY SELECT p.id, p.reason, p.gone_at
+               FROM engram_internal.purge(ws, coalesce(purge.older_than, interval '30 days'), purge.at, purge.dry_run, NULL) p;
+END
+$$;
+COMMENT ON FUNCTION engram.purge(interval, boolean, timestamptz, uuid) IS
+'Erases memories of a workspace that were forgotten, or expired, longer ago than older_than, and returns them. reason: forgotten or expired; gone_at: since when. maintain() does it after purge_after_days (settings).
+
+dry_run: only tell which. at: the moment by which ages are judged, by default now.';
+
+CREATE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  batch  constant integer := 1000;
+  phase  text := args ->> 'phase';
+  last   uuid := (args ->> 'after')::uuid;
+  counts jsonb := '{}';
+  done   boolean := true;
+  n      bigint := 0;
+  c      record;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not maintain the store', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
+  END IF;
+  IF phase = 'finish' THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
+    -- Sizes of a day or more ago stay beside the present ones, to see what grows.
+    UPDATE engram.maintenance m
+    SET maintained_at = clock_timestamp(),
+        report = jsonb_build_object('phases', args -> 'report', 'sizes', now_.sizes,
+          'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
+                         ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
+    FROM (SELECT engram_internal.sizes() AS sizes) now_
+    WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
+    RETURN '{"done": true}';
+  END IF;
+  -- Two that maintain at once do different phases; none waits, and no lock outlives its transaction.
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('engram maintain ' || phase, 0)) THEN
+    RETURN '{"done": true, "busy": true}';
+  END IF;
+  CASE phase
+    WHEN 'partitions' THEN
+      counts := jsonb_build_object('created', jsonb_array_length(engram_internal.partitions_task('create_partitions', '{}')));
+    WHEN 'consolidate' THEN
+      SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, 20000);
+      counts := to_jsonb(c) - 'done';
+      done := c.done;
+    WHEN 'retention' THEN
+      FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
+        counts := counts || CASE c.action
+          WHEN 'erase' THEN jsonb_build_object('erased', coalesce((counts ->> 'erased')::bigint, 0) + c.memories)
+          ELSE jsonb_build_object('forgotten', coalesce((counts ->> 'forgotten')::bigint, 0) + c.memories) END;
+        done := done AND c.memories < batch;
+      END LOOP;
+    WHEN 'purge' THEN
+      SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
+      FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
+      done := c.forgotten + c.expired < batch;
+      counts := to_jsonb(c);
+      DELETE FROM engram.embedding_claims e WHERE e.claimed_until < now();
+      GET DIAGNOSTICS n = ROW_COUNT;
+      counts := counts || jsonb_build_object('claims', n);
+    WHEN 'pack' THEN
+      FOR c IN
+        SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
+        WHERE b.level <= 1 AND b.workspace_id IN (
+          SELECT x.workspace_id FROM engram.search_blocks x
+          WHERE x.level <= 1 AND (last IS NULL OR x.workspace_id > last) GROUP BY x.workspace_id ORDER BY x.workspace_id LIMIT 100)
+        GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
+      LOOP
+        IF c.replacing THEN
+          n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
+        END IF;
+        n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
+        last := c.workspace_id;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('blocks', n);
+    WHEN 'drop_partitions' THEN
+      counts := jsonb_build_object('dropped', jsonb_array_length(engram_internal.partitions_task('release_partitions', '{}')));
+    ELSE
+      RAISE EXCEPTION 'unknown phase "%"', phase
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known: ' || array_to_string(engram_internal.phases(), ', ') || '.';
+  END CASE;
+  RETURN counts || jsonb_build_object('done', done) || CASE WHEN done OR last IS NULL THEN '{}' ELSE jsonb_build_object('after', last) END;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_task(text, jsonb) IS
+'A batch of a phase of maintain(): counts, whether the phase is done, and otherwise where to go on. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.phases() RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'pack', 'drop_partitions']
+$$;
+COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
+
+CREATE FUNCTION engram_internal.maintain_step(phase text, after uuid, so_far jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  step   jsonb;
+  result jsonb := coalesce(so_far, '{}');
+BEGIN
+  BEGIN
+    step := engram_internal.administer('maintain', jsonb_build_object('phase', phase, 'after', after));
+  EXCEPTION
+    WHEN insufficient_privilege OR invalid_parameter_value OR object_not_in_prerequisite_state THEN
+      RAISE;
+    WHEN OTHERS THEN
+      -- One phase that fails must not keep the others from being done.
+      step := jsonb_build_object('done', true, 'error', SQLERRM);
+  END;
+  SELECT result || coalesce(jsonb_object_agg(e.key, CASE WHEN jsonb_typeof(e.value) = 'number'
+           THEN to_jsonb(coalesce((result ->> e.key)::numeric, 0) + (e.value #>> '{}')::numeric) ELSE e.value END), '{}')
+  INTO result FROM jsonb_each(step - 'after') e;
+  IF step ? 'after' THEN
+    result := result || jsonb_build_object('after', step -> 'after');
+  ELSE
+    result := result - 'after';
+  END IF;
+  RETURN result;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_step(text, uuid, jsonb) IS
+'Does one batch of a phase and adds its counts to those so far.';
+
+-- A procedure that commits cannot pin its search path; every name in it is qualified instead.
+CREATE PROCEDURE engram.maintain(phases text[] DEFAULT NULL, INOUT report jsonb DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  phase  pg_catalog.text;
+  step   pg_catalog.jsonb;
+  result pg_catalog.jsonb := '{}';
+  began  pg_catalog.timestamptz;
+BEGIN
+  IF pg_catalog.pg_is_in_recovery() THEN
+    report := '{"skipped": "this is a standby: its primary is maintained"}';
+    RETURN;
+  END IF;
+  FOREACH phase IN ARRAY coalesce(maintain.phases, engram_internal.phases()) LOOP
+    step := NULL;
+    began := pg_catalog.clock_timestamp();
+    LOOP
+      step := engram_internal.maintain_step(phase, (step OPERATOR(pg_catalog.->>) 'after')::pg_catalog.uuid, step);
+      COMMIT;
+      EXIT WHEN (step OPERATOR(pg_catalog.->>) 'done')::pg_catalog.bool;
+    END LOOP;
+    result := result OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(phase, (step OPERATOR(pg_catalog.-) 'done'::pg_catalog.text)
+      OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('seconds',
+        pg_catalog.round(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began)::pg_catalog.numeric, 3)));
+  END LOOP;
+  PERFORM engram_internal.administer('maintain', pg_catalog.jsonb_build_object('phase', 'finish', 'report', result));
+  COMMIT;
+  report := result;
+END
+$$;
+COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), pack (what search scans packed), drop_partitions (logs older than their settings keep).
+
+Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
+
+CREATE FUNCTION engram_internal.require_administrator() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram_internal.require_store();
+  IF NOT engram_internal.trusted() THEN
+    RAISE EXCEPTION 'role "%" may not do this: it concerns the memories of all users', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call it as a role that bypasses row security, such as the owner of the tables.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_administrator() IS 'Raises the error for a caller whom row level security binds.';
+
+CREATE FUNCTION engram.schedule_maintenance(schedule text DEFAULT '*/10 * * * *') RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  job bigint;
+BEGIN
+  PERFORM engram_internal.require_administrator();
+  IF to_regprocedure('cron.schedule(text, text, text)') IS NULL THEN
+    RAISE EXCEPTION 'pg_cron is not in database "%"', current_database()
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'CREATE EXTENSION pg_cron, if the server has it for this database; or have any scheduler run CALL engram.maintain(), or set engram.worker_databases.';
+  END IF;
+  EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING 'engram-maintain', coalesce(schedule, '*/10 * * * *'), 'CALL engram.maintain()';
+  RETURN job;
+END
+$$;
+COMMENT ON FUNCTION engram.schedule_maintenance(text) IS
+'Has pg_cron call maintain() as the role that calls this, under the job name engram-maintain, and returns the job''s number. Calling it again changes the schedule.
+
+schedule: as cron writes it, by default every ten minutes. unschedule_maintenance() ends it.';
+
+CREATE FUNCTION engram.unschedule_maintenance() RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  there boolean;
+BEGIN
+  IF to_regprocedure('cron.unschedule(text)') IS NULL THEN
+    RETURN false;
+  END IF;
+  EXECUTE 'SELECT EXISTS (SELECT FROM cron.job WHERE jobname = $1 AND username = current_user)' INTO there USING 'engram-maintain';
+  IF there THEN
+    EXECUTE 'SELECT cron.unschedule($1)' USING 'engram-maintain';
+  END IF;
+  RETURN there;
+END
+$$;
+COMMENT ON FUNCTION engram.unschedule_maintenance() IS 'Ends what schedule_maintenance() began. True when there was a job of the caller''s.';
