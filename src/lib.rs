@@ -22,6 +22,7 @@
 //! | `life` | the state of memories as SQL functions |
 //! | `sync` | where events come from, for devices that synchronise |
 //! | `care` | what the store as a whole needs, as its owner |
+//! | `worker` | the optional background worker |
 //! | `setup` | creating the tables and bringing them up to date |
 //! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
 //!
@@ -54,10 +55,12 @@ pub mod terms;
 pub mod text;
 mod uses;
 mod vector;
+mod worker;
 
 pgrx::pg_module_magic!(name, version);
 
-/// Called by PostgreSQL when the library is loaded; it only defines settings.
+/// Called by PostgreSQL when the library is loaded; it defines settings, and workers where the
+/// server preloads it.
 #[pgrx::pg_guard]
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _PG_init() {
@@ -66,4 +69,5 @@ pub extern "C-unwind" fn _PG_init() {
     // has read the environment yet.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::register();
+    worker::register();
 }

@@ -34,6 +34,8 @@ static IDENTITY_SOURCE: GucSetting<IdentitySource> =
     GucSetting::<IdentitySource>::new(IdentitySource::Default);
 static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static AUTO_SETUP: GucSetting<bool> = GucSetting::<bool>::new(true);
+static WORKER_DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(600);
 
 /// True while `_PG_init` runs: values that were set before the library was loaded are being
 /// checked, and whose code caused the load says nothing about who set them.
@@ -55,6 +57,24 @@ pub fn user_id() -> Option<String> {
 /// Whether `CREATE EXTENSION` creates the tables.
 pub fn auto_setup() -> bool {
     AUTO_SETUP.get()
+}
+
+/// The databases that a background worker maintains.
+pub fn worker_databases() -> Vec<String> {
+    let list = WORKER_DATABASES.get();
+    let list = list.map(|v| v.to_string_lossy().into_owned());
+    let mut names: Vec<String> = Vec::new();
+    for name in list.unwrap_or_default().split(',').map(str::trim) {
+        if !name.is_empty() && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// Seconds between two runs of a worker.
+pub fn worker_interval() -> u64 {
+    u64::try_from(WORKER_INTERVAL.get()).unwrap_or(600)
 }
 
 /// A setting of somebody else (`request.jwt.claims`), if set and not empty. Settings return to
@@ -125,6 +145,31 @@ pub fn register() {
         c"Turn it off before CREATE EXTENSION in a database into which a dump will be loaded.",
         &AUTO_SETUP,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    // Read when the server starts; a backend that loads the library later only shows what it is.
+    // SAFETY: a plain flag of the process.
+    let preloading = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
+    GucRegistry::define_string_guc(
+        c"engram.worker_databases",
+        c"Databases that a background worker maintains, separated by commas.",
+        c"Takes the library in shared_preload_libraries and a restart.",
+        &WORKER_DATABASES,
+        if preloading {
+            GucContext::Postmaster
+        } else {
+            GucContext::Sighup
+        },
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"engram.worker_interval",
+        c"Seconds between two runs of maintain() by a background worker.",
+        c"See engram.worker_databases.",
+        &WORKER_INTERVAL,
+        1,
+        86_400,
+        GucContext::Sighup,
         GucFlags::default(),
     );
     // SAFETY: a NUL-terminated constant, called after all settings of the prefix are defined.
