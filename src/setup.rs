@@ -71,7 +71,7 @@ const GRANTS: [(&str, &str); 18] = [
 ];
 
 /// Functions of the store that have no argument.
-const FUNCTIONS: [&str; 18] = [
+const FUNCTIONS: [&str; 19] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -80,6 +80,7 @@ const FUNCTIONS: [&str; 18] = [
     "memories_after_update",
     "memories_after_change",
     "memories_after_delete",
+    "memories_broadcast",
     "memories_after_truncate",
     "access_queue_after_insert",
     "embeddings_after_truncate",

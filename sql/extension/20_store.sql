@@ -548,12 +548,31 @@ $$;
 COMMENT ON FUNCTION engram.unpin(uuid, uuid) IS
 'Takes the mark of pin() away. True when it was pinned. An unknown or forgotten id raises PT404.';
 
+CREATE FUNCTION engram_internal.traces(workspace uuid, id uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN jsonb_build_object(
+    'embeddings', (SELECT count(*) FROM engram.embeddings e WHERE e.workspace_id = traces.workspace AND e.memory_id = traces.id),
+    'state', (SELECT count(*) FROM engram.memory_state s WHERE s.workspace_id = traces.workspace AND s.memory_id = traces.id),
+    'links', (SELECT count(*) FROM engram.hebbian_links l WHERE l.workspace_id = traces.workspace AND l.a = traces.id)
+           + (SELECT count(*) FROM engram.hebbian_links l WHERE (l.workspace_id = traces.workspace) IS TRUE AND l.b = traces.id),
+    'typed_links', (SELECT count(*) FROM engram.graph_links g WHERE g.workspace_id = traces.workspace AND g.memory_id = traces.id)
+                 + (SELECT count(*) FROM engram.graph_links g WHERE (g.workspace_id = traces.workspace) IS TRUE AND g.target_id = traces.id),
+    'uses', (SELECT count(*) FROM engram.access_log l WHERE l.workspace_id = traces.workspace AND l.memory_id = traces.id)
+          + (SELECT count(*) FROM engram.access_queue q WHERE q.workspace_id = traces.workspace AND traces.id = ANY (q.memory_ids)),
+    'events', (SELECT count(*) FROM engram.memory_events e WHERE (e.workspace_id = traces.workspace) IS TRUE AND e.memory_id = traces.id));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.traces(uuid, uuid) IS 'How many rows of each kind hang on a memory, as the caller sees them.';
+
 CREATE FUNCTION engram.erase(
   ids uuid[] DEFAULT NULL,
   filter jsonb DEFAULT NULL,
   dry_run boolean DEFAULT NULL,
   workspace uuid DEFAULT NULL
-) RETURNS TABLE (id uuid, erased_at timestamptz)
+) RETURNS TABLE (id uuid, erased_at timestamptz, removed jsonb)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -563,6 +582,7 @@ DECLARE
   condition text;
   params    jsonb;
   doomed    uuid[];
+  traces    jsonb;
 BEGIN
   SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(erase.filter) f;
   IF erase.ids IS NULL AND params = '[]' THEN
@@ -574,15 +594,16 @@ BEGIN
            WHERE m.workspace_id = $2 AND ($3 IS NULL OR m.id = ANY ($3)) AND $1 IS NOT NULL AND ' || condition ||
           ' ORDER BY m.id' || CASE WHEN erase.dry_run THEN ')' ELSE ' FOR UPDATE)' END || ' d'
     INTO doomed USING params, ws, erase.ids;
+  SELECT jsonb_object_agg(d, engram_internal.traces(ws, d)) INTO traces FROM unnest(doomed) d;
   IF erase.dry_run THEN
-    RETURN QUERY SELECT d, NULL::timestamptz FROM unnest(doomed) d;
+    RETURN QUERY SELECT d, NULL::timestamptz, traces -> d::text FROM unnest(doomed) d;
     RETURN;
   END IF;
-  RETURN QUERY DELETE FROM engram.memories m WHERE m.workspace_id = ws AND m.id = ANY (doomed) RETURNING m.id, now();
+  RETURN QUERY DELETE FROM engram.memories m WHERE m.workspace_id = ws AND m.id = ANY (doomed) RETURNING m.id, now(), traces -> m.id::text;
 END
 $$;
 COMMENT ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) IS
-'Deletes memories for good, with everything that hangs on them, and returns their ids. Each id leaves a tombstone, so that a late import or retry cannot bring it back.
+'Deletes memories for good, with everything that hangs on them, and returns a receipt: the ids, when, and how many rows of each kind went with them (embeddings, state, links, typed_links, uses, events). Each id leaves a tombstone, so that a late import or retry cannot bring it back, and the bare fact in memory_events.
 
 ids and filter: which ones, forgotten ones included; with both, those that match both. dry_run: only tell which, erased_at then is NULL.';
 

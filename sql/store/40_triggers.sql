@@ -304,6 +304,44 @@ $$;
 COMMENT ON FUNCTION engram.memories_after_delete() IS
 'Trigger: leaves a tombstone for every deleted memory, so that a late import or retry cannot bring it back.';
 
+CREATE OR REPLACE FUNCTION engram.memories_broadcast() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.memories'::regclass THEN
+    RAISE EXCEPTION 'engram.memories_broadcast() serves engram.memories, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
+  -- Named at run time, because Supabase's schema may be gone. Loading a dump is no news.
+  IF current_setting('check_function_bodies') = 'off' OR to_regprocedure('realtime.send(jsonb, text, text, boolean)') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  -- At most so many ids a message: it may have 256 kB.
+  IF TG_OP = 'INSERT' THEN
+    EXECUTE $q$SELECT realtime.send(jsonb_build_object('op', 'INSERT', 'ids', jsonb_agg(x.id)), 'memories', 'engram:' || x.workspace_id, true)
+      FROM (SELECT a.workspace_id, a.id, (row_number() OVER (PARTITION BY a.workspace_id ORDER BY a.id) - 1) / 1000 AS part FROM added a) x
+      GROUP BY x.workspace_id, x.part$q$;
+  ELSIF TG_OP = 'DELETE' THEN
+    EXECUTE $q$SELECT realtime.send(jsonb_build_object('op', 'DELETE', 'ids', jsonb_agg(x.id)), 'memories', 'engram:' || x.workspace_id, true)
+      FROM (SELECT r.workspace_id, r.id, (row_number() OVER (PARTITION BY r.workspace_id ORDER BY r.id) - 1) / 1000 AS part FROM removed r) x
+      GROUP BY x.workspace_id, x.part$q$;
+  ELSE
+    -- A memory that moved to another layer has not changed.
+    EXECUTE $q$SELECT realtime.send(jsonb_build_object('op', x.op, 'ids', jsonb_agg(x.id)), 'memories', 'engram:' || x.workspace_id, true)
+      FROM (SELECT a.workspace_id, a.id, CASE WHEN a.deleted_at IS NOT NULL THEN 'DELETE' WHEN r.deleted_at IS NOT NULL THEN 'INSERT' ELSE 'UPDATE' END AS op,
+                   (row_number() OVER (PARTITION BY a.workspace_id ORDER BY a.id) - 1) / 1000 AS part
+            FROM added a JOIN removed r ON r.workspace_id = a.workspace_id AND r.id = a.id WHERE a.version <> r.version) x
+      GROUP BY x.workspace_id, x.op, x.part$q$;
+  END IF;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.memories_broadcast() IS
+'Trigger: tells listeners of Supabase Realtime which memories changed. See engram.enable_realtime().';
+
 CREATE OR REPLACE FUNCTION engram.embeddings_before_write() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
