@@ -82,7 +82,7 @@ fn observe(task: Option<&str>, args: Option<RawJsonb>) -> Report<Option<JsonB>> 
 fn store_table_names() -> Vec<String> {
     setup::TABLES
         .iter()
-        .filter(|name| **name != "memory_overview")
+        .filter(|name| !matches!(**name, "memory_overview" | "metrics"))
         .map(|name| (*name).to_owned())
         .collect()
 }

@@ -22,10 +22,11 @@ const STORE: [&str; 6] = [
     include_str!("../sql/store/50_comments.sql"),
 ];
 
-/// Tables of the store, and its view.
-pub const TABLES: [&str; 21] = [
+/// Tables of the store, and its views.
+pub const TABLES: [&str; 22] = [
     "memories",
     "memory_overview",
+    "metrics",
     "memory_state",
     "access_queue",
     "access_log",
@@ -71,7 +72,7 @@ const GRANTS: [(&str, &str); 18] = [
 ];
 
 /// Functions of the store that have no argument.
-const FUNCTIONS: [&str; 19] = [
+const FUNCTIONS: [&str; 20] = [
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -81,6 +82,7 @@ const FUNCTIONS: [&str; 19] = [
     "memories_after_change",
     "memories_after_delete",
     "memories_broadcast",
+    "metric_rows",
     "memories_after_truncate",
     "access_queue_after_insert",
     "embeddings_after_truncate",
@@ -547,6 +549,10 @@ fn grant_access(role: &str) -> Result<()> {
     if bypasses {
         run(&format!(
             "GRANT SELECT, INSERT, UPDATE, DELETE ON engram.embedding_models, engram.settings, engram.memory_type_settings TO {to}"
+        ))?;
+        run(&format!("GRANT SELECT ON engram.metrics TO {to}"))?;
+        run(&format!(
+            "GRANT EXECUTE ON FUNCTION engram.metric_rows() TO {to}"
         ))?;
     }
     // A call is looked up by the types of its arguments, and vector's schema may be closed.

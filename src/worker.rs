@@ -146,7 +146,7 @@ fn run_step(phase: &str, so_far: Value) -> Result<Value> {
         step => Some(JsonB(step)),
     };
     let step = spi::changed(
-        "SELECT engram_internal.maintain_step($1, $2::uuid, $3)",
+        "SELECT engram_internal.maintain_step($1, $2, $3)",
         &[
             DatumWithOid::from(phase),
             DatumWithOid::from(after),

@@ -119,8 +119,6 @@ CREATE FUNCTION engram_internal.create_partitions_as_owner(parent text, key text
 RETURNS TABLE (partition text, lower_bound timestamptz, upper_bound timestamptz)
 LANGUAGE plpgsql VOLATILE ROWS 5
 SET search_path = pg_catalog, pg_temp
--- Who waits for a table has everybody else wait behind: better to come again.
-SET lock_timeout = '1s'
 SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
@@ -143,9 +141,9 @@ BEGIN
       goal := engram_internal.interval_after(unit, goal);
     END LOOP;
   END IF;
-  IF to_regclass('engram.' || quote_ident(spare)) IS NULL THEN
+  IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.partition = 'engram.' || quote_ident(spare) AND b.is_default) THEN
     RAISE EXCEPTION 'table engram.% has no default partition', create_partitions_as_owner.parent
-      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Somebody dropped it. Run as the owner of the tables: SELECT engram.setup();';
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('Somebody dropped or detached it. If it is there: ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT; else, as the owner of the tables: SELECT engram.setup();', create_partitions_as_owner.parent, spare);
   END IF;
   since := (SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b);
   IF since > goal AND NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.lower_bound = '-infinity') THEN
@@ -160,8 +158,12 @@ BEGIN
   -- What no partition covered so far lies in the default one, and must not when theirs is made. Others
   -- cannot write it meanwhile; that is short, because a few rows are moved, and of many the whole table
   -- becomes the partition that they need.
-  EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', spare);
   EXECUTE format('SELECT count(*) FROM (SELECT FROM engram.%I LIMIT %s) x', spare, most_moved + 1) INTO held;
+  IF held > most_moved THEN
+    -- The table before its partition, as everybody who reads or writes them.
+    EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', create_partitions_as_owner.parent);
+  END IF;
+  EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', spare);
   IF held > most_moved THEN
     lower_bound := coalesce(since, '-infinity');
     upper_bound := engram_internal.interval_after(unit, greatest(moment, since));
@@ -237,7 +239,6 @@ CREATE FUNCTION engram_internal.release_partitions_as_owner(
 RETURNS TABLE (partition text, lower_bound timestamptz, upper_bound timestamptz, bytes bigint, moved_to text)
 LANGUAGE plpgsql VOLATILE ROWS 5
 SET search_path = pg_catalog, pg_temp
-SET lock_timeout = '1s'
 SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
@@ -246,8 +247,12 @@ DECLARE
   newest  xid8;
   name    text;
   lowest  timestamptz;
+  more    boolean;
+  filled  boolean;
 BEGIN
   EXECUTE format('LOCK TABLE ONLY engram.%I IN SHARE UPDATE EXCLUSIVE MODE', release_partitions_as_owner.parent);
+  SELECT min(b.lower_bound), coalesce(bool_or(b.upper_bound <= release_partitions_as_owner.before), false) INTO lowest, more
+  FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b WHERE b.lower_bound > '-infinity';
   FOR p IN
     SELECT b.* FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b
     WHERE b.upper_bound <= release_partitions_as_owner.before AND NOT b.is_default
@@ -258,12 +263,10 @@ BEGIN
     upper_bound := p.upper_bound;
     bytes := pg_total_relation_size(p.partition::regclass);
     moved_to := NULL;
-    IF p.lower_bound = '-infinity' AND NOT release_partitions_as_owner.dry_run THEN
-      EXECUTE format('LOCK TABLE %s IN SHARE MODE', p.partition);
-      EXECUTE format('SELECT 1 FROM %s LIMIT 1', p.partition) INTO name;
-      CONTINUE WHEN name IS NULL AND p.upper_bound = (SELECT min(b.lower_bound) FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b WHERE b.lower_bound > '-infinity')
-        AND NOT EXISTS (SELECT FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b
-                        WHERE b.lower_bound > '-infinity' AND b.upper_bound <= release_partitions_as_owner.before);
+    IF p.lower_bound = '-infinity' AND p.upper_bound = lowest AND NOT more THEN
+      -- The one for everything before stays as long as it is empty.
+      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.partition) INTO filled;
+      CONTINUE WHEN NOT filled;
     END IF;
     IF release_partitions_as_owner.dry_run THEN
       moved_to := coalesce(release_partitions_as_owner.table_, release_partitions_as_owner.schema_);
@@ -271,8 +274,12 @@ BEGIN
       CONTINUE;
     END IF;
     IF release_partitions_as_owner.parent = 'memory_events' THEN
-      -- A device that has not seen all of it can no longer be told.
-      EXECUTE format('LOCK TABLE %s IN SHARE MODE', p.partition);
+      -- A device that has not seen all of it can no longer be told. Nobody writes a time that is over,
+      -- but for who began before its end.
+      IF EXISTS (SELECT FROM pg_stat_activity a WHERE a.xact_start < p.upper_bound AND a.backend_xid IS NOT NULL) THEN
+        RAISE EXCEPTION 'a transaction that began before % is still open', p.upper_bound
+          USING ERRCODE = 'lock_not_available', HINT = 'End it: SELECT * FROM pg_stat_activity ORDER BY xact_start;';
+      END IF;
       EXECUTE format('SELECT e.xid FROM %s e WHERE e.origin = engram_internal.store_origin() ORDER BY e.xid DESC LIMIT 1', p.partition) INTO newest;
       INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
       UPDATE engram.maintenance m
@@ -280,6 +287,8 @@ BEGIN
           events_dropped_until = greatest(m.events_dropped_until, p.upper_bound)
       WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
     END IF;
+    -- The table before its partitions, as everybody who reads or writes them.
+    EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', release_partitions_as_owner.parent);
     EXECUTE format('ALTER TABLE engram.%I DETACH PARTITION %s', release_partitions_as_owner.parent, p.partition);
     name := (SELECT c.relname FROM pg_class c WHERE c.oid = p.partition::regclass);
     IF release_partitions_as_owner.table_ IS NOT NULL THEN
@@ -337,6 +346,8 @@ COMMENT ON FUNCTION engram_internal.observe(text, jsonb) IS
 CREATE FUNCTION engram_internal.partitions_task(task text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+-- Who waits for a table has everybody else wait behind: better to come again.
+SET lock_timeout = '1s'
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -368,6 +379,11 @@ BEGIN
       RAISE EXCEPTION 'table engram.% is in use, and whoever waits for it would hold everybody up', t.parent
         USING ERRCODE = 'lock_not_available', HINT = 'Nothing was changed. Call it again; maintain() tries it at every run.';
     END;
+    IF part <> '[]' THEN
+      -- Holding one table and waiting for another, it might be what somebody waits for who holds that:
+      -- only for much less time than PostgreSQL takes to call it a deadlock.
+      PERFORM set_config('lock_timeout', '50ms', true);
+    END IF;
     result := result || part;
   END LOOP;
   RETURN result;
@@ -377,7 +393,7 @@ COMMENT ON FUNCTION engram_internal.partitions_task(text, jsonb) IS
 'create_partitions and release_partitions for every table by time. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram.create_partitions(until timestamptz DEFAULT NULL)
-RETURNS TABLE (parent text, partition text, lower_bound timestamptz, upper_bound timestamptz)
+RETURNS TABLE (parent_table text, partition text, lower_bound timestamptz, upper_bound timestamptz)
 LANGUAGE plpgsql VOLATILE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -399,7 +415,7 @@ COMMENT ON FUNCTION engram.create_partitions(timestamptz) IS
 until: cover time until then; by default partitions_ahead intervals from now. Intervals are days, weeks, months (default), quarters or years in UTC: setting partition_interval. Rows that the default partition has caught meanwhile move into theirs. Others read and write on; what cannot be locked at once raises 55P03 and changes nothing.';
 
 CREATE FUNCTION engram.drop_partitions(older_than interval DEFAULT NULL, parent text DEFAULT NULL, dry_run boolean DEFAULT NULL)
-RETURNS TABLE (parent text, partition text, lower_bound timestamptz, upper_bound timestamptz, bytes bigint)
+RETURNS TABLE (parent_table text, partition text, lower_bound timestamptz, upper_bound timestamptz, bytes bigint)
 LANGUAGE plpgsql VOLATILE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -424,7 +440,7 @@ CREATE FUNCTION engram.detach_partitions(
   into_schema text DEFAULT NULL,
   into_table text DEFAULT NULL,
   dry_run boolean DEFAULT NULL)
-RETURNS TABLE (parent text, partition text, lower_bound timestamptz, upper_bound timestamptz, moved_to text)
+RETURNS TABLE (parent_table text, partition text, lower_bound timestamptz, upper_bound timestamptz, moved_to text)
 LANGUAGE plpgsql VOLATILE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -194,7 +194,7 @@ AS $$
 DECLARE
   batch  constant integer := 1000;
   phase  text := args ->> 'phase';
-  last   uuid := (args ->> 'after')::uuid;
+  last   text := args ->> 'after';
   counts jsonb := '{}';
   done   boolean := true;
   n      bigint := 0;
@@ -220,9 +220,25 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtextextended('engram maintain ' || phase, 0)) THEN
     RETURN '{"done": true, "busy": true}';
   END IF;
+  IF phase IN ('partitions', 'drop_partitions') THEN
+    -- A table at a time, so that none is held while another one is waited for.
+    SELECT min(p.parent) INTO last FROM engram_internal.partitioned() p
+    WHERE to_regclass('engram.' || p.parent) IS NOT NULL AND p.parent > coalesce(last, '');
+    IF last IS NOT NULL THEN
+      counts := jsonb_build_object('done', false, 'after', last);
+      BEGIN
+        RETURN counts || jsonb_build_object(CASE phase WHEN 'partitions' THEN 'created' ELSE 'dropped' END,
+          jsonb_array_length(engram_internal.partitions_task(
+            CASE phase WHEN 'partitions' THEN 'create_partitions' ELSE 'release_partitions' END, jsonb_build_object('parent', last))));
+      EXCEPTION WHEN lock_not_available THEN
+        -- The next run comes soon; the other tables need not wait for it.
+        RETURN counts || jsonb_build_object('in_use', last);
+      END;
+    END IF;
+  END IF;
   CASE phase
     WHEN 'partitions' THEN
-      counts := jsonb_build_object('created', jsonb_array_length(engram_internal.partitions_task('create_partitions', '{}')));
+      counts := '{"created": 0}';
     WHEN 'consolidate' THEN
       SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, 20000);
       counts := to_jsonb(c) - 'done';
@@ -247,7 +263,7 @@ BEGIN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
         WHERE b.level <= 1 AND b.workspace_id IN (
           SELECT x.workspace_id FROM engram.search_blocks x
-          WHERE x.level <= 1 AND (last IS NULL OR x.workspace_id > last) GROUP BY x.workspace_id ORDER BY x.workspace_id LIMIT 100)
+          WHERE x.level <= 1 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
         IF c.replacing THEN
@@ -259,7 +275,7 @@ BEGIN
       END LOOP;
       counts := jsonb_build_object('blocks', n);
     WHEN 'drop_partitions' THEN
-      counts := jsonb_build_object('dropped', jsonb_array_length(engram_internal.partitions_task('release_partitions', '{}')));
+      counts := '{"dropped": 0}';
     ELSE
       RAISE EXCEPTION 'unknown phase "%"', phase
         USING ERRCODE = 'invalid_parameter_value',
@@ -279,7 +295,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
 
-CREATE FUNCTION engram_internal.maintain_step(phase text, after uuid, so_far jsonb) RETURNS jsonb
+CREATE FUNCTION engram_internal.maintain_step(phase text, after text, so_far jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -307,7 +323,7 @@ BEGIN
   RETURN result;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.maintain_step(text, uuid, jsonb) IS
+COMMENT ON FUNCTION engram_internal.maintain_step(text, text, jsonb) IS
 'Does one batch of a phase and adds its counts to those so far.';
 
 -- A procedure that commits cannot pin its search path; every name in it is qualified instead.
@@ -328,7 +344,7 @@ BEGIN
     step := NULL;
     began := pg_catalog.clock_timestamp();
     LOOP
-      step := engram_internal.maintain_step(phase, (step OPERATOR(pg_catalog.->>) 'after')::pg_catalog.uuid, step);
+      step := engram_internal.maintain_step(phase, step OPERATOR(pg_catalog.->>) 'after', step);
       COMMIT;
       EXIT WHEN (step OPERATOR(pg_catalog.->>) 'done')::pg_catalog.bool;
     END LOOP;
@@ -389,6 +405,7 @@ AS $$
 DECLARE
   there boolean;
 BEGIN
+  PERFORM engram_internal.require_administrator();
   IF to_regprocedure('cron.unschedule(text)') IS NULL THEN
     RETURN false;
   END IF;

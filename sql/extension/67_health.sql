@@ -86,7 +86,7 @@ BEGIN
         'SELECT engram.create_partitions(); or CALL engram.maintain(); regularly. Until then its default partition takes the rows.';
     END IF;
     filled := false;
-    IF to_regclass('engram.' || t.parent || '_default') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(t.parent) b WHERE b.is_default) THEN
       RETURN QUERY SELECT 'critical', 'default_partition_missing', t.parent, format('table engram.%s has no default partition', t.parent),
         'Rows of times that no partition covers would be refused. Run as the owner of the tables: SELECT engram.setup();';
     ELSE
@@ -212,21 +212,3 @@ END
 $$;
 COMMENT ON FUNCTION engram.health() IS
 'How the store is, as JSON: status (ok, warning, critical: the worst alert), alerts (each with level, code, subject, message and a hint what to do; level info does not count), when maintain() last ran and what it did, sizes in bytes, partitions, versions. For roles that bypass row security and members of pg_monitor; works on standbys.';
-
-CREATE FUNCTION engram_internal.metric_rows() RETURNS TABLE (metric text, subject text, value double precision)
-LANGUAGE plpgsql STABLE ROWS 60
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN QUERY SELECT e ->> 0, e ->> 1, (e ->> 2)::double precision FROM jsonb_array_elements(engram_internal.observe('metrics', '{}')) e;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.metric_rows() IS 'What the view metrics shows.';
-
-CREATE VIEW engram.metrics WITH (security_invoker = true) AS
-SELECT m.metric, m.subject, m.value FROM engram_internal.metric_rows() m;
-COMMENT ON VIEW engram.metrics IS
-'Figures for monitoring, one a row, as Prometheus'' postgres_exporter takes them (metric and subject as labels, value as a gauge). For roles that bypass row security and members of pg_monitor, with USAGE on the schema and SELECT on the view.';
-COMMENT ON COLUMN engram.metrics.metric IS 'table_bytes, table_rows (estimated), table_dead_rows, database_bytes, uses_waiting, partitions_ahead, seconds_since_maintenance or alerts.';
-COMMENT ON COLUMN engram.metrics.subject IS 'The table, database or level of alert that it is of; empty for the whole store.';
-COMMENT ON COLUMN engram.metrics.value IS 'The figure.';

@@ -29,3 +29,16 @@ SELECT m.workspace_id, m.id, m.content, m.summary, m.type, p.layer, m.importance
        m.created_at, m.updated_at
 FROM engram.memories m CROSS JOIN LATERAL engram.memory_overview_of(m.workspace_id, m.id) p
 WHERE m.deleted_at IS NULL;
+
+CREATE OR REPLACE FUNCTION engram.metric_rows() RETURNS TABLE (metric text, subject text, value double precision)
+LANGUAGE plpgsql STABLE ROWS 60
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY SELECT e ->> 0, e ->> 1, (e ->> 2)::double precision FROM jsonb_array_elements(engram_internal.observe('metrics', '{}')) e;
+END
+$$;
+COMMENT ON FUNCTION engram.metric_rows() IS 'What the view metrics shows.';
+
+CREATE OR REPLACE VIEW engram.metrics WITH (security_invoker = true) AS
+SELECT m.metric, m.subject, m.value FROM engram.metric_rows() m;

@@ -241,6 +241,9 @@ BEGIN
     RAISE EXCEPTION 'engram.memories_after_delete() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
+  IF NOT EXISTS (SELECT FROM removed) THEN
+    RETURN NULL;
+  END IF;
   INSERT INTO engram.erasures (workspace_id, id, erased_by)
   SELECT workspace_id, id, engram.current_user_id() FROM removed
   ON CONFLICT DO NOTHING;

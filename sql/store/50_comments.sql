@@ -259,3 +259,8 @@ COMMENT ON COLUMN engram.memory_overview.contradicts IS 'Memories that it contra
 COMMENT ON COLUMN engram.memory_overview.contradicted_by IS 'Memories that contradict it.';
 COMMENT ON COLUMN engram.memory_overview.created_at IS 'When it was stored.';
 COMMENT ON COLUMN engram.memory_overview.updated_at IS 'When it was last changed.';
+
+COMMENT ON VIEW engram.metrics IS 'Figures for monitoring, one a row, as Prometheus'' postgres_exporter takes them: metric and subject as labels, value as a gauge. For roles that bypass row security and members of pg_monitor, with USAGE on the schema, SELECT on the view and EXECUTE on metric_rows().';
+COMMENT ON COLUMN engram.metrics.metric IS 'table_bytes, table_rows (estimated), table_dead_rows, database_bytes, uses_waiting, partitions_ahead, seconds_since_maintenance or alerts.';
+COMMENT ON COLUMN engram.metrics.subject IS 'The table, database or level of alert that it is of; empty for the whole store.';
+COMMENT ON COLUMN engram.metrics.value IS 'The figure.';

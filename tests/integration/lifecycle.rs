@@ -555,7 +555,7 @@ fn source() -> &'static (Database, String) {
             "owner | engram.memories | keeper",
             "relation | engram.memories | r rls=t",
             "constraint | memory_state_memory_fkey",
-            "row | engram.access_log_default |",
+            "row | engram.access_log_p",
             "row | engram.access_queue |",
             "row | engram.hebbian_links |",
             "row | engram.recall_credits |",
@@ -791,6 +791,49 @@ fn without_tables_every_function_says_how_to_create_them() {
         (
             "add_many",
             "SELECT * FROM engram.add_many('[{\"content\": \"x\"}]')".to_owned(),
+        ),
+        (
+            "apply_retention",
+            "SELECT * FROM engram.apply_retention()".to_owned(),
+        ),
+        (
+            "create_partitions",
+            "SELECT * FROM engram.create_partitions()".to_owned(),
+        ),
+        (
+            "detach_partitions",
+            "SELECT * FROM engram.detach_partitions('1 year')".to_owned(),
+        ),
+        (
+            "disable_realtime",
+            "SELECT engram.disable_realtime()".to_owned(),
+        ),
+        (
+            "drop_partitions",
+            "SELECT * FROM engram.drop_partitions()".to_owned(),
+        ),
+        (
+            "drop_retention",
+            "SELECT engram.drop_retention('x')".to_owned(),
+        ),
+        (
+            "enable_realtime",
+            "SELECT engram.enable_realtime()".to_owned(),
+        ),
+        ("health", "SELECT engram.health()".to_owned()),
+        ("maintain", "CALL engram.maintain()".to_owned()),
+        ("purge", "SELECT * FROM engram.purge()".to_owned()),
+        (
+            "schedule_maintenance",
+            "SELECT engram.schedule_maintenance()".to_owned(),
+        ),
+        (
+            "set_retention",
+            "SELECT engram.set_retention('x', '1 day')".to_owned(),
+        ),
+        (
+            "unschedule_maintenance",
+            "SELECT engram.unschedule_maintenance()".to_owned(),
         ),
         ("conflicts", "SELECT * FROM engram.conflicts()".to_owned()),
         ("context", "SELECT engram.context()".to_owned()),
@@ -1455,6 +1498,7 @@ fn supabase_roles_get_access_by_themselves() {
         "entity_aliases",
         "graph_links",
         "memories",
+        "retention_policies",
     ];
     assert_eq!(tables("authenticated", "DELETE", &mut admin), written);
     let mut read = written.to_vec();
@@ -1485,6 +1529,7 @@ fn supabase_roles_get_access_by_themselves() {
             "graph_links",
             "memories",
             "memory_type_settings",
+            "retention_policies",
             "settings"
         ]
     );

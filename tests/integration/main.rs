@@ -1,6 +1,7 @@
 //! Tests against a real server, as ordinary roles. Run them with `./task test`.
 
 mod blocks;
+mod care;
 mod cluster;
 mod concurrency;
 mod demo;

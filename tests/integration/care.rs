@@ -1,0 +1,1205 @@
+//! Years of data: logs in partitions that come and go while everybody works, what is forgotten for real,
+//! one procedure that cares for it all, and what it says about itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::types::{FromSql, ToSql};
+use postgres::{Client, SimpleQueryMessage};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, Database, Installation, failure};
+
+fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
+where
+    T: for<'a> FromSql<'a>,
+{
+    client
+        .query_one(sql, args)
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        .get(0)
+}
+
+fn list(client: &mut Client, sql: &str) -> Vec<String> {
+    client
+        .query(sql, &[])
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        .iter()
+        .map(|row| row.get::<_, Option<String>>(0).unwrap_or_default())
+        .collect()
+}
+
+fn add(client: &mut Client, content: &str) -> Uuid {
+    one(client, "SELECT engram.add($1)", &[&content])
+}
+
+/// Runs maintain() and gives its report.
+fn maintain(client: &mut Client) -> Value {
+    for message in client.simple_query("CALL engram.maintain()").unwrap() {
+        if let SimpleQueryMessage::Row(row) = message {
+            return serde_json::from_str(row.get(0).unwrap()).unwrap();
+        }
+    }
+    panic!("no report")
+}
+
+/// The codes of what health() warns of.
+fn alerts(client: &mut Client) -> Vec<String> {
+    list(
+        client,
+        "SELECT a ->> 'code' FROM jsonb_array_elements(engram.health() -> 'alerts') a WHERE a ->> 'level' <> 'info' ORDER BY 1",
+    )
+}
+
+/// Names and bounds, oldest first.
+fn partitions(client: &mut Client, parent: &str) -> Vec<String> {
+    list(
+        client,
+        &format!(
+            "SELECT concat_ws(' ', partition, lower_bound AT TIME ZONE 'UTC', upper_bound AT TIME ZONE 'UTC') FROM engram_internal.partition_bounds('{parent}')"
+        ),
+    )
+}
+
+// --- partitions ---------------------------------------------------------------------------------
+
+#[test]
+fn partitions_are_drawn_in_utc_without_gap_or_overlap_whatever_the_session() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    for (unit, moment, border) in [
+        ("day", "2028-02-28 23:59:59.999999+00", "2028-02-29"),
+        ("day", "2027-03-28 00:30+00", "2027-03-29"),
+        ("week", "2026-12-31 12:00+00", "2027-01-04"),
+        ("month", "2027-01-31 23:59+00", "2027-02-01"),
+        ("month", "2028-02-29 00:00+00", "2028-03-01"),
+        ("month", "2026-10-31 23:30-05", "2026-12-01"),
+        ("quarter", "2026-11-30 00:00+00", "2027-01-01"),
+        ("year", "2026-12-31 23:59:59+00", "2027-01-01"),
+    ] {
+        for zone in [
+            "UTC",
+            "America/New_York",
+            "Pacific/Kiritimati",
+            "Europe/Berlin",
+        ] {
+            admin
+                .batch_execute(&format!("SET timezone = '{zone}'"))
+                .unwrap();
+            let found: String = one(
+                &mut admin,
+                "SELECT (engram_internal.interval_after($1, $2::text::timestamptz) AT TIME ZONE 'UTC')::text",
+                &[&unit, &moment],
+            );
+            assert_eq!(
+                found,
+                format!("{border} 00:00:00"),
+                "{unit} after {moment} in {zone}"
+            );
+        }
+    }
+    // However the unit changes on the way and whatever the session shows times in, each begins where
+    // the one before ends.
+    admin
+        .batch_execute(
+            "SET timezone = 'America/New_York'; SET datestyle = 'SQL, DMY';
+             SELECT engram.create_partitions(now() + interval '5 months');
+             SELECT engram.configure('{\"partition_interval\": \"week\"}', '00000000-0000-0000-0000-000000000000');
+             SELECT engram.create_partitions(now() + interval '8 months');
+             SET timezone = 'Asia/Kathmandu';
+             SELECT engram.configure('{\"partition_interval\": \"quarter\"}', '00000000-0000-0000-0000-000000000000');
+             SELECT engram.create_partitions(now() + interval '3 years')",
+        )
+        .unwrap();
+    for parent in ["access_log", "memory_events"] {
+        let gaps: i64 = one(
+            &mut admin,
+            "SELECT count(*) FROM (SELECT b.lower_bound, lag(b.upper_bound) OVER (ORDER BY b.upper_bound) AS before
+               FROM engram_internal.partition_bounds($1) b WHERE NOT b.is_default) x
+             WHERE x.lower_bound <> coalesce(x.before, '-infinity')",
+            &[&parent],
+        );
+        assert_eq!(gaps, 0, "{parent}");
+        let n = partitions(&mut admin, parent).len();
+        assert!((25..45).contains(&n), "{parent} has {n} partitions");
+    }
+    // Once more makes nothing.
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.create_partitions(now() + interval '3 years')",
+            &[]
+        ),
+        0
+    );
+    // A range of time is looked for where it lies.
+    let plan = list(
+        &mut admin,
+        "EXPLAIN (COSTS OFF) SELECT * FROM engram.memory_events WHERE at >= now() AND at < now() + interval '1 hour'",
+    )
+    .join("\n");
+    assert!(plan.contains("Subplans Removed: "), "{plan}");
+}
+
+/// Uses of one memory, one for each moment, as they are after a fold.
+fn log_uses(admin: &mut Client, workspace: Uuid, memory: Uuid, n: i32, until: &str) {
+    admin
+        .execute(
+            &format!(
+                "INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, kind, gain)
+                 SELECT $1, $2, {until} - i * interval '1 second', gen_random_uuid(), 'used', 1 FROM generate_series(1, $3) i"
+            ),
+            &[&workspace, &memory, &n],
+        )
+        .unwrap();
+}
+
+#[test]
+fn what_the_default_partition_caught_is_moved_and_nothing_is_lost() {
+    // Few rows are moved, of many the whole table becomes the partition.
+    for n in [50, 12_000] {
+        let db = Database::new();
+        let mut admin = db.admin();
+        let fresh = partitions(&mut admin, "access_log");
+        let (workspace, memory) = (Uuid::now_v7(), Uuid::now_v7());
+        // As if maintenance had not run since the last partition ended.
+        for partition in list(
+            &mut admin,
+            "SELECT partition FROM engram_internal.partition_bounds('access_log') WHERE NOT is_default",
+        ) {
+            admin
+                .batch_execute(&format!("DROP TABLE {partition}"))
+                .unwrap();
+        }
+        log_uses(&mut admin, workspace, memory, n, "now()");
+        log_uses(
+            &mut admin,
+            workspace,
+            memory,
+            5,
+            "now() - interval '2 years'",
+        );
+        // A clock that had jumped ahead.
+        log_uses(
+            &mut admin,
+            workspace,
+            memory,
+            5,
+            "now() + interval '9 years'",
+        );
+        let count = "SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || min(accessed_at) || ' ' || max(accessed_at) FROM engram.access_log";
+        let before: String = one(&mut admin, count, &[]);
+        assert_eq!(
+            alerts(&mut admin),
+            [
+                "default_partition_not_empty",
+                "maintenance_overdue",
+                "partitions_missing"
+            ]
+        );
+        admin
+            .batch_execute("SELECT engram.create_partitions()")
+            .unwrap();
+        assert_eq!(one::<String>(&mut admin, count, &[]), before, "{n}");
+        if n == 50 {
+            assert_eq!(partitions(&mut admin, "access_log"), fresh);
+        }
+        // What lies years ahead waits there, and is said.
+        assert_eq!(
+            one::<i64>(
+                &mut admin,
+                "SELECT count(*) FROM engram.access_log_default",
+                &[]
+            ),
+            5
+        );
+        assert_eq!(
+            alerts(&mut admin),
+            ["default_partition_not_empty", "maintenance_overdue"]
+        );
+        admin
+            .batch_execute("SELECT engram.create_partitions(now() + interval '10 years')")
+            .unwrap();
+        assert_eq!(one::<String>(&mut admin, count, &[]), before, "{n}");
+        assert_eq!(alerts(&mut admin), ["maintenance_overdue"]);
+        // Each has its key, its policy, and nobody's grants; the old names belong to the new default one.
+        let odd: i64 = one(
+            &mut admin,
+            "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE i.inhparent = 'engram.access_log'::regclass
+               AND NOT (c.relrowsecurity
+                 AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = c.relname || '_select')
+                 AND EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND k.conname = c.relname || '_pkey')
+                 AND c.relacl IS NOT DISTINCT FROM (SELECT d.relacl FROM pg_class d WHERE d.oid = 'engram.access_log_default'::regclass)
+                 AND obj_description(c.oid, 'pg_class') IS NOT NULL)",
+            &[],
+        );
+        assert_eq!(odd, 0);
+        let setup: String = one(&mut admin, "SELECT engram.setup()", &[]);
+        assert_eq!(setup, "up to date");
+        assert_eq!(
+            one::<i64>(
+                &mut admin,
+                "SELECT count(*) FROM engram.create_partitions()",
+                &[]
+            ),
+            0
+        );
+    }
+}
+
+/// A user whose memories were used, forgotten, changed and linked over two years.
+fn lived(db: &Database) -> Client {
+    let mut ann = db.user("ann");
+    let ids: Vec<Uuid> = (0..12)
+        .map(|i| {
+            add(
+                &mut ann,
+                &format!("Ann's note number {i} about gardens and rain"),
+            )
+        })
+        .collect();
+    let mut admin = db.admin();
+    admin
+        .batch_execute(
+            "UPDATE engram.memories SET created_at = now() - interval '3 years' WHERE false",
+        )
+        .unwrap();
+    for days in [700, 500, 360, 200, 90, 60, 31, 8, 1] {
+        for group in ids.chunks(3) {
+            let at = format!(
+                "SELECT engram.touch($1, at => now() - interval '{days} days' + interval '3 seconds')"
+            );
+            ann.execute(&at, &[&group]).unwrap();
+        }
+    }
+    ann.execute("SELECT engram.rate($1, 4)", &[&ids[1]])
+        .unwrap();
+    ann.execute(
+        "SELECT engram.update($1, content => 'Changed about gardens')",
+        &[&ids[2]],
+    )
+    .unwrap();
+    ann.execute("SELECT engram.forget($1)", &[&ids[3]]).unwrap();
+    ann.batch_execute("SELECT * FROM engram.consolidate()")
+        .unwrap();
+    ann
+}
+
+/// Everything that a user can see of how memories stand.
+fn standing(client: &mut Client) -> Value {
+    let mut all = BTreeMap::new();
+    for (name, sql) in [
+        (
+            "state",
+            "SELECT m.id, engram.activation(m.id, $1::text::timestamptz) AS activation, s.working_strength, s.core_strength, s.stability, s.difficulty, s.layer, s.access_count
+             FROM engram.list(match_count => 100) m JOIN engram.memory_state s ON s.memory_id = m.id ORDER BY m.id",
+        ),
+        (
+            "retention",
+            "SELECT m.id, r.* FROM engram.list(match_count => 100) m, engram.retention(m.id, $1::text::timestamptz) r ORDER BY m.id",
+        ),
+        (
+            "search",
+            "SELECT * FROM engram.search('gardens rain changed', at => $1::text::timestamptz, match_count => 50)",
+        ),
+        (
+            "links",
+            "SELECT m.id, l.* FROM engram.list(match_count => 100) m, engram.links(m.id, $1::text::timestamptz) l ORDER BY 1, 2",
+        ),
+    ] {
+        let at = "2027-01-01";
+        let rows: Vec<Value> = client
+            .query(&format!("SELECT to_jsonb(r) FROM ({sql}) r"), &[&at])
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert!(!rows.is_empty(), "{name}");
+        all.insert(name.to_owned(), Value::Array(rows));
+    }
+    json!(all)
+}
+
+#[test]
+fn dropping_every_old_partition_changes_no_number() {
+    let db = Database::new();
+    let mut ann = lived(&db);
+    let mut admin = db.admin();
+    let before = standing(&mut ann);
+    let old: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.access_log_old",
+        &[],
+    );
+    assert!(old > 50);
+    let planned = list(
+        &mut admin,
+        "SELECT partition FROM engram.drop_partitions('0 days', dry_run => true)",
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.access_log_old",
+            &[]
+        ),
+        old
+    );
+    let dropped = list(
+        &mut admin,
+        "SELECT partition FROM engram.drop_partitions('0 days')",
+    );
+    assert_eq!(dropped, planned);
+    assert!(
+        dropped.contains(&"engram.access_log_old".to_owned()),
+        "{dropped:?}"
+    );
+    assert_eq!(standing(&mut ann), before);
+    // A use of that time that comes to light now is counted and has a place to go.
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT id FROM engram.list(match_count => 1)",
+        &[],
+    );
+    ann.execute(
+        "SELECT engram.touch(ARRAY[$1::uuid], at => now() - interval '400 days')",
+        &[&id],
+    )
+    .unwrap();
+    let used: i64 = one(
+        &mut admin,
+        "SELECT access_count FROM engram.memory_state WHERE memory_id = $1",
+        &[&id],
+    );
+    ann.batch_execute("SELECT * FROM engram.consolidate()")
+        .unwrap();
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT access_count FROM engram.memory_state WHERE memory_id = $1",
+            &[&id]
+        ),
+        used + 1
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.access_log_old",
+            &[]
+        ),
+        1
+    );
+    assert_eq!(alerts(&mut admin), ["maintenance_overdue"]);
+    // The settings decide when nothing is said.
+    assert_eq!(
+        list(&mut admin, "SELECT partition FROM engram.drop_partitions()"),
+        [""; 0]
+    );
+    admin
+        .batch_execute("SELECT engram.configure('{\"access_log_days\": 1}', '00000000-0000-0000-0000-000000000000')")
+        .unwrap();
+    assert_eq!(
+        list(&mut admin, "SELECT partition FROM engram.drop_partitions()"),
+        ["engram.access_log_old"]
+    );
+}
+
+#[test]
+fn old_partitions_are_archived_where_the_user_says() {
+    let db = Database::new();
+    let _ann = lived(&db);
+    let mut admin = db.admin();
+    let rows: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.access_log_old",
+        &[],
+    );
+    for (call, code, hint) in [
+        (
+            "SELECT engram.detach_partitions('0 days', into_schema => 'attic')",
+            "3F000",
+            "CREATE SCHEMA attic",
+        ),
+        (
+            "SELECT engram.detach_partitions('0 days', into_table => 'public.attic')",
+            "22023",
+            "parent",
+        ),
+        (
+            "SELECT engram.detach_partitions('0 days', 'access_log', into_table => 'public.attic')",
+            "42P01",
+            "CREATE TABLE public.attic (LIKE engram.access_log)",
+        ),
+        (
+            "SELECT engram.detach_partitions('0 days', 'memories')",
+            "22023",
+            "access_log, memory_events",
+        ),
+        ("SELECT engram.detach_partitions(NULL)", "22023", "interval"),
+        (
+            "SELECT engram.drop_partitions('-1 day')",
+            "22023",
+            "0 or more",
+        ),
+        (
+            "SELECT engram.create_partitions('infinity')",
+            "22023",
+            "50 years",
+        ),
+    ] {
+        let failed = failure(admin.simple_query(call));
+        assert_eq!(failed.code, code, "{call}");
+        assert!(failed.hint.contains(hint), "{call}: {}", failed.hint);
+    }
+    admin.batch_execute("CREATE SCHEMA attic").unwrap();
+    let moved = list(
+        &mut admin,
+        "SELECT moved_to FROM engram.detach_partitions('0 days', 'access_log', into_schema => 'attic')",
+    );
+    assert_eq!(moved.len(), 1);
+    let kept: i64 = one(
+        &mut admin,
+        &format!("SELECT count(*) FROM {}", moved[0]),
+        &[],
+    );
+    assert_eq!(kept, rows);
+    let left: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.access_log WHERE accessed_at < now() - interval '40 days'",
+        &[],
+    );
+    assert_eq!(left, 0);
+    // Its rows are still no stranger's.
+    admin
+        .batch_execute(&format!(
+            "GRANT USAGE ON SCHEMA attic TO app; GRANT SELECT ON {} TO app",
+            moved[0]
+        ))
+        .unwrap();
+    let mut bob = db.user("bob");
+    assert_eq!(
+        one::<i64>(&mut bob, &format!("SELECT count(*) FROM {}", moved[0]), &[]),
+        0
+    );
+    // Into a table.
+    log_uses(
+        &mut admin,
+        Uuid::now_v7(),
+        Uuid::now_v7(),
+        7,
+        "now() - interval '70 days'",
+    );
+    admin
+        .batch_execute("CREATE TABLE public.attic (LIKE engram.access_log)")
+        .unwrap();
+    let moved = list(
+        &mut admin,
+        "SELECT moved_to FROM engram.detach_partitions('0 days', 'access_log', into_table => 'public.attic')",
+    );
+    assert_eq!(moved, ["public.attic"]);
+    assert_eq!(
+        one::<i64>(&mut admin, "SELECT count(*) FROM public.attic", &[]),
+        7
+    );
+}
+
+#[test]
+fn partitions_come_and_go_under_concurrent_writers_and_two_maintainers() {
+    let db = Database::new();
+    let stop = AtomicBool::new(false);
+    let seconds = 6;
+    let (touched, changed) = thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|n| {
+                let (db, stop) = (&db, &stop);
+                scope.spawn(move || {
+                    let mut me = db.user(&format!("user{n}"));
+                    let ids: Vec<Uuid> = (0..4)
+                        .map(|i| add(&mut me, &format!("note {i} of {n}")))
+                        .collect();
+                    let (mut touched, mut changed) = (0_i64, 0_i64);
+                    let mut i = 0_usize;
+                    while !stop.load(Ordering::Relaxed) {
+                        i += 1;
+                        let days = [0, 45, 400][i % 3];
+                        me.execute(
+                            &format!(
+                                "SELECT engram.touch($1, at => now() - interval '{days} days')"
+                            ),
+                            &[&ids],
+                        )
+                        .unwrap();
+                        touched += 4;
+                        if i.is_multiple_of(5) {
+                            me.execute(
+                                "SELECT engram.update($1, content => $2)",
+                                &[&ids[i % 4], &format!("note changed {i} of {n}")],
+                            )
+                            .unwrap();
+                            changed += 1;
+                        }
+                    }
+                    (touched, changed)
+                })
+            })
+            .collect();
+        let carers: Vec<_> = (0..2)
+            .map(|n| {
+                let (db, stop) = (&db, &stop);
+                scope.spawn(move || {
+                    let mut admin = db.admin();
+                    let mut months = 3;
+                    while !stop.load(Ordering::Relaxed) {
+                        let report = maintain(&mut admin);
+                        for (phase, counts) in report.as_object().unwrap() {
+                            let error = counts
+                                .get("error")
+                                .and_then(Value::as_str)
+                                .unwrap_or("in use");
+                            assert!(error.contains("in use"), "{phase}: {error}");
+                        }
+                        months += 1;
+                        let made = admin.simple_query(&format!(
+                            "SELECT engram.create_partitions(now() + interval '{months} months')"
+                        ));
+                        if let Err(error) = made {
+                            assert_eq!(error.code().unwrap().code(), "55P03", "{error:?}");
+                        }
+                        if n == 0 {
+                            // Rows that were dropped are counted first, where nobody can add to them.
+                            thread::sleep(Duration::from_millis(20));
+                        }
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_secs(seconds));
+        stop.store(true, Ordering::Relaxed);
+        for carer in carers {
+            carer.join().unwrap();
+        }
+        writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+    });
+    let mut admin = db.admin();
+    let report = maintain(&mut admin);
+    assert!(
+        report
+            .as_object()
+            .unwrap()
+            .values()
+            .all(|c| c.get("error").is_none()),
+        "{report}"
+    );
+    assert!(touched > 100 && changed > 10, "{touched} {changed}");
+    assert_eq!(
+        one::<i64>(&mut admin, "SELECT count(*) FROM engram.access_log", &[]),
+        touched
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.memory_events WHERE action = 'updated'",
+            &[]
+        ),
+        changed
+    );
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.access_log_default",
+            &[]
+        ),
+        0
+    );
+    assert!(alerts(&mut admin).is_empty(), "{:?}", alerts(&mut admin));
+}
+
+// --- forgetting for real ------------------------------------------------------------------------
+
+#[test]
+fn retention_policies_take_what_they_say_and_never_what_is_pinned() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    let mut admin = db.admin();
+    add(&mut bob, "Bob's old opinion");
+    for i in 0..6 {
+        let sql = format!(
+            "SELECT engram.add('opinion {i}', type => 'opinion', importance => {})",
+            f64::from(i) / 10.0
+        );
+        ann.batch_execute(&sql).unwrap();
+    }
+    for i in 0..4 {
+        add(&mut ann, &format!("fact {i}"));
+    }
+    // Opinions are 1 to 6 days old, facts 100.
+    admin
+        .batch_execute(
+            "SET session_replication_role = replica;
+             UPDATE engram.memories SET created_at = now() - interval '1 day' * (1 + right(content, 1)::int) WHERE type = 'opinion';
+             UPDATE engram.memories SET created_at = now() - interval '100 days' WHERE type = 'factual';
+             RESET session_replication_role;",
+        )
+        .unwrap();
+    ann.batch_execute(
+        "SELECT engram.pin(id) FROM engram.list('{\"content\": \"opinion 5\"}');
+         SELECT engram.set_retention('opinions', max_count => 3, types => '{opinion}', max_importance => 0.45);
+         SELECT engram.set_retention('old', max_age => '30 days', action => 'erase');
+         SELECT engram.set_retention('useless', max_age => '1 day');
+         SELECT engram.drop_retention('useless')",
+    )
+    .unwrap();
+    let contents = |client: &mut Client| {
+        list(
+            client,
+            "SELECT content FROM engram.list(match_count => 100) ORDER BY content",
+        )
+    };
+    let before = contents(&mut ann);
+    let planned = list(
+        &mut ann,
+        "SELECT concat_ws(' ', policy, action, memories) FROM engram.apply_retention(dry_run => true)",
+    );
+    assert_eq!(planned, ["old erase 4", "opinions forget 2"]);
+    assert_eq!(contents(&mut ann), before);
+    // Of the opinions of at most 0.45 (0 to 4) the newest three stay; 5 is more important, and pinned.
+    assert_eq!(maintain(&mut admin)["retention"]["erased"], 4);
+    assert_eq!(
+        contents(&mut ann),
+        ["opinion 0", "opinion 1", "opinion 2", "opinion 5"]
+    );
+    assert_eq!(contents(&mut bob), ["Bob's old opinion"]);
+    // Forgotten comes back, erased does not.
+    let back: i64 = one(
+        &mut ann,
+        "SELECT count(*) FROM engram.list(include => '{forgotten}') m WHERE m.deleted_at IS NOT NULL AND engram.restore(m.id)",
+        &[],
+    );
+    assert_eq!(back, 2);
+    // A moment ahead would take more.
+    let later = list(
+        &mut ann,
+        "SELECT concat_ws(' ', policy, memories) FROM engram.apply_retention(true, now() + interval '1 year')",
+    );
+    assert_eq!(later, ["old 5", "opinions 2"]);
+    for (call, hint) in [
+        ("SELECT engram.set_retention('x')", "max_age"),
+        (
+            "SELECT engram.set_retention('', '1 day')",
+            "Name the policy",
+        ),
+        ("SELECT engram.set_retention('x', '-1 day')", "0 or more"),
+        (
+            "SELECT engram.set_retention('x', '1 day', types => '{rumour}')",
+            "factual",
+        ),
+        (
+            "SELECT engram.set_retention('x', '1 day', action => 'burn')",
+            "erase",
+        ),
+        (
+            "SELECT engram.set_retention('x', '1 day', max_importance => 7)",
+            "",
+        ),
+    ] {
+        let failed = failure(ann.simple_query(call));
+        assert_eq!(failed.code, "22023", "{call}");
+        assert!(failed.hint.contains(hint), "{call}: {}", failed.hint);
+    }
+}
+
+#[test]
+fn what_is_forgotten_or_expired_for_long_is_purged() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    for content in ["kept", "forgotten", "expired"] {
+        add(&mut ann, content);
+    }
+    ann.batch_execute(
+        "SELECT engram.forget(id) FROM engram.list('{\"content\": \"forgotten\"}');
+         SELECT engram.update(id, expires_at => now() + interval '1 millisecond') FROM engram.list('{\"content\": \"expired\"}');
+         SELECT pg_sleep(0.01)",
+    )
+    .unwrap();
+    let all = "SELECT content FROM engram.memories ORDER BY content";
+    assert_eq!(list(&mut ann, "SELECT reason FROM engram.purge()"), [""; 0]);
+    maintain(&mut admin);
+    assert_eq!(list(&mut ann, all).len(), 3, "nothing is purged by itself");
+    assert_eq!(
+        list(
+            &mut ann,
+            "SELECT reason FROM engram.purge('30 days', true, now() + interval '31 days') ORDER BY 1"
+        ),
+        ["expired", "forgotten"]
+    );
+    ann.batch_execute("SELECT engram.configure('{\"purge_after_days\": 0}')")
+        .unwrap();
+    let report = maintain(&mut admin);
+    assert_eq!(report["purge"]["expired"], 1, "{report}");
+    assert_eq!(report["purge"]["forgotten"], 1, "{report}");
+    assert_eq!(list(&mut ann, all), ["kept"]);
+}
+
+#[test]
+fn erasing_leaves_no_trace_but_the_tombstone_and_gives_a_receipt() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('The quizzaciously secret canary', embedding => '[1,2,3]', entities => '{Quizzaciously}')",
+        &[],
+    );
+    let other = add(&mut ann, "something else");
+    ann.execute("SELECT engram.update($1, content => 'The quizzaciously changed canary', embedding => '[3,2,1]')", &[&id]).unwrap();
+    ann.execute("SELECT engram.link($1, $2, 'because')", &[&other, &id])
+        .unwrap();
+    let recall = Uuid::now_v7();
+    for _ in 0..3 {
+        ann.execute(
+            "SELECT engram.touch($1, recall_id => $2)",
+            &[&vec![id, other], &recall],
+        )
+        .unwrap();
+    }
+    ann.execute("SELECT engram.touch($1)", &[&vec![id, other]])
+        .unwrap();
+    ann.batch_execute("SELECT * FROM engram.consolidate()")
+        .unwrap();
+    ann.execute("SELECT engram.touch($1)", &[&vec![id, other]])
+        .unwrap();
+    let dry: Value = one(
+        &mut ann,
+        "SELECT removed FROM engram.erase(ARRAY[$1::uuid], dry_run => true)",
+        &[&id],
+    );
+    let row = ann
+        .query_one(
+            "SELECT removed, erased_at IS NOT NULL FROM engram.erase(ARRAY[$1::uuid])",
+            &[&id],
+        )
+        .unwrap();
+    let removed: Value = row.get(0);
+    assert_eq!(removed, dry);
+    assert_eq!(
+        removed,
+        json!({"embeddings": 1, "state": 1, "links": 1, "typed_links": 2, "uses": 3, "events": 2})
+    );
+    assert!(row.get::<_, bool>(1));
+    // Every row of every table, its bytes included.
+    let mut admin = db.admin();
+    let mut found = Vec::new();
+    for table in list(
+        &mut admin,
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'engram'::regnamespace AND c.relkind = 'r' ORDER BY 1",
+    ) {
+        let hits: i64 = one(
+            &mut admin,
+            &format!(
+                "SELECT count(*) FROM {table} t WHERE lower(t::text) LIKE '%quizzaciously%' OR t::text LIKE '%' || $1::text || '%'
+                   OR t::text LIKE '%' || encode(uuid_send($1::text::uuid), 'hex') || '%'"
+            ),
+            &[&id.to_string()],
+        );
+        if hits > 0 {
+            found.push(format!("{table} {hits}"));
+        }
+    }
+    let month: String = one(
+        &mut admin,
+        "SELECT 'engram.memory_events_p' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMM') || '01 1'",
+        &[],
+    );
+    assert_eq!(found, ["engram.erasures 1".to_owned(), month]);
+    let again = failure(ann.query("SELECT engram.add('back', id => $1)", &[&id]));
+    assert_eq!(again.code, "23505");
+}
+
+// --- maintain() ---------------------------------------------------------------------------------
+
+#[test]
+fn a_phase_that_fails_is_reported_and_keeps_no_other_from_running() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    let id = add(&mut ann, "to be purged");
+    ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
+    ann.batch_execute("SELECT engram.configure('{\"purge_after_days\": 0}')")
+        .unwrap();
+    ann.execute("SELECT engram.touch(ARRAY[engram.add('used')])", &[])
+        .unwrap();
+    admin
+        .batch_execute(
+            "CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not today''; END';
+             CREATE TRIGGER no BEFORE DELETE ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.no()",
+        )
+        .unwrap();
+    let report = maintain(&mut admin);
+    assert_eq!(report["purge"]["error"], "not today", "{report}");
+    assert_eq!(report["consolidate"]["folded"], 1, "{report}");
+    assert!(report["drop_partitions"]["dropped"].is_number(), "{report}");
+    assert_eq!(alerts(&mut admin), ["maintenance_failed"]);
+    admin
+        .batch_execute("DROP TRIGGER no ON engram.memories")
+        .unwrap();
+    assert_eq!(maintain(&mut admin)["purge"]["forgotten"], 1);
+    assert!(alerts(&mut admin).is_empty());
+    let failed = failure(admin.simple_query("CALL engram.maintain('{dance}')"));
+    assert_eq!(failed.code, "22023");
+    assert!(failed.hint.contains("consolidate"), "{}", failed.hint);
+    assert_eq!(
+        failure(ann.simple_query("CALL engram.maintain()")).code,
+        "42501"
+    );
+}
+
+#[test]
+fn maintenance_that_is_cancelled_goes_on_where_it_was() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    ann.batch_execute(
+        "SELECT count(*) FROM engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'note ' || i)) FROM generate_series(1, 2500) i));
+         UPDATE engram.memories SET deleted_at = now();
+         SELECT engram.configure('{\"purge_after_days\": 0}')",
+    )
+    .unwrap();
+    // The second batch takes long.
+    admin
+        .batch_execute(
+            "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS
+               'BEGIN IF (SELECT count(*) FROM engram.memories) <= 1500 THEN PERFORM pg_sleep(30); END IF; RETURN OLD; END';
+             CREATE TRIGGER slow BEFORE DELETE ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.slow();
+             SET statement_timeout = '20s'",
+        )
+        .unwrap();
+    let begun = Instant::now();
+    let mut canceller = db.admin();
+    thread::scope(|scope| {
+        let cancelled =
+            scope.spawn(|| failure(admin.simple_query("CALL engram.maintain('{purge}')")));
+        while one::<i64>(&mut canceller, "SELECT count(*) FROM engram.memories", &[]) > 1500 {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(20));
+        }
+        canceller
+            .batch_execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL engram.maintain%' AND datname = current_database() AND pid <> pg_backend_pid()")
+            .unwrap();
+        assert_eq!(cancelled.join().unwrap().code, "57014");
+    });
+    assert_eq!(
+        one::<i64>(&mut canceller, "SELECT count(*) FROM engram.memories", &[]),
+        1500,
+        "what was done stays done"
+    );
+    canceller
+        .batch_execute("DROP TRIGGER slow ON engram.memories")
+        .unwrap();
+    assert_eq!(maintain(&mut canceller)["purge"]["forgotten"], 1500);
+}
+
+#[test]
+fn pg_cron_is_given_the_job_where_it_is_there() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let failed = failure(admin.query("SELECT engram.schedule_maintenance()", &[]));
+    assert_eq!(failed.code, "55000");
+    assert!(failed.hint.contains("pg_cron"), "{}", failed.hint);
+    // Its interface, as its documentation has it.
+    admin
+        .batch_execute(
+            "CREATE SCHEMA cron;
+             CREATE TABLE cron.job (jobid bigserial, jobname text, schedule text, command text, username text DEFAULT current_user, UNIQUE (jobname, username));
+             CREATE FUNCTION cron.schedule(job_name text, schedule text, command text) RETURNS bigint LANGUAGE sql AS
+               'INSERT INTO cron.job (jobname, schedule, command) VALUES ($1, $2, $3)
+                ON CONFLICT (jobname, username) DO UPDATE SET schedule = EXCLUDED.schedule, command = EXCLUDED.command RETURNING jobid';
+             CREATE FUNCTION cron.unschedule(job_name text) RETURNS boolean LANGUAGE sql AS
+               'DELETE FROM cron.job WHERE jobname = $1 RETURNING true'",
+        )
+        .unwrap();
+    let job: i64 = one(&mut admin, "SELECT engram.schedule_maintenance()", &[]);
+    assert_eq!(
+        one::<i64>(
+            &mut admin,
+            "SELECT engram.schedule_maintenance('0 3 * * *')",
+            &[]
+        ),
+        job
+    );
+    assert_eq!(
+        list(
+            &mut admin,
+            "SELECT concat_ws(' | ', schedule, command) FROM cron.job"
+        ),
+        ["0 3 * * * | CALL engram.maintain()"]
+    );
+    // What it was given runs as it stands.
+    let command = list(&mut admin, "SELECT command FROM cron.job").remove(0);
+    admin.batch_execute(&command).unwrap();
+    for there in [true, false] {
+        assert_eq!(
+            one::<bool>(&mut admin, "SELECT engram.unschedule_maintenance()", &[]),
+            there
+        );
+    }
+}
+
+#[test]
+fn a_worker_maintains_the_databases_that_it_is_told() {
+    let cluster = Cluster::create(Installation::current(), "worker");
+    let conf = cluster.directory.join("test.conf");
+    let mut text = fs::read_to_string(&conf).unwrap();
+    text.push_str(
+        "shared_preload_libraries = 'engram'\nengram.worker_databases = 'postgres, elsewhere'\nengram.worker_interval = 1\n",
+    );
+    fs::write(&conf, text).unwrap();
+    cluster.up();
+    let mut admin = cluster.connect("postgres", "postgres");
+    admin
+        .batch_execute(
+            "CREATE ROLE app LOGIN; SET client_min_messages = warning; CREATE EXTENSION engram CASCADE;
+             SELECT engram.setup('{\"grant_to\": [\"app\"]}');
+             BEGIN; SET LOCAL ROLE app; SET LOCAL engram.user_id = 'ann';
+             SELECT engram.touch(ARRAY[engram.add('used')]); COMMIT",
+        )
+        .unwrap();
+    let begun = Instant::now();
+    let folded = "SELECT count(*) FROM engram.access_log WHERE kind = 'used'";
+    while one::<i64>(&mut admin, folded, &[]) == 0
+        || one::<i64>(
+            &mut admin,
+            "SELECT count(*) FROM engram.maintenance WHERE maintained_at IS NOT NULL",
+            &[],
+        ) == 0
+    {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            list(
+                &mut admin,
+                "SELECT concat_ws(' ', backend_type, datname, query) FROM pg_stat_activity"
+            )
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(alerts(&mut admin).is_empty(), "{:?}", alerts(&mut admin));
+    // It does not hold a shutdown up.
+    drop(admin);
+    cluster.down("fast");
+    cluster.up();
+}
+
+// --- health -------------------------------------------------------------------------------------
+
+#[test]
+fn health_sees_what_is_wrong_and_monitors_may_look() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    maintain(&mut admin);
+    let status = "SELECT engram.health() ->> 'status'";
+    assert_eq!(one::<String>(&mut admin, status, &[]), "ok");
+    for (harm, code, level, mend) in [
+        (
+            "ALTER TABLE engram.memories DISABLE ROW LEVEL SECURITY",
+            "row_security_off",
+            "critical",
+            "ALTER TABLE engram.memories ENABLE ROW LEVEL SECURITY",
+        ),
+        (
+            "GRANT SELECT ON engram.settings TO PUBLIC",
+            "open_to_all",
+            "warning",
+            "REVOKE ALL ON engram.settings FROM PUBLIC",
+        ),
+        (
+            "SELECT engram.configure('{\"size_limit_bytes\": 1000}', '00000000-0000-0000-0000-000000000000')",
+            "database_size",
+            "critical",
+            "SELECT engram.configure('{\"size_limit_bytes\": null}', '00000000-0000-0000-0000-000000000000')",
+        ),
+        (
+            "UPDATE engram.settings SET size_limit_bytes = pg_database_size(current_database()) / 0.8 WHERE workspace_id = '00000000-0000-0000-0000-000000000000'",
+            "database_size",
+            "warning",
+            "UPDATE engram.settings SET size_limit_bytes = NULL",
+        ),
+        (
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'engram.memories_created_idx'::regclass",
+            "index_invalid",
+            "warning",
+            "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'engram.memories_created_idx'::regclass",
+        ),
+        (
+            "UPDATE engram.maintenance SET maintained_at = now() - interval '2 days'",
+            "maintenance_overdue",
+            "warning",
+            "UPDATE engram.maintenance SET maintained_at = now() - interval '8 days'",
+        ),
+        (
+            "SELECT 1",
+            "maintenance_overdue",
+            "critical",
+            "UPDATE engram.maintenance SET maintained_at = now()",
+        ),
+        (
+            "ALTER TABLE engram.access_log DETACH PARTITION engram.access_log_default",
+            "default_partition_missing",
+            "critical",
+            "ALTER TABLE engram.access_log ATTACH PARTITION engram.access_log_default DEFAULT",
+        ),
+        (
+            "INSERT INTO engram.search_blocks SELECT gen_random_uuid(), '', 1, 0, gen_random_uuid(), 1, '' FROM generate_series(1, 10);
+             UPDATE engram.search_blocks SET workspace_id = (SELECT workspace_id FROM engram.search_blocks LIMIT 1);
+             INSERT INTO engram.search_blocks SELECT (SELECT workspace_id FROM engram.search_blocks LIMIT 1), '', 1, 0, gen_random_uuid(), 1, '' FROM generate_series(1, 600)",
+            "unpacked",
+            "warning",
+            "DELETE FROM engram.search_blocks",
+        ),
+    ] {
+        admin.batch_execute(harm).unwrap();
+        assert_eq!(alerts(&mut admin), [code], "{harm}");
+        assert_eq!(one::<String>(&mut admin, status, &[]), level, "{harm}");
+        let without: i64 = one(
+            &mut admin,
+            "SELECT count(*) FROM jsonb_array_elements(engram.health() -> 'alerts') a WHERE coalesce(a ->> 'hint', '') = '' OR coalesce(a ->> 'message', '') = ''",
+            &[],
+        );
+        assert_eq!(without, 0);
+        admin.batch_execute(mend).unwrap();
+    }
+    assert_eq!(one::<String>(&mut admin, status, &[]), "ok");
+
+    admin
+        .batch_execute(
+            "DO $$ BEGIN CREATE ROLE exporter LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+             GRANT pg_monitor TO exporter; GRANT USAGE ON SCHEMA engram TO exporter; GRANT SELECT ON engram.metrics TO exporter;
+             GRANT EXECUTE ON FUNCTION engram.metric_rows(), engram.health() TO exporter",
+        )
+        .unwrap();
+    let mut exporter = db.connect("exporter");
+    assert_eq!(one::<String>(&mut exporter, status, &[]), "ok");
+    let metrics = list(
+        &mut exporter,
+        "SELECT DISTINCT metric FROM engram.metrics ORDER BY 1",
+    );
+    assert_eq!(
+        metrics,
+        [
+            "alerts",
+            "database_bytes",
+            "partitions_ahead",
+            "seconds_since_maintenance",
+            "table_bytes",
+            "table_dead_rows",
+            "table_rows",
+            "uses_waiting"
+        ]
+    );
+    assert_eq!(
+        failure(exporter.query("SELECT * FROM engram.memories", &[])).code,
+        "42501"
+    );
+}
+
+// --- realtime -----------------------------------------------------------------------------------
+
+#[test]
+fn realtime_hears_of_changes_and_of_nothing_else() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    for (mode, hint) in [("changes", "CREATE PUBLICATION"), ("broadcast", "Realtime")] {
+        let failed = failure(admin.query("SELECT engram.enable_realtime($1)", &[&mode]));
+        assert_eq!(failed.code, "55000");
+        assert!(failed.hint.contains(hint), "{}", failed.hint);
+    }
+    admin
+        .batch_execute(
+            "CREATE PUBLICATION supabase_realtime; CREATE SCHEMA realtime;
+             CREATE TABLE realtime.messages (topic text, event text, payload jsonb, private boolean, extension text DEFAULT 'broadcast', n serial);
+             CREATE FUNCTION realtime.topic() RETURNS text LANGUAGE sql AS 'SELECT current_setting(''realtime.topic'', true)';
+             CREATE FUNCTION realtime.send(payload jsonb, event text, topic text, private boolean DEFAULT true) RETURNS void LANGUAGE sql
+               AS 'INSERT INTO realtime.messages VALUES ($3, $2, $1, $4)'",
+        )
+        .unwrap();
+    for mode in ["changes", "broadcast"] {
+        for outcome in ["enabled", "unchanged"] {
+            assert_eq!(
+                one::<String>(&mut admin, "SELECT engram.enable_realtime($1)", &[&mode]),
+                outcome
+            );
+        }
+    }
+    assert_eq!(
+        list(
+            &mut admin,
+            "SELECT tablename::text FROM pg_publication_tables WHERE pubname = 'supabase_realtime'"
+        ),
+        ["memories"]
+    );
+    let id = add(&mut ann, "heard");
+    let me: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    ann.execute("SELECT engram.update($1, summary => 'heard too')", &[&id])
+        .unwrap();
+    // Uses, layers and vectors are nobody's news.
+    ann.execute("SELECT engram.touch(ARRAY[$1::uuid])", &[&id])
+        .unwrap();
+    ann.execute("SELECT engram.set_embedding($1, '[1,2,3]')", &[&id])
+        .unwrap();
+    ann.batch_execute("SELECT * FROM engram.consolidate(at => now() + interval '200 days')")
+        .unwrap();
+    let layer: String = one(
+        &mut admin,
+        "SELECT layer FROM engram.memories WHERE id = $1",
+        &[&id],
+    );
+    assert_ne!(layer, "working", "it has moved");
+    ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
+    ann.execute("SELECT engram.restore($1)", &[&id]).unwrap();
+    ann.execute("SELECT * FROM engram.erase(ARRAY[$1::uuid])", &[&id])
+        .unwrap();
+    let heard = list(
+        &mut admin,
+        "SELECT concat_ws(' ', topic, event, private, payload ->> 'op', payload -> 'ids') FROM realtime.messages ORDER BY n",
+    );
+    let message = |op: &str| format!("engram:{me} memories t {op} [\"{id}\"]");
+    assert_eq!(
+        heard,
+        ["INSERT", "UPDATE", "DELETE", "INSERT", "DELETE"].map(message)
+    );
+    // Who may join: only whose topic it is.
+    admin
+        .batch_execute("ALTER TABLE realtime.messages ENABLE ROW LEVEL SECURITY; GRANT USAGE ON SCHEMA realtime TO app; GRANT SELECT ON realtime.messages TO app")
+        .unwrap();
+    let mut bob = db.user("bob");
+    for (client, seen) in [(&mut ann, 5), (&mut bob, 0)] {
+        client
+            .batch_execute(&format!("SET realtime.topic = 'engram:{me}'"))
+            .unwrap();
+        assert_eq!(
+            one::<i64>(client, "SELECT count(*) FROM realtime.messages", &[]),
+            seen
+        );
+    }
+    for mode in ["changes", "broadcast"] {
+        for outcome in [true, false] {
+            assert_eq!(
+                one::<bool>(&mut admin, "SELECT engram.disable_realtime($1)", &[&mode]),
+                outcome
+            );
+        }
+    }
+    add(&mut ann, "not heard");
+    assert_eq!(
+        one::<i64>(&mut admin, "SELECT count(*) FROM realtime.messages", &[]),
+        5
+    );
+}
