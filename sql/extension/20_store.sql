@@ -17,6 +17,7 @@ DECLARE
   hash      bytea;
   twin      record;
   threshold double precision;
+  anew      boolean;
 BEGIN
   IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
     RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
@@ -88,14 +89,16 @@ BEGIN
         -- Said again: it counts as one more use, and nothing that came with it is lost.
         INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
         VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
+        anew := engram_internal.links_anew(workspace, id, entities);
         UPDATE engram.memories m
-        SET importance = greatest(m.importance, importance),
+        SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,
+            importance = greatest(m.importance, importance),
             tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
             metadata = m.metadata || coalesce(metadata, '{}'),
             expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
                               WHEN expires_at IS NOT NULL THEN m.expires_at END
         WHERE m.workspace_id = workspace AND m.id = id
-          AND (importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+          AND (anew OR importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
                OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
         IF embedding IS NOT NULL THEN
           INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
