@@ -311,6 +311,11 @@ LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_filter_wra
 COMMENT ON FUNCTION engram_internal.compile_filter(jsonb) IS
 'A filter as an SQL condition over engram.memories m, in which every value is taken from one bound parameter: write the condition where $1 is params.';
 
+CREATE FUNCTION engram_internal.compile_past_filter(filter jsonb) RETURNS TABLE (condition text, params jsonb)
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_past_filter_wrapper';
+COMMENT ON FUNCTION engram_internal.compile_past_filter(jsonb) IS
+'As compile_filter(), over engram_internal.memories_as_of() m.';
+
 CREATE FUNCTION engram_internal.parse_items(items jsonb) RETURNS TABLE (
   "position" integer, error text, content text, type text, importance double precision, embedding real[],
   tags text[], metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text,

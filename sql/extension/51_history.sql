@@ -135,3 +135,115 @@ COMMENT ON FUNCTION engram.revert(uuid, integer, integer, uuid) IS
 'Makes a new version of one memory that says what an earlier one said, and returns its number; the versions between stay in the history. When nothing differs there is no new version.
 
 Content, summary, type, importance, pin, tags, metadata, entities, times and origin come back as they were. Whether it is forgotten, superseded or contradicted stays as it is: see restore(), unsupersede(), uncontradict(). expected_version: refuse (PT409) unless the memory is still at that version. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram_internal.check_as_of(as_of timestamptz) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF as_of > clock_timestamp() THEN
+    RAISE EXCEPTION 'as_of % is in the future', as_of
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give a moment that is past, or leave as_of out for the present. When something expires is judged by at.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_as_of(timestamptz) IS 'Raises the error for a moment of which nothing can be known yet; NULL passes.';
+
+CREATE FUNCTION engram_internal.memories_as_of(workspace uuid, as_of timestamptz, ids uuid[])
+RETURNS TABLE (
+  workspace_id uuid, id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text, content text,
+  summary text, type text, importance double precision, layer text, pinned boolean, tags text[], metadata jsonb,
+  source text, occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid,
+  contradicts uuid[], contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer,
+  created_at timestamptz, updated_at timestamptz, entities text[])
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  -- The first change after the moment has the row as it was then; what nobody has changed since is as it is.
+  RETURN QUERY
+  SELECT p.workspace_id, p.id, p.user_id,
+    CASE WHEN e.old IS NULL THEN p.agent_id ELSE o.agent_id END,
+    CASE WHEN e.old IS NULL THEN p.session_id ELSE o.session_id END,
+    CASE WHEN e.old IS NULL THEN p.speaker ELSE o.speaker END,
+    CASE WHEN e.old IS NULL THEN p.role ELSE o.role END,
+    CASE WHEN e.old IS NULL THEN p.content ELSE o.content END,
+    CASE WHEN e.old IS NULL THEN p.summary ELSE o.summary END,
+    CASE WHEN e.old IS NULL THEN p.type ELSE o.type END,
+    CASE WHEN e.old IS NULL THEN p.importance ELSE o.importance END,
+    CASE WHEN e.old IS NULL THEN p.layer ELSE o.layer END,
+    CASE WHEN e.old IS NULL THEN p.pinned ELSE o.pinned END,
+    CASE WHEN e.old IS NULL THEN p.tags ELSE o.tags END,
+    CASE WHEN e.old IS NULL THEN p.metadata ELSE o.metadata END,
+    CASE WHEN e.old IS NULL THEN p.source ELSE o.source END,
+    CASE WHEN e.old IS NULL THEN p.occurred_at ELSE o.occurred_at END,
+    CASE WHEN e.old IS NULL THEN p.valid_from ELSE o.valid_from END,
+    CASE WHEN e.old IS NULL THEN p.valid_to ELSE o.valid_to END,
+    CASE WHEN e.old IS NULL THEN p.superseded_by ELSE o.superseded_by END,
+    CASE WHEN e.old IS NULL THEN p.contradicts ELSE o.contradicts END,
+    CASE WHEN e.old IS NULL THEN p.contradicted_by ELSE o.contradicted_by END,
+    CASE WHEN e.old IS NULL THEN p.expires_at ELSE o.expires_at END,
+    CASE WHEN e.old IS NULL THEN p.deleted_at ELSE o.deleted_at END,
+    CASE WHEN e.old IS NULL THEN p.version ELSE o.version END,
+    p.created_at,
+    CASE WHEN e.old IS NULL THEN p.updated_at ELSE o.updated_at END,
+    CASE WHEN e.old IS NULL THEN ARRAY(
+           SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = memories_as_of.workspace
+             AND g.memory_id = u.id AND g.relation = 'mentions' ORDER BY g.node)
+         ELSE o.entities END
+  FROM unnest(memories_as_of.ids) AS u (id)
+  CROSS JOIN LATERAL (
+    SELECT x.* FROM engram.memories x
+    WHERE x.workspace_id = memories_as_of.workspace AND x.id = u.id AND x.created_at <= memories_as_of.as_of OFFSET 0) p
+  LEFT JOIN LATERAL (
+    SELECT x.action, x.old FROM engram.memory_events x
+    WHERE (x.workspace_id = memories_as_of.workspace) IS TRUE AND x.memory_id = u.id AND x.at > memories_as_of.as_of
+    ORDER BY x.version LIMIT 1) e ON true
+  LEFT JOIN LATERAL jsonb_to_record(e.old) AS o (
+    agent_id text, session_id text, speaker text, role text, content text, summary text, type text,
+    importance double precision, layer text, pinned boolean, tags text[], metadata jsonb, source text,
+    occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+    contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer, updated_at timestamptz,
+    entities text[]) ON true
+  WHERE e.action IS NULL OR e.old IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.memories_as_of(uuid, timestamptz, uuid[]) IS
+'Memories as they were recorded at a moment, of those that the caller may see now; one that was not stored yet has no row. Forgotten ones are included. layer is the one last shown by a consolidation.';
+
+CREATE FUNCTION engram_internal.state_as_of(workspace uuid, as_of timestamptz, ids uuid[])
+RETURNS TABLE (memory_id uuid, layer text, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  params double precision[] := engram_internal.dynamics(state_as_of.workspace);
+BEGIN
+  -- State that no later use has changed is still there; else it is made again from the log of uses.
+  RETURN QUERY
+  SELECT m.id, f.layer, f.access_count, f.last_accessed_at
+  FROM engram_internal.memories_as_of(state_as_of.workspace, state_as_of.as_of, state_as_of.ids) m
+  LEFT JOIN LATERAL (
+    SELECT x.* FROM engram.memory_state x
+    WHERE x.workspace_id = state_as_of.workspace AND x.memory_id = m.id AND x.last_accessed_at <= state_as_of.as_of OFFSET 0) s ON true
+  CROSS JOIN LATERAL (
+    SELECT array_agg(c.id) AS calls, array_agg(c.accessed_at) AS times, array_agg(c.gain) AS gains, array_agg(c.rating) AS ratings
+    FROM (
+      SELECT l.id, l.accessed_at, l.gain, l.rating FROM engram.access_log l
+      WHERE s.memory_id IS NULL AND l.workspace_id = state_as_of.workspace AND l.memory_id = m.id
+        AND l.accessed_at <= state_as_of.as_of AND (l.gain <> 0 OR l.rating IS NOT NULL)
+      UNION ALL
+      SELECT q.id, q.accessed_at, q.gain, q.rating FROM engram.access_queue q
+      WHERE q.workspace_id = state_as_of.workspace AND m.id = ANY (q.memory_ids)
+        AND q.accessed_at <= state_as_of.as_of AND (q.gain <> 0 OR q.rating IS NOT NULL)) c) u
+  CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+    s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+    s.base, u.calls, u.times, u.gains, u.ratings, NULL, state_as_of.as_of, false) f;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.state_as_of(uuid, timestamptz, uuid[]) IS
+'How memories stood at a moment, by the uses until then that are still in the log.';

@@ -110,7 +110,10 @@ fn every_change_by_every_door_is_a_version_with_what_it_changed() {
     );
     assert_eq!(again, id);
     let rows = history(&mut ann, id);
-    assert_eq!(rows[0]["changed"].to_string(), r#"["entities","expires_at"]"#);
+    assert_eq!(
+        rows[0]["changed"].to_string(),
+        r#"["entities","expires_at"]"#
+    );
     assert_eq!(rows[0]["entities"].to_string(), r#"["Ann","Fjord"]"#);
     assert_eq!(rows[1]["entities"].to_string(), r#"["Ann"]"#);
     // Nobody else's business.
@@ -277,4 +280,390 @@ fn revert_makes_a_new_version_of_an_old_one() {
     ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
     let e = failure(ann.execute("SELECT engram.revert($1, 1)", &[&id]));
     assert_eq!(e.code, "PT404", "a forgotten one is restored first");
+}
+
+// --- the past -----------------------------------------------------------------------------------
+
+/// Small random numbers, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+}
+
+/// Everything that a reader can be shown of a workspace, `$T` standing for the arguments that name the moment.
+const VIEWS: &[&str] = &[
+    "SELECT jsonb_agg(to_jsonb(l) - 'layer') FROM engram.list(include => '{forgotten,superseded,expired}'$T) l",
+    "SELECT jsonb_agg(to_jsonb(l) - 'layer') FROM engram.list('{\"OR\": [{\"tags\": \"t1\"}, {\"entities\": [\"Oslo\", \"rome\"]}, {\"importance\": {\"gt\": 0.6}}]}'$T) l",
+    "SELECT jsonb_agg(l.id) FROM engram.list(skip => 2, match_count => 3$T) l",
+    "SELECT jsonb_agg(jsonb_build_object('id', s.id, 'content', s.content, 'tags', s.tags, 'matched', s.matched, 'score', s.score) ORDER BY s.id) FROM engram.search('Which tea does Rome drink at dawn?', match_count => 30$S) s",
+    "SELECT jsonb_agg(jsonb_build_object('id', s.id, 'score', s.score) ORDER BY s.id) FROM engram.search('tea -dawn', filter => '{\"NOT\": {\"tags\": \"t2\"}}', types => '{factual,opinion}'$S) s",
+    "SELECT jsonb_agg(jsonb_build_object('id', s.id, 'score', s.score) ORDER BY s.id) FROM engram.search('\"green tea\"', include => '{superseded,expired}'$S) s",
+    "SELECT jsonb_agg(s.id ORDER BY s.id) FROM engram.search(match_count => 50$S) s",
+];
+
+fn views(client: &mut Client, at: &str, as_of: bool) -> Vec<Option<Value>> {
+    let moment = format!(", as_of => '{at}'");
+    let present = format!(", at => '{at}'");
+    VIEWS
+        .iter()
+        .map(|sql| {
+            let sql = if as_of {
+                sql.replace("$T", &moment).replace("$S", &moment)
+            } else {
+                sql.replace("$T", "").replace("$S", &present)
+            };
+            one(client, &sql, &[])
+        })
+        .collect()
+}
+
+/// Equal, but for scores, in which uses are rounded each time they are folded.
+fn alike(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(Value::Array(a)), Some(Value::Array(b))) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(Some(a), Some(b)))
+        }
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let same = |(key, value): (&String, &Value)| match (key.as_str(), value.as_f64()) {
+                ("score", Some(score)) => (score - b["score"].as_f64().unwrap()).abs() < 0.005,
+                _ => b.get(key) == Some(value),
+            };
+            a.len() == b.len() && a.iter().all(same)
+        }
+        _ => a == b,
+    }
+}
+
+#[test]
+fn the_past_is_what_was_shown_then() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    let mut dice = Dice(0x5eed_0001);
+    let words = [
+        "tea",
+        "green tea",
+        "Rome",
+        "dawn",
+        "Oslo",
+        "coffee",
+        "harbour",
+        "dawn tea",
+    ];
+    let mut ids: Vec<Uuid> = Vec::new();
+    let mut then: Vec<(String, Vec<Option<Value>>)> = Vec::new();
+    for step in 0..160 {
+        let word = words[dice.below(words.len())];
+        let text = format!(
+            "Ann {word} note {} {}",
+            words[dice.below(words.len())],
+            dice.below(9)
+        );
+        let id = ids
+            .get(dice.below(ids.len().max(1)))
+            .copied()
+            .unwrap_or_default();
+        let done = match dice.below(if step < 8 { 1 } else { 16 }) {
+            0 => {
+                let sql = "SELECT engram.add($1, tags => ARRAY['t' || $2::int], entities => ARRAY[$3], session_id => 's' || $2::int, on_duplicate => 'allow')";
+                let n = dice.below(3) as i32;
+                ids.push(one(&mut ann, sql, &[&text, &n, &word]));
+                Ok(1)
+            }
+            1 => ann.execute("SELECT engram.update($1, $2)", &[&id, &text]),
+            2 => ann.execute("SELECT engram.update($1, $2, tags => '{t2}', type => 'opinion', speaker => 'Rome')", &[&id, &text]),
+            3 => ann.execute("SELECT engram.update($1, importance => $2)", &[&id, &(dice.below(10) as f64 / 10.0)]),
+            4 => ann.execute("SELECT engram.forget($1)", &[&id]),
+            5 => ann.execute("SELECT engram.restore($1)", &[&id]),
+            6 => ann.execute("SELECT engram.supersede($1, $2)", &[&id, &ids[dice.below(ids.len())]]),
+            7 => ann.execute("SELECT engram.unsupersede($1)", &[&id]),
+            8 => ann.execute("UPDATE engram.memories SET expires_at = CASE WHEN expires_at IS NULL THEN now() + interval '1 h' * (random() - 0.5) END WHERE id = $1", &[&id]),
+            9 => ann.execute("SELECT engram.add_entities($1, ARRAY[$2])", &[&id, &word]),
+            10 => ann.execute("SELECT engram.remove_entities($1, ARRAY[$2])", &[&id, &word]),
+            11 => ann.execute("SELECT engram.revert($1, 1)", &[&id]),
+            12 => ann.execute("SELECT engram.contradict($1, $2)", &[&id, &ids[dice.below(ids.len())]]),
+            13 => ann.execute("SELECT engram.pin($1)", &[&id]),
+            14 => ann.execute("SELECT engram.consolidate()", &[]),
+            _ => ann.execute("SELECT engram.touch(ARRAY[$1::uuid])", &[&id]),
+        };
+        // Of a forgotten one, or of itself, some things cannot be asked.
+        if let Err(e) = done {
+            assert!(
+                ["PT404", "22023"].contains(&e.code().unwrap().code()),
+                "{e:?}"
+            );
+        }
+        if step % 6 == 5 {
+            let now: String = one(&mut ann, "SELECT clock_timestamp()::text", &[]);
+            let seen = views(&mut ann, &now, false);
+            then.push((now, seen));
+        }
+    }
+    // Packed or not, the past is the same.
+    for reindexed in [false, true] {
+        for (at, seen) in &then {
+            for ((wanted, got), sql) in seen.iter().zip(views(&mut ann, at, true)).zip(VIEWS) {
+                assert!(
+                    alike(wanted.as_ref(), got.as_ref()),
+                    "as of {at} ({reindexed}): {sql}\n{wanted:?}\n{got:?}"
+                );
+            }
+        }
+        admin.batch_execute("SELECT engram.reindex()").unwrap();
+    }
+    let (at, _) = &then[then.len() / 2];
+    for id in &ids {
+        let sql = format!(
+            "SELECT coalesce((SELECT jsonb_agg(to_jsonb(l) - 'cursor_next') FROM engram.list('{{\"id\": \"{id}\"}}', include => '{{superseded,expired}}', as_of => '{at}') l)
+               = (SELECT jsonb_agg(to_jsonb(g)) FROM engram.get('{id}', as_of => '{at}') g),
+               NOT EXISTS (SELECT FROM engram.get('{id}', as_of => '{at}')))"
+        );
+        assert!(
+            one::<bool>(&mut ann, &sql, &[]),
+            "get and list agree: {sql}"
+        );
+    }
+    // Pages of the past do not change while the present does.
+    let page = |ann: &mut Client, cursor: Option<String>| -> (Vec<Uuid>, Option<String>) {
+        let sql = format!(
+            "SELECT id, cursor_next FROM engram.list(match_count => 4, cursor => $1, include => '{{forgotten,superseded,expired}}', as_of => '{at}')"
+        );
+        let rows = ann.query(&sql, &[&cursor]).unwrap();
+        (
+            rows.iter().map(|r| r.get(0)).collect(),
+            rows.last().map(|r| r.get(1)),
+        )
+    };
+    let (mut paged, mut cursor) = (Vec::new(), None);
+    loop {
+        let (ids, next) = page(&mut ann, cursor);
+        if ids.is_empty() {
+            break;
+        }
+        paged.extend(ids);
+        cursor = next;
+        add(&mut ann, &format!("a newer one {}", paged.len()));
+    }
+    let whole: Vec<Uuid> = one(
+        &mut ann,
+        &format!(
+            "SELECT array_agg(id) FROM engram.list(match_count => 1000, include => '{{forgotten,superseded,expired}}', as_of => '{at}')"
+        ),
+        &[],
+    );
+    assert_eq!(paged, whole);
+    // What is erased is gone from the past too.
+    let erased = whole[0];
+    ann.execute("SELECT engram.erase(ARRAY[$1::uuid])", &[&erased])
+        .unwrap();
+    for (at, _) in &then {
+        for view in views(&mut ann, at, true).into_iter().flatten() {
+            assert!(!view.to_string().contains(&erased.to_string()));
+        }
+    }
+    assert!(
+        ann.query(
+            &format!("SELECT FROM engram.get($1, as_of => '{at}')"),
+            &[&erased]
+        )
+        .unwrap()
+        .is_empty()
+    );
+}
+
+#[test]
+fn the_past_is_shown_of_what_may_be_seen_now() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let hidden = add(&mut ann, "a harmless zebra");
+    let open = add(&mut ann, "an open zebra");
+    let then: String = one(&mut ann, "SELECT clock_timestamp()::text", &[]);
+    ann.execute("SELECT engram.update($1, 'a secret horse')", &[&hidden])
+        .unwrap();
+    ann.execute("SELECT engram.update($1, 'an open horse')", &[&open])
+        .unwrap();
+    db.admin()
+        .batch_execute("CREATE POLICY hush ON engram.memories AS RESTRICTIVE FOR SELECT USING (content NOT LIKE '%secret%')")
+        .unwrap();
+    for sql in [
+        "SELECT id FROM engram.search('zebra', as_of => $1::text::timestamptz)",
+        "SELECT id FROM engram.search(as_of => $1::text::timestamptz)",
+        "SELECT id FROM engram.list(as_of => $1::text::timestamptz)",
+        "SELECT g.id FROM unnest(ARRAY[$2::uuid, $3]) u, engram.get(u, as_of => $1::text::timestamptz) g",
+    ] {
+        let rows = if sql.contains("$3") {
+            ann.query(sql, &[&then, &hidden, &open])
+        } else {
+            ann.query(sql, &[&then])
+        };
+        let ids: Vec<Uuid> = rows.unwrap().iter().map(|r| r.get(0)).collect();
+        assert_eq!(ids, [open], "{sql}");
+    }
+    // No score tells of the hidden one either: alone in sight, a memory scores as if it were alone.
+    let score = "SELECT s.score FROM engram.search('zebra open', as_of => $1::text::timestamptz) s";
+    let with: f64 = one(&mut ann, score, &[&then]);
+    ann.batch_execute("SET request.jwt.claims = ''").unwrap();
+    let mut bob = db.user("bob");
+    add(&mut bob, "an open zebra");
+    let alone: f64 = one(
+        &mut bob,
+        "SELECT s.score FROM engram.search('zebra open') s",
+        &[],
+    );
+    assert!((with - alone).abs() < 1e-9, "{with} {alone}");
+}
+
+#[test]
+fn uses_count_as_of_the_moment() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let early = add(&mut ann, "tea at dawn");
+    let late = add(&mut ann, "tea at dusk");
+    let touch = |ann: &mut Client, id: Uuid| {
+        for _ in 0..9 {
+            ann.execute("SELECT engram.touch(ARRAY[$1::uuid])", &[&id])
+                .unwrap();
+        }
+    };
+    touch(&mut ann, early);
+    let then: String = one(&mut ann, "SELECT clock_timestamp()::text", &[]);
+    touch(&mut ann, late);
+    touch(&mut ann, late);
+    // Waiting or folded, in memory_state or only in the log.
+    for fold in [false, true] {
+        if fold {
+            ann.execute(
+                "SELECT engram_internal.fold(engram.current_user_id(), 1000)",
+                &[],
+            )
+            .unwrap();
+        }
+        for query in ["", "'tea', "] {
+            let first = |ann: &mut Client, at: &str| -> Uuid {
+                one(
+                    ann,
+                    &format!("SELECT id FROM engram.search({query}match_count => 1{at})"),
+                    &[],
+                )
+            };
+            assert_eq!(first(&mut ann, ""), late, "{query} {fold}");
+            assert_eq!(
+                first(&mut ann, &format!(", as_of => '{then}'")),
+                early,
+                "{query} {fold}"
+            );
+        }
+        let counts: Vec<i64> = one(
+            &mut ann,
+            &format!(
+                "SELECT array_agg(access_count ORDER BY created_at) FROM engram.list(as_of => '{then}')"
+            ),
+            &[],
+        );
+        assert_eq!(counts, [10, 1]);
+    }
+}
+
+#[test]
+fn vectors_of_other_texts_do_not_speak_for_the_past() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let kept: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('kept', embedding => '[1,0,0]')",
+        &[],
+    );
+    let changed: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('tea in the morning', embedding => '[0,1,0]')",
+        &[],
+    );
+    let gone: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('forgotten', embedding => '[1,1,0]')",
+        &[],
+    );
+    let then: String = one(&mut ann, "SELECT clock_timestamp()::text", &[]);
+    ann.execute(
+        "SELECT engram.update($1, 'kept', importance => 0.9)",
+        &[&kept],
+    )
+    .unwrap();
+    ann.execute(
+        "SELECT engram.update($1, 'coffee', embedding => '[1,0,0]')",
+        &[&changed],
+    )
+    .unwrap();
+    ann.execute("SELECT engram.forget($1)", &[&gone]).unwrap();
+    let mut found = |sql: &str| -> Vec<Uuid> {
+        let sql = sql.replace("$T", &format!("as_of => '{then}'"));
+        ann.query(&sql, &[])
+            .unwrap()
+            .iter()
+            .map(|r| r.get(0))
+            .collect()
+    };
+    assert_eq!(
+        found("SELECT id FROM engram.search(query_embedding => '[1,0,0]', $T)"),
+        [kept, gone]
+    );
+    assert_eq!(
+        found("SELECT id FROM engram.search('tea', '[1,0,0]', $T)"),
+        [changed, kept, gone]
+    );
+    assert_eq!(
+        found("SELECT id FROM engram.search('coffee', $T)"),
+        [Uuid::nil(); 0]
+    );
+    assert_eq!(
+        found("SELECT id FROM engram.search(query_embedding => '[1,0,0]')").len(),
+        2
+    );
+}
+
+#[test]
+fn moments_that_cannot_be_known_are_refused() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "tea");
+    for call in [
+        "get($1, as_of => $2::text::timestamptz)",
+        "list(jsonb_build_object('id', $1::uuid), as_of => $2::text::timestamptz)",
+        "search($1::uuid::text, as_of => $2::text::timestamptz)",
+    ] {
+        let sql = format!("SELECT FROM engram.{call}");
+        for at in ["2999-01-01", "infinity"] {
+            let e = failure(ann.query(&sql, &[&id, &at]));
+            assert_eq!(e.code, "22023", "{call}: {e:?}");
+            assert!(e.message.contains("in the future"), "{e:?}");
+        }
+        assert!(
+            ann.query(&sql, &[&id, &"1999-01-01"]).unwrap().is_empty(),
+            "{call}"
+        );
+    }
+    // Of memories older than the history it is known when they came, and that they are as they are.
+    let before: String = one(
+        &mut ann,
+        "SELECT (created_at - interval '1 s')::text FROM engram.get($1)",
+        &[&id],
+    );
+    let after: String = one(&mut ann, "SELECT clock_timestamp()::text", &[]);
+    db.admin()
+        .batch_execute("DELETE FROM engram.memory_events")
+        .unwrap();
+    for (at, there) in [(before, 0), (after, 1)] {
+        for sql in [
+            "SELECT FROM engram.list(as_of => $1::text::timestamptz)",
+            "SELECT FROM engram.search('tea', as_of => $1::text::timestamptz)",
+        ] {
+            assert_eq!(ann.query(sql, &[&at]).unwrap().len(), there, "{sql}");
+        }
+    }
 }
