@@ -284,6 +284,17 @@ fn compile_filter(
 }
 
 #[pg_extern(sql = false)]
+fn compile_past_filter(
+    filter: Option<RawJsonb>,
+) -> Report<TableIterator<'static, (name!(condition, String), name!(params, JsonB))>> {
+    let compiled = search::compile_filter(parse(filter)?.as_ref())?.past();
+    Ok(TableIterator::once((
+        compiled.condition,
+        JsonB(Value::Array(compiled.params)),
+    )))
+}
+
+#[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn parse_items(
     items: Option<RawJsonb>,
@@ -424,6 +435,7 @@ fn library_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
+// What the SQL of version 0.3 calls, until it is updated.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn search(
@@ -471,6 +483,60 @@ fn search(
         model,
         at,
         workspace,
+        None,
+    )?)?;
+    Ok(TableIterator::new(hits.into_iter().map(hit_row)))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn search_as_of(
+    query_text: Option<String>,
+    query_embedding: Option<Vector>,
+    match_count: Option<i32>,
+    filter: Option<RawJsonb>,
+    types: Option<Vec<Option<String>>>,
+    min_score: Option<f64>,
+    explain: Option<bool>,
+    include: Option<Vec<Option<String>>>,
+    model: Option<String>,
+    at: Option<TimestampWithTimeZone>,
+    workspace: Option<Uuid>,
+    as_of: Option<TimestampWithTimeZone>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(id, Uuid),
+            name!(content, String),
+            name!(r#type, String),
+            name!(score, f64),
+            name!(importance, f64),
+            name!(tags, Vec<String>),
+            name!(metadata, RawJsonb),
+            name!(speaker, Option<String>),
+            name!(role, Option<String>),
+            name!(session_id, Option<String>),
+            name!(occurred_at, Option<TimestampWithTimeZone>),
+            name!(created_at, TimestampWithTimeZone),
+            name!(matched, Vec<String>),
+            name!(explain, Option<JsonB>),
+        ),
+    >,
+> {
+    let hits = search::search(request(
+        query_text,
+        query_embedding,
+        match_count,
+        filter,
+        types,
+        min_score,
+        explain,
+        include,
+        model,
+        at,
+        workspace,
+        as_of,
     )?)?;
     Ok(TableIterator::new(hits.into_iter().map(hit_row)))
 }
@@ -489,6 +555,7 @@ pub fn request(
     model: Option<String>,
     at: Option<TimestampWithTimeZone>,
     workspace: Option<Uuid>,
+    as_of: Option<TimestampWithTimeZone>,
 ) -> Result<Request, Error> {
     Ok(Request {
         text: query_text,
@@ -500,8 +567,9 @@ pub fn request(
         explain: explain.unwrap_or(false),
         include,
         model,
-        at: at.unwrap_or_else(now),
+        at: at.or(as_of).unwrap_or_else(now),
         workspace,
+        as_of,
     })
 }
 

@@ -99,6 +99,10 @@ const ENTITIES: &str = "ARRAY(SELECT g.node FROM engram.graph_links g WHERE g.wo
 /// The layer of this moment, not that of the last consolidation.
 const LAYER: &str = "engram_internal.layer_now(m.workspace_id, m.id)";
 
+/// The same of a memory as it was: `engram_internal.memories_as_of()` has both as columns.
+const PAST_ENTITIES: &str = "ARRAY(SELECT engram_internal.entity_key(m.workspace_id, l.label) FROM pg_catalog.unnest(m.entities) AS l (label))";
+const PAST_LAYER: &str = "m.layer";
+
 const MAX_DEPTH: usize = 32;
 const MAX_CONDITIONS: usize = 1000;
 const MAX_VALUES: usize = 10_000;
@@ -473,6 +477,17 @@ pub struct Compiled {
     pub condition: String,
     /// The value of that parameter.
     pub params: Vec<Value>,
+}
+
+impl Compiled {
+    /// The same over `engram_internal.memories_as_of() m`.
+    pub fn past(mut self) -> Self {
+        self.condition = self
+            .condition
+            .replace(ENTITIES, PAST_ENTITIES)
+            .replace(LAYER, PAST_LAYER);
+        self
+    }
 }
 
 /// Compiles a filter. Only constant text of this module enters the SQL.

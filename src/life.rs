@@ -649,6 +649,7 @@ fn recall(
         model,
         at,
         workspace,
+        None,
     )?)?;
     let ids: Vec<uuid::Uuid> = hits.iter().map(|hit| hit.id).collect();
     let recall_id = uses::shown(&ids, workspace)?.map(spi::pg_uuid);

@@ -311,6 +311,11 @@ LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_filter_wra
 COMMENT ON FUNCTION engram_internal.compile_filter(jsonb) IS
 'A filter as an SQL condition over engram.memories m, in which every value is taken from one bound parameter: write the condition where $1 is params.';
 
+CREATE FUNCTION engram_internal.compile_past_filter(filter jsonb) RETURNS TABLE (condition text, params jsonb)
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_past_filter_wrapper';
+COMMENT ON FUNCTION engram_internal.compile_past_filter(jsonb) IS
+'As compile_filter(), over engram_internal.memories_as_of() m.';
+
 CREATE FUNCTION engram_internal.parse_items(items jsonb) RETURNS TABLE (
   "position" integer, error text, content text, type text, importance double precision, embedding real[],
   tags text[], metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text,
@@ -580,6 +585,26 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.link_entities(uuid, uuid, text[]) IS 'Records, as the caller, that a memory mentions entities, by whichever of their names.';
+
+CREATE FUNCTION engram_internal.links_anew(workspace uuid, memory uuid, names text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF names IS NULL OR names = '{}' THEN
+    RETURN false;
+  END IF;
+  -- No alias is declared between this and link_entities().
+  PERFORM engram_internal.lock_keys(workspace, '{}');
+  RETURN EXISTS (
+    SELECT FROM unnest(names) AS u (name)
+    WHERE NOT EXISTS (SELECT FROM engram.graph_links g
+                      WHERE g.workspace_id = links_anew.workspace AND g.memory_id = links_anew.memory AND g.relation = 'mentions'
+                        AND g.node = engram_internal.entity_key(links_anew.workspace, u.name)));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.links_anew(uuid, uuid, text[]) IS
+'Whether link_entities() would record anything that is not there yet. Locks as that does.';
 
 CREATE FUNCTION engram_internal.library_version() RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'library_version_wrapper';

@@ -17,6 +17,7 @@ DECLARE
   hash      bytea;
   twin      record;
   threshold double precision;
+  anew      boolean;
 BEGIN
   IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
     RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
@@ -88,14 +89,16 @@ BEGIN
         -- Said again: it counts as one more use, and nothing that came with it is lost.
         INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
         VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
+        anew := engram_internal.links_anew(workspace, id, entities);
         UPDATE engram.memories m
-        SET importance = greatest(m.importance, importance),
+        SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,
+            importance = greatest(m.importance, importance),
             tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
             metadata = m.metadata || coalesce(metadata, '{}'),
             expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
                               WHEN expires_at IS NOT NULL THEN m.expires_at END
         WHERE m.workspace_id = workspace AND m.id = id
-          AND (importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+          AND (anew OR importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
                OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
         IF embedding IS NOT NULL THEN
           INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
@@ -273,7 +276,7 @@ COMMENT ON FUNCTION engram.add_many(jsonb, uuid) IS
 
 items: an array of objects with the arguments of add() as keys, at most 10,000. Returns one row per item, by its position from 1, with status added, merged, skipped, unchanged or error, and the error in words.';
 
-CREATE FUNCTION engram_internal.get(wanted uuid, workspace uuid)
+CREATE FUNCTION engram_internal.get(wanted uuid, workspace uuid, as_of timestamptz)
 RETURNS TABLE (
   id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
   content text, summary text, type text, importance double precision, layer text, pinned boolean,
@@ -288,6 +291,18 @@ AS $$
 DECLARE
   ws uuid := engram_internal.resolve_workspace(get.workspace, false);
 BEGIN
+  IF get.as_of IS NOT NULL THEN
+    PERFORM engram_internal.check_as_of(get.as_of);
+    RETURN QUERY
+    SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+         m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, m.entities,
+         m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+         m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at
+    FROM engram_internal.memories_as_of(ws, get.as_of, ARRAY[get.wanted]) m
+    CROSS JOIN engram_internal.state_as_of(ws, get.as_of, ARRAY[get.wanted]) s
+    WHERE m.deleted_at IS NULL;
+    RETURN;
+  END IF;
   RETURN QUERY
   SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
        m.type, m.importance, p.layer, m.pinned, m.tags, m.metadata, m.source,
@@ -300,10 +315,10 @@ BEGIN
   WHERE m.workspace_id = ws AND m.id = get.wanted AND m.deleted_at IS NULL;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.get(uuid, uuid) IS 'What get() does.';
+COMMENT ON FUNCTION engram_internal.get(uuid, uuid, timestamptz) IS 'What get() does.';
 
 -- A function of its own, because PL/pgSQL cannot have an argument and a column of the same name.
-CREATE FUNCTION engram.get(id uuid, workspace uuid DEFAULT NULL)
+CREATE FUNCTION engram.get(id uuid, workspace uuid DEFAULT NULL, as_of timestamptz DEFAULT NULL)
 RETURNS TABLE (
   id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
   content text, summary text, type text, importance double precision, layer text, pinned boolean,
@@ -314,10 +329,12 @@ RETURNS TABLE (
 LANGUAGE sql STABLE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT g.* FROM engram_internal.get($1, $2) g
+  SELECT g.* FROM engram_internal.get($1, $2, $3) g
 $$;
-COMMENT ON FUNCTION engram.get(uuid, uuid) IS
-'One memory, or no row when it is not there or forgotten. Reading does not count as a use.';
+COMMENT ON FUNCTION engram.get(uuid, uuid, timestamptz) IS
+'One memory, or no row when it is not there or forgotten. Reading does not count as a use.
+
+as_of: as it was recorded at that moment, by what is still known of it; no row when it was not stored yet, forgotten then, or erased since.';
 
 CREATE FUNCTION engram.list(
   filter jsonb DEFAULT NULL,
@@ -325,7 +342,8 @@ CREATE FUNCTION engram.list(
   skip integer DEFAULT NULL,
   cursor text DEFAULT NULL,
   include text[] DEFAULT NULL,
-  workspace uuid DEFAULT NULL
+  workspace uuid DEFAULT NULL,
+  as_of timestamptz DEFAULT NULL
 ) RETURNS TABLE (
   id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
   content text, summary text, type text, importance double precision, layer text, pinned boolean,
@@ -366,33 +384,51 @@ BEGIN
     last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
     last_id := split_part(list.cursor, '_', 2)::uuid;
   END IF;
-  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  IF list.as_of IS NULL THEN
+    SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  ELSE
+    PERFORM engram_internal.check_as_of(list.as_of);
+    SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_past_filter(list.filter) f;
+  END IF;
   RETURN QUERY EXECUTE
-    $q$WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
-    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    CASE WHEN list.as_of IS NULL THEN
+      'WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL'
+    ELSE
+      -- One by one, in the order of the index, until the page is full.
+      'WITH page AS MATERIALIZED (SELECT p.* FROM engram.memories r CROSS JOIN LATERAL (
+         SELECT m.* FROM engram_internal.memories_as_of($2, $7, ARRAY[r.id]) m WHERE $1 IS NOT NULL'
+    END
+    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
     || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
     || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
-    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > now())' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > coalesce($7, now()))' END
     || ' AND ' || condition
-    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6)
+    || CASE WHEN list.as_of IS NULL THEN '' ELSE ') p WHERE r.workspace_id = $2 AND r.created_at <= $7' END
+    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NOT NULL THEN ' AND (r.created_at, r.id) < ($3, $4)' ELSE '' END
+    || CASE WHEN list.as_of IS NULL THEN ' ORDER BY m.created_at DESC, m.id DESC' ELSE ' ORDER BY r.created_at DESC, r.id DESC' END
+    || $q$ LIMIT $5 OFFSET $6)
     SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
-       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source,
+       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, $q$
+    || CASE WHEN list.as_of IS NULL THEN $q$
        ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
-             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
-       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node)$q$ ELSE 'm.entities' END
+    || $q$, m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
        m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
        (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
         + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
     FROM page m
-    LEFT JOIN engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p)) s ON s.memory_id = m.id
+    LEFT JOIN $q$
+    || CASE WHEN list.as_of IS NULL THEN 'engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p))'
+       ELSE 'engram_internal.state_as_of($2, $7, (SELECT array_agg(p.id) FROM page p))' END
+    || $q$ s ON s.memory_id = m.id
     ORDER BY m.created_at DESC, m.id DESC$q$
-    USING params, ws, last_at, last_id, wanted, skipped;
+    USING params, ws, last_at, last_id, wanted, skipped, list.as_of;
 END
 $$;
-COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid) IS
+COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) IS
 'Memories, newest first, a page at a time. Reading does not count as a use.
 
-filter: see README, "Filters"; for example {"type": "factual", "importance": {"gte": 0.5}, "project": "apollo"}. match_count: 1 to 1000, by default 50. cursor: cursor_next of the last row of the page before; pages stay right while memories are added. skip: rows to leave out first. include: any of forgotten, superseded, expired, which are left out otherwise.';
+filter: see README, "Filters"; for example {"type": "factual", "importance": {"gte": 0.5}, "project": "apollo"}. match_count: 1 to 1000, by default 50. cursor: cursor_next of the last row of the page before; pages stay right while memories are added. skip: rows to leave out first. include: any of forgotten, superseded, expired, which are left out otherwise. as_of: what was recorded at that moment and is still known, filters and include judged by the values and the moment of then; what was erased since is gone from the past too.';
 
 CREATE FUNCTION engram.update(
   id uuid,

@@ -127,14 +127,15 @@ BEGIN
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(add_entities.id);
   END IF;
+  -- The new version first, so that the history has the entities of the one before as they were.
+  IF engram_internal.links_anew(ws, add_entities.id, add_entities.names) THEN
+    UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = add_entities.id;
+  END IF;
   SELECT count(*) INTO before FROM engram.graph_links g
   WHERE g.workspace_id = ws AND g.memory_id = add_entities.id AND g.relation = 'mentions';
   PERFORM engram_internal.link_entities(ws, add_entities.id, add_entities.names);
   SELECT count(*) - before INTO added FROM engram.graph_links g
   WHERE g.workspace_id = ws AND g.memory_id = add_entities.id AND g.relation = 'mentions';
-  IF added > 0 THEN
-    UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = add_entities.id;
-  END IF;
   RETURN added;
 END
 $$;
@@ -149,20 +150,22 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws   uuid := engram_internal.resolve_workspace(remove_entities.workspace, true);
-  gone integer;
+  ws    uuid := engram_internal.resolve_workspace(remove_entities.workspace, true);
+  nodes text[];
+  gone  integer;
 BEGIN
   PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = remove_entities.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(remove_entities.id);
   END IF;
+  nodes := ARRAY(SELECT engram_internal.entity_key(ws, n) FROM unnest(remove_entities.names) n);
+  -- The new version first, as in add_entities().
+  UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = remove_entities.id
+    AND EXISTS (SELECT FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id
+                AND g.relation = 'mentions' AND g.node = ANY (nodes));
   DELETE FROM engram.graph_links g
-  WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id AND g.relation = 'mentions'
-    AND g.node = ANY (ARRAY(SELECT engram_internal.entity_key(ws, n) FROM unnest(remove_entities.names) n));
+  WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id AND g.relation = 'mentions' AND g.node = ANY (nodes);
   GET DIAGNOSTICS gone = ROW_COUNT;
-  IF gone > 0 THEN
-    UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = remove_entities.id;
-  END IF;
   RETURN gone;
 END
 $$;

@@ -95,6 +95,14 @@ impl Entries {
         self.alive = Some(alive);
     }
 
+    /// Lets these not count.
+    pub fn discard(&mut self, gone: &IdSet) {
+        let alive = (0..self.len())
+            .map(|i| self.alive(i) && !gone.contains(&self.id(i)))
+            .collect();
+        self.alive = Some(alive);
+    }
+
     /// Lets only these count.
     fn retain(&mut self, visible: &IdSet) {
         let alive = (0..self.len())
@@ -166,42 +174,46 @@ impl Corpus {
         };
         let hashes: Vec<u32> = words.iter().map(|w| w.hash).collect();
         let mut found = Vec::new();
+        let mut take = |bytes: &[u8]| -> Result<()> {
+            let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
+            let base = corpus.entries.len();
+            corpus.entries.extend(block.ids, block.stamps);
+            corpus.times.extend_from_slice(block.times);
+            corpus.sessions.extend_from_slice(block.sessions);
+            corpus.speakers.extend_from_slice(block.speakers);
+            corpus.lengths.extend_from_slice(block.lengths);
+            if hashes.is_empty() {
+                return Ok(());
+            }
+            found.clear();
+            simd::find(block.hashes, &hashes, &mut found);
+            let mut document = 0;
+            for (place, word) in &found {
+                while *place as usize >= block.end(document) {
+                    document += 1;
+                }
+                let (letters, count) = block.info(*place as usize);
+                if letters == words[*word as usize].letters {
+                    corpus.matches.push(Match {
+                        document: (base + document) as u32,
+                        word: *word,
+                        count: count.max(1),
+                    });
+                }
+            }
+            Ok(())
+        };
         blocks.scan(
             &[
                 (c"workspace_id", Key::Uuid(context.workspace)),
                 (c"model", Key::Text("")),
             ],
             c"block",
-            |bytes| {
-                let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
-                let base = corpus.entries.len();
-                corpus.entries.extend(block.ids, block.stamps);
-                corpus.times.extend_from_slice(block.times);
-                corpus.sessions.extend_from_slice(block.sessions);
-                corpus.speakers.extend_from_slice(block.speakers);
-                corpus.lengths.extend_from_slice(block.lengths);
-                if hashes.is_empty() {
-                    return Ok(());
-                }
-                found.clear();
-                simd::find(block.hashes, &hashes, &mut found);
-                let mut document = 0;
-                for (place, word) in &found {
-                    while *place as usize >= block.end(document) {
-                        document += 1;
-                    }
-                    let (letters, count) = block.info(*place as usize);
-                    if letters == words[*word as usize].letters {
-                        corpus.matches.push(Match {
-                            document: (base + document) as u32,
-                            word: *word,
-                            count: count.max(1),
-                        });
-                    }
-                }
-                Ok(())
-            },
+            &mut take,
         )?;
+        for document in context.past.iter().flat_map(|past| &past.documents) {
+            take(document)?;
+        }
         LAST.set((corpus.entries.len(), LAST.get().1));
         corpus.entries.settle();
         if context.partly_hidden {

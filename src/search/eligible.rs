@@ -60,7 +60,10 @@ pub fn compile(value: Option<&Value>) -> Result<filter::Compiled> {
 impl<'a> Eligible<'a> {
     /// Checks the conditions and prepares their SQL.
     pub fn new(context: &'a Context, request: &Request, analysed: &Analysed) -> Result<Self> {
-        let compiled = compile(request.filter.as_ref())?;
+        let mut compiled = compile(request.filter.as_ref())?;
+        if context.past.is_some() {
+            compiled = compiled.past();
+        }
         let types = match &request.types {
             None => None,
             Some(types) => Some(
@@ -85,8 +88,14 @@ impl<'a> Eligible<'a> {
         // Names every parameter once, so that each has a type whatever the conditions are.
         let mut sql = String::from(
             "SELECT u.id FROM pg_catalog.unnest($2) AS u (id) CROSS JOIN LATERAL ( \
-             SELECT 1 FROM engram.memories m \
-             WHERE m.workspace_id = $1 AND m.id = u.id AND m.deleted_at IS NULL \
+             SELECT 1 FROM ",
+        );
+        sql.push_str(match context.past {
+            None => "engram.memories m WHERE m.workspace_id = $1 AND m.id = u.id AND ",
+            Some(_) => "engram_internal.memories_as_of($1, $10, ARRAY[u.id]) m WHERE ",
+        });
+        sql.push_str(
+            "m.deleted_at IS NULL \
              AND ($4::text[] IS NULL OR m.type = ANY ($4)) \
              AND ($5 OR m.superseded_by IS NULL) \
              AND ($6 OR m.expires_at IS NULL OR m.expires_at > $3) \
@@ -138,21 +147,21 @@ impl<'a> Eligible<'a> {
     }
 
     fn among(&self, ids: &[Uuid]) -> Result<IdSet> {
-        let rows = spi::rows(
-            &self.sql,
-            &[
-                DatumWithOid::from(spi::pg_uuid(self.context.workspace)),
-                DatumWithOid::from(spi::pg_uuids(ids)),
-                DatumWithOid::from(self.context.at),
-                DatumWithOid::from(self.types.clone()),
-                DatumWithOid::from(self.context.superseded),
-                DatumWithOid::from(self.context.expired),
-                DatumWithOid::from(JsonB(self.params.clone())),
-                DatumWithOid::from(self.phrases.as_deref()),
-                DatumWithOid::from(self.context.text_config.as_str()),
-            ],
-            spi::id,
-        )?;
+        let mut args = vec![
+            DatumWithOid::from(spi::pg_uuid(self.context.workspace)),
+            DatumWithOid::from(spi::pg_uuids(ids)),
+            DatumWithOid::from(self.context.at),
+            DatumWithOid::from(self.types.clone()),
+            DatumWithOid::from(self.context.superseded),
+            DatumWithOid::from(self.context.expired),
+            DatumWithOid::from(JsonB(self.params.clone())),
+            DatumWithOid::from(self.phrases.as_deref()),
+            DatumWithOid::from(self.context.text_config.as_str()),
+        ];
+        if let Some(past) = &self.context.past {
+            args.push(DatumWithOid::from(past.as_of));
+        }
+        let rows = spi::rows(&self.sql, &args, spi::id)?;
         Ok(rows.into_iter().flatten().map(spi::uuid).collect())
     }
 }

@@ -10,6 +10,7 @@ mod corpus;
 mod eligible;
 mod ids;
 mod need;
+mod past;
 mod semantic;
 mod words;
 
@@ -38,6 +39,7 @@ use corpus::{Corpus, Sessions};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
 use ids::{IdMap, IdSet};
+use past::Past;
 use semantic::Semantic;
 use words::Words;
 
@@ -54,6 +56,8 @@ pub struct Request {
     pub model: Option<String>,
     pub at: TimestampWithTimeZone,
     pub workspace: Option<pgrx::Uuid>,
+    /// The moment whose recorded state is searched; `None` is the present.
+    pub as_of: Option<TimestampWithTimeZone>,
 }
 
 /// What of a request decides about rows that have been found.
@@ -110,6 +114,8 @@ struct Context {
     expired: bool,
     /// A policy of the user's own may hide rows of the workspace.
     partly_hidden: bool,
+    /// What was otherwise at the moment that is searched.
+    past: Option<Past>,
 }
 
 struct Model {
@@ -129,15 +135,19 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
             "Give a number from 0 to 1, or leave it out.",
         ));
     }
+    past::check(request.as_of)?;
     if request.at.is_infinity() || request.at.is_neg_infinity() {
         return Err(Error::invalid(
             "at is infinite",
             "Give a moment in time, or leave it out.",
         ));
     }
-    let Some((context, blocks)) = Context::resolve(&request, match_count)? else {
+    let Some((mut context, blocks)) = Context::resolve(&request, match_count)? else {
         return Ok(Vec::new());
     };
+    if let Some(as_of) = request.as_of {
+        context.past = Some(Past::read(&context, as_of)?);
+    }
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
     let named = Named {
         names: query::names(&parsed.free),
@@ -156,6 +166,9 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     } else {
         if let Some(lane) = &mut semantic {
             lane.read(&blocks)?;
+            if let Some(past) = &context.past {
+                lane.points.entries.discard(&past.rewritten);
+            }
         }
         Some(Rc::new(Words::new(
             &context,
@@ -165,7 +178,8 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         )?))
     };
     let admitted = analysed.admitted(&corpus);
-    let waiting = uses::waiting(context.workspace, context.owner, i64::from(context.at))?;
+    let until = i64::from(context.at).min(context.past.as_ref().map_or(i64::MAX, |p| p.at()));
+    let waiting = uses::waiting(context.workspace, context.owner, until)?;
     let conditions = Conditions {
         match_count,
         min_score: request.min_score,
@@ -287,6 +301,7 @@ impl Context {
                         .get::<String>(10)?
                         .unwrap_or_else(|| "pg_catalog.english".to_owned()),
                     partly_hidden: row.get::<bool>(9)?.unwrap_or(true),
+                    past: None,
                 })
             },
         )?;
@@ -601,7 +616,8 @@ fn associated(
     let Some((_, best, _)) = order.first() else {
         return Ok(IdMap::default());
     };
-    if context.link_weight == 0.0 {
+    // Which links there were at a moment that is past is not known.
+    if context.link_weight == 0.0 || context.past.is_some() {
         return Ok(IdMap::default());
     }
     let _owner = AsOwner::new(context.owner);
@@ -912,6 +928,8 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
     let mut uses = need::by_memory(waiting);
     let weights = Weights::new(PRIOR_DECAY);
     let at = i64::from(context.at);
+    let until = context.past.as_ref().map_or(i64::MAX, Past::at);
+    let mut later: Vec<Uuid> = Vec::new();
     let rows = context.as_owner(
         include_str!("sql/uses.sql"),
         &[
@@ -928,10 +946,22 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
             }
             let last = row.get::<TimestampWithTimeZone>(3)?.map_or(0, i64::from);
             let heat = need::heat_of(row.get::<&[u8]>(4)?, count, last)?;
+            if last.max(heat.at) > until {
+                later.push(id);
+                return Ok(None);
+            }
             Ok(Some((id, need::with(heat, more).level_with(at, &weights))))
         },
     )?;
-    Ok(rows.into_iter().flatten().collect())
+    let mut levels: IdMap<f64> = rows.into_iter().flatten().collect();
+    let mut uses = need::by_memory(waiting);
+    for (id, (count, heat)) in past::replayed(context, &later)? {
+        let more = uses.remove(&id);
+        if count > 1 || more.iter().flatten().any(|(_, gain)| *gain > 0.0) {
+            levels.insert(id, need::with(heat, more).level_with(at, &weights));
+        }
+    }
+    Ok(levels)
 }
 
 /// Decay of the prior: slower than the ½ of the theory, which fits memories that are needed for longer.
@@ -939,48 +969,52 @@ const PRIOR_DECAY: f64 = 0.3;
 
 /// The rows of these memories that the caller may see, without scores.
 fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
-    let rows = spi::rows(
-        include_str!("sql/fetch.sql"),
-        &[
-            DatumWithOid::from(spi::pg_uuid(context.workspace)),
-            DatumWithOid::from(spi::pg_uuids(ids)),
-            DatumWithOid::from(context.at),
-            DatumWithOid::from(context.superseded),
-            DatumWithOid::from(context.expired),
-        ],
-        |row| {
-            let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
-            Ok((
+    let mut args = vec![
+        DatumWithOid::from(spi::pg_uuid(context.workspace)),
+        DatumWithOid::from(spi::pg_uuids(ids)),
+        DatumWithOid::from(context.at),
+        DatumWithOid::from(context.superseded),
+        DatumWithOid::from(context.expired),
+    ];
+    let sql = match &context.past {
+        None => include_str!("sql/fetch.sql"),
+        Some(past) => {
+            args.push(DatumWithOid::from(past.as_of));
+            include_str!("sql/fetch_past.sql")
+        }
+    };
+    let rows = spi::rows(sql, &args, |row| {
+        let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
+        Ok((
+            id,
+            Hit {
                 id,
-                Hit {
-                    id,
-                    content: row.get(2)?.unwrap_or_default(),
-                    kind: row.get(3)?.unwrap_or_default(),
-                    score: 0.0,
-                    importance: row.get(4)?.unwrap_or_default(),
-                    tags: row
-                        .get::<Vec<Option<String>>>(5)?
-                        .unwrap_or_default()
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                    metadata: row.get::<RawJsonb>(6)?.expect("NOT NULL"),
-                    speaker: row.get(7)?,
-                    role: row.get(8)?,
-                    session_id: row.get(9)?,
-                    occurred_at: row.get(10)?,
-                    created_at: row.get(11)?.expect("NOT NULL"),
-                    matched: Vec::new(),
-                    explain: None,
-                    contradicted_by: if context.contradiction_weight > 0.0 {
-                        let ids = row.get::<Vec<Option<pgrx::Uuid>>>(12)?;
-                        ids.into_iter().flatten().flatten().map(spi::uuid).collect()
-                    } else {
-                        Vec::new()
-                    },
+                content: row.get(2)?.unwrap_or_default(),
+                kind: row.get(3)?.unwrap_or_default(),
+                score: 0.0,
+                importance: row.get(4)?.unwrap_or_default(),
+                tags: row
+                    .get::<Vec<Option<String>>>(5)?
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                metadata: row.get::<RawJsonb>(6)?.expect("NOT NULL"),
+                speaker: row.get(7)?,
+                role: row.get(8)?,
+                session_id: row.get(9)?,
+                occurred_at: row.get(10)?,
+                created_at: row.get(11)?.expect("NOT NULL"),
+                matched: Vec::new(),
+                explain: None,
+                contradicted_by: if context.contradiction_weight > 0.0 {
+                    let ids = row.get::<Vec<Option<pgrx::Uuid>>>(12)?;
+                    ids.into_iter().flatten().flatten().map(spi::uuid).collect()
+                } else {
+                    Vec::new()
                 },
-            ))
-        },
-    )?;
+            },
+        ))
+    })?;
     Ok(rows.into_iter().collect())
 }

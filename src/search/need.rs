@@ -17,6 +17,11 @@ pub fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
     let weights = Weights::new(context.decay);
     let at = i64::from(context.at);
     let mut levels = Vec::new();
+    let until = context
+        .past
+        .as_ref()
+        .map_or(i64::MAX, super::past::Past::at);
+    let mut later = Vec::new();
     // The workspace has been checked; these are ids and numbers, and rows are fetched as the caller.
     Table::open(c"memory_state")?.rows(
         &[(c"workspace_id", Key::Uuid(context.workspace))],
@@ -34,11 +39,18 @@ pub fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
             let Some(id) = id else { return Ok(()) };
             let id = Uuid::from_bytes(*id.as_bytes());
             let heat = heat_of(heat, count.unwrap_or(1), last.unwrap_or(0))?;
+            if last.unwrap_or(0).max(heat.at) > until {
+                later.push(id);
+                return Ok(());
+            }
             let level = with(heat, uses.remove(&id)).level_with(at, &weights);
             levels.push((id, level));
             Ok(())
         },
     )?;
+    for (id, (_, heat)) in super::past::replayed(context, &later)? {
+        levels.push((id, with(heat, uses.remove(&id)).level_with(at, &weights)));
+    }
     Ok(levels)
 }
 

@@ -241,7 +241,9 @@ impl Words {
         n: u64,
     ) -> Result<()> {
         let workspace = [(c"workspace_id", Key::Uuid(context.workspace))];
-        if names.is_empty() || !Table::open(c"graph_links")?.any(&workspace)? {
+        if names.is_empty()
+            || context.past.is_none() && !Table::open(c"graph_links")?.any(&workspace)?
+        {
             return Ok(());
         }
         let mut names = names.to_vec();
@@ -264,11 +266,11 @@ impl Words {
             names.sort_unstable();
             names.dedup();
         }
-        let links = context.as_owner(
+        let mut links = context.as_owner(
             include_str!("sql/entities.sql"),
             &[
                 DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                DatumWithOid::from(names),
+                DatumWithOid::from(names.clone()),
             ],
             |row| {
                 Ok((
@@ -277,6 +279,9 @@ impl Words {
                 ))
             },
         )?;
+        if let Some(past) = &context.past {
+            past.mentions(&mut links, &names);
+        }
         if links.is_empty() {
             return Ok(());
         }

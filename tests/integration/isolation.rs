@@ -337,16 +337,25 @@ engram.add_many(items, workspace)
     no    no    no    1     1     SELECT * FROM engram.add_many('[{"content": "new"}]', '{ws}')
     no    no    0     1     22023 SELECT * FROM engram.add_many('[{"content": "other", "id": "{id}"}]') WHERE status = 'error'
     no    no    1     0     22023 SELECT * FROM engram.add_many('[{"content": "Plain zebra note"}]') WHERE status = 'added'
-engram.get(id, workspace)
+engram.get(id, workspace, as_of)
+    no    0     0     1     22023 SELECT * FROM engram.get('{id}', as_of => now())
+    no    no    no    1     1     SELECT * FROM engram.get('{id}', '{ws}', now())
     no    0     0     1     22023 SELECT * FROM engram.get('{id}')
     no    no    no    1     1     SELECT * FROM engram.get('{id}', '{ws}')
-engram.list(filter, match_count, skip, cursor, include, workspace)
+engram.list(filter, match_count, skip, cursor, include, workspace, as_of)
+    no    0     0     2     22023 SELECT * FROM engram.list(as_of => now())
+    no    no    no    2     2     SELECT * FROM engram.list(workspace => '{ws}', as_of => now())
+    no    0     0     1     22023 SELECT * FROM engram.list('{"tags": "tag", "layer": "working"}', as_of => now())
     no    0     0     2     22023 SELECT * FROM engram.list()
     no    0     0     3     22023 SELECT * FROM engram.list(include => '{forgotten,superseded,expired}')
     no    no    no    2     2     SELECT * FROM engram.list(workspace => '{ws}')
     no    0     0     2     22023 SELECT * FROM engram.list('{"user_id": "{ws}"}')
     no    0     0     2     22023 SELECT * FROM engram.list('{"OR": [{"id": "{id}"}, {"NOT": {"id": "{id}"}}]}')
-engram.search(query_text, query_embedding, match_count, filter, types, min_score, explain, include, model, at, workspace)
+engram.search(query_text, query_embedding, match_count, filter, types, min_score, explain, include, model, at, workspace, as_of)
+    no    0     0     2     22023 SELECT * FROM engram.search('zebra', as_of => now())
+    no    0     0     1     22023 SELECT * FROM engram.search('sings', '[1,2,3]', explain => true, as_of => now())
+    no    0     0     2     22023 SELECT * FROM engram.search(filter => '{"NOT": {"tags": "x"}}', as_of => now())
+    no    no    no    2     2     SELECT * FROM engram.search('zebra', workspace => '{ws}', as_of => now())
     no    0     0     2     22023 SELECT * FROM engram.search('zebra')
     no    no    no    2     2     SELECT * FROM engram.search('zebra', workspace => '{ws}')
     no    0     0     1     22023 SELECT * FROM engram.search('sings', '[1,2,3]', explain => true)
@@ -354,6 +363,15 @@ engram.search(query_text, query_embedding, match_count, filter, types, min_score
     no    0     0     2     22023 SELECT * FROM engram.search()
     no    no    no    2     2     SELECT * FROM engram.search(include => '{superseded,expired}', workspace => '{ws}')
     no    0     0     2     22023 SELECT * FROM engram.search('zebra', filter => '{"user_id": "{ws}"}')
+engram.history(id, workspace)
+    no    0     0     1     22023 SELECT * FROM engram.history('{id}')
+    no    0     0     2     22023 SELECT * FROM engram.history('{secret}')
+    no    0     0     1     22023 SELECT * FROM engram.history('018f0000-aaaa-7000-8000-000000000004')
+    no    no    no    2     2     SELECT * FROM engram.history('{secret}', '{ws}')
+engram.revert(id, version, expected_version, workspace)
+    no    no    PT404 1     22023 SELECT engram.revert('{id}', 1)
+    no    no    PT404 PT409 22023 SELECT engram.revert('{id}', 1, 9)
+    no    no    no    1     1     SELECT engram.revert('{id}', 1, workspace => '{ws}')
 engram.stats(workspace)
     no    0     0     1     22023 SELECT * FROM engram.stats() s WHERE memories + forgotten + pending_embeddings + content_chars > 0 OR oldest IS NOT NULL OR by_type <> '{}' OR embeddings <> '{}'
     no    no    no    1     1     SELECT * FROM engram.stats('{ws}')
@@ -580,6 +598,8 @@ engram.memories_before_write()
     no    no    no    no    no    SELECT engram.memories_before_write()
 engram.memories_after_insert()
     no    no    no    no    no    SELECT engram.memories_after_insert()
+engram.memories_after_change()
+    no    no    no    no    no    SELECT engram.memories_after_change()
 engram.memories_after_update()
     no    no    no    no    no    SELECT engram.memories_after_update()
 engram.memories_after_delete()
@@ -718,11 +738,21 @@ engram_internal.successors(workspace, id)
 engram_internal.superseded(wanted, workspace)
     no    PT404 PT404 1     22023 SELECT * FROM engram_internal.superseded('{id}', null)
     no    no    no    1     1     SELECT * FROM engram_internal.superseded('{id}', '{ws}')
-engram_internal.get(wanted, workspace)
-    no    0     0     1     22023 SELECT * FROM engram_internal.get('{id}', null)
-    no    no    no    1     1     SELECT * FROM engram_internal.get('{id}', '{ws}')
+engram_internal.get(wanted, workspace, as_of)
+    no    0     0     1     22023 SELECT * FROM engram_internal.get('{id}', null, null)
+    no    no    no    1     1     SELECT * FROM engram_internal.get('{id}', '{ws}', now())
 engram_internal.link_entities(workspace, memory, names)
     no    no    no    1     1     SELECT engram_internal.link_entities('{ws}', '{id}', '{me}')
+engram_internal.links_anew(workspace, memory, names)
+    no    no    no    1     1     SELECT l FROM engram_internal.links_anew('{ws}', '{id}', '{me}') l WHERE l
+engram_internal.check_as_of(as_of)
+    1     1     1     1     1     SELECT engram_internal.check_as_of(now())
+engram_internal.memories_as_of(workspace, as_of, ids)
+    no    0     0     1     1     SELECT * FROM engram_internal.memories_as_of('{ws}', now(), '{{secret}}')
+engram_internal.state_as_of(workspace, as_of, ids)
+    no    0     0     1     1     SELECT * FROM engram_internal.state_as_of('{ws}', now(), '{{secret}}')
+engram_internal.versions(workspace, id)
+    no    0     0     2     2     SELECT * FROM engram_internal.versions('{ws}', '{secret}')
 engram_internal.linkable(workspace, id)
     no    PT404 PT404 1     1     SELECT engram_internal.linkable('{ws}', '{id}')
 engram_internal.known_memory(workspace, id, required)
@@ -831,6 +861,8 @@ engram_internal.caller()
 # Pure: nothing goes in but the arguments.
 engram_internal.uuid_v7()
     1     1     1     1     1     SELECT engram_internal.uuid_v7()
+engram_internal.store_origin()
+    1     1     1     1     1     SELECT engram_internal.store_origin()
 engram_internal.is_blank(content)
     1     1     1     1     1     SELECT engram_internal.is_blank('x')
 engram_internal.normalize_content(content)
@@ -871,6 +903,8 @@ engram_internal.similarity(embedding, query, distance)
     1     1     1     1     1     SELECT engram_internal.similarity('[1]', '{1}', 'cosine')
 engram_internal.compile_filter(filter)
     1     1     1     1     1     SELECT * FROM engram_internal.compile_filter('{"type": "factual"}')
+engram_internal.compile_past_filter(filter)
+    1     1     1     1     1     SELECT * FROM engram_internal.compile_past_filter('{"type": "factual"}')
 engram_internal.parse_items(items)
     1     1     1     1     1     SELECT * FROM engram_internal.parse_items('[{"content": "x"}]')
 engram_internal.entity_node(name)
@@ -960,6 +994,12 @@ access_log 1 S S
 access_log_default 0 - -
     insert: (workspace_id, memory_id, accessed_at, id, kind, gain) VALUES ('{ws}', '{id}', now(), '{id}', 'used', 1)
     update: gain = 0
+memory_events 6 S S
+    insert: (workspace_id, xid, id, at, memory_id, origin, action, version) VALUES ('{ws}', '1', '{id}', now(), '{id}', 0, 'added', 1)
+    update: version = 9
+memory_events_default 6 - -
+    insert: (workspace_id, xid, id, at, memory_id, origin, action, version) VALUES ('{ws}', '1', '{id}', now(), '{id}', 0, 'added', 1)
+    update: version = 9
 recall_credits 1 SIU SIU
     insert: (workspace_id, recall_id, memory_ids) VALUES ('{ws}', '{id}', '{}'), ('{ws}', '{id}', '{}')
     update: memory_ids = '{}'
@@ -1094,8 +1134,8 @@ impl Table {
                 all("T", NO, NO, NO),
             ),
             (
-                // The log is partitioned, and those are copied by query.
-                if *name == "access_log" {
+                // Partitioned tables are copied by query.
+                if ["access_log", "memory_events"].contains(name) {
                     format!("COPY (SELECT * FROM engram.{name}) TO STDOUT")
                 } else {
                     format!("COPY engram.{name} TO STDOUT")
@@ -1247,7 +1287,7 @@ fn every_caller_gets_out_of_every_door_what_is_due_and_leaves_no_trace() {
                 before = after;
                 if caller.standing == Stranger {
                     admin.sql(&fill(
-                        "DELETE FROM engram.memories WHERE workspace_id <> '{ws}'; DELETE FROM engram.erasures WHERE workspace_id <> '{ws}'; DELETE FROM engram.settings WHERE workspace_id NOT IN ('{ws}', '00000000-0000-0000-0000-000000000000')",
+                        "DELETE FROM engram.memories WHERE workspace_id <> '{ws}'; DELETE FROM engram.erasures WHERE workspace_id <> '{ws}'; DELETE FROM engram.memory_events WHERE workspace_id <> '{ws}'; DELETE FROM engram.settings WHERE workspace_id NOT IN ('{ws}', '00000000-0000-0000-0000-000000000000')",
                     ));
                 }
             } else {
@@ -1330,6 +1370,7 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
         [
             "engram.memories_after_insert()",
             "engram.memories_after_update()",
+            "engram.memories_after_change()",
             "engram.memories_after_delete()",
             "engram.memories_after_truncate()",
             "engram.embeddings_after_truncate()",
@@ -2314,6 +2355,7 @@ fn definer_triggers_serve_their_own_table_only() {
             "memories_after_insert",
         ),
         ("AFTER UPDATE ON {} FOR EACH ROW", "memories_after_update"),
+        ("AFTER UPDATE ON {} FOR EACH ROW", "memories_after_change"),
         (
             "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
             "memories_after_delete",

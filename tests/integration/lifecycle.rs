@@ -556,6 +556,7 @@ fn source() -> &'static (Database, String) {
             "relation | engram.memories | r rls=t",
             "constraint | memory_state_memory_fkey",
             "row | engram.access_log_p",
+            "row | engram.memory_events_p",
             "row | engram.access_queue |",
             "row | engram.hebbian_links |",
             "row | engram.recall_credits |",
@@ -870,6 +871,8 @@ fn without_tables_every_function_says_how_to_create_them() {
         ),
         ("forget", format!("SELECT engram.forget('{id}')")),
         ("get", format!("SELECT * FROM engram.get('{id}')")),
+        ("history", format!("SELECT * FROM engram.history('{id}')")),
+        ("revert", format!("SELECT engram.revert('{id}', 1)")),
         ("latest", format!("SELECT engram.latest('{id}')")),
         ("link", format!("SELECT engram.link('{id}', '{id}')")),
         ("links", format!("SELECT * FROM engram.links('{id}')")),
@@ -1660,7 +1663,7 @@ fn the_catalog_keeps_the_promises() {
            -- A procedure that commits cannot; it runs as its caller and qualifies every name.
            AND p.prokind NOT IN ('a', 'p')
            AND NOT (l.lanname = 'c'
-                    AND (p.provolatile = 'i' OR p.pronamespace = 'engram_internal'::regnamespace AND p.proname IN ('caller', 'caller_id', 'uuid_v7', 'compile_filter', 'parse_items')))",
+                    AND (p.provolatile = 'i' OR p.pronamespace = 'engram_internal'::regnamespace AND p.proname IN ('caller', 'caller_id', 'uuid_v7', 'store_origin', 'compile_filter', 'compile_past_filter', 'parse_items')))",
     );
     holds(
         "nobody but their owner may call functions that run with the owner's rights",

@@ -1,0 +1,1 @@
+//! Delta synchronisation of devices.
