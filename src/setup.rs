@@ -22,7 +22,7 @@ const STORE: [&str; 6] = [
 ];
 
 /// Tables of the store, and its view.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 23] = [
     "memories",
     "memory_overview",
     "memory_state",
@@ -34,6 +34,9 @@ const TABLES: [&str; 20] = [
     "recall_credits",
     "hebbian_links",
     "maintenance",
+    "messages",
+    "messages_default",
+    "message_archive",
     "entity_aliases",
     "search_blocks",
     "embedding_models",
@@ -47,7 +50,7 @@ const TABLES: [&str; 20] = [
 
 /// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
 /// for nobody but its owner, and so are the partitions of the log.
-const GRANTS: [(&str, &str); 17] = [
+const GRANTS: [(&str, &str); 19] = [
     ("memories", "SELECT, INSERT, UPDATE, DELETE"),
     ("embeddings", "SELECT, INSERT, UPDATE, DELETE"),
     ("embedding_claims", "SELECT, INSERT, UPDATE, DELETE"),
@@ -58,6 +61,8 @@ const GRANTS: [(&str, &str); 17] = [
     ("access_queue", "SELECT, INSERT"),
     ("access_log", "SELECT"),
     ("memory_events", "SELECT"),
+    ("messages", "SELECT, INSERT, DELETE"),
+    ("message_archive", "SELECT"),
     ("memory_overview", "SELECT"),
     ("hebbian_links", "SELECT"),
     ("maintenance", "SELECT"),

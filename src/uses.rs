@@ -38,7 +38,7 @@ pub struct Use {
 }
 
 /// The workspace that a call writes in. One's own needs no further question.
-fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
+pub fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
     if workspace.is_none()
         && let Some(own) = identity::caller().id
     {
@@ -306,7 +306,7 @@ fn require_writer(workspace: Uuid) -> Result<()> {
 }
 
 /// The owner of the tables.
-fn owner() -> Result<pg_sys::Oid> {
+pub fn owner() -> Result<pg_sys::Oid> {
     let owner = spi::row(
         "SELECT relowner FROM pg_catalog.pg_class WHERE oid = 'engram.memories'::pg_catalog.regclass",
         &[],
@@ -406,7 +406,8 @@ pub fn consolidate(
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-fn trusted() -> Result<bool> {
+/// Whether row security does not bind the caller; an error when there are no tables yet.
+pub fn trusted() -> Result<bool> {
     let found = spi::row(
         "SELECT engram_internal.require_store(), engram_internal.trusted()",
         &[],

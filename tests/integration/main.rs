@@ -10,6 +10,7 @@ mod golden;
 mod graph;
 mod isolation;
 mod lifecycle;
+mod messages;
 mod schedule;
 mod search;
 mod store;
