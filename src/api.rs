@@ -394,13 +394,13 @@ fn parse_items(
 }
 
 /// Most items that one call of `add_many` takes.
-const MAX_ITEMS: usize = 10_000;
+pub const MAX_ITEMS: usize = 10_000;
 
 fn parse(json: Option<RawJsonb>) -> Result<Option<Value>, Error> {
     json.map(|json| json.parse()).transpose()
 }
 
-fn time(key: &str, value: Option<&str>) -> Result<Option<TimestampWithTimeZone>, String> {
+pub fn time(key: &str, value: Option<&str>) -> Result<Option<TimestampWithTimeZone>, String> {
     use std::str::FromStr;
     value
         .map(|v| {
@@ -411,7 +411,7 @@ fn time(key: &str, value: Option<&str>) -> Result<Option<TimestampWithTimeZone>,
         .transpose()
 }
 
-fn shorten(value: &str) -> String {
+pub fn shorten(value: &str) -> String {
     value.chars().take(60).collect()
 }
 

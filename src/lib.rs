@@ -19,6 +19,7 @@
 //! | `uses` | noting that memories were used, and folding what was noted |
 //! | `dynamics` | the memory models of `model` as SQL functions |
 //! | `graph` | links between memories: reading, following and spreading over them |
+//! | `messages` | turns of conversations, and which of them are worth extracting from |
 //! | `life` | the state of memories as SQL functions |
 //! | `sync` | where events come from, for devices that synchronise |
 //! | `care` | what the store as a whole needs, as its owner |
@@ -40,6 +41,7 @@ mod identity;
 pub mod items;
 mod life;
 mod locks;
+mod messages;
 pub mod model;
 mod privilege;
 pub mod query;

@@ -23,7 +23,7 @@ const STORE: [&str; 6] = [
 ];
 
 /// Tables of the store, and its views.
-pub const TABLES: [&str; 22] = [
+pub const TABLES: &[&str] = &[
     "memories",
     "memory_overview",
     "metrics",
@@ -37,6 +37,9 @@ pub const TABLES: [&str; 22] = [
     "hebbian_links",
     "maintenance",
     "retention_policies",
+    "messages",
+    "messages_default",
+    "message_archive",
     "entity_aliases",
     "search_blocks",
     "embedding_models",
@@ -50,7 +53,7 @@ pub const TABLES: [&str; 22] = [
 
 /// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
 /// for nobody but its owner, and so are the partitions of the log.
-const GRANTS: [(&str, &str); 18] = [
+const GRANTS: &[(&str, &str)] = &[
     ("memories", "SELECT, INSERT, UPDATE, DELETE"),
     ("embeddings", "SELECT, INSERT, UPDATE, DELETE"),
     ("embedding_claims", "SELECT, INSERT, UPDATE, DELETE"),
@@ -62,6 +65,8 @@ const GRANTS: [(&str, &str); 18] = [
     ("access_queue", "SELECT, INSERT"),
     ("access_log", "SELECT"),
     ("memory_events", "SELECT"),
+    ("messages", "SELECT, INSERT, DELETE"),
+    ("message_archive", "SELECT"),
     ("memory_overview", "SELECT"),
     ("hebbian_links", "SELECT"),
     ("maintenance", "SELECT"),
@@ -72,7 +77,7 @@ const GRANTS: [(&str, &str); 18] = [
 ];
 
 /// Functions of the store that have no argument.
-const FUNCTIONS: [&str; 20] = [
+const FUNCTIONS: &[&str] = &[
     "current_user_id",
     "readable_workspaces",
     "writable_workspaces",
@@ -298,6 +303,10 @@ fn vector_type() -> Result<String> {
     })
 }
 
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 /// What is there before.
 struct Store {
     exists: bool,
@@ -331,8 +340,8 @@ impl Store {
                     (SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(t.owner, 'USAGE')), true) FROM things t) \
              FROM pg_catalog.pg_roles r, db WHERE r.rolname = current_user",
             &[
-                DatumWithOid::from(TABLES.map(str::to_owned).to_vec()),
-                DatumWithOid::from(FUNCTIONS.map(str::to_owned).to_vec()),
+                DatumWithOid::from(owned(TABLES)),
+                DatumWithOid::from(owned(FUNCTIONS)),
             ],
             |row| {
                 Ok(Self {
@@ -393,7 +402,7 @@ fn hand_over(owner: &str) -> Result<()> {
     for partition in partitions.into_iter().flatten() {
         run(&format!("ALTER TABLE {partition} OWNER TO {owner}"))?;
     }
-    for function in FUNCTIONS {
+    for &function in FUNCTIONS {
         run(&format!(
             "ALTER FUNCTION engram.{function}() OWNER TO {owner}"
         ))?;
@@ -432,7 +441,7 @@ fn extension_functions(more: &str) -> Result<Vec<String>> {
 }
 
 fn grant(before: &Store, options: &Options) -> Result<()> {
-    for function in FUNCTIONS {
+    for &function in FUNCTIONS {
         let public = matches!(
             function,
             "current_user_id" | "readable_workspaces" | "writable_workspaces"
@@ -540,7 +549,7 @@ fn grant_access(role: &str) -> Result<()> {
     let bypasses = bypasses_row_security(role)?;
     let to = ident(role);
     run(&format!("GRANT USAGE ON SCHEMA engram TO {to}"))?;
-    for (table, rights) in GRANTS {
+    for &(table, rights) in GRANTS {
         grant_table(table, rights, &to)?;
     }
     for function in extension_functions("")? {

@@ -38,7 +38,7 @@ pub struct Use {
 }
 
 /// The workspace that a call writes in. One's own needs no further question.
-fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
+pub fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
     if workspace.is_none()
         && let Some(own) = identity::caller().id
     {
@@ -406,6 +406,7 @@ pub fn consolidate(
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
+/// Whether row security does not bind the caller; an error when there are no tables yet.
 pub fn trusted() -> Result<bool> {
     let found = spi::row(
         "SELECT engram_internal.require_store(), engram_internal.trusted()",

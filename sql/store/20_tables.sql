@@ -329,6 +329,38 @@ CREATE TABLE IF NOT EXISTS engram.entity_aliases (
   CONSTRAINT entity_aliases_pkey PRIMARY KEY (workspace_id, alias)
 );
 
+-- Turns of conversations as they were said. No foreign key: a conversation is its session_id and nothing
+-- more, and memories made from it live on without it. Partitions as in access_log.
+CREATE TABLE IF NOT EXISTS engram.messages (
+  workspace_id uuid NOT NULL,
+  session_id   text NOT NULL CONSTRAINT messages_session_id_check CHECK (session_id <> ''),
+  created_at   timestamptz NOT NULL DEFAULT clock_timestamp() CONSTRAINT messages_created_at_check CHECK (isfinite(created_at)),
+  id           uuid NOT NULL DEFAULT gen_random_uuid(),
+  user_id      uuid NOT NULL,
+  role         text NOT NULL CONSTRAINT messages_role_check CHECK (role IN ('user', 'assistant', 'system', 'tool')),
+  speaker      text,
+  content      text NOT NULL,
+  metadata     jsonb NOT NULL DEFAULT '{}' CONSTRAINT messages_metadata_check CHECK (jsonb_typeof(metadata) = 'object')
+) PARTITION BY RANGE (created_at);
+CREATE TABLE IF NOT EXISTS engram.messages_default PARTITION OF engram.messages (
+  CONSTRAINT messages_default_pkey PRIMARY KEY (workspace_id, session_id, created_at, id)
+) DEFAULT;
+
+-- Old turns, many to a row: messages holds them without their ids, which are in ids in the same order, so
+-- that a retry is recognised without unpacking them. Only the owner writes here: authors stay who they were.
+CREATE TABLE IF NOT EXISTS engram.message_archive (
+  workspace_id uuid NOT NULL,
+  session_id   text NOT NULL,
+  first_at     timestamptz NOT NULL,
+  id           uuid NOT NULL,
+  last_at      timestamptz NOT NULL,
+  turns        integer NOT NULL,
+  ids          uuid[] NOT NULL,
+  messages     jsonb NOT NULL,
+  CONSTRAINT message_archive_pkey PRIMARY KEY (workspace_id, session_id, first_at, id),
+  CONSTRAINT message_archive_turns_check CHECK (turns > 0 AND cardinality(ids) = turns AND jsonb_typeof(messages) = 'array')
+);
+
 CREATE TABLE IF NOT EXISTS engram.erasures (
   workspace_id uuid NOT NULL,
   id           uuid NOT NULL,

@@ -173,6 +173,28 @@ COMMENT ON COLUMN engram.entity_aliases.node IS 'The entity that is meant, as in
 COMMENT ON COLUMN engram.entity_aliases.label IS 'The other name as it was given.';
 COMMENT ON COLUMN engram.entity_aliases.created_at IS 'When it was declared.';
 
+COMMENT ON TABLE engram.messages IS 'Turns of conversations, by time. See engram.append_messages(); old ones move to message_archive.';
+COMMENT ON TABLE engram.messages_default IS 'Turns of times that no other partition covers.';
+COMMENT ON COLUMN engram.messages.workspace_id IS 'The workspace.';
+COMMENT ON COLUMN engram.messages.session_id IS 'The conversation, as the application names it.';
+COMMENT ON COLUMN engram.messages.created_at IS 'When it was said. Turns are in this order.';
+COMMENT ON COLUMN engram.messages.id IS 'Unique in its conversation; chosen by the client, it makes a retry harmless.';
+COMMENT ON COLUMN engram.messages.user_id IS 'Who stored it.';
+COMMENT ON COLUMN engram.messages.role IS 'user, assistant, system or tool.';
+COMMENT ON COLUMN engram.messages.speaker IS 'Who said it.';
+COMMENT ON COLUMN engram.messages.content IS 'What was said, kept to the byte.';
+COMMENT ON COLUMN engram.messages.metadata IS 'A JSON object of the application''s own.';
+
+COMMENT ON TABLE engram.message_archive IS 'Old turns of conversations, many to a row. engram.messages(include_archived => true) reads them, engram.restore_messages() brings them back.';
+COMMENT ON COLUMN engram.message_archive.workspace_id IS 'The workspace.';
+COMMENT ON COLUMN engram.message_archive.session_id IS 'The conversation.';
+COMMENT ON COLUMN engram.message_archive.first_at IS 'When the first of them was said.';
+COMMENT ON COLUMN engram.message_archive.id IS 'A time-ordered UUID.';
+COMMENT ON COLUMN engram.message_archive.last_at IS 'When the last of them was said.';
+COMMENT ON COLUMN engram.message_archive.turns IS 'How many there are.';
+COMMENT ON COLUMN engram.message_archive.ids IS 'Their ids, in order.';
+COMMENT ON COLUMN engram.message_archive.messages IS 'What else there is of them, in the same order: created_at, user_id, role, speaker, content, metadata.';
+
 COMMENT ON TABLE engram.erasures IS 'Tombstones: ids that were deleted for good and cannot be stored again. Nothing of the content is kept.';
 COMMENT ON COLUMN engram.erasures.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.erasures.id IS 'The id that the memory had.';

@@ -12,6 +12,7 @@ pub mod links;
 pub mod memory;
 pub mod need;
 pub mod ranking;
+pub mod sampling;
 pub mod similarity;
 pub mod spreading;
 pub mod trace;

@@ -12,6 +12,7 @@ mod graph;
 mod history;
 mod isolation;
 mod lifecycle;
+mod messages;
 mod schedule;
 mod search;
 mod store;
