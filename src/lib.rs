@@ -12,7 +12,9 @@
 //! | [`items`] | the items of `add_many`, checked one by one |
 //! | `identity`, `settings` | who calls, and the settings that decide it |
 //! | `vector`, `raw` | reading and passing on pgvector's and jsonb's values |
-//! | `scan` | reading blocks straight from their table |
+//! | `scan` | reading rows straight from their table |
+//! | `append` | adding rows straight to their table |
+//! | `rows` | which memories the caller may see, without a statement |
 //! | `locks` | how many locks a transaction has taken |
 //! | `privilege` | acting as the owner of the store for a moment |
 //! | `search` | candidates, fusion, fetch |
@@ -31,6 +33,7 @@
 //! `sql/store`, the SQL that declares the functions in `sql/extension`.
 
 mod api;
+mod append;
 pub mod blocks;
 mod care;
 mod dynamics;
@@ -46,6 +49,7 @@ pub mod model;
 mod privilege;
 pub mod query;
 mod raw;
+mod rows;
 mod scan;
 mod search;
 mod settings;

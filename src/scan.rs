@@ -25,6 +25,15 @@ pub struct Table {
 impl Table {
     /// Opens `engram.<name>`.
     pub fn open(name: &CStr) -> Result<Self> {
+        Self::open_with(name, pg_sys::AccessShareLock)
+    }
+
+    /// Opens `engram.<name>` for adding rows.
+    pub fn open_for_insert(name: &CStr) -> Result<Self> {
+        Self::open_with(name, pg_sys::RowExclusiveLock)
+    }
+
+    fn open_with(name: &CStr, lock: u32) -> Result<Self> {
         // SAFETY: catalog look-ups by C strings; an Oid that was dropped meanwhile raises an error.
         unsafe {
             let schema = pg_sys::get_namespace_oid(c"engram".as_ptr(), true);
@@ -37,7 +46,7 @@ impl Table {
                     hint: "The tables are of an older version, or were dropped. Run: ALTER EXTENSION engram UPDATE; SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
                 });
             }
-            let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as i32);
+            let relation = pg_sys::table_open(oid, lock as i32);
             let mut table = Self {
                 relation,
                 key: pg_sys::InvalidOid,
@@ -57,17 +66,29 @@ impl Table {
         }
     }
 
-    /// The role that owns it, if the current one may insert rows; its policies are not asked.
-    pub fn owner_for_insert(&self) -> Option<pg_sys::Oid> {
+    /// The open relation, good as long as the table.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
+    fn granted(&self, right: u32) -> bool {
         // SAFETY: the relation is open, and the rest are look-ups by its id.
         unsafe {
-            let granted = pg_sys::pg_class_aclcheck(
-                (*self.relation).rd_id,
-                pg_sys::GetUserId(),
-                pg_sys::ACL_INSERT.into(),
-            );
-            (granted == pg_sys::AclResult::ACLCHECK_OK).then(|| (*(*self.relation).rd_rel).relowner)
+            pg_sys::pg_class_aclcheck((*self.relation).rd_id, pg_sys::GetUserId(), right.into())
+                == pg_sys::AclResult::ACLCHECK_OK
         }
+    }
+
+    /// Whether the current role may read all columns; its policies are not asked.
+    pub fn may_read(&self) -> bool {
+        self.granted(pg_sys::ACL_SELECT)
+    }
+
+    /// The role that owns it, if the current one may insert rows; its policies are not asked.
+    pub fn owner_for_insert(&self) -> Option<pg_sys::Oid> {
+        // SAFETY: the relation is open.
+        self.granted(pg_sys::ACL_INSERT)
+            .then(|| unsafe { (*(*self.relation).rd_rel).relowner })
     }
 
     fn column(&self, name: &CStr) -> Result<i16> {
@@ -84,10 +105,19 @@ impl Table {
 
     /// Whether any row's key begins with `keys`.
     pub fn any(&self, keys: &[(&CStr, Key<'_>)]) -> Result<bool> {
+        Ok(self.count(keys, 1)? > 0)
+    }
+
+    /// How many rows' keys begin with `keys`; at most so many are looked at.
+    pub fn count(&self, keys: &[(&CStr, Key<'_>)], most: usize) -> Result<usize> {
         let mut entries = self.entries(keys)?;
         let scan = self.begin(&mut entries);
+        let mut count = 0;
         // SAFETY: the scan is open.
-        Ok(unsafe { !pg_sys::systable_getnext(scan.0).is_null() })
+        while count < most && unsafe { !pg_sys::systable_getnext(scan.0).is_null() } {
+            count += 1;
+        }
+        Ok(count)
     }
 
     fn entries(&self, keys: &[(&CStr, Key<'_>)]) -> Result<Vec<pg_sys::ScanKeyData>> {
@@ -218,6 +248,29 @@ impl Drop for Table {
         unsafe {
             if !std::thread::panicking() {
                 pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            }
+        }
+    }
+}
+
+/// While it lives, scans see what is committed and what the transaction has done until now, as a statement
+/// that begins now would.
+pub struct Fresh(());
+
+impl Fresh {
+    pub fn new() -> Self {
+        // SAFETY: inside a transaction; a snapshot that an error leaves behind goes with the (sub)transaction.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) }
+        Self(())
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // SAFETY: pushed by `new`, and whatever was pushed after it is gone.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::PopActiveSnapshot();
             }
         }
     }

@@ -41,6 +41,7 @@ usage: ./task bench life [options]
   --seed S               another seed makes other data (1)
   --only LIST            of touch,recall,fold,activation,consolidate (all)
   --shared-buffers SIZE  of the server (2GB)
+  --keep yes             leave the database as it is in the end, to be looked at
   --out FILE             where the report goes (benches/results/life.md; --quick: only the screen)
 ";
 
@@ -66,6 +67,7 @@ pub struct Options {
     seed: u64,
     only: Vec<String>,
     shared_buffers: String,
+    keep: bool,
     out: Option<PathBuf>,
 }
 
@@ -85,6 +87,7 @@ impl Options {
             seed: 1,
             only: PARTS.map(str::to_owned).to_vec(),
             shared_buffers: "2GB".to_owned(),
+            keep: false,
             out: Some(in_repository("benches/results/life.md")),
         };
         let mut args = std::env::args().skip(1);
@@ -123,6 +126,7 @@ impl Options {
                 "--seconds" => options.seconds = number(&arg, &value)?,
                 "--seed" => options.seed = number(&arg, &value)?,
                 "--shared-buffers" => options.shared_buffers = value,
+                "--keep" => options.keep = value == "yes",
                 "--out" => options.out = Some(value.into()),
                 "--only" => {
                     options.only = value.split(',').map(str::to_owned).collect();
@@ -225,7 +229,9 @@ fn run() -> Result<()> {
             )?;
         }
         drop(admin);
-        load::drop(&server, NAME)?;
+        if !options.keep {
+            load::drop(&server, NAME)?;
+        }
     }
     if options.wants("consolidate") {
         if versions.is_empty() {

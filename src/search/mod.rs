@@ -34,7 +34,7 @@ use crate::raw::RawJsonb;
 use crate::scan::Table;
 use crate::text::{self, Date};
 use crate::uses::{self, Call};
-use crate::{identity, query, spi};
+use crate::{identity, query, rows, spi};
 use corpus::{Corpus, Sessions};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
@@ -243,6 +243,7 @@ impl Context {
         // First of all, for their error: a store of an older version lacks more than these.
         let blocks = Table::open(c"search_blocks")?;
         Table::open(c"hebbian_links")?;
+        let partly_hidden = rows::partly_hidden(&Table::open(c"memories")?);
         let context = spi::row(
             include_str!("sql/context.sql"),
             &[
@@ -276,19 +277,19 @@ impl Context {
                         .max(match_count * 2),
                     weights: ranking::Weights {
                         vector: row.get::<f64>(3)?.unwrap_or(0.5),
-                        coverage: row.get::<f64>(11)?.unwrap_or(0.5),
-                        context: row.get::<f64>(12)?.unwrap_or(0.2),
-                        lend: row.get::<f64>(13)?.unwrap_or(0.4),
-                        speaker: row.get::<f64>(14)?.unwrap_or(0.1),
-                        date: row.get::<f64>(15)?.unwrap_or(0.2),
-                        question: row.get::<f64>(16)?.unwrap_or(0.1),
-                        length: row.get::<f64>(17)?.unwrap_or(0.1),
+                        coverage: row.get::<f64>(10)?.unwrap_or(0.5),
+                        context: row.get::<f64>(11)?.unwrap_or(0.2),
+                        lend: row.get::<f64>(12)?.unwrap_or(0.4),
+                        speaker: row.get::<f64>(13)?.unwrap_or(0.1),
+                        date: row.get::<f64>(14)?.unwrap_or(0.2),
+                        question: row.get::<f64>(15)?.unwrap_or(0.1),
+                        length: row.get::<f64>(16)?.unwrap_or(0.1),
                     },
-                    activation_weight: row.get::<f64>(18)?.unwrap_or(0.1),
-                    importance_weight: row.get::<f64>(19)?.unwrap_or(0.05),
-                    decay: row.get::<f64>(20)?.unwrap_or(0.5),
-                    contradiction_weight: row.get::<f64>(21)?.unwrap_or(0.3),
-                    link_weight: row.get::<f64>(22)?.unwrap_or(0.2),
+                    activation_weight: row.get::<f64>(17)?.unwrap_or(0.1),
+                    importance_weight: row.get::<f64>(18)?.unwrap_or(0.05),
+                    decay: row.get::<f64>(19)?.unwrap_or(0.5),
+                    contradiction_weight: row.get::<f64>(20)?.unwrap_or(0.3),
+                    link_weight: row.get::<f64>(21)?.unwrap_or(0.2),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),
@@ -298,9 +299,9 @@ impl Context {
                     superseded: false,
                     expired: false,
                     text_config: row
-                        .get::<String>(10)?
+                        .get::<String>(9)?
                         .unwrap_or_else(|| "pg_catalog.english".to_owned()),
-                    partly_hidden: row.get::<bool>(9)?.unwrap_or(true),
+                    partly_hidden,
                     past: None,
                 })
             },

@@ -5,11 +5,6 @@ SELECT c.relowner,
        coalesce(w.bm25_k1, d.bm25_k1),
        coalesce(w.bm25_pivot, d.bm25_pivot),
        m.name, m.dims, m.distance,
-       -- Whether a policy of the user's own hides rows of the workspace from the caller. Any doubt is a yes.
-       pg_catalog.row_security_active(c.oid) AND coalesce((
-         SELECT pg_catalog.count(*) <> 1 OR NOT pg_catalog.bool_and(p.polname = 'memories_select' AND p.polpermissive
-           AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) = '(workspace_id = ANY (( SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))')
-         FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')), true),
        coalesce(w.text_config, d.text_config),
        coalesce(w.coverage_weight, d.coverage_weight),
        coalesce(w.context_weight, d.context_weight),

@@ -1,0 +1,137 @@
+//! Which rows of `engram.memories` the caller may see, told without asking for each of them.
+//!
+//! Under row level security a statement evaluates the policies anew, which costs more than reading a
+//! few memories by their key. As long as the only policy that decides is the one that setup() made, it says that
+//! the workspace's rows are the caller's to see, all of them.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use pgrx::{pg_guard, pg_sys};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::identity;
+use crate::scan::{Fresh, Key, Table};
+
+/// The condition of the policy `memories_select`, as PostgreSQL writes it; white space does not count.
+const OURS: &str =
+    "(workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))";
+
+thread_local! {
+    /// Whether the policies are only ours, once that is known, and of which table.
+    static KNOWN: Cell<Option<(pg_sys::Oid, bool)>> = const { Cell::new(None) };
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Anything about the table has changed, its policies perhaps.
+#[pg_guard]
+extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    if let Some((of, _)) = KNOWN.get()
+        && (relation == of || relation == pg_sys::InvalidOid)
+    {
+        KNOWN.set(None);
+    }
+}
+
+/// Whether a policy of the user's own may hide memories of a workspace that the caller may read. Any doubt
+/// is a yes. `memories` is that table.
+pub fn partly_hidden(memories: &Table) -> bool {
+    let relation = memories.relation();
+    // SAFETY: the relation is open; InvalidOid means the current user, and no error is raised.
+    let asked = unsafe { pg_sys::check_enable_rls((*relation).rd_id, pg_sys::InvalidOid, true) };
+    asked == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 && !only_ours(memories)
+}
+
+fn only_ours(memories: &Table) -> bool {
+    let relation = memories.relation();
+    // SAFETY: the relation is open.
+    let id = unsafe { (*relation).rd_id };
+    if let Some((of, known)) = KNOWN.get()
+        && of == id
+    {
+        return known;
+    }
+    if !WATCHED.replace(true) {
+        // SAFETY: the function lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::null()) };
+    }
+    // Set first: what changes while it is looked at takes it away again.
+    KNOWN.set(Some((id, false)));
+    // SAFETY: the relation is open and locked, so that its policies stay as they are; they are nodes and
+    // C strings that the relation's cache entry owns.
+    let ours = unsafe { deciding_policy(relation) };
+    if KNOWN.get() == Some((id, false)) {
+        KNOWN.set(Some((id, ours)));
+    }
+    ours
+}
+
+/// Whether the policy that setup() made is the only one that decides what may be read.
+unsafe fn deciding_policy(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let description = (*relation).rd_rsdesc;
+        if description.is_null() || (*description).policies.is_null() {
+            return false;
+        }
+        let policies = &*(*description).policies;
+        let mut ours = 0;
+        for nth in 0..usize::try_from(policies.length).unwrap_or(0) {
+            let policy = (*policies.elements.add(nth)).ptr_value;
+            let policy = policy.cast::<pg_sys::RowSecurityPolicy>();
+            let command = u8::try_from((*policy).polcmd).unwrap_or(b'*');
+            if command != pg_sys::ACL_SELECT_CHR && command != b'*' {
+                continue;
+            }
+            if CStr::from_ptr((*policy).policy_name) != c"memories_select"
+                || !(*policy).permissive
+                || (*policy).qual.is_null()
+            {
+                return false;
+            }
+            let context = pg_sys::deparse_context_for(c"memories".as_ptr(), (*relation).rd_id);
+            let text = pg_sys::deparse_expression((*policy).qual.cast(), context, false, false);
+            let letters = |text: &str| text.split_ascii_whitespace().collect::<String>();
+            if letters(&CStr::from_ptr(text).to_string_lossy()) != letters(OURS) {
+                return false;
+            }
+            ours += 1;
+        }
+        ours == 1
+    }
+}
+
+/// Those of the memories that are there and not forgotten, as the caller sees them; `None` where that cannot be told
+/// from here.
+pub fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Option<Vec<Uuid>>> {
+    let memories = Table::open(c"memories")?;
+    // A policy shows the caller's own workspace; one that is named may be visible for another reason.
+    // SAFETY: reads a setting; where it is off, a statement that a policy would cut is an error.
+    let quiet = unsafe { pg_sys::row_security };
+    if !quiet
+        || !memories.may_read()
+        || partly_hidden(&memories)
+        || identity::caller().id != Some(workspace)
+    {
+        return Ok(None);
+    }
+    let _snapshot = Fresh::new();
+    let mut out = Vec::with_capacity(ids.len());
+    for id in ids {
+        memories.rows(
+            &[
+                (c"workspace_id", Key::Uuid(workspace)),
+                (c"id", Key::Uuid(*id)),
+            ],
+            [c"deleted_at"],
+            |[deleted]| {
+                if deleted.is_none() {
+                    out.push(*id);
+                }
+                Ok(())
+            },
+        )?;
+    }
+    Ok(Some(out))
+}
