@@ -1,10 +1,320 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.4.0'" to load this file. \quit
+DROP FUNCTION engram_internal.get(uuid, uuid);
+DROP FUNCTION engram.get(uuid, uuid);
+DROP FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid);
+DROP FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid);
 DROP FUNCTION engram.erase(uuid[], jsonb, boolean, uuid);
 
 CREATE FUNCTION engram_internal.store_origin() RETURNS bigint
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_origin_wrapper';
 COMMENT ON FUNCTION engram_internal.store_origin() IS
 'A number for the table of events in this database of this cluster. Events that a dump brought in carry another.';
+
+CREATE FUNCTION engram_internal.compile_past_filter(filter jsonb) RETURNS TABLE (condition text, params jsonb)
+LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_past_filter_wrapper';
+COMMENT ON FUNCTION engram_internal.compile_past_filter(jsonb) IS
+'As compile_filter(), over engram_internal.memories_as_of() m.';
+
+CREATE FUNCTION engram_internal.links_anew(workspace uuid, memory uuid, names text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF names IS NULL OR names = '{}' THEN
+    RETURN false;
+  END IF;
+  -- No alias is declared between this and link_entities().
+  PERFORM engram_internal.lock_keys(workspace, '{}');
+  RETURN EXISTS (
+    SELECT FROM unnest(names) AS u (name)
+    WHERE NOT EXISTS (SELECT FROM engram.graph_links g
+                      WHERE g.workspace_id = links_anew.workspace AND g.memory_id = links_anew.memory AND g.relation = 'mentions'
+                        AND g.node = engram_internal.entity_key(links_anew.workspace, u.name)));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.links_anew(uuid, uuid, text[]) IS
+'Whether link_entities() would record anything that is not there yet. Locks as that does.';
+
+-- Storing, reading and changing memories. All of it runs as the caller: the policies on the tables
+-- decide, and the functions check the workspace themselves as well.
+CREATE OR REPLACE FUNCTION engram_internal.store(
+  workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], expires_at timestamptz, on_duplicate text,
+  INOUT id uuid, OUT status text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  strategy  text := coalesce(on_duplicate, 'merge');
+  -- Not the tables' row types: those would not be there before setup().
+  model     record;
+  hash      bytea;
+  twin      record;
+  threshold double precision;
+  anew      boolean;
+BEGIN
+  IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
+    RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: merge (default), skip, reject, allow.';
+  END IF;
+  IF content IS NULL OR engram_internal.is_blank(content) THEN
+    RAISE EXCEPTION 'content is %', CASE WHEN content IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+  END IF;
+  PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  IF embedding IS NOT NULL THEN
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.is_default;
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_model(NULL);
+    END IF;
+  END IF;
+  metadata := engram_internal.metadata_object(metadata);
+  hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
+
+  -- Whoever stores the same id or the same content at the same moment waits here, so that the
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
+  IF id IS NOT NULL THEN
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
+    IF FOUND THEN
+      IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
+        status := 'unchanged';
+        RETURN;
+      END IF;
+      RAISE EXCEPTION 'memory "%" exists already with %', id,
+          CASE WHEN twin.deleted_at IS NULL THEN 'other content' ELSE 'a forgotten content' END
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Change it with engram.update(), bring it back with engram.restore(), or choose another id.';
+    END IF;
+  END IF;
+  IF strategy <> 'allow' THEN
+    SELECT * INTO twin FROM engram.memories m
+    -- As no index sees it: the hash alone finds them, see memories_content_idx.
+    WHERE (m.workspace_id = workspace) IS TRUE AND m.content_hash = hash AND m.deleted_at IS NULL
+      AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
+    IF NOT FOUND AND embedding IS NOT NULL THEN
+      threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
+        FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+        WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+      IF threshold IS NOT NULL THEN
+        SELECT m.* INTO twin
+        FROM engram.embeddings e
+        JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
+        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+          AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
+      END IF;
+    END IF;
+    IF FOUND THEN
+      IF strategy = 'reject' THEN
+        RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
+          USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
+                HINT = 'Use on_duplicate => ''merge'' to reinforce it, or ''allow'' to store it twice.';
+      END IF;
+      id := twin.id;
+      status := 'skipped';
+      IF strategy = 'merge' THEN
+        status := 'merged';
+        -- Said again: it counts as one more use, and nothing that came with it is lost.
+        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
+        VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
+        anew := engram_internal.links_anew(workspace, id, entities);
+        UPDATE engram.memories m
+        SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,
+            importance = greatest(m.importance, importance),
+            tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
+            metadata = m.metadata || coalesce(metadata, '{}'),
+            expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
+                              WHEN expires_at IS NOT NULL THEN m.expires_at END
+        WHERE m.workspace_id = workspace AND m.id = id
+          AND (anew OR importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
+        IF embedding IS NOT NULL THEN
+          INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM engram_internal.link_entities(workspace, id, entities);
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+
+  id := coalesce(id, engram_internal.uuid_v7());
+  status := 'added';
+  INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at)
+  VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at);
+  IF embedding IS NOT NULL THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+    VALUES (workspace, id, model.name, embedding);
+  END IF;
+  IF entities IS NOT NULL THEN
+    PERFORM engram_internal.link_entities(workspace, id, entities);
+  END IF;
+END
+$$;
+
+CREATE FUNCTION engram_internal.get(wanted uuid, workspace uuid, as_of timestamptz)
+RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(get.workspace, false);
+BEGIN
+  IF get.as_of IS NOT NULL THEN
+    PERFORM engram_internal.check_as_of(get.as_of);
+    RETURN QUERY
+    SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+         m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, m.entities,
+         m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+         m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at
+    FROM engram_internal.memories_as_of(ws, get.as_of, ARRAY[get.wanted]) m
+    CROSS JOIN engram_internal.state_as_of(ws, get.as_of, ARRAY[get.wanted]) s
+    WHERE m.deleted_at IS NULL;
+    RETURN;
+  END IF;
+  RETURN QUERY
+  SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, p.layer, m.pinned, m.tags, m.metadata, m.source,
+       ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+       m.version, m.created_at, m.updated_at, p.access_count, p.last_accessed_at
+  FROM engram.memories m
+  CROSS JOIN LATERAL engram_internal.present(ws, now(), ARRAY[m.id]) p
+  WHERE m.workspace_id = ws AND m.id = get.wanted AND m.deleted_at IS NULL;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.get(uuid, uuid, timestamptz) IS 'What get() does.';
+
+-- A function of its own, because PL/pgSQL cannot have an argument and a column of the same name.
+CREATE FUNCTION engram.get(id uuid, workspace uuid DEFAULT NULL, as_of timestamptz DEFAULT NULL)
+RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE sql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT g.* FROM engram_internal.get($1, $2, $3) g
+$$;
+COMMENT ON FUNCTION engram.get(uuid, uuid, timestamptz) IS
+'One memory, or no row when it is not there or forgotten. Reading does not count as a use.
+
+as_of: as it was recorded at that moment, by what is still known of it; no row when it was not stored yet, forgotten then, or erased since.';
+
+CREATE FUNCTION engram.list(
+  filter jsonb DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  skip integer DEFAULT NULL,
+  cursor text DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  workspace uuid DEFAULT NULL,
+  as_of timestamptz DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
+  content text, summary text, type text, importance double precision, layer text, pinned boolean,
+  tags text[], metadata jsonb, source text, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+  expires_at timestamptz, deleted_at timestamptz, version integer, created_at timestamptz,
+  updated_at timestamptz, access_count bigint, last_accessed_at timestamptz, cursor_next text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(list.workspace, false);
+  wanted    integer := coalesce(list.match_count, 50);
+  skipped   integer := coalesce(list.skip, 0);
+  condition text;
+  params    jsonb;
+  last_at   timestamptz;
+  last_id   uuid;
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
+  END IF;
+  IF skipped < 0 THEN
+    RAISE EXCEPTION 'skip is %', skipped
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more.';
+  END IF;
+  IF NOT coalesce(list.include, '{}') <@ ARRAY['forgotten', 'superseded', 'expired'] THEN
+    RAISE EXCEPTION 'unknown value in include: %', list.include
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forgotten, superseded, expired.';
+  END IF;
+  IF list.cursor IS NOT NULL THEN
+    IF list.cursor !~ '^-?[0-9]{1,16}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.list() returned', list.cursor
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
+    END IF;
+    last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
+    last_id := split_part(list.cursor, '_', 2)::uuid;
+  END IF;
+  IF list.as_of IS NULL THEN
+    SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  ELSE
+    PERFORM engram_internal.check_as_of(list.as_of);
+    SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_past_filter(list.filter) f;
+  END IF;
+  RETURN QUERY EXECUTE
+    CASE WHEN list.as_of IS NULL THEN
+      'WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL'
+    ELSE
+      -- One by one, in the order of the index, until the page is full.
+      'WITH page AS MATERIALIZED (SELECT p.* FROM engram.memories r CROSS JOIN LATERAL (
+         SELECT m.* FROM engram_internal.memories_as_of($2, $7, ARRAY[r.id]) m WHERE $1 IS NOT NULL'
+    END
+    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
+    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > coalesce($7, now()))' END
+    || ' AND ' || condition
+    || CASE WHEN list.as_of IS NULL THEN '' ELSE ') p WHERE r.workspace_id = $2 AND r.created_at <= $7' END
+    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NOT NULL THEN ' AND (r.created_at, r.id) < ($3, $4)' ELSE '' END
+    || CASE WHEN list.as_of IS NULL THEN ' ORDER BY m.created_at DESC, m.id DESC' ELSE ' ORDER BY r.created_at DESC, r.id DESC' END
+    || $q$ LIMIT $5 OFFSET $6)
+    SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, $q$
+    || CASE WHEN list.as_of IS NULL THEN $q$
+       ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node)$q$ ELSE 'm.entities' END
+    || $q$, m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+       m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
+       (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
+        + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+    FROM page m
+    LEFT JOIN $q$
+    || CASE WHEN list.as_of IS NULL THEN 'engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p))'
+       ELSE 'engram_internal.state_as_of($2, $7, (SELECT array_agg(p.id) FROM page p))' END
+    || $q$ s ON s.memory_id = m.id
+    ORDER BY m.created_at DESC, m.id DESC$q$
+    USING params, ws, last_at, last_id, wanted, skipped, list.as_of;
+END
+$$;
+COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) IS
+'Memories, newest first, a page at a time. Reading does not count as a use.
+
+filter: see README, "Filters"; for example {"type": "factual", "importance": {"gte": 0.5}, "project": "apollo"}. match_count: 1 to 1000, by default 50. cursor: cursor_next of the last row of the page before; pages stay right while memories are added. skip: rows to leave out first. include: any of forgotten, superseded, expired, which are left out otherwise. as_of: what was recorded at that moment and is still known, filters and include judged by the values and the moment of then; what was erased since is gone from the past too.';
 
 CREATE FUNCTION engram_internal.traces(workspace uuid, id uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE
@@ -64,6 +374,340 @@ COMMENT ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) IS
 'Deletes memories for good, with everything that hangs on them, and returns a receipt: the ids, when, and how many rows of each kind went with them (embeddings, state, links, typed_links, uses, events). Each id leaves a tombstone, so that a late import or retry cannot bring it back, and the bare fact in memory_events.
 
 ids and filter: which ones, forgotten ones included; with both, those that match both. dry_run: only tell which, erased_at then is NULL.';
+
+CREATE FUNCTION engram.search(
+  query_text text DEFAULT NULL,
+  query_embedding vector DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  min_score double precision DEFAULT NULL,
+  explain boolean DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  model text DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL,
+  as_of timestamptz DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, content text, type text, score double precision, importance double precision, tags text[],
+  metadata jsonb, speaker text, role text, session_id text, occurred_at timestamptz,
+  created_at timestamptz, matched text[], explain jsonb)
+LANGUAGE c STABLE ROWS 10 COST 10000
+SET search_path = pg_catalog, pg_temp
+-- Its queries look rows up by key. One plan for all workspaces, and never a scan of everybody's rows,
+-- not even in a session that first planned them while the tables were small.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+-- Before PostgreSQL 18 a scan that cannot be avoided then looks so expensive that it would be compiled.
+SET jit = off
+AS 'MODULE_PATHNAME', 'search_as_of_wrapper';
+COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) IS
+'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.
+
+query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged, by default now or as_of. as_of: search what was recorded at that moment and is still known: contents, states and filters of then, uses until then; links between memories add nothing, and vectors count where the text is the same today. What was erased since is gone from the past too. Nothing that matches gives no rows.';
+
+CREATE OR REPLACE FUNCTION engram.add_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid := engram_internal.resolve_workspace(add_entities.workspace, true);
+  before bigint;
+  added  integer;
+BEGIN
+  -- Whoever adds to the same memory waits here, so that both count right.
+  PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = add_entities.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(add_entities.id);
+  END IF;
+  -- The new version first, so that the history has the entities of the one before as they were.
+  IF engram_internal.links_anew(ws, add_entities.id, add_entities.names) THEN
+    UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = add_entities.id;
+  END IF;
+  SELECT count(*) INTO before FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = add_entities.id AND g.relation = 'mentions';
+  PERFORM engram_internal.link_entities(ws, add_entities.id, add_entities.names);
+  SELECT count(*) - before INTO added FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = add_entities.id AND g.relation = 'mentions';
+  RETURN added;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram.remove_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(remove_entities.workspace, true);
+  nodes text[];
+  gone  integer;
+BEGIN
+  PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = remove_entities.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(remove_entities.id);
+  END IF;
+  nodes := ARRAY(SELECT engram_internal.entity_key(ws, n) FROM unnest(remove_entities.names) n);
+  -- The new version first, as in add_entities().
+  UPDATE engram.memories m SET version = m.version + 1 WHERE m.workspace_id = ws AND m.id = remove_entities.id
+    AND EXISTS (SELECT FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id
+                AND g.relation = 'mentions' AND g.node = ANY (nodes));
+  DELETE FROM engram.graph_links g
+  WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id AND g.relation = 'mentions' AND g.node = ANY (nodes);
+  GET DIAGNOSTICS gone = ROW_COUNT;
+  RETURN gone;
+END
+$$;
+
+-- What memories were before: versions, going back to one of them, and the past as a whole. All of it reads
+-- memory_events as the caller, and only of memories whose present row the caller may see.
+CREATE FUNCTION engram_internal.versions(workspace uuid, id uuid)
+RETURNS TABLE (version integer, action text, actor uuid, at timestamptz, state jsonb)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  present jsonb;
+BEGIN
+  SELECT to_jsonb(m) - '{workspace_id,id,content_hash}'::text[] || jsonb_build_object('entities', ARRAY(
+           SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = versions.workspace
+             AND g.memory_id = versions.id AND g.relation = 'mentions' ORDER BY g.node))
+  INTO present FROM engram.memories m WHERE m.workspace_id = versions.workspace AND m.id = versions.id;
+  IF present IS NULL THEN
+    -- Erased, or not for the caller to see: of the first the fact is left, of the second nothing is shown.
+    RETURN QUERY
+    SELECT e.version, e.action, e.actor, e.at, NULL::jsonb FROM engram.memory_events e
+    WHERE (e.workspace_id = versions.workspace) IS TRUE AND e.memory_id = versions.id AND e.action = 'erased'
+    ORDER BY e.at DESC LIMIT 1;
+    RETURN;
+  END IF;
+  RETURN QUERY
+  WITH events AS MATERIALIZED (
+    SELECT e.version, e.action, e.actor, e.at, e.old FROM engram.memory_events e
+    WHERE (e.workspace_id = versions.workspace) IS TRUE AND e.memory_id = versions.id AND e.action <> 'erased'
+  )
+  SELECT DISTINCT ON (s.version) s.version, coalesce(e.action, CASE WHEN s.version = 1 THEN 'added' END), e.actor,
+         coalesce(e.at, (s.state ->> 'updated_at')::timestamptz), s.state
+  FROM (
+    SELECT (present ->> 'version')::integer AS version, present AS state
+    UNION ALL
+    SELECT (o.old ->> 'version')::integer, o.old FROM events o WHERE o.old IS NOT NULL) s
+  LEFT JOIN events e ON e.version = s.version
+  ORDER BY s.version DESC, e.at DESC;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.versions(uuid, uuid) IS
+'The versions of a memory that are known, newest first, with what made each; state is the row as JSON without its keys, with entities.';
+
+CREATE FUNCTION engram.history(id uuid, workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  version integer, action text, actor uuid, at timestamptz, content text, summary text, type text,
+  importance double precision, pinned boolean, tags text[], metadata jsonb, entities text[], occurred_at timestamptz,
+  valid_from timestamptz, valid_to timestamptz, superseded_by uuid, expires_at timestamptz, deleted_at timestamptz,
+  speaker text, role text, session_id text, agent_id text, source text, changed text[])
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(history.workspace, false);
+BEGIN
+  RETURN QUERY
+  SELECT v.version, v.action, v.actor, v.at, s.content, s.summary, s.type, s.importance, s.pinned, s.tags, s.metadata,
+         s.entities, s.occurred_at, s.valid_from, s.valid_to, s.superseded_by, s.expires_at, s.deleted_at,
+         s.speaker, s.role, s.session_id, s.agent_id, s.source,
+         CASE WHEN b.state IS NOT NULL THEN ARRAY(
+           SELECT k.key FROM jsonb_each(v.state) k
+           WHERE k.key NOT IN ('version', 'updated_at', 'layer') AND k.value IS DISTINCT FROM b.state -> k.key
+           ORDER BY k.key) END
+  FROM engram_internal.versions(ws, history.id) v
+  LEFT JOIN engram_internal.versions(ws, history.id) b ON b.version = v.version - 1
+  CROSS JOIN LATERAL jsonb_to_record(coalesce(v.state, '{}')) AS s (
+    content text, summary text, type text, importance double precision, pinned boolean, tags text[], metadata jsonb,
+    entities text[], occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid,
+    expires_at timestamptz, deleted_at timestamptz, speaker text, role text, session_id text, agent_id text, source text)
+  ORDER BY v.version DESC;
+END
+$$;
+COMMENT ON FUNCTION engram.history(uuid, uuid) IS
+'Every version of one memory that is known, newest first, forgotten ones included; an unknown id gives no rows.
+
+action: added, updated, forgotten, restored, superseded, unsuperseded, pinned or unpinned, by whom (actor) and when (at). changed: the columns that differ from the version before, NULL where that is not known. Versions from before the history was kept, or whose events were dropped, are missing; the present one is always there, with action NULL if what made it is not known. Of an erased memory one row is left: that it was erased, and nothing of what it said.';
+
+CREATE FUNCTION engram.revert(
+  id uuid,
+  version integer,
+  expected_version integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws       uuid := engram_internal.resolve_workspace(revert.workspace, true);
+  old      record;
+  past     record;
+  relinked boolean;
+  now_at   integer;
+BEGIN
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = revert.id AND m.deleted_at IS NULL FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(revert.id);
+  END IF;
+  IF revert.expected_version <> old.version THEN
+    RAISE EXCEPTION 'memory "%" is at version %, not %', revert.id, old.version, revert.expected_version
+      USING ERRCODE = 'PT409', HINT = 'Somebody changed it meanwhile. Read it again with engram.get() and repeat your change.';
+  END IF;
+  SELECT s.* INTO past
+  FROM engram_internal.versions(ws, revert.id) v
+  CROSS JOIN LATERAL jsonb_to_record(v.state) AS s (
+    content text, summary text, type text, importance double precision, pinned boolean, tags text[], metadata jsonb,
+    entities text[], occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, expires_at timestamptz,
+    speaker text, role text, session_id text, agent_id text, source text)
+  WHERE v.version = revert.version;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'version % of memory "%" is not known', coalesce(revert.version::text, 'NULL'), revert.id
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('Known: %s. engram.history() shows them.',
+              (SELECT string_agg(v.version::text, ', ' ORDER BY v.version) FROM engram_internal.versions(ws, revert.id) v));
+  END IF;
+  relinked := ARRAY(SELECT u FROM unnest(past.entities) u ORDER BY u) IS DISTINCT FROM ARRAY(
+    SELECT g.label FROM engram.graph_links g
+    WHERE g.workspace_id = ws AND g.memory_id = revert.id AND g.relation = 'mentions' ORDER BY g.label);
+  UPDATE engram.memories m SET
+    content = past.content, summary = past.summary, type = past.type, importance = past.importance, pinned = past.pinned,
+    tags = past.tags, metadata = past.metadata, occurred_at = past.occurred_at, agent_id = past.agent_id,
+    session_id = past.session_id, speaker = past.speaker, role = past.role, source = past.source,
+    valid_from = past.valid_from, valid_to = past.valid_to, expires_at = past.expires_at,
+    version = m.version + CASE WHEN relinked THEN 1 ELSE 0 END
+  WHERE m.workspace_id = ws AND m.id = revert.id
+  RETURNING m.version INTO now_at;
+  IF relinked THEN
+    DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = revert.id AND g.relation = 'mentions';
+    PERFORM engram_internal.link_entities(ws, revert.id, past.entities);
+  END IF;
+  RETURN now_at;
+END
+$$;
+COMMENT ON FUNCTION engram.revert(uuid, integer, integer, uuid) IS
+'Makes a new version of one memory that says what an earlier one said, and returns its number; the versions between stay in the history. When nothing differs there is no new version.
+
+Content, summary, type, importance, pin, tags, metadata, entities, times and origin come back as they were. Whether it is forgotten, superseded or contradicted stays as it is: see restore(), unsupersede(), uncontradict(). expected_version: refuse (PT409) unless the memory is still at that version. An unknown or forgotten id raises PT404.';
+
+CREATE FUNCTION engram_internal.check_as_of(as_of timestamptz) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF as_of > clock_timestamp() THEN
+    RAISE EXCEPTION 'as_of % is in the future', as_of
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give a moment that is past, or leave as_of out for the present. When something expires is judged by at.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_as_of(timestamptz) IS 'Raises the error for a moment of which nothing can be known yet; NULL passes.';
+
+CREATE FUNCTION engram_internal.memories_as_of(workspace uuid, as_of timestamptz, ids uuid[])
+RETURNS TABLE (
+  workspace_id uuid, id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text, content text,
+  summary text, type text, importance double precision, layer text, pinned boolean, tags text[], metadata jsonb,
+  source text, occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid,
+  contradicts uuid[], contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer,
+  created_at timestamptz, updated_at timestamptz, entities text[])
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  -- The first change after the moment has the row as it was then; what nobody has changed since is as it is.
+  RETURN QUERY
+  SELECT p.workspace_id, p.id, p.user_id,
+    CASE WHEN e.old IS NULL THEN p.agent_id ELSE o.agent_id END,
+    CASE WHEN e.old IS NULL THEN p.session_id ELSE o.session_id END,
+    CASE WHEN e.old IS NULL THEN p.speaker ELSE o.speaker END,
+    CASE WHEN e.old IS NULL THEN p.role ELSE o.role END,
+    CASE WHEN e.old IS NULL THEN p.content ELSE o.content END,
+    CASE WHEN e.old IS NULL THEN p.summary ELSE o.summary END,
+    CASE WHEN e.old IS NULL THEN p.type ELSE o.type END,
+    CASE WHEN e.old IS NULL THEN p.importance ELSE o.importance END,
+    CASE WHEN e.old IS NULL THEN p.layer ELSE o.layer END,
+    CASE WHEN e.old IS NULL THEN p.pinned ELSE o.pinned END,
+    CASE WHEN e.old IS NULL THEN p.tags ELSE o.tags END,
+    CASE WHEN e.old IS NULL THEN p.metadata ELSE o.metadata END,
+    CASE WHEN e.old IS NULL THEN p.source ELSE o.source END,
+    CASE WHEN e.old IS NULL THEN p.occurred_at ELSE o.occurred_at END,
+    CASE WHEN e.old IS NULL THEN p.valid_from ELSE o.valid_from END,
+    CASE WHEN e.old IS NULL THEN p.valid_to ELSE o.valid_to END,
+    CASE WHEN e.old IS NULL THEN p.superseded_by ELSE o.superseded_by END,
+    CASE WHEN e.old IS NULL THEN p.contradicts ELSE o.contradicts END,
+    CASE WHEN e.old IS NULL THEN p.contradicted_by ELSE o.contradicted_by END,
+    CASE WHEN e.old IS NULL THEN p.expires_at ELSE o.expires_at END,
+    CASE WHEN e.old IS NULL THEN p.deleted_at ELSE o.deleted_at END,
+    CASE WHEN e.old IS NULL THEN p.version ELSE o.version END,
+    p.created_at,
+    CASE WHEN e.old IS NULL THEN p.updated_at ELSE o.updated_at END,
+    CASE WHEN e.old IS NULL THEN ARRAY(
+           SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = memories_as_of.workspace
+             AND g.memory_id = u.id AND g.relation = 'mentions' ORDER BY g.node)
+         ELSE o.entities END
+  FROM unnest(memories_as_of.ids) AS u (id)
+  CROSS JOIN LATERAL (
+    SELECT x.* FROM engram.memories x
+    WHERE x.workspace_id = memories_as_of.workspace AND x.id = u.id AND x.created_at <= memories_as_of.as_of OFFSET 0) p
+  LEFT JOIN LATERAL (
+    SELECT x.action, x.old FROM engram.memory_events x
+    WHERE (x.workspace_id = memories_as_of.workspace) IS TRUE AND x.memory_id = u.id AND x.at > memories_as_of.as_of
+    ORDER BY x.version LIMIT 1) e ON true
+  LEFT JOIN LATERAL jsonb_to_record(e.old) AS o (
+    agent_id text, session_id text, speaker text, role text, content text, summary text, type text,
+    importance double precision, layer text, pinned boolean, tags text[], metadata jsonb, source text,
+    occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
+    contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer, updated_at timestamptz,
+    entities text[]) ON true
+  WHERE e.action IS NULL OR e.old IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.memories_as_of(uuid, timestamptz, uuid[]) IS
+'Memories as they were recorded at a moment, of those that the caller may see now; one that was not stored yet has no row. Forgotten ones are included. layer is the one last shown by a consolidation.';
+
+CREATE FUNCTION engram_internal.state_as_of(workspace uuid, as_of timestamptz, ids uuid[])
+RETURNS TABLE (memory_id uuid, layer text, access_count bigint, last_accessed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  params double precision[] := engram_internal.dynamics(state_as_of.workspace);
+BEGIN
+  -- State that no later use has changed is still there; else it is made again from the log of uses.
+  RETURN QUERY
+  SELECT m.id, f.layer, f.access_count, f.last_accessed_at
+  FROM engram_internal.memories_as_of(state_as_of.workspace, state_as_of.as_of, state_as_of.ids) m
+  LEFT JOIN LATERAL (
+    SELECT x.* FROM engram.memory_state x
+    WHERE x.workspace_id = state_as_of.workspace AND x.memory_id = m.id AND x.last_accessed_at <= state_as_of.as_of OFFSET 0) s ON true
+  CROSS JOIN LATERAL (
+    SELECT array_agg(c.id) AS calls, array_agg(c.accessed_at) AS times, array_agg(c.gain) AS gains, array_agg(c.rating) AS ratings
+    FROM (
+      SELECT l.id, l.accessed_at, l.gain, l.rating FROM engram.access_log l
+      WHERE s.memory_id IS NULL AND l.workspace_id = state_as_of.workspace AND l.memory_id = m.id
+        AND l.accessed_at <= state_as_of.as_of AND (l.gain <> 0 OR l.rating IS NOT NULL)
+      UNION ALL
+      SELECT q.id, q.accessed_at, q.gain, q.rating FROM engram.access_queue q
+      WHERE q.workspace_id = state_as_of.workspace AND m.id = ANY (q.memory_ids)
+        AND q.accessed_at <= state_as_of.as_of AND (q.gain <> 0 OR q.rating IS NOT NULL)) c) u
+  CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+    s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+    s.base, u.calls, u.times, u.gains, u.ratings, NULL, state_as_of.as_of, false) f;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.state_as_of(uuid, timestamptz, uuid[]) IS
+'How memories stood at a moment, by the uses until then that are still in the log.';
 
 CREATE OR REPLACE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
@@ -140,7 +784,7 @@ $$;
 COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
 'Changes settings of a workspace and returns those in force.
 
-changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
+changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
 
 -- The logs by time: access_log, memory_events, messages. Each has a partition for everything before its first
 -- month (_old), one for each month (or day, week, quarter, year), and a default one that catches what no month
@@ -892,6 +1536,14 @@ BEGIN
       DELETE FROM engram.embedding_claims e WHERE e.claimed_until < now();
       GET DIAGNOSTICS n = ROW_COUNT;
       counts := counts || jsonb_build_object('claims', n);
+    WHEN 'messages' THEN
+      counts := '{"archived": 0}';
+      IF engram_internal.partition_setting('archive_messages_days') IS NOT NULL THEN
+        SELECT a.archived, a.skipped, a.done INTO c FROM engram_internal.archive_messages_as_owner(
+          NULL, engram_internal.partition_setting('archive_messages_days')::double precision * interval '1 day', 50, false, 100) a;
+        counts := jsonb_build_object('archived', c.archived, 'skipped', c.skipped);
+        done := c.done;
+      END IF;
     WHEN 'pack' THEN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
@@ -925,7 +1577,7 @@ CREATE FUNCTION engram_internal.phases() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'pack', 'drop_partitions']
+  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
 $$;
 COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
 
@@ -992,7 +1644,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
-'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), pack (what search scans packed), drop_partitions (logs older than their settings keep).
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
 
 Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
 
@@ -1349,7 +2001,539 @@ END
 $$;
 COMMENT ON FUNCTION engram.disable_realtime(text) IS 'Takes back what enable_realtime() did. True when it was enabled.';
 
+-- Conversations: turns as they were said, kept beside the memories that were made from them.
+CREATE FUNCTION engram_internal.parse_messages(items jsonb, session_id text) RETURNS TABLE (
+  "position" integer, error text, session_id text, role text, speaker text, content text, metadata jsonb,
+  id uuid, created_at timestamptz)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'parse_messages_wrapper';
+COMMENT ON FUNCTION engram_internal.parse_messages(jsonb, text) IS
+'The items of append_messages() as rows; an item that cannot be read carries its error instead.';
+
+CREATE FUNCTION engram.append_messages(items jsonb, session_id text DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws       uuid := engram_internal.resolve_workspace(append_messages.workspace, true);
+  me       uuid := coalesce(engram.current_user_id(), ws);
+  longest  integer;
+  here     timestamptz;
+  given    timestamptz;
+  last_at  timestamptz;
+  item     record;
+  known    boolean;
+BEGIN
+  SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
+  FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = ws
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+  -- One writer at a time in a conversation: so that ids stay unique, and turns in the order of their calls.
+  PERFORM engram_internal.lock_keys(ws, ARRAY(
+    SELECT DISTINCT 'conversation ' || p.session_id
+    FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p WHERE p.error IS NULL));
+  here := clock_timestamp();
+  FOR item IN SELECT p.* FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p ORDER BY p.position LOOP
+    position := item.position;
+    id := item.id;
+    error := item.error;
+    status := 'error';
+    IF error IS NULL AND char_length(item.content) > longest THEN
+      error := format('content has %s characters, the limit is %s. Store it in parts, or have an administrator raise max_content_chars.',
+                      char_length(item.content), longest);
+    END IF;
+    IF error IS NULL THEN
+      known := false;
+      IF id IS NOT NULL THEN
+        -- In one statement: who archives or restores meanwhile only moves it.
+        known := EXISTS (SELECT FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = item.session_id AND m.id = item.id)
+              OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = item.session_id AND item.id = ANY (a.ids));
+      END IF;
+      status := CASE WHEN known THEN 'unchanged' ELSE 'added' END;
+      -- Of equal times each next one is a microsecond later: the array's order is the order of the turns.
+      last_at := CASE WHEN item.created_at = given THEN last_at + interval '1 microsecond'
+                      WHEN item.created_at IS NOT NULL THEN item.created_at
+                      ELSE greatest(here, last_at + interval '1 microsecond') END;
+      given := item.created_at;
+      IF NOT known THEN
+        id := coalesce(id, engram_internal.uuid_v7());
+        INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+        VALUES (ws, item.session_id, last_at, id, me, item.role, item.speaker, item.content, coalesce(item.metadata, '{}'));
+      END IF;
+    ELSE
+      id := NULL;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram.append_messages(jsonb, text, uuid) IS
+'Stores turns of a conversation in the order given; a bad item does not lose the others.
+
+items: an array of objects, at most 10,000: content and role (user, assistant, system, tool; by default user), and if you have them speaker, metadata, id, created_at, session_id. session_id: the conversation of the items that name none. Returns one row per item, by its position from 1, with status added, unchanged or error. id: chosen by the client, unique in the conversation, makes a retry harmless even after the turn was archived. created_at: by default now. Of items with equal times each next one is stored a microsecond later.';
+
+CREATE FUNCTION engram_internal.messages(
+  conversation text, match_count integer, cursor text, include_archived boolean, workspace uuid)
+RETURNS TABLE (
+  id uuid, role text, speaker text, content text, metadata jsonb, user_id uuid, created_at timestamptz,
+  archived boolean, cursor_next text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := engram_internal.resolve_workspace(messages.workspace, false);
+  wanted  integer := coalesce(messages.match_count, 50);
+  until_at timestamptz := 'infinity';
+  until_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  back_to timestamptz;
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
+  END IF;
+  IF messages.conversation IS NULL THEN
+    RAISE EXCEPTION 'session_id is NULL'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the conversation; engram.conversations() lists them.';
+  END IF;
+  IF messages.cursor IS NOT NULL THEN
+    IF messages.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.messages() returned', messages.cursor
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the page before, unchanged.';
+    END IF;
+    until_at := engram_internal.from_micros(split_part(messages.cursor, '_', 1)::bigint);
+    until_id := split_part(messages.cursor, '_', 2)::uuid;
+  END IF;
+  IF messages.include_archived THEN
+    -- Chunks that lie wholly before the cursor and hold enough, from the newest: nothing older need be unpacked.
+    back_to := (SELECT c.first_at FROM (
+      SELECT a.first_at, sum(a.turns) OVER (ORDER BY a.first_at DESC, a.id DESC) AS total
+      FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = messages.conversation AND a.last_at < until_at) c
+      WHERE c.total > wanted ORDER BY c.total LIMIT 1);
+  END IF;
+  RETURN QUERY
+  WITH found AS MATERIALIZED (
+    SELECT p.*, row_number() OVER (ORDER BY p.created_at DESC, p.id DESC) AS nth FROM (
+      (SELECT m.id, m.role, m.speaker, m.content, m.metadata, m.user_id, m.created_at, false AS archived
+       FROM engram.messages m
+       WHERE m.workspace_id = ws AND m.session_id = messages.conversation AND (m.created_at, m.id) < (until_at, until_id)
+       ORDER BY m.created_at DESC, m.id DESC LIMIT wanted + 1)
+      UNION ALL
+      (SELECT t.id, t.role, t.speaker, t.content, t.metadata, t.user_id, t.created_at, true
+       FROM engram.message_archive a CROSS JOIN LATERAL engram_internal.archived_turns(a.ids, a.messages) t
+       WHERE messages.include_archived AND a.workspace_id = ws AND a.session_id = messages.conversation
+         AND a.first_at <= until_at AND a.last_at >= coalesce(back_to, '-infinity')
+         AND (t.created_at, t.id) < (until_at, until_id)
+       ORDER BY t.created_at DESC, t.id DESC LIMIT wanted + 1)
+    ) p ORDER BY p.created_at DESC, p.id DESC LIMIT wanted + 1)
+  SELECT f.id, f.role, f.speaker, f.content, f.metadata, f.user_id, f.created_at, f.archived,
+    (SELECT engram_internal.to_micros(o.created_at) || '_' || o.id FROM found o
+     WHERE o.nth = wanted AND EXISTS (SELECT FROM found x WHERE x.nth = wanted + 1))
+  FROM found f WHERE f.nth <= wanted ORDER BY f.created_at, f.id;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.messages(text, integer, text, boolean, uuid) IS 'What messages() does.';
+
+CREATE FUNCTION engram_internal.to_micros(at timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT (extract(epoch FROM $1) * 1000000)::bigint
+$$;
+COMMENT ON FUNCTION engram_internal.to_micros(timestamptz) IS 'A moment in whole microseconds since 1970, for cursors.';
+
+CREATE FUNCTION engram_internal.from_micros(micros bigint) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT timestamptz 'epoch' + $1 / 3600000000 * interval '1 hour' + $1 % 3600000000 * interval '1 microsecond'
+$$;
+COMMENT ON FUNCTION engram_internal.from_micros(bigint) IS 'The moment so many microseconds after 1970.';
+
+CREATE FUNCTION engram_internal.archived_turns(ids uuid[], messages jsonb)
+RETURNS TABLE (id uuid, user_id uuid, role text, speaker text, content text, metadata jsonb, created_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT $1[t.nth], (t.turn ->> 'user_id')::uuid, t.turn ->> 'role', t.turn ->> 'speaker', t.turn ->> 'content',
+         coalesce(t.turn -> 'metadata', '{}'), (t.turn ->> 'created_at')::timestamptz
+  FROM jsonb_array_elements($2) WITH ORDINALITY AS t (turn, nth)
+$$;
+COMMENT ON FUNCTION engram_internal.archived_turns(uuid[], jsonb) IS 'The turns of one row of message_archive.';
+
+-- A function of its own, because PL/pgSQL cannot have an argument and a table of the same name.
+CREATE FUNCTION engram.messages(
+  session_id text,
+  match_count integer DEFAULT NULL,
+  cursor text DEFAULT NULL,
+  include_archived boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  id uuid, role text, speaker text, content text, metadata jsonb, user_id uuid, created_at timestamptz,
+  archived boolean, cursor_next text)
+LANGUAGE sql STABLE ROWS 50
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT m.* FROM engram_internal.messages($1, $2, $3, $4, $5) m
+$$;
+COMMENT ON FUNCTION engram.messages(text, integer, text, boolean, uuid) IS
+'The newest turns of a conversation, in the order in which they were said.
+
+match_count: 1 to 1000, by default 50. cursor: cursor_next, which is the same in all rows of a page, leads to the turns before; it is NULL when there are none. include_archived: archived turns as well.';
+
+CREATE FUNCTION engram.conversations(
+  match_count integer DEFAULT NULL,
+  cursor text DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (
+  session_id text, turns bigint, archived bigint, first_at timestamptz, last_at timestamptz,
+  first_message text, last_message text, cursor_next text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(conversations.workspace, false);
+  wanted    integer := coalesce(conversations.match_count, 50);
+  before    timestamptz := 'infinity';
+  before_id text := '';
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
+  END IF;
+  IF conversations.cursor IS NOT NULL THEN
+    IF conversations.cursor !~ '^-?[0-9]{1,18}_.' THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.conversations() returned', conversations.cursor
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
+    END IF;
+    before := engram_internal.from_micros(split_part(conversations.cursor, '_', 1)::bigint);
+    before_id := substr(conversations.cursor, position('_' IN conversations.cursor) + 1);
+  END IF;
+  RETURN QUERY
+  -- One look into the index for each conversation, not a look at each turn.
+  WITH RECURSIVE hot AS (
+    (SELECT m.session_id FROM engram.messages m WHERE m.workspace_id = ws ORDER BY m.session_id LIMIT 1)
+    UNION ALL
+    SELECT n.session_id FROM hot h CROSS JOIN LATERAL (
+      SELECT m.session_id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id > h.session_id ORDER BY m.session_id LIMIT 1) n
+  ), named AS (
+    SELECT h.session_id FROM hot h
+    UNION SELECT a.session_id FROM engram.message_archive a WHERE a.workspace_id = ws
+  ), page AS MATERIALIZED (
+    SELECT n.session_id, l.last_at FROM named n CROSS JOIN LATERAL (SELECT greatest(
+      (SELECT m.created_at FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = n.session_id ORDER BY m.created_at DESC LIMIT 1),
+      (SELECT max(a.last_at) FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = n.session_id)) AS last_at) l
+    WHERE l.last_at < before OR l.last_at = before AND n.session_id > before_id
+    ORDER BY l.last_at DESC, n.session_id LIMIT wanted)
+  SELECT p.session_id, c.turns, o.turns, least(f.created_at, o.first_at), p.last_at,
+    left(CASE WHEN f.created_at IS NULL OR o.first_at < f.created_at THEN
+      (SELECT t.content FROM engram.message_archive a CROSS JOIN LATERAL engram_internal.archived_turns(a.ids, a.messages) t
+       WHERE a.workspace_id = ws AND a.session_id = p.session_id AND a.first_at = o.first_at ORDER BY t.created_at, t.id LIMIT 1)
+      ELSE f.content END, 200),
+    left(CASE WHEN z.created_at IS NULL OR o.last_at > z.created_at THEN
+      (SELECT t.content FROM engram.message_archive a CROSS JOIN LATERAL engram_internal.archived_turns(a.ids, a.messages) t
+       WHERE a.workspace_id = ws AND a.session_id = p.session_id AND a.last_at = o.last_at ORDER BY t.created_at DESC, t.id DESC LIMIT 1)
+      ELSE z.content END, 200),
+    engram_internal.to_micros(p.last_at) || '_' || p.session_id
+  FROM page p
+  CROSS JOIN LATERAL (SELECT count(*) AS turns FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = p.session_id) c
+  CROSS JOIN LATERAL (SELECT coalesce(sum(a.turns), 0)::bigint AS turns, min(a.first_at) AS first_at, max(a.last_at) AS last_at
+                      FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = p.session_id) o
+  LEFT JOIN LATERAL (SELECT m.created_at, m.content FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = p.session_id
+                     ORDER BY m.created_at, m.id LIMIT 1) f ON true
+  LEFT JOIN LATERAL (SELECT m.created_at, m.content FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = p.session_id
+                     ORDER BY m.created_at DESC, m.id DESC LIMIT 1) z ON true
+  ORDER BY p.last_at DESC, p.session_id;
+END
+$$;
+COMMENT ON FUNCTION engram.conversations(integer, text, uuid) IS
+'Conversations, the one with the latest turn first: how many turns are at hand and how many archived, when the first and the last was said, and how they begin (200 characters).
+
+match_count: 1 to 1000, by default 50. cursor: cursor_next of the last row of the page before.';
+
+CREATE FUNCTION engram_internal.archive_messages_as_owner(
+  workspace uuid, inactive_for interval, keep integer, dry_run boolean, batch_size integer)
+RETURNS TABLE (conversations bigint, archived bigint, skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  cutoff   timestamptz := now() - archive_messages_as_owner.inactive_for;
+  ws       uuid := archive_messages_as_owner.workspace;
+  chat     text;
+  newest   timestamptz;
+  edge     record;
+  moved    bigint;
+BEGIN
+  IF NOT has_table_privilege('engram.message_archive', 'INSERT') THEN
+    RAISE EXCEPTION 'role "%" may not archive messages', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.archive_messages().';
+  END IF;
+  conversations := 0; archived := 0; skipped := 0; done := true;
+  IF ws IS NULL THEN
+    SELECT m.workspace_id INTO ws FROM engram.messages m ORDER BY m.workspace_id LIMIT 1;
+  END IF;
+  <<everything>>
+  WHILE ws IS NOT NULL LOOP
+    chat := '';
+    LOOP
+      SELECT m.session_id INTO chat FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id > chat ORDER BY m.session_id LIMIT 1;
+      EXIT WHEN NOT FOUND;
+      SELECT m.created_at INTO newest FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = chat ORDER BY m.created_at DESC LIMIT 1;
+      CONTINUE WHEN newest >= cutoff;
+      -- The oldest that stays; without one everything goes.
+      edge := (timestamptz 'infinity', uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+      IF archive_messages_as_owner.keep > 0 THEN
+        SELECT m.created_at AS f1, m.id AS f2 INTO edge FROM engram.messages m
+        WHERE m.workspace_id = ws AND m.session_id = chat
+        ORDER BY m.created_at DESC, m.id DESC OFFSET archive_messages_as_owner.keep - 1 LIMIT 1;
+        CONTINUE WHEN NOT FOUND;
+      END IF;
+      CONTINUE WHEN NOT EXISTS (SELECT FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat
+                                AND (m.created_at, m.id) < (edge.f1, edge.f2));
+      IF conversations = archive_messages_as_owner.batch_size THEN
+        done := false;
+        EXIT everything;
+      END IF;
+      IF archive_messages_as_owner.dry_run THEN
+        SELECT count(*) INTO moved FROM engram.messages m
+        WHERE m.workspace_id = ws AND m.session_id = chat AND (m.created_at, m.id) < (edge.f1, edge.f2);
+      ELSE
+        -- Somebody writes in it, or restores or erases it: another time.
+        IF NOT engram_internal.try_lock_key(ws, 'conversation ' || chat) THEN
+          skipped := skipped + 1;
+          CONTINUE;
+        END IF;
+        WITH gone AS (
+          DELETE FROM engram.messages m
+          WHERE m.workspace_id = ws AND m.session_id = chat AND (m.created_at, m.id) < (edge.f1, edge.f2)
+            -- What was said since the look above is not for now.
+            AND NOT EXISTS (SELECT FROM engram.messages n WHERE n.workspace_id = ws AND n.session_id = chat AND n.created_at >= cutoff)
+          RETURNING m.*
+        ), parts AS (
+          SELECT g.*, (row_number() OVER w - 1) / 100 AS part,
+                 sum(octet_length(g.content) + pg_column_size(g.metadata)) OVER w / 1000000 AS megabyte
+          FROM gone g WINDOW w AS (ORDER BY g.created_at, g.id)
+        ), kept AS (
+          INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+          SELECT ws, chat, min(p.created_at), engram_internal.uuid_v7(), max(p.created_at), count(*), array_agg(p.id ORDER BY p.created_at, p.id),
+                 jsonb_agg(engram_internal.archived_turn(p.user_id, p.role, p.speaker, p.content, p.metadata, p.created_at)
+                           ORDER BY p.created_at, p.id)
+          FROM parts p GROUP BY p.part, p.megabyte
+          RETURNING turns
+        )
+        SELECT coalesce(sum(k.turns), 0) INTO moved FROM kept k;
+      END IF;
+      IF moved > 0 THEN
+        conversations := conversations + 1;
+        archived := archived + moved;
+      END IF;
+    END LOOP;
+    EXIT WHEN archive_messages_as_owner.workspace IS NOT NULL;
+    SELECT m.workspace_id INTO ws FROM engram.messages m WHERE m.workspace_id > ws ORDER BY m.workspace_id LIMIT 1;
+  END LOOP;
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.archive_messages_as_owner(uuid, interval, integer, boolean, integer) IS
+'What archive_messages() does; without a workspace, for all. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.archived_turn(
+  user_id uuid, role text, speaker text, content text, metadata jsonb, created_at timestamptz) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+SET TimeZone = 'UTC'
+AS $$
+  SELECT jsonb_build_object('user_id', $1, 'role', $2, 'content', $4, 'created_at', $6)
+    || CASE WHEN $3 IS NULL THEN '{}' ELSE jsonb_build_object('speaker', $3) END
+    || CASE WHEN $5 = '{}' THEN '{}' ELSE jsonb_build_object('metadata', $5) END
+$$;
+COMMENT ON FUNCTION engram_internal.archived_turn(uuid, text, text, text, jsonb, timestamptz) IS 'A turn as message_archive holds it.';
+
+CREATE FUNCTION engram_internal.try_lock_key(workspace uuid, key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT engram_internal.may_write(workspace) THEN
+    PERFORM engram_internal.refuse_workspace(workspace);
+  END IF;
+  RETURN pg_try_advisory_xact_lock_shared(hashtextextended('engram workspace ' || workspace, 0))
+     AND pg_try_advisory_xact_lock(hashtextextended('engram ' || workspace || ' ' || key, 0));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.try_lock_key(uuid, text) IS 'The lock that lock_keys() takes for one key, if it is free; false when it is not.';
+
+CREATE FUNCTION engram.archive_messages(
+  inactive_for interval DEFAULT NULL,
+  keep integer DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  batch_size integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (conversations bigint, archived bigint, skipped bigint, done boolean)
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'archive_messages_wrapper';
+COMMENT ON FUNCTION engram.archive_messages(interval, integer, boolean, integer, uuid) IS
+'Moves the old turns of conversations in which nothing was said for a while into message_archive, where they take less room, and reports it in one row. Nothing is lost: messages(include_archived => true) reads them, restore_messages() brings them back.
+
+inactive_for: how long nothing was said, by default 30 days. keep: so many of the last turns stay, by default 50. dry_run: only report what would be moved. batch_size: at most so many conversations in this call, 1 to 1000, by default 100; done tells whether those were all. skipped: conversations that somebody else was writing to; they come next time. workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them.';
+
+CREATE FUNCTION engram_internal.restore_messages_as_owner(workspace uuid, session_id text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  moved bigint;
+BEGIN
+  IF NOT has_table_privilege('engram.message_archive', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not take messages out of the archive', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.restore_messages().';
+  END IF;
+  PERFORM engram_internal.lock_keys(restore_messages_as_owner.workspace, ARRAY['conversation ' || restore_messages_as_owner.session_id]);
+  WITH back AS (
+    DELETE FROM engram.message_archive a
+    WHERE a.workspace_id = restore_messages_as_owner.workspace AND a.session_id = restore_messages_as_owner.session_id
+    RETURNING a.ids, a.messages
+  ), put AS (
+    INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+    SELECT restore_messages_as_owner.workspace, restore_messages_as_owner.session_id, t.created_at, t.id, t.user_id, t.role,
+           t.speaker, t.content, t.metadata
+    FROM back b CROSS JOIN LATERAL engram_internal.archived_turns(b.ids, b.messages) t
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+  )
+  SELECT count(*) INTO moved FROM put;
+  RETURN moved;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.restore_messages_as_owner(uuid, text) IS
+'What restore_messages() does. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram.restore_messages(session_id text, workspace uuid DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'restore_messages_wrapper';
+COMMENT ON FUNCTION engram.restore_messages(text, uuid) IS
+'Brings the archived turns of a conversation back to their places among the others, and returns how many. While nothing new is said in it, the next archive_messages() takes them away again.';
+
+CREATE FUNCTION engram_internal.erase_archived(workspace uuid, session_id text, ids uuid[]) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  gone  bigint := 0;
+  chunk record;
+BEGIN
+  IF NOT has_table_privilege('engram.message_archive', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not erase archived messages', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.erase_messages().';
+  END IF;
+  FOR chunk IN
+    DELETE FROM engram.message_archive a
+    WHERE a.workspace_id = erase_archived.workspace
+      AND (erase_archived.session_id IS NULL OR a.session_id = erase_archived.session_id)
+      AND (erase_archived.ids IS NULL OR a.ids && erase_archived.ids)
+    RETURNING a.*
+  LOOP
+    gone := gone + CASE WHEN erase_archived.ids IS NULL THEN chunk.turns
+                        ELSE (SELECT count(*) FROM unnest(chunk.ids) u WHERE u = ANY (erase_archived.ids)) END;
+    -- What of it stays is packed again.
+    INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+    SELECT chunk.workspace_id, chunk.session_id, min((t.turn ->> 'created_at')::timestamptz), chunk.id,
+           max((t.turn ->> 'created_at')::timestamptz), count(*), array_agg(chunk.ids[t.nth] ORDER BY t.nth), jsonb_agg(t.turn ORDER BY t.nth)
+    FROM jsonb_array_elements(chunk.messages) WITH ORDINALITY AS t (turn, nth)
+    WHERE chunk.ids[t.nth] <> ALL (erase_archived.ids)
+    HAVING count(*) > 0;
+  END LOOP;
+  RETURN gone;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.erase_archived(uuid, text, uuid[]) IS
+'What erase_messages() does in the archive. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.erase_archived_messages(workspace uuid, session_id text, ids uuid[]) RETURNS bigint
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'erase_archived_messages_wrapper';
+COMMENT ON FUNCTION engram_internal.erase_archived_messages(uuid, text, uuid[]) IS
+'erase_archived() for a caller who may write the workspace.';
+
+CREATE FUNCTION engram.erase_messages(
+  session_id text DEFAULT NULL,
+  ids uuid[] DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (messages bigint, archived bigint)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(erase_messages.workspace, true);
+BEGIN
+  IF erase_messages.session_id IS NULL AND erase_messages.ids IS NULL THEN
+    RAISE EXCEPTION 'erase_messages() was given neither session_id nor ids'
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name a conversation, or pass the ids of turns; engram.conversations() and engram.messages() list them.';
+  END IF;
+  IF erase_messages.dry_run THEN
+    RETURN QUERY SELECT
+      (SELECT count(*) FROM engram.messages m WHERE m.workspace_id = ws
+         AND (erase_messages.session_id IS NULL OR m.session_id = erase_messages.session_id)
+         AND (erase_messages.ids IS NULL OR m.id = ANY (erase_messages.ids))),
+      (SELECT count(*) FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id) WHERE a.workspace_id = ws
+         AND (erase_messages.session_id IS NULL OR a.session_id = erase_messages.session_id)
+         AND (erase_messages.ids IS NULL OR u.id = ANY (erase_messages.ids)));
+    RETURN;
+  END IF;
+  -- Who archives or restores meanwhile would move turns from where they are looked for to where they were.
+  PERFORM engram_internal.lock_keys(ws, CASE WHEN erase_messages.session_id IS NOT NULL
+    THEN ARRAY['conversation ' || erase_messages.session_id]
+    -- All of the workspace.
+    ELSE ARRAY(SELECT n::text FROM generate_series(1, 65) n) END);
+  DELETE FROM engram.messages m WHERE m.workspace_id = ws
+    AND (erase_messages.session_id IS NULL OR m.session_id = erase_messages.session_id)
+    AND (erase_messages.ids IS NULL OR m.id = ANY (erase_messages.ids));
+  GET DIAGNOSTICS messages = ROW_COUNT;
+  archived := engram_internal.erase_archived_messages(ws, erase_messages.session_id, erase_messages.ids);
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram.erase_messages(text, uuid[], boolean, uuid) IS
+'Deletes turns for good, from the conversation and from the archive, and tells how many from each. Memories that were made from them stay.
+
+session_id: the conversation; alone, all of it. ids: only these turns; without session_id, of whatever conversation. dry_run: only count.';
+
+CREATE FUNCTION engram.should_extract(
+  message_id uuid,
+  content text,
+  turns integer,
+  min_chars integer DEFAULT NULL,
+  min_turns integer DEFAULT NULL,
+  base_rate double precision DEFAULT NULL,
+  full_rate double precision DEFAULT NULL,
+  mature_turns integer DEFAULT NULL,
+  role text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'should_extract_wrapper';
+COMMENT ON FUNCTION engram.should_extract(uuid, text, integer, integer, integer, double precision, double precision, integer, text) IS
+'Whether a turn is worth sending to an extractor of facts, which costs money: a rule to sample by. It reads nothing, and says the same for the same arguments.
+
+False when content has less than min_chars characters (20; outer white space does not count), when the conversation has less than min_turns turns so far (2), or when role is system or tool. Else true with a probability that rises with turns in a straight line from base_rate (0.25) to full_rate (1) at mature_turns (20), by a hash of message_id: a higher probability never makes false of true. Rates from 0 to 1, base_rate at most full_rate; counts of 0 or more. What is out of range, and NULL for one of the first three, is an error (22023).';
+
+REVOKE EXECUTE ON FUNCTION engram.get(uuid, uuid, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.history(uuid, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.revert(uuid, integer, integer, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.create_partitions(timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.drop_partitions(interval, text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.detach_partitions(interval, text, text, text, boolean) FROM PUBLIC;
@@ -1363,6 +2547,13 @@ REVOKE EXECUTE ON FUNCTION engram.unschedule_maintenance() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.health() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.enable_realtime(text) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.disable_realtime(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.append_messages(jsonb, text, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.messages(text, integer, text, boolean, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.conversations(integer, text, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.archive_messages(interval, integer, boolean, integer, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.restore_messages(text, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.erase_messages(text, uuid[], boolean, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.should_extract(uuid, text, integer, integer, integer, double precision, double precision, integer, text) FROM PUBLIC;
 -- The tables follow: new ones, triggers and grants.
 DO $$
 BEGIN

@@ -526,7 +526,7 @@ pub fn consolidated() -> Result<Vec<Uuid>> {
 }
 
 /// Settings that take a role that bypasses row security: they bound what everybody's server does.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "max_content_chars",
     "candidates",
     "fold_threshold",
@@ -536,6 +536,7 @@ const RESERVED: [&str; 10] = [
     "access_log_days",
     "memory_events_days",
     "messages_days",
+    "archive_messages_days",
     "size_limit_bytes",
 ];
 

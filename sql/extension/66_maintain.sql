@@ -258,6 +258,14 @@ BEGIN
       DELETE FROM engram.embedding_claims e WHERE e.claimed_until < now();
       GET DIAGNOSTICS n = ROW_COUNT;
       counts := counts || jsonb_build_object('claims', n);
+    WHEN 'messages' THEN
+      counts := '{"archived": 0}';
+      IF engram_internal.partition_setting('archive_messages_days') IS NOT NULL THEN
+        SELECT a.archived, a.skipped, a.done INTO c FROM engram_internal.archive_messages_as_owner(
+          NULL, engram_internal.partition_setting('archive_messages_days')::double precision * interval '1 day', 50, false, 100) a;
+        counts := jsonb_build_object('archived', c.archived, 'skipped', c.skipped);
+        done := c.done;
+      END IF;
     WHEN 'pack' THEN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
@@ -291,7 +299,7 @@ CREATE FUNCTION engram_internal.phases() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'pack', 'drop_partitions']
+  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
 $$;
 COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
 
@@ -358,7 +366,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
-'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), pack (what search scans packed), drop_partitions (logs older than their settings keep).
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
 
 Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
 

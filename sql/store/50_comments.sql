@@ -252,7 +252,7 @@ COMMENT ON COLUMN engram.settings.partitions_ahead IS 'Partitions that are made 
 COMMENT ON COLUMN engram.settings.access_log_days IS 'Days that access_log is kept, at least 1; by default NULL: for ever. For the whole store.';
 COMMENT ON COLUMN engram.settings.memory_events_days IS 'Days that memory_events is kept, at least 1; by default NULL: for ever. For the whole store.';
 COMMENT ON COLUMN engram.settings.messages_days IS 'Days that messages are kept, at least 1; by default NULL: for ever. For the whole store.';
-COMMENT ON COLUMN engram.settings.archive_messages_days IS 'Days without a message after which maintain() archives the older turns of a conversation; by default NULL: never.';
+COMMENT ON COLUMN engram.settings.archive_messages_days IS 'Days without a message after which maintain() archives the turns of a conversation but the last 50; by default NULL: never. For the whole store.';
 COMMENT ON COLUMN engram.settings.size_limit_bytes IS 'Size of the database of which health() warns at 75 and 90 percent; by default NULL: no limit. For the whole store.';
 
 COMMENT ON VIEW engram.memory_overview IS 'Every memory that is not forgotten, with its present activation, strengths and retrievability; the caller sees its own.';

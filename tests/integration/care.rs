@@ -862,6 +862,30 @@ fn a_phase_that_fails_is_reported_and_keeps_no_other_from_running() {
 }
 
 #[test]
+fn quiet_conversations_are_archived_when_the_settings_say_so() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    ann.batch_execute(
+        "SELECT count(*) FROM engram.append_messages((SELECT jsonb_agg(jsonb_build_object('role', 'user', 'content', 'turn ' || i,
+           'created_at', now() - interval '40 days' + i * interval '1 minute')) FROM generate_series(1, 60) i), 'chat')",
+    )
+    .unwrap();
+    let hot = "SELECT count(*) FROM engram.messages";
+    assert_eq!(maintain(&mut admin)["messages"]["archived"], 0);
+    admin
+        .batch_execute("SELECT engram.configure('{\"archive_messages_days\": 30}', '00000000-0000-0000-0000-000000000000')")
+        .unwrap();
+    assert_eq!(maintain(&mut admin)["messages"]["archived"], 10);
+    assert_eq!(one::<i64>(&mut ann, hot, &[]), 50);
+    assert_eq!(
+        one::<i64>(&mut ann, "SELECT engram.restore_messages('chat')", &[]),
+        10
+    );
+    assert_eq!(one::<i64>(&mut ann, hot, &[]), 60);
+}
+
+#[test]
 fn maintenance_that_is_cancelled_goes_on_where_it_was() {
     let db = Database::new();
     let mut ann = db.user("ann");
