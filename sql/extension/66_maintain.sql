@@ -198,6 +198,7 @@ DECLARE
   counts jsonb := '{}';
   done   boolean := true;
   n      bigint := 0;
+  ws     uuid;
   c      record;
 BEGIN
   IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
@@ -240,9 +241,32 @@ BEGIN
     WHEN 'partitions' THEN
       counts := '{"created": 0}';
     WHEN 'consolidate' THEN
-      SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, 20000);
-      counts := to_jsonb(c) - 'done';
-      done := c.done;
+      IF last IS NULL THEN
+        -- Most often little moves, and one look at everything is the cheapest way to know.
+        SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
+        counts := to_jsonb(c) - 'done';
+        done := c.done;
+        last := CASE WHEN NOT done THEN '00000000-0000-0000-0000-000000000000' END;
+      ELSE
+        -- Much moves: a workspace after the other, each looked at once.
+        done := true;
+        FOR ws IN
+          WITH RECURSIVE w AS (
+            (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > last::uuid ORDER BY m.workspace_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
+            FROM w WHERE w.workspace_id IS NOT NULL)
+          SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
+        LOOP
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
+          SELECT coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
+          FROM jsonb_each(to_jsonb(c) - 'done') e;
+          last := ws;
+          done := false;
+          n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          EXIT WHEN n > batch * 20;
+        END LOOP;
+      END IF;
     WHEN 'retention' THEN
       FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
         counts := counts || CASE c.action
