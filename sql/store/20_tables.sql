@@ -181,6 +181,9 @@ CREATE TABLE IF NOT EXISTS engram.maintenance (
   CONSTRAINT maintenance_pkey PRIMARY KEY (workspace_id)
 );
 
+-- In the row of the all-zero workspace: of which transactions events are no longer all there.
+ALTER TABLE engram.maintenance ADD COLUMN IF NOT EXISTS events_dropped_xid xid8;
+
 -- What search scans: words and quantised vectors of many memories in one row, derived from memories
 -- and embeddings by trigger. The format of block is the library's (src/blocks). Writers only insert;
 -- whoever holds the packing lock of the workspace merges, so writers never wait for each other here.

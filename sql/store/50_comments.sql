@@ -107,6 +107,7 @@ COMMENT ON TABLE engram.maintenance IS 'When a workspace was last folded and con
 COMMENT ON COLUMN engram.maintenance.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.maintenance.folded_at IS 'When waiting uses were last folded.';
 COMMENT ON COLUMN engram.maintenance.consolidated_at IS 'The latest moment that consolidate() was run for.';
+COMMENT ON COLUMN engram.maintenance.events_dropped_xid IS 'In the row of the all-zero workspace: the highest transaction of events that were dropped. Devices that may not have seen it begin anew.';
 
 COMMENT ON TABLE engram.search_blocks IS 'Words and quantised vectors of memories, many to a row, as search scans them. Derived by trigger; not for callers. engram.reindex() makes it anew.';
 COMMENT ON COLUMN engram.search_blocks.workspace_id IS 'The workspace.';
