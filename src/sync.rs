@@ -117,6 +117,13 @@ impl Snapshot {
                 .all(|xid| *xid >= other.xmax || other.running.binary_search(xid).is_ok())
     }
 
+    /// Whether a transaction up to `last` that is not seen here has ended since. One that still runs has
+    /// written nothing that could be dropped meanwhile: dropping waits for whoever has.
+    fn misses(&self, last: u64, current: &Self) -> bool {
+        let ended = |xid: &u64| *xid < current.xmax && current.running.binary_search(xid).is_err();
+        self.xmax <= last || self.running.iter().any(|xid| *xid <= last && ended(xid))
+    }
+
     /// That of the running statement, without what this transaction itself has done.
     fn current() -> Self {
         // SAFETY: a statement that runs has an active snapshot, whose arrays have these lengths; the rest
@@ -315,7 +322,8 @@ pub fn flush_log() {
     }
 }
 
-/// The highest transaction of events that were dropped from the history, 0 for none.
+/// The highest transaction of events that were dropped from the history, 0 for none. One that is yet to come
+/// was brought by a dump from a server where transactions counted otherwise, and means nothing here.
 fn dropped() -> Result<u64> {
     let mut highest = 0;
     // One number about the whole store, which no policy shows to ordinary callers.
@@ -327,7 +335,9 @@ fn dropped() -> Result<u64> {
             Ok(())
         },
     )?;
-    Ok(highest)
+    // SAFETY: a plain value of the server.
+    let next = unsafe { pg_sys::ReadNextFullTransactionId().value };
+    Ok(if highest < next { highest } else { 0 })
 }
 
 /// A cursor is renewed after so many transactions, even if the disk has to be waited for.
@@ -390,7 +400,7 @@ pub fn point(since: Option<&str>) -> Result<Point> {
         }
         let base = cursor.seen.as_ref().or(cursor.upto.as_ref());
         let dropped = dropped()?;
-        if base.is_some_and(|base| base.xmin <= dropped) {
+        if base.is_some_and(|base| base.misses(dropped, &current)) {
             return lost("it is older than the changes that are kept");
         }
         let known = [&cursor.seen, &cursor.upto];

@@ -660,6 +660,8 @@ engram_internal.check_as_of(as_of)
     1     1     1     1     1     SELECT engram_internal.check_as_of(now())
 engram_internal.memories_as_of(workspace, as_of, ids)
     no    0     0     1     1     SELECT * FROM engram_internal.memories_as_of('{ws}', now(), '{{secret}}')
+engram_internal.older(workspace, before, before_id, at_most)
+    no    0     0     1     1     SELECT o FROM engram_internal.older('{ws}', 'infinity', '{id}', 9) o WHERE ids <> '{}'
 engram_internal.state_as_of(workspace, as_of, ids)
     no    0     0     1     1     SELECT * FROM engram_internal.state_as_of('{ws}', now(), '{{secret}}')
 engram_internal.sync_point(since)

@@ -453,6 +453,19 @@ fn cursors_are_checked_and_open_nothing() {
     anew.sync(&mut ann, 2);
     assert_eq!(anew.memories, truth(&mut ann));
     assert_eq!(anew.sync(&mut ann, 2), []);
+    // A number of transactions to come is of another server, from where a dump was loaded.
+    admin
+        .batch_execute("UPDATE engram.maintenance SET events_dropped_xid = '9223372036854775807'")
+        .unwrap();
+    assert_eq!(anew.sync(&mut ann, 2), []);
+    admin
+        .batch_execute("TRUNCATE engram.memories CASCADE")
+        .unwrap();
+    refused(&mut ann, anew.cursor.as_ref().unwrap(), "PT410");
+    let new = add(&mut ann, "after the flood");
+    let mut anew = Device::default();
+    assert_eq!(anew.sync(&mut ann, 2), upserts(&[new]));
+    assert_eq!(anew.sync(&mut ann, 2), []);
 }
 
 #[test]
@@ -498,6 +511,98 @@ fn a_restored_dump_asks_devices_to_begin_anew() {
     assert_eq!(versions, 2);
     // Here the cursor is as good as ever.
     assert_eq!(device.sync(&mut ann, 500), []);
+}
+
+#[test]
+fn a_call_reads_what_is_new_and_nothing_else() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    // Many workspaces of which statistics know, and one of which they do not.
+    admin
+        .batch_execute(
+            "SET session_replication_role = replica;
+             CREATE FUNCTION public.fill(w uuid, n int) RETURNS void LANGUAGE sql AS $$
+               INSERT INTO engram.memories (workspace_id, id, user_id, content, type, importance, layer, pinned, tags, metadata, version, created_at, updated_at, content_hash)
+               SELECT w, engram_internal.uuid_v7(), w, 'note ' || i, 'factual', 0.5, 'working', false, '{}', '{}', 1, now(), now(), 'x' FROM generate_series(1, n) i;
+               INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, action, version)
+               SELECT w, pg_current_xact_id(), engram_internal.uuid_v7(), now(), id, engram_internal.store_origin(), 'added', 1 FROM engram.memories WHERE workspace_id = w $$;
+             SELECT public.fill(lpad(n::text, 32, '0')::uuid, 1000) FROM generate_series(1, 12) n;
+             RESET session_replication_role; ANALYZE",
+        )
+        .unwrap();
+    let me: Uuid = one(&mut db.user("ann"), "SELECT engram.current_user_id()", &[]);
+    admin
+        .batch_execute("SET session_replication_role = replica")
+        .unwrap();
+    admin
+        .execute("SELECT public.fill($1, 3000)", &[&me])
+        .unwrap();
+    admin
+        .batch_execute("RESET session_replication_role")
+        .unwrap();
+    let mut ann = db.user("ann");
+    let mut read = |ann: &mut Client, work: &mut dyn FnMut(&mut Client)| -> i64 {
+        let sql = "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables WHERE relname ~ '^(memories|memory_events.*|graph_links)$'";
+        ann.batch_execute("SELECT pg_stat_force_next_flush()")
+            .unwrap();
+        let before: i64 = one(&mut admin, sql, &[]);
+        work(ann);
+        ann.batch_execute("SELECT pg_stat_force_next_flush()")
+            .unwrap();
+        one::<i64>(&mut admin, sql, &[]) - before
+    };
+    let mut device = Device::default();
+    // Plans are made for the first calls and kept for the later ones.
+    for _ in 0..8 {
+        let fetched = read(&mut ann, &mut |ann| {
+            device.page(ann, 100).unwrap();
+        });
+        assert!(
+            fetched <= 250,
+            "a page of the first round reads {fetched} rows"
+        );
+    }
+    device.sync(&mut ann, 1000);
+    for i in 0..8 {
+        let fetched = read(&mut ann, &mut |ann| {
+            assert_eq!(device.sync(ann, 500), []);
+        });
+        assert!(fetched <= 10, "an idle call reads {fetched} rows");
+        let id = add(&mut ann, &format!("new {i}"));
+        let fetched = read(&mut ann, &mut |ann| {
+            assert_eq!(device.sync(ann, 500), upserts(&[id]));
+        });
+        assert!(fetched <= 20, "a call for one change reads {fetched} rows");
+        let then: String = one(&mut ann, "SELECT clock_timestamp()::text", &[]);
+        ann.execute(
+            "SELECT engram.update($1, $2)",
+            &[&id, &format!("changed {i}")],
+        )
+        .unwrap();
+        for (sql, most) in [
+            ("SELECT FROM engram.history($1::text::uuid)", 30),
+            (
+                "SELECT FROM engram.get($1::text::uuid, as_of => $2::text::timestamptz)",
+                30,
+            ),
+            (
+                "SELECT FROM engram.list(match_count => 20, as_of => $2::text::timestamptz) WHERE $1 <> ''",
+                250,
+            ),
+        ] {
+            let fetched = read(&mut ann, &mut |ann| {
+                let id = id.to_string();
+                let rows = if sql.contains("$2") {
+                    ann.query(sql, &[&id, &then])
+                } else {
+                    ann.query(sql, &[&id])
+                };
+                assert!(!rows.unwrap().is_empty());
+            });
+            assert!(fetched <= most, "{sql} reads {fetched} rows");
+        }
+        device.sync(&mut ann, 500);
+    }
 }
 
 /// Waits until a standby has replayed what the primary has written.
