@@ -2808,7 +2808,7 @@ fn a_misspelt_setting_is_an_error() {
 // --- reading without writing --------------------------------------------------------------------
 
 /// What must work where nothing can be written, and the number of rows that the victim gets.
-const READS: [(usize, &str); 9] = [
+const READS: &[(usize, &str)] = &[
     (2, "SELECT * FROM engram.search('zebra')"),
     (
         2,
@@ -2820,6 +2820,18 @@ const READS: [(usize, &str); 9] = [
     ),
     (2, "SELECT * FROM engram.search()"),
     (1, "SELECT * FROM engram.get('{id}')"),
+    (1, "SELECT * FROM engram.get('{id}', as_of => now())"),
+    (
+        3,
+        "SELECT * FROM engram.list(include => '{forgotten}', as_of => now())",
+    ),
+    (
+        2,
+        "SELECT * FROM engram.search('zebra', '[1,2,3]', filter => '{\"user_id\": \"{ws}\"}', as_of => now())",
+    ),
+    (2, "SELECT * FROM engram.search(as_of => now())"),
+    (2, "SELECT * FROM engram.history('{secret}')"),
+    (3, "SELECT * FROM engram.changes()"),
     (3, "SELECT * FROM engram.list(include => '{forgotten}')"),
     (1, "SELECT * FROM engram.stats() WHERE memories = 2"),
     (1, "SELECT * FROM engram.whoami() WHERE user_id = '{ws}'"),
@@ -2827,7 +2839,7 @@ const READS: [(usize, &str); 9] = [
 ];
 
 fn assert_reads_only(session: &mut Session) {
-    for (expected, sql) in READS {
+    for &(expected, sql) in READS {
         assert_eq!(
             attempt(session, &fill(sql), "").0,
             Expect::Rows(expected),
@@ -2901,6 +2913,10 @@ fn reading_works_on_a_standby() {
         "SELECT content FROM engram.search('zebra', '[1,2,3]')",
         "SELECT content FROM engram.search()",
         "SELECT content FROM engram.list()",
+        "SELECT content FROM engram.list(as_of => now())",
+        "SELECT content FROM engram.search('zebra', as_of => now())",
+        "SELECT h.content FROM engram.memories m, engram.history(m.id) h",
+        "SELECT memory ->> 'content' FROM engram.changes() WHERE op <> 'end'",
         "SELECT g.content FROM engram.memories m, engram.get(m.id) g",
         "SELECT 'a zebra' FROM engram.stats() WHERE memories = 1",
         "SELECT 'a zebra' FROM engram.whoami() WHERE subject = 'ann'",
