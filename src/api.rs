@@ -65,6 +65,49 @@ fn store_origin() -> i64 {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn sync_point(
+    since: Option<&str>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(lost, Option<&'static str>),
+            name!(ready, bool),
+            name!(still, bool),
+            name!(keep, bool),
+            name!(durable, bool),
+            name!(seen, Option<String>),
+            name!(upto, Option<String>),
+            name!(after_xid, Option<String>),
+            name!(after_id, Option<Uuid>),
+            name!(head, String),
+            name!(next, String),
+        ),
+    >,
+> {
+    let point = sync::point(since)?;
+    Ok(TableIterator::once((
+        point.lost,
+        point.ready,
+        point.still,
+        point.keep,
+        point.durable,
+        point.seen,
+        point.upto,
+        point.after_xid,
+        point.after_id.map(spi::pg_uuid),
+        point.head,
+        point.next,
+    )))
+}
+
+#[pg_extern(sql = false)]
+fn flush_log() {
+    sync::flush_log();
+}
+
+#[pg_extern(sql = false)]
 fn entity_node(name: &str) -> String {
     text::entity_node(name)
 }

@@ -363,6 +363,10 @@ DECLARE
   params    jsonb;
   last_at   timestamptz;
   last_id   uuid;
+  states    text;
+  batch     uuid[];
+  ids       uuid[] := '{}';
+  ahead     integer := 100;
 BEGIN
   IF wanted NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'match_count is %', wanted
@@ -384,45 +388,55 @@ BEGIN
     last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
     last_id := split_part(list.cursor, '_', 2)::uuid;
   END IF;
-  IF list.as_of IS NULL THEN
-    SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
-  ELSE
+  states := CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
+    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > $7)' END;
+  IF list.as_of IS NOT NULL THEN
     PERFORM engram_internal.check_as_of(list.as_of);
     SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_past_filter(list.filter) f;
-  END IF;
-  RETURN QUERY EXECUTE
-    CASE WHEN list.as_of IS NULL THEN
-      'WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL'
-    ELSE
-      -- One by one, in the order of the index, until the page is full.
-      'WITH page AS MATERIALIZED (SELECT p.* FROM engram.memories r CROSS JOIN LATERAL (
-         SELECT m.* FROM engram_internal.memories_as_of($2, $7, ARRAY[r.id]) m WHERE $1 IS NOT NULL'
-    END
-    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
-    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
-    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
-    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > coalesce($7, now()))' END
-    || ' AND ' || condition
-    || CASE WHEN list.as_of IS NULL THEN '' ELSE ') p WHERE r.workspace_id = $2 AND r.created_at <= $7' END
-    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NOT NULL THEN ' AND (r.created_at, r.id) < ($3, $4)' ELSE '' END
-    || CASE WHEN list.as_of IS NULL THEN ' ORDER BY m.created_at DESC, m.id DESC' ELSE ' ORDER BY r.created_at DESC, r.id DESC' END
-    || $q$ LIMIT $5 OFFSET $6)
+    IF last_at IS NULL OR last_at > list.as_of THEN
+      last_at := list.as_of;
+      last_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    END IF;
+    -- By the order of now, which is that of then, until the page is full.
+    WHILE cardinality(ids) < skipped + wanted AND last_at IS NOT NULL LOOP
+      SELECT o.ids, o.last_at, o.last_id INTO batch, last_at, last_id FROM engram_internal.older(ws, last_at, last_id, ahead) o;
+      EXECUTE 'SELECT array_agg(m.id ORDER BY m.created_at DESC, m.id DESC) FROM engram_internal.memories_as_of($2, $7, $3) m
+               WHERE $1 IS NOT NULL AND ' || condition || states
+        INTO batch USING params, ws, batch, NULL, NULL, NULL, list.as_of;
+      ids := ids || batch;
+      ahead := least(ahead * 2, 5000);
+    END LOOP;
+    RETURN QUERY
     SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
-       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, $q$
-    || CASE WHEN list.as_of IS NULL THEN $q$
+         m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, m.entities,
+         m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+         m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
+         (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
+          + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+    FROM engram_internal.memories_as_of(ws, list.as_of, ids[skipped + 1 : skipped + wanted]) m
+    LEFT JOIN engram_internal.state_as_of(ws, list.as_of, ids[skipped + 1 : skipped + wanted]) s ON s.memory_id = m.id
+    ORDER BY m.created_at DESC, m.id DESC;
+    RETURN;
+  END IF;
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  RETURN QUERY EXECUTE
+    $q$WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
+    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    || states || ' AND ' || condition
+    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6)
+    SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source,
        ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
-             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node)$q$ ELSE 'm.entities' END
-    || $q$, m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
        m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
        (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
         + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
     FROM page m
-    LEFT JOIN $q$
-    || CASE WHEN list.as_of IS NULL THEN 'engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p))'
-       ELSE 'engram_internal.state_as_of($2, $7, (SELECT array_agg(p.id) FROM page p))' END
-    || $q$ s ON s.memory_id = m.id
+    LEFT JOIN engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p)) s ON s.memory_id = m.id
     ORDER BY m.created_at DESC, m.id DESC$q$
-    USING params, ws, last_at, last_id, wanted, skipped, list.as_of;
+    USING params, ws, last_at, last_id, wanted, skipped, now();
 END
 $$;
 COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) IS

@@ -5,6 +5,8 @@ CREATE FUNCTION engram_internal.versions(workspace uuid, id uuid)
 RETURNS TABLE (version integer, action text, actor uuid, at timestamptz, state jsonb)
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
+-- One plan for all workspaces, those that statistics have not seen included.
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -159,6 +161,7 @@ RETURNS TABLE (
   created_at timestamptz, updated_at timestamptz, entities text[])
 LANGUAGE plpgsql STABLE ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -213,10 +216,43 @@ $$;
 COMMENT ON FUNCTION engram_internal.memories_as_of(uuid, timestamptz, uuid[]) IS
 'Memories as they were recorded at a moment, of those that the caller may see now; one that was not stored yet has no row. Forgotten ones are included. layer is the one last shown by a consolidation.';
 
+CREATE FUNCTION engram_internal.older(workspace uuid, before timestamptz, before_id uuid, at_most integer,
+  OUT ids uuid[], OUT last_at timestamptz, OUT last_id uuid)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+-- In the order of memories_created_idx. To a workspace that statistics have not seen, reading all of it and
+-- sorting would look as good.
+SET enable_sort = off
+SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+  m record;
+BEGIN
+  ids := '{}';
+  FOR m IN
+    SELECT x.id, x.created_at FROM engram.memories x
+    WHERE x.workspace_id = workspace AND (x.created_at, x.id) < (before, before_id)
+    ORDER BY x.created_at DESC, x.id DESC LIMIT at_most
+  LOOP
+    ids := ids || m.id;
+    last_at := m.created_at;
+    last_id := m.id;
+  END LOOP;
+  IF cardinality(ids) < at_most THEN
+    last_at := NULL;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.older(uuid, timestamptz, uuid, integer) IS
+'The next memories, newest first, that were stored before one; last_at is NULL when there are no more.';
+
 CREATE FUNCTION engram_internal.state_as_of(workspace uuid, as_of timestamptz, ids uuid[])
 RETURNS TABLE (memory_id uuid, layer text, access_count bigint, last_accessed_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE

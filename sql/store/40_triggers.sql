@@ -373,6 +373,10 @@ BEGIN
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
   TRUNCATE engram.search_blocks, engram.access_log, engram.access_queue, engram.hebbian_links, engram.recall_credits, engram.memory_events;
+  -- No event tells a device that all is gone: it begins anew.
+  INSERT INTO engram.maintenance (workspace_id, events_dropped_xid)
+  VALUES ('00000000-0000-0000-0000-000000000000', pg_current_xact_id())
+  ON CONFLICT (workspace_id) DO UPDATE SET events_dropped_xid = excluded.events_dropped_xid;
   RETURN NULL;
 END
 $$;

@@ -38,3 +38,15 @@ SELECT engram.context('seats for the flight', max_tokens => 40) ->> 'text' AS pr
 SELECT promoted, archived, forgotten FROM engram.consolidate(dry_run => true, at => now() + interval '60 days');
 SELECT engram.apply_preset('personal_assistant') ->> 'mu2' AS core_decline_per_day;
 SELECT engram.apply_preset('butler');
+SELECT clock_timestamp() AS then \gset
+SELECT engram.update(id, content => 'The cat is called Mochi', importance => 0.6) AS version FROM engram.search('cat', match_count => 1);
+SELECT version, action, content, importance, changed FROM engram.history((SELECT id FROM engram.search('cat', match_count => 1)));
+SELECT content FROM engram.search('cat', match_count => 1, as_of => :'then');
+SELECT count(*) FROM engram.list(as_of => :'then');
+SELECT engram.revert(id, 1) AS version FROM engram.search('cat', match_count => 1);
+SELECT op, version, memory ->> 'content' AS content FROM engram.changes();
+SELECT cursor_next AS cursor FROM engram.changes() WHERE op = 'end' \gset
+SELECT engram.forget(id) FROM engram.search('Sundays', match_count => 1);
+SELECT engram.add('Miso is afraid of vacuum cleaners') IS NOT NULL AS stored;
+SELECT op, version, memory ->> 'content' AS content FROM engram.changes(:'cursor');
+SELECT engram.changes('yesterday');

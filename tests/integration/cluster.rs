@@ -218,6 +218,42 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// A standby of this server, streaming from it.
+    pub fn standby(&self, name: &str) -> Self {
+        let standby = Self {
+            installation: self.installation.clone(),
+            directory: scratch(name),
+        };
+        run(standby
+            .installation
+            .command("pg_basebackup")
+            .args([
+                "-U",
+                "postgres",
+                "-R",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+                "--no-sync",
+                "-h",
+            ])
+            .arg(&self.directory)
+            .arg("-D")
+            .arg(standby.data()));
+        let conf = standby.data().join("postgresql.conf");
+        let mut text = fs::read_to_string(&conf).unwrap();
+        text.push_str(&format!(
+            "unix_socket_directories = '{}'\n",
+            standby.directory.display()
+        ));
+        fs::write(&conf, text).unwrap();
+        standby.up();
+        standby
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         let _ = self

@@ -363,6 +363,11 @@ engram.search(query_text, query_embedding, match_count, filter, types, min_score
     no    0     0     2     22023 SELECT * FROM engram.search()
     no    no    no    2     2     SELECT * FROM engram.search(include => '{superseded,expired}', workspace => '{ws}')
     no    0     0     2     22023 SELECT * FROM engram.search('zebra', filter => '{"user_id": "{ws}"}')
+engram.changes(since, match_count, workspace)
+# Nobody has nothing but the end; everybody else has it too.
+    no    1     1     3     22023 SELECT * FROM engram.changes()
+    no    0     0     2     22023 SELECT * FROM engram.changes() WHERE op <> 'end'
+    no    no    no    3     3     SELECT * FROM engram.changes(workspace => '{ws}')
 engram.history(id, workspace)
     no    0     0     1     22023 SELECT * FROM engram.history('{id}')
     no    0     0     2     22023 SELECT * FROM engram.history('{secret}')
@@ -749,8 +754,14 @@ engram_internal.check_as_of(as_of)
     1     1     1     1     1     SELECT engram_internal.check_as_of(now())
 engram_internal.memories_as_of(workspace, as_of, ids)
     no    0     0     1     1     SELECT * FROM engram_internal.memories_as_of('{ws}', now(), '{{secret}}')
+engram_internal.older(workspace, before, before_id, at_most)
+    no    0     0     1     1     SELECT o FROM engram_internal.older('{ws}', 'infinity', '{id}', 9) o WHERE ids <> '{}'
 engram_internal.state_as_of(workspace, as_of, ids)
     no    0     0     1     1     SELECT * FROM engram_internal.state_as_of('{ws}', now(), '{{secret}}')
+engram_internal.sync_point(since)
+    1     1     1     1     1     SELECT * FROM engram_internal.sync_point(null)
+engram_internal.flush_log()
+    1     1     1     1     1     SELECT engram_internal.flush_log()
 engram_internal.versions(workspace, id)
     no    0     0     2     2     SELECT * FROM engram_internal.versions('{ws}', '{secret}')
 engram_internal.linkable(workspace, id)
@@ -2904,7 +2915,7 @@ fn a_misspelt_setting_is_an_error() {
 // --- reading without writing --------------------------------------------------------------------
 
 /// What must work where nothing can be written, and the number of rows that the victim gets.
-const READS: [(usize, &str); 9] = [
+const READS: &[(usize, &str)] = &[
     (2, "SELECT * FROM engram.search('zebra')"),
     (
         2,
@@ -2916,6 +2927,18 @@ const READS: [(usize, &str); 9] = [
     ),
     (2, "SELECT * FROM engram.search()"),
     (1, "SELECT * FROM engram.get('{id}')"),
+    (1, "SELECT * FROM engram.get('{id}', as_of => now())"),
+    (
+        3,
+        "SELECT * FROM engram.list(include => '{forgotten}', as_of => now())",
+    ),
+    (
+        2,
+        "SELECT * FROM engram.search('zebra', '[1,2,3]', filter => '{\"user_id\": \"{ws}\"}', as_of => now())",
+    ),
+    (2, "SELECT * FROM engram.search(as_of => now())"),
+    (2, "SELECT * FROM engram.history('{secret}')"),
+    (3, "SELECT * FROM engram.changes()"),
     (3, "SELECT * FROM engram.list(include => '{forgotten}')"),
     (1, "SELECT * FROM engram.stats() WHERE memories = 2"),
     (1, "SELECT * FROM engram.whoami() WHERE user_id = '{ws}'"),
@@ -2923,7 +2946,7 @@ const READS: [(usize, &str); 9] = [
 ];
 
 fn assert_reads_only(session: &mut Session) {
-    for (expected, sql) in READS {
+    for &(expected, sql) in READS {
         assert_eq!(
             attempt(session, &fill(sql), "").0,
             Expect::Rows(expected),
@@ -2997,6 +3020,10 @@ fn reading_works_on_a_standby() {
         "SELECT content FROM engram.search('zebra', '[1,2,3]')",
         "SELECT content FROM engram.search()",
         "SELECT content FROM engram.list()",
+        "SELECT content FROM engram.list(as_of => now())",
+        "SELECT content FROM engram.search('zebra', as_of => now())",
+        "SELECT h.content FROM engram.memories m, engram.history(m.id) h",
+        "SELECT memory ->> 'content' FROM engram.changes() WHERE op <> 'end'",
         "SELECT g.content FROM engram.memories m, engram.get(m.id) g",
         "SELECT 'a zebra' FROM engram.stats() WHERE memories = 1",
         "SELECT 'a zebra' FROM engram.whoami() WHERE subject = 'ann'",

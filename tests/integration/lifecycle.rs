@@ -871,6 +871,7 @@ fn without_tables_every_function_says_how_to_create_them() {
         ),
         ("forget", format!("SELECT engram.forget('{id}')")),
         ("get", format!("SELECT * FROM engram.get('{id}')")),
+        ("changes", "SELECT * FROM engram.changes()".to_owned()),
         ("history", format!("SELECT * FROM engram.history('{id}')")),
         ("revert", format!("SELECT engram.revert('{id}', 1)")),
         ("latest", format!("SELECT engram.latest('{id}')")),
