@@ -21,6 +21,7 @@
 //! | `graph` | links between memories: reading, following and spreading over them |
 //! | `messages` | turns of conversations, and which of them are worth extracting from |
 //! | `life` | the state of memories as SQL functions |
+//! | `transfer` | import: lines of JSON, ours and others', checked and converted |
 //! | `sync` | where events come from, for devices that synchronise |
 //! | `setup` | creating the tables and bringing them up to date |
 //! | `api` | the functions that SQL sees: arguments in, errors out, no logic |
@@ -52,6 +53,7 @@ mod spi;
 mod sync;
 pub mod terms;
 pub mod text;
+mod transfer;
 mod uses;
 mod vector;
 
