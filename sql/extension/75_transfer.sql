@@ -666,7 +666,7 @@ DECLARE
   chat    text;
   line    jsonb;
   this    uuid;
-  ids     uuid[];
+  theirs  uuid[];
   known   uuid[];
   held    jsonb;
   longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
@@ -702,14 +702,14 @@ BEGIN
         FROM jsonb_populate_record(NULL::engram.messages, line) n;
       END IF;
     ELSE
-      ids := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(line -> 'ids') WITH ORDINALITY AS x (u, nth) ORDER BY x.nth);
-      known := ARRAY(SELECT m.id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = ANY (ids))
+      theirs := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(line -> 'ids') WITH ORDINALITY AS x (u, nth) ORDER BY x.nth);
+      known := ARRAY(SELECT m.id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = ANY (theirs))
             || ARRAY(SELECT u FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) u
-                     WHERE a.workspace_id = ws AND a.session_id = chat AND a.ids && ids);
+                     WHERE a.workspace_id = ws AND a.session_id = chat AND a.ids && theirs);
       INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
       SELECT ws, chat, min(t.created_at), this, max(t.created_at), count(*), array_agg(t.id ORDER BY t.created_at, t.id),
              jsonb_agg(engram_internal.archived_turn(t.user_id, t.role, t.speaker, t.content, t.metadata, t.created_at) ORDER BY t.created_at, t.id)
-      FROM (SELECT DISTINCT ON (x.id) x.* FROM engram_internal.archived_turns(ids, line -> 'turns') x) t
+      FROM (SELECT DISTINCT ON (x.id) x.* FROM engram_internal.archived_turns(theirs, line -> 'turns') x) t
       WHERE t.id <> ALL (known) HAVING count(*) > 0;
       IF NOT FOUND THEN
         status := 'unchanged';

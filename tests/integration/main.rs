@@ -14,6 +14,7 @@ mod messages;
 mod schedule;
 mod search;
 mod store;
+mod transfer;
 mod truth;
 mod upgrade;
 mod upstream;
