@@ -23,6 +23,7 @@
 //! | `graph` | links between memories: reading, following and spreading over them |
 //! | `messages` | turns of conversations, and which of them are worth extracting from |
 //! | `life` | the state of memories as SQL functions |
+//! | `transfer` | import: lines of JSON, ours and others', checked and converted |
 //! | `sync` | where events come from, for devices that synchronise |
 //! | `care` | what the store as a whole needs, as its owner |
 //! | `worker` | the optional background worker |
@@ -59,6 +60,7 @@ mod spi;
 mod sync;
 pub mod terms;
 pub mod text;
+mod transfer;
 mod uses;
 mod vector;
 mod worker;

@@ -17,6 +17,7 @@ mod schedule;
 mod search;
 mod store;
 mod sync;
+mod transfer;
 mod truth;
 mod upgrade;
 mod upstream;

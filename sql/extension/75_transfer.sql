@@ -1,0 +1,814 @@
+-- Export and import: a workspace as lines of JSON, and lines of JSON, ours and others', as a workspace.
+
+CREATE FUNCTION engram_internal.export_start(workspace uuid, include text[], match_count integer, cursor text) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  known constant text[] := ARRAY['settings', 'memories', 'embeddings', 'uses', 'history', 'links', 'erasures', 'messages'];
+  part  integer := -1;
+  key   jsonb := '[]';
+  valid boolean := true;
+BEGIN
+  IF NOT include <@ known OR array_position(include, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION 'unknown value in include: %', include
+      USING ERRCODE = 'invalid_parameter_value', HINT = format('Known: %s. By default all of them.', array_to_string(known, ', '));
+  END IF;
+  IF match_count < 1 THEN
+    RAISE EXCEPTION 'match_count is %', match_count
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number of lines from 1, or leave it out for all of them.';
+  END IF;
+  IF cursor IS NOT NULL THEN
+    BEGIN
+      part := split_part(cursor, ':', 1)::integer;
+      key := substr(cursor, position(':' IN cursor) + 1)::jsonb;
+      valid := jsonb_typeof(key) = 'array' AND CASE
+        WHEN part IN (0, 1) THEN true
+        WHEN part IN (2, 3, 4) THEN key ->> 0 IS NOT NULL
+        WHEN part IN (5, 9, 10) THEN (key ->> 0)::uuid IS NOT NULL
+        WHEN part = 6 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::integer IS NOT NULL
+        WHEN part = 7 THEN (key ->> 0)::uuid IS NOT NULL AND key ->> 1 IS NOT NULL AND key ->> 2 IS NOT NULL
+        WHEN part = 8 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::uuid IS NOT NULL
+        WHEN part IN (11, 12) THEN key ->> 0 IS NOT NULL AND (key ->> 1)::timestamptz IS NOT NULL AND (key ->> 2)::uuid IS NOT NULL
+        ELSE false END;
+    EXCEPTION WHEN data_exception THEN
+      valid := false;
+    END;
+    IF valid IS NOT TRUE THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.export() returned', left(cursor, 100)
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the cursor in the last line of the page before, unchanged.';
+    END IF;
+  END IF;
+  RETURN jsonb_build_object('workspace', engram_internal.resolve_workspace(workspace, false), 'part', part, 'key', key);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.export_start(uuid, text[], integer, text) IS
+'Which workspace export() reads, and after which part and key it begins; an error for wrong arguments.';
+
+-- One statement in SQL, which gives its rows out one by one as it finds them: nothing is collected.
+CREATE FUNCTION engram_internal.export_lines(workspace uuid, include text[], match_count integer, part integer, key jsonb)
+RETURNS SETOF jsonb
+LANGUAGE sql STABLE ROWS 1000
+SET search_path = pg_catalog, pg_temp
+-- What is written must read the same everywhere, to the last bit.
+SET TimeZone = 'UTC'
+SET extra_float_digits = 1
+-- In the order below and by key: so that memories come before what hangs on them, and nothing is sorted first.
+SET max_parallel_workers_per_gather = 0
+SET enable_sort = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_seqscan = off
+SET jit = off
+AS $$
+  SELECT CASE WHEN p.nth > $3 THEN jsonb_build_object('kind', 'cursor', 'cursor', p.before) ELSE p.line END
+  FROM (
+    SELECT l.line, row_number() OVER () AS nth, lag(l.part || ':' || l.key::text) OVER () AS before
+    FROM (
+      SELECT 0 AS part, '[]'::jsonb AS key, jsonb_build_object('engram', jsonb_build_object('format', 1,
+        'version', engram_internal.library_version(), 'exported_at', now())) AS line
+      WHERE $4 < 0 AND $1 IS NOT NULL
+      UNION ALL
+      SELECT 1, '[]', jsonb_build_object('kind', 'settings',
+        'settings', jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[], 'preset', s.preset)
+      FROM engram.settings s
+      WHERE 'settings' = ANY ($2) AND $4 < 1 AND s.workspace_id = $1
+      UNION ALL
+      (SELECT 2, jsonb_build_array(t.type), jsonb_build_object('kind', 'type_settings', 'type', t.type,
+        'default_importance', t.default_importance, 'decay_per_day', t.decay_per_day)
+      FROM engram.memory_type_settings t
+      WHERE 'settings' = ANY ($2) AND $4 <= 2 AND t.workspace_id = $1 AND t.type > CASE WHEN $4 = 2 THEN $5 ->> 0 ELSE '' END
+      ORDER BY t.type)
+      UNION ALL
+      (SELECT 3, jsonb_build_array(o.name), jsonb_build_object('kind', 'model', 'name', o.name, 'dims', o.dims,
+        'distance', o.distance, 'is_default', o.is_default)
+      FROM engram.embedding_models o
+      WHERE 'embeddings' = ANY ($2) AND $4 <= 3 AND o.name > CASE WHEN $4 = 3 THEN $5 ->> 0 ELSE '' END
+        AND EXISTS (SELECT FROM engram.embeddings e WHERE e.workspace_id = $1 AND e.model = o.name)
+      ORDER BY o.name)
+      UNION ALL
+      (SELECT 4, jsonb_build_array(a.alias), jsonb_build_object('kind', 'alias', 'alias', a.alias, 'node', a.node,
+        'label', a.label, 'created_at', a.created_at)
+      FROM engram.entity_aliases a
+      WHERE 'links' = ANY ($2) AND $4 <= 4 AND a.workspace_id = $1 AND a.alias > CASE WHEN $4 = 4 THEN $5 ->> 0 ELSE '' END
+      ORDER BY a.alias)
+      UNION ALL
+      (SELECT 5, jsonb_build_array(x.id), jsonb_strip_nulls(jsonb_build_object('kind', 'erasure', 'id', x.id,
+        'erased_by', x.erased_by, 'erased_at', x.erased_at, 'events', CASE WHEN 'history' = ANY ($2) THEN (
+          SELECT jsonb_agg(jsonb_build_object('id', v.id, 'at', v.at, 'actor', v.actor, 'action', v.action, 'version', v.version)
+                           ORDER BY v.at, v.id)
+          FROM (SELECT e.*, bool_or(e.origin = 0) OVER () AS imported FROM engram.memory_events e
+                WHERE (e.workspace_id = $1) IS TRUE AND e.memory_id = x.id) v
+          -- An import writes one of its own beside those that it brings.
+          WHERE v.origin = 0 OR NOT v.imported) END))
+      FROM engram.erasures x
+      WHERE 'erasures' = ANY ($2) AND $4 <= 5 AND x.workspace_id = $1
+        AND x.id >= CASE WHEN $4 = 5 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 5 OR x.id <> ($5 ->> 0)::uuid)
+      ORDER BY x.id)
+      UNION ALL
+      (SELECT 6, jsonb_build_array(m.id, n.part), CASE WHEN n.part = 0 THEN
+        jsonb_build_object('kind', 'memory') || jsonb_strip_nulls(jsonb_build_object(
+          'id', m.id, 'user_id', m.user_id, 'agent_id', m.agent_id, 'session_id', m.session_id, 'speaker', m.speaker,
+          'role', m.role, 'content', m.content, 'summary', m.summary, 'type', m.type, 'importance', m.importance,
+          'layer', m.layer, 'pinned', m.pinned, 'tags', m.tags, 'source', m.source, 'occurred_at', m.occurred_at,
+          'valid_from', m.valid_from, 'valid_to', m.valid_to, 'superseded_by', m.superseded_by, 'contradicts', m.contradicts,
+          'contradicted_by', m.contradicted_by, 'expires_at', m.expires_at, 'deleted_at', m.deleted_at,
+          'version', m.version, 'created_at', m.created_at, 'updated_at', m.updated_at, 'state', s.state,
+          'entities', g.entities, 'embeddings', v.embeddings))
+        || jsonb_build_object('metadata', m.metadata)
+        ELSE jsonb_build_object('kind', 'more', 'memory_id', m.id, 'version', m.version, 'updated_at', m.updated_at,
+          'access_count', s.state -> 'access_count', 'last_accessed_at', s.state -> 'last_accessed_at') END
+        || CASE WHEN u.parts[n.part + 1] IS NULL THEN '{}' ELSE jsonb_build_object('uses', u.parts[n.part + 1]) END
+        || CASE WHEN e.parts[n.part + 1] IS NULL THEN '{}' ELSE jsonb_build_object('events', e.parts[n.part + 1]) END
+      FROM (SELECT m.* FROM engram.memories m
+            WHERE 'memories' = ANY ($2) AND $4 <= 6 AND m.workspace_id = $1
+              AND m.id >= CASE WHEN $4 = 6 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+            ORDER BY m.id) m
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_strip_nulls(jsonb_build_object('access_count', x.access_count,
+          'last_accessed_at', x.last_accessed_at, 'heat', translate(encode(x.heat, 'base64'), E'\n', ''),
+          'working_strength', x.working_strength, 'core_strength', x.core_strength, 'layer', x.layer,
+          'stability', x.stability, 'difficulty', x.difficulty, 'base', x.base))
+        FROM engram.memory_state x WHERE x.workspace_id = $1 AND x.memory_id = m.id OFFSET 0) AS state) s
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_agg(jsonb_build_object('name', x.label, 'node', x.node, 'relation', x.relation,
+          'weight', x.weight, 'created_at', x.created_at) ORDER BY x.relation, x.node)
+        FROM (SELECT x.* FROM engram.graph_links x
+              WHERE x.workspace_id = $1 AND x.memory_id = m.id AND x.target_id IS NULL AND 'links' = ANY ($2) OFFSET 0) x) AS entities) g
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_agg(jsonb_build_object('model', x.model, 'embedding', x.embedding::text,
+          'created_at', x.created_at) ORDER BY x.model)
+        FROM (SELECT x.* FROM engram.embeddings x
+              WHERE x.workspace_id = $1 AND x.memory_id = m.id AND 'embeddings' = ANY ($2) OFFSET 0) x) AS embeddings) v
+      -- A thousand to a line, and less when they are large: the rest follows in lines of its own.
+      CROSS JOIN LATERAL (SELECT (SELECT array_agg(p.uses ORDER BY p.nth) FROM (
+          SELECT x.nth, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', x.id, 'at', x.accessed_at, 'user_id', x.user_id,
+            'kind', x.kind, 'gain', x.gain, 'rating', x.rating, 'recall_id', x.recall_id, 'place', x.place,
+            'pair_gain', x.pair_gain)) ORDER BY x.accessed_at, x.id) AS uses
+          FROM (SELECT x.*, (row_number() OVER (ORDER BY x.accessed_at, x.id) - 1) / 1000 AS nth FROM engram.access_log x
+                WHERE x.workspace_id = $1 AND x.memory_id = m.id AND 'uses' = ANY ($2)) x
+          GROUP BY x.nth) p) AS parts) u
+      CROSS JOIN LATERAL (SELECT (SELECT array_agg(p.events ORDER BY p.nth) FROM (
+          SELECT row_number() OVER (ORDER BY x.nth, x.megabytes) AS nth, jsonb_agg(
+            jsonb_strip_nulls(jsonb_build_object('id', x.id, 'at', x.at, 'actor', x.actor, 'action', x.action, 'version', x.version))
+            || CASE WHEN x.old IS NULL THEN '{}' ELSE jsonb_build_object('old', x.old) END ORDER BY x.at, x.id) AS events
+          FROM (SELECT x.*, (row_number() OVER w - 1) / 1000 AS nth, sum(coalesce(pg_column_size(x.old), 0)) OVER w / 4000000 AS megabytes
+                FROM (SELECT x.*, bool_or(x.origin = 0) OVER () AS imported FROM engram.memory_events x
+                      WHERE (x.workspace_id = $1) IS TRUE AND x.memory_id = m.id AND 'history' = ANY ($2)) x
+                -- An import writes that it added the memory beside what it brings.
+                WHERE NOT (x.action = 'added' AND x.origin <> 0 AND (x.imported OR x.version > 1))
+                WINDOW w AS (ORDER BY x.at, x.id)) x
+          GROUP BY x.nth, x.megabytes) p) AS parts) e
+      CROSS JOIN LATERAL generate_series(0, greatest(cardinality(u.parts), cardinality(e.parts), 1) - 1) AS n (part)
+      WHERE NOT ($4 = 6 AND m.id = ($5 ->> 0)::uuid AND n.part <= ($5 ->> 1)::integer))
+      UNION ALL
+      (SELECT 7, jsonb_build_array(g.memory_id, g.relation, g.node), jsonb_build_object('kind', 'link', 'source', g.memory_id,
+        'target', g.target_id, 'relation', g.relation, 'weight', g.weight, 'created_at', g.created_at)
+      FROM engram.graph_links g
+      WHERE 'links' = ANY ($2) AND $4 <= 7 AND g.workspace_id = $1 AND g.target_id IS NOT NULL
+        AND g.memory_id >= CASE WHEN $4 = 7 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 7 OR (g.memory_id, g.relation, g.node) > (($5 ->> 0)::uuid, $5 ->> 1, $5 ->> 2))
+      ORDER BY g.memory_id, g.relation, g.node)
+      UNION ALL
+      (SELECT 8, jsonb_build_array(h.a, h.b), jsonb_build_object('kind', 'pair', 'a', h.a, 'b', h.b, 'forward', h.forward,
+        'backward', h.backward, 'linked_at', h.linked_at, 'count', h.count)
+      FROM engram.hebbian_links h
+      WHERE 'links' = ANY ($2) AND $4 <= 8 AND h.workspace_id = $1
+        AND h.a >= CASE WHEN $4 = 8 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 8 OR (h.a, h.b) > (($5 ->> 0)::uuid, ($5 ->> 1)::uuid))
+      ORDER BY h.a, h.b)
+      UNION ALL
+      (SELECT 9, jsonb_build_array(q.id), jsonb_strip_nulls(jsonb_build_object('kind', 'call', 'id', q.id, 'at', q.accessed_at,
+        'user_id', q.user_id, 'use', q.kind, 'gain', q.gain, 'rating', q.rating, 'recall_id', q.recall_id,
+        'memory_ids', q.memory_ids))
+      FROM engram.access_queue q
+      WHERE 'uses' = ANY ($2) AND $4 <= 9 AND q.workspace_id = $1
+        AND q.id >= CASE WHEN $4 = 9 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 9 OR q.id <> ($5 ->> 0)::uuid)
+      ORDER BY q.id)
+      UNION ALL
+      (SELECT 10, jsonb_build_array(c.recall_id), jsonb_build_object('kind', 'credit', 'recall_id', c.recall_id,
+        'memory_ids', c.memory_ids, 'created_at', c.created_at)
+      FROM engram.recall_credits c
+      WHERE 'uses' = ANY ($2) AND $4 <= 10 AND c.workspace_id = $1
+        AND c.recall_id >= CASE WHEN $4 = 10 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 10 OR c.recall_id <> ($5 ->> 0)::uuid)
+      ORDER BY c.recall_id)
+      UNION ALL
+      (SELECT 11, jsonb_build_array(t.session_id, t.created_at, t.id), jsonb_strip_nulls(jsonb_build_object('kind', 'message',
+        'session_id', t.session_id, 'id', t.id, 'created_at', t.created_at, 'user_id', t.user_id, 'role', t.role,
+        'speaker', t.speaker, 'content', t.content)) || jsonb_build_object('metadata', t.metadata)
+      FROM engram.messages t
+      WHERE 'messages' = ANY ($2) AND $4 <= 11 AND t.workspace_id = $1
+        AND t.session_id >= CASE WHEN $4 = 11 THEN $5 ->> 0 ELSE '' END
+        AND ($4 < 11 OR (t.session_id, t.created_at, t.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
+      ORDER BY t.session_id, t.created_at, t.id)
+      UNION ALL
+      (SELECT 12, jsonb_build_array(a.session_id, a.first_at, a.id), jsonb_build_object('kind', 'archive',
+        'session_id', a.session_id, 'id', a.id, 'ids', a.ids, 'turns', a.messages)
+      FROM engram.message_archive a
+      WHERE 'messages' = ANY ($2) AND $4 <= 12 AND a.workspace_id = $1
+        AND a.session_id >= CASE WHEN $4 = 12 THEN $5 ->> 0 ELSE '' END
+        AND ($4 < 12 OR (a.session_id, a.first_at, a.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
+      ORDER BY a.session_id, a.first_at, a.id)
+    ) l
+    LIMIT $3::bigint + 1
+  ) p
+$$;
+COMMENT ON FUNCTION engram_internal.export_lines(uuid, text[], integer, integer, jsonb) IS
+'What export() does, from after the line of a part and a key on. As the caller.';
+
+CREATE FUNCTION engram.export(
+  workspace uuid DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  cursor text DEFAULT NULL
+) RETURNS SETOF jsonb
+LANGUAGE sql STABLE ROWS 1000
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT engram_internal.export_lines((s.start ->> 'workspace')::uuid,
+    coalesce($2, '{settings,memories,embeddings,uses,history,links,erasures,messages}'), $3,
+    (s.start ->> 'part')::integer, s.start -> 'key')
+  FROM (SELECT engram_internal.export_start($1, $2, $3, $4) AS start OFFSET 0) s
+$$;
+COMMENT ON FUNCTION engram.export(uuid, text[], integer, text) IS
+'Everything in a workspace, one JSON object a line, for import() here or elsewhere: first a header with the format, then settings, embedding models, aliases, tombstones, memories (with state, entities, embeddings, uses and history), links, uses that wait, and messages. Nothing is changed; an import into an empty workspace is exported as the same lines.
+
+Rows come as they are found: COPY (SELECT engram.export()) TO STDOUT needs little memory, however many there are. include: only some of settings, memories, embeddings, uses, history, links, erasures, messages. match_count: so many lines, then one line {"kind": "cursor", "cursor": "…"} if there are more; pass it as cursor for the next page. All pages of one moment take one transaction that is REPEATABLE READ.';
+
+-- Each of the following writes lines of one kind that have been checked, all or none of them, as the owner.
+
+CREATE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_settings.workspace;
+  kind    text := import_settings.kind;
+  replace boolean := import_settings.on_conflict = 'replace';
+  line    jsonb;
+  old     jsonb;
+  new     jsonb;
+  kept    text;
+BEGIN
+  FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
+    error := NULL;
+    old := NULL;
+    IF kind = 'header' THEN
+      status := 'unchanged';
+    ELSIF kind = 'settings' THEN
+      new := line -> 'settings';
+      IF NOT import_settings.trusted THEN
+        SELECT string_agg(k, ', ' ORDER BY k) INTO kept FROM jsonb_object_keys(new) k
+        WHERE k IN ('max_content_chars', 'candidates', 'fold_threshold', 'text_config');
+        error := 'left out, because an administrator sets them: ' || kept;
+        new := new - '{max_content_chars,candidates,fold_threshold,text_config}'::text[];
+      END IF;
+      SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
+      IF old @> new AND (old IS NOT NULL OR new = '{}') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'type_settings' THEN
+      SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
+      IF old = line THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
+        VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
+        ON CONFLICT (workspace_id, type) DO UPDATE
+        SET default_importance = EXCLUDED.default_importance, decay_per_day = EXCLUDED.decay_per_day;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'model' THEN
+      SELECT to_jsonb(m) INTO old FROM engram.embedding_models m WHERE m.name = line ->> 'name';
+      IF old IS NULL AND import_settings.trusted THEN
+        INSERT INTO engram.embedding_models (name, dims, distance, is_default)
+        SELECT line ->> 'name', (line ->> 'dims')::integer, line ->> 'distance',
+               coalesce((line ->> 'is_default')::boolean, false) AND NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default);
+        status := 'added';
+      ELSIF old IS NULL THEN
+        status := 'error';
+        error := format('embedding model "%s" is not registered. Have an administrator run engram.set_embedding_model(''%1$s'', %s) first; without it its vectors are left out.',
+                        line ->> 'name', line ->> 'dims');
+      ELSIF old -> 'dims' <> line -> 'dims' OR old -> 'distance' <> line -> 'distance' THEN
+        status := 'error';
+        error := format('embedding model "%s" is registered with %s dimensions and distance %s, not %s and %s; its vectors are left out.',
+                        line ->> 'name', old ->> 'dims', old ->> 'distance', line ->> 'dims', line ->> 'distance');
+      ELSE
+        status := 'unchanged';
+      END IF;
+    ELSE
+      SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
+      IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.entity_aliases AS a (workspace_id, alias, node, label, created_at)
+        VALUES (ws, line ->> 'alias', line ->> 'node', line ->> 'label', coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, alias) DO UPDATE SET node = EXCLUDED.node, label = EXCLUDED.label;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    END IF;
+    IF status = 'skipped' AND import_settings.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_settings(uuid, boolean, text, text, jsonb) IS
+'Imports settings, type_settings, models and aliases. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_log(workspace uuid, memory uuid, uses jsonb, events jsonb) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  logged  bigint;
+  written bigint;
+BEGIN
+  INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
+  SELECT import_log.workspace, import_log.memory, u.at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, coalesce(u.place, 1), coalesce(u.pair_gain, 0)
+  FROM jsonb_to_recordset(import_log.uses) AS u (id uuid, at timestamptz, user_id uuid, kind text, gain double precision,
+    rating smallint, recall_id uuid, place smallint, pair_gain double precision)
+  ON CONFLICT DO NOTHING;
+  GET DIAGNOSTICS logged = ROW_COUNT;
+  -- What they say of the past must be readable as a memory.
+  PERFORM count((jsonb_populate_record(NULL::engram.memories, v.old)).version)
+  FROM jsonb_to_recordset(import_log.events) AS v (old jsonb) WHERE v.old IS NOT NULL;
+  -- Their transactions are none of ours: origin 0 keeps them from those who ask for what is new.
+  INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
+  SELECT import_log.workspace, pg_current_xact_id(), v.id, v.at, import_log.memory, 0, v.actor, v.action, v.version, v.old
+  FROM jsonb_to_recordset(import_log.events) AS v (id uuid, at timestamptz, actor uuid, action text, version integer, old jsonb)
+  WHERE NOT EXISTS (SELECT FROM engram.memory_events e WHERE (e.workspace_id = import_log.workspace) IS TRUE
+                    AND e.memory_id = import_log.memory AND e.id = v.id);
+  GET DIAGNOSTICS written = ROW_COUNT;
+  RETURN logged + written;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_log(uuid, uuid, jsonb, jsonb) IS
+'Writes uses and events of a memory that an import brings, those that are not there yet, and counts them. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_attached(workspace uuid, memory uuid, line jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws   uuid := import_attached.workspace;
+  left_out text;
+BEGIN
+  IF jsonb_array_length(line -> 'entities') > 0 THEN
+    INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, weight, created_at)
+    SELECT ws, import_attached.memory, coalesce(nullif(e.relation, ''), 'mentions'), k.node, btrim(e.name), coalesce(e.weight, 1), coalesce(e.created_at, now())
+    FROM jsonb_to_recordset(line -> 'entities') AS e (name text, node text, relation text, weight double precision, created_at timestamptz)
+    CROSS JOIN LATERAL (SELECT coalesce(e.node, engram_internal.entity_key(ws, e.name)) AS node) k
+    WHERE k.node <> ''
+    ON CONFLICT DO NOTHING;
+  END IF;
+  IF jsonb_array_length(line -> 'embeddings') > 0 THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding, created_at)
+    SELECT ws, import_attached.memory, m.name, translate(e.embedding, '[]', '{}')::real[], coalesce(e.created_at, now())
+    FROM jsonb_to_recordset(line -> 'embeddings') AS e (model text, embedding text, created_at timestamptz)
+    JOIN engram.embedding_models m ON m.name = e.model AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[])
+    ON CONFLICT DO NOTHING;
+    SELECT string_agg(DISTINCT e.model, ', ') INTO left_out
+    FROM jsonb_to_recordset(line -> 'embeddings') AS e (model text, embedding text)
+    WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = e.model AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[]));
+  END IF;
+  RETURN 'without its vectors, for which no model of their name and length is registered: ' || left_out;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_attached(uuid, uuid, jsonb) IS
+'Writes entities and vectors of a memory that an import brings, and tells what is left out. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_states(workspace uuid, lines jsonb[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  -- By the place of the row: as a join it might read all of the workspace.
+  UPDATE engram.memory_state s
+  SET access_count = t.access_count, last_accessed_at = t.last_accessed_at, heat = decode(t.heat, 'base64'),
+      working_strength = t.working_strength, core_strength = t.core_strength, layer = t.layer, stability = t.stability,
+      difficulty = t.difficulty, base = t.base
+  FROM unnest(import_states.lines) l
+  CROSS JOIN LATERAL jsonb_to_record(l -> 'state') AS t (access_count bigint, last_accessed_at timestamptz, heat text,
+    working_strength double precision, core_strength double precision, layer text, stability double precision,
+    difficulty double precision, base jsonb)
+  CROSS JOIN LATERAL (SELECT x.ctid FROM engram.memory_state x
+    WHERE x.workspace_id = import_states.workspace AND x.memory_id = (l ->> 'id')::uuid OFFSET 0) x
+  WHERE l ? 'state' AND s.ctid = x.ctid AND s.workspace_id = import_states.workspace;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_states(uuid, jsonb[]) IS
+'Gives memories the states that an import brings. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_memory(workspace uuid, on_conflict text, line jsonb, INOUT status text, INOUT error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := import_memory.workspace;
+  this  uuid := (line ->> 'id')::uuid;
+  -- What an import does not decide of a memory that is here.
+  fixed constant text[] := '{workspace_id,id,user_id,version,created_at,updated_at,content_hash,layer}';
+  held  jsonb;
+  given jsonb;
+  n     record;
+BEGIN
+  IF EXISTS (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = this) THEN
+    status := 'erased';
+    error := 'it was erased here, and an id that was erased does not come back';
+    RETURN;
+  END IF;
+  SELECT to_jsonb(m) INTO held FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this FOR UPDATE;
+  -- What the line does not say is empty, but for what every memory has.
+  given := jsonb_strip_nulls(jsonb_build_object('type', held -> 'type', 'importance', held -> 'importance', 'pinned', held -> 'pinned',
+      'layer', held -> 'layer', 'tags', held -> 'tags')) || jsonb_build_object('metadata', held -> 'metadata')
+    || (line - '{state,entities,embeddings,uses,events}'::text[]);
+  SELECT r.* INTO n FROM jsonb_populate_record(NULL::engram.memories, given) r;
+  IF to_jsonb(n) - fixed = held - fixed
+     AND (on_conflict <> 'replace' OR NOT line ? 'state' OR EXISTS (
+       SELECT FROM engram.memory_state s CROSS JOIN jsonb_to_record(line -> 'state') AS t (access_count bigint, last_accessed_at timestamptz, heat text)
+       WHERE s.workspace_id = ws AND s.memory_id = this AND s.access_count = t.access_count
+         AND s.last_accessed_at = t.last_accessed_at AND s.heat IS NOT DISTINCT FROM decode(t.heat, 'base64'))) THEN
+    status := 'unchanged';
+    RETURN;
+  ELSIF on_conflict = 'skip' THEN
+    status := 'skipped';
+    RETURN;
+  ELSIF on_conflict = 'reject' THEN
+    status := 'error';
+    error := 'a memory with this id is here already, and is another';
+    RETURN;
+  END IF;
+  UPDATE engram.memories m SET
+    agent_id = n.agent_id, session_id = n.session_id, speaker = n.speaker, role = n.role, content = n.content, summary = n.summary,
+    type = n.type, importance = n.importance, layer = n.layer, pinned = n.pinned, tags = n.tags, metadata = n.metadata,
+    source = n.source, occurred_at = n.occurred_at, valid_from = n.valid_from, valid_to = n.valid_to,
+    superseded_by = n.superseded_by, contradicts = n.contradicts, contradicted_by = n.contradicted_by,
+    expires_at = n.expires_at, deleted_at = n.deleted_at
+  WHERE m.workspace_id = ws AND m.id = this;
+  IF line ? 'state' THEN
+    PERFORM engram_internal.import_states(ws, ARRAY[line]);
+    -- The log is what the state is made of.
+    DELETE FROM engram.access_log l WHERE l.workspace_id = ws AND l.memory_id = this;
+    PERFORM engram_internal.import_log(ws, this, line -> 'uses', NULL);
+  END IF;
+  IF line ? 'entities' THEN
+    DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = this AND g.target_id IS NULL;
+  END IF;
+  IF line ? 'embeddings' THEN
+    DELETE FROM engram.embeddings e WHERE e.workspace_id = ws AND e.memory_id = this;
+  END IF;
+  error := engram_internal.import_attached(ws, this, line);
+  status := 'replaced';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_memory(uuid, text, jsonb, text, text) IS
+'Imports a memory whose id the workspace knows. Its history stays, and what is replaced is one change more. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_memories(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws       uuid := import_memories.workspace;
+  kind     text := import_memories.kind;
+  line     jsonb;
+  this     uuid;
+  fresh    jsonb[] := '{}';
+  fresh_at integer[] := '{}';
+  held     record;
+  same     boolean;
+BEGIN
+  IF kind = 'memory' THEN
+    SELECT coalesce(array_agg(i.l ORDER BY i.l ->> 'id'), '{}'), coalesce(array_agg(i.p), '{}') INTO fresh, fresh_at FROM (
+      SELECT t.p, t.l, row_number() OVER (PARTITION BY t.l ->> 'id' ORDER BY t.p) AS nth
+      FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb)) i
+    WHERE i.nth = 1
+      AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = (i.l ->> 'id')::uuid OFFSET 0) m) = 0
+      AND (SELECT count(*) FROM (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = (i.l ->> 'id')::uuid OFFSET 0) e) = 0;
+    -- The triggers make them searchable, and write that they were added, here and now.
+    INSERT INTO engram.memories (workspace_id, id, user_id, agent_id, session_id, speaker, role, content, summary, type, importance,
+      layer, pinned, tags, metadata, source, occurred_at, valid_from, valid_to, superseded_by, contradicts, contradicted_by,
+      expires_at, deleted_at, version, created_at, updated_at)
+    SELECT ws, r.id, r.user_id, r.agent_id, r.session_id, r.speaker, r.role, r.content, r.summary, r.type, r.importance,
+      r.layer, r.pinned, r.tags, r.metadata, r.source, r.occurred_at, r.valid_from, r.valid_to, r.superseded_by, r.contradicts,
+      r.contradicted_by, r.expires_at, r.deleted_at, r.version, r.created_at, r.updated_at
+    FROM unnest(fresh) l
+    CROSS JOIN LATERAL jsonb_populate_record(NULL::engram.memories, l - '{state,entities,embeddings,uses,events}'::text[]) r;
+    PERFORM engram_internal.import_states(ws, fresh);
+  END IF;
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    this := coalesce(line ->> 'id', line ->> 'memory_id')::uuid;
+    IF kind = 'memory' AND position = ANY (fresh_at) THEN
+      error := engram_internal.import_attached(ws, this, line);
+      PERFORM engram_internal.import_log(ws, this, line -> 'uses', line -> 'events');
+      status := 'added';
+    ELSIF kind = 'memory' THEN
+      SELECT i.status, i.error INTO status, error FROM engram_internal.import_memory(ws, import_memories.on_conflict, line, NULL, NULL) i;
+    ELSIF kind = 'more' THEN
+      SELECT m.version = (line ->> 'version')::integer AND m.updated_at = (line ->> 'updated_at')::timestamptz AS told,
+             s.access_count = (line ->> 'access_count')::bigint AND s.last_accessed_at = (line ->> 'last_accessed_at')::timestamptz AS used
+      INTO held FROM engram.memories m LEFT JOIN engram.memory_state s ON s.workspace_id = ws AND s.memory_id = this
+      WHERE m.workspace_id = ws AND m.id = this;
+      IF NOT FOUND THEN
+        status := 'error';
+        error := 'the memory is not in this workspace';
+      ELSIF held.told OR held.used THEN
+        -- Only to what was imported just before: a memory that has lived on here has a log of its own.
+        status := CASE WHEN engram_internal.import_log(ws, this, CASE WHEN held.used THEN line -> 'uses' END,
+                                                       CASE WHEN held.told THEN line -> 'events' END) > 0 THEN 'added' ELSE 'unchanged' END;
+      ELSE
+        status := 'skipped';
+      END IF;
+    ELSIF EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this) THEN
+      status := 'skipped';
+      error := 'the memory is here, and an import erases nothing';
+    ELSIF EXISTS (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = this) THEN
+      status := 'unchanged';
+    ELSE
+      INSERT INTO engram.erasures (workspace_id, id, erased_by, erased_at)
+      VALUES (ws, this, (line ->> 'erased_by')::uuid, (line ->> 'erased_at')::timestamptz);
+      PERFORM engram_internal.import_log(ws, this, NULL, line -> 'events');
+      INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
+      VALUES (ws, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), this, engram_internal.store_origin(),
+              engram.current_user_id(), 'erased', coalesce((line #>> '{events,-1,version}')::integer, 1));
+      status := 'added';
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_memories(uuid, boolean, text, text, jsonb) IS
+'Imports memories, the rest of what hangs on large ones, and tombstones. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_links(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_links.workspace;
+  kind    text := import_links.kind;
+  replace boolean := import_links.on_conflict = 'replace';
+  line    jsonb;
+  ids     uuid[];
+  here    uuid[];
+  old     jsonb;
+  new     jsonb;
+BEGIN
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_links.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    old := NULL;
+    id := coalesce(line ->> 'source', line ->> 'a', line ->> 'id', line ->> 'recall_id')::uuid;
+    ids := CASE kind WHEN 'link' THEN ARRAY[line ->> 'source', line ->> 'target']::uuid[]
+                     WHEN 'pair' THEN ARRAY[line ->> 'a', line ->> 'b']::uuid[]
+                     ELSE ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'memory_ids') WITH ORDINALITY AS u (x, nth) ORDER BY u.nth) END;
+    here := ARRAY(SELECT u.x FROM unnest(ids) WITH ORDINALITY AS u (x, nth)
+                  CROSS JOIN LATERAL (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = u.x OFFSET 0) m ORDER BY u.nth);
+    IF here = '{}' OR kind IN ('link', 'pair') AND cardinality(here) < 2 THEN
+      status := 'error';
+      error := format('memory "%s" is not in this workspace', (SELECT u FROM unnest(ids) u WHERE u <> ALL (here) LIMIT 1));
+    ELSIF kind = 'link' THEN
+      IF line ->> 'relation' IN ('mentions', 'used_with', '') OR line ->> 'source' = line ->> 'target' THEN
+        RAISE EXCEPTION 'a link "%" from memory "%" to "%" cannot be', line ->> 'relation', line ->> 'source', line ->> 'target'
+          USING ERRCODE = 'invalid_parameter_value', HINT = 'See engram.link().';
+      END IF;
+      SELECT jsonb_build_object('weight', g.weight) INTO old FROM engram.graph_links g
+      WHERE g.workspace_id = ws AND g.memory_id = ids[1] AND g.relation = line ->> 'relation' AND g.node = ids[2]::text;
+      IF old -> 'weight' = coalesce(line -> 'weight', '1') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.graph_links AS g (workspace_id, memory_id, relation, node, label, target_id, weight, created_at)
+        VALUES (ws, ids[1], line ->> 'relation', ids[2]::text, ids[2]::text, ids[2],
+                coalesce((line ->> 'weight')::double precision, 1), coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, memory_id, relation, node) DO UPDATE SET weight = EXCLUDED.weight, target_id = EXCLUDED.target_id;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'pair' THEN
+      SELECT to_jsonb(h) - 'workspace_id' INTO old FROM engram.hebbian_links h WHERE h.workspace_id = ws AND h.a = ids[1] AND h.b = ids[2];
+      SELECT to_jsonb(h) - 'workspace_id' INTO new FROM jsonb_populate_record(NULL::engram.hebbian_links, line) h;
+      IF old = new THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
+        SELECT ws, n.a, n.b, n.forward, n.backward, n.linked_at, n.count FROM jsonb_populate_record(NULL::engram.hebbian_links, line) n
+        ON CONFLICT (workspace_id, a, b) DO UPDATE
+        SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'call' THEN
+      IF (line ->> 'at')::timestamptz > clock_timestamp() THEN
+        status := 'error';
+        error := format('it lies in the future: %s', line ->> 'at');
+      ELSIF EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = ws AND q.id = (line ->> 'id')::uuid)
+         OR EXISTS (SELECT FROM engram.access_log l WHERE l.workspace_id = ws AND l.memory_id = here[1]
+                    AND l.accessed_at = (line ->> 'at')::timestamptz AND l.id = (line ->> 'id')::uuid) THEN
+        status := 'unchanged';
+      ELSE
+        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, recall_id, memory_ids)
+        VALUES (ws, (line ->> 'id')::uuid, (line ->> 'at')::timestamptz, (line ->> 'user_id')::uuid, line ->> 'use',
+                (line ->> 'gain')::double precision, (line ->> 'rating')::smallint, (line ->> 'recall_id')::uuid, here);
+        status := 'added';
+      END IF;
+    ELSE
+      INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids, created_at)
+      VALUES (ws, (line ->> 'recall_id')::uuid, here, (line ->> 'created_at')::timestamptz)
+      ON CONFLICT DO NOTHING;
+      status := CASE WHEN FOUND THEN 'added' ELSE 'unchanged' END;
+    END IF;
+    IF status = 'added' AND cardinality(here) < cardinality(ids) THEN
+      error := format('without %s memories that are not in this workspace', cardinality(ids) - cardinality(here));
+    ELSIF status = 'skipped' AND import_links.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_links(uuid, boolean, text, text, jsonb) IS
+'Imports links, pairs, calls that wait and credits. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_messages(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_messages.workspace;
+  chat    text;
+  line    jsonb;
+  this    uuid;
+  theirs  uuid[];
+  known   uuid[];
+  held    jsonb;
+  longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
+                      FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = import_messages.workspace
+                      WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+BEGIN
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_messages.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    status := 'added';
+    chat := line ->> 'session_id';
+    this := (line ->> 'id')::uuid;
+    IF chat = '' THEN
+      RAISE EXCEPTION 'session_id is empty' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF import_messages.kind = 'message' AND char_length(line ->> 'content') > longest
+       OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
+      RAISE EXCEPTION 'content has more than % characters', longest USING ERRCODE = 'invalid_parameter_value';
+    ELSIF import_messages.kind = 'message' THEN
+      SELECT to_jsonb(m) - '{workspace_id,session_id,id,user_id}'::text[] INTO held FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      IF FOUND OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids)) THEN
+        status := 'unchanged';
+        IF held ->> 'content' <> line ->> 'content' THEN
+          status := CASE import_messages.on_conflict WHEN 'reject' THEN 'error' WHEN 'skip' THEN 'skipped' ELSE 'replaced' END;
+          error := CASE import_messages.on_conflict WHEN 'reject' THEN 'another turn with this id is in the conversation already' END;
+        END IF;
+      END IF;
+      IF status = 'replaced' THEN
+        DELETE FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      END IF;
+      IF status IN ('added', 'replaced') THEN
+        INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+        SELECT ws, chat, n.created_at, this, n.user_id, n.role, n.speaker, n.content, coalesce(n.metadata, '{}')
+        FROM jsonb_populate_record(NULL::engram.messages, line) n;
+      END IF;
+    ELSE
+      theirs := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(line -> 'ids') WITH ORDINALITY AS x (u, nth) ORDER BY x.nth);
+      known := ARRAY(SELECT m.id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = ANY (theirs))
+            || ARRAY(SELECT u FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) u
+                     WHERE a.workspace_id = ws AND a.session_id = chat AND a.ids && theirs);
+      INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+      SELECT ws, chat, min(t.created_at), this, max(t.created_at), count(*), array_agg(t.id ORDER BY t.created_at, t.id),
+             jsonb_agg(engram_internal.archived_turn(t.user_id, t.role, t.speaker, t.content, t.metadata, t.created_at) ORDER BY t.created_at, t.id)
+      FROM (SELECT DISTINCT ON (x.id) x.* FROM engram_internal.archived_turns(theirs, line -> 'turns') x) t
+      WHERE t.id <> ALL (known) HAVING count(*) > 0;
+      IF NOT FOUND THEN
+        status := 'unchanged';
+      ELSIF cardinality(known) > 0 THEN
+        error := format('without %s turns that are here already', cardinality(known));
+      END IF;
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_messages(uuid, boolean, text, text, jsonb) IS
+'Imports messages and archived ones. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_as_owner(workspace uuid, trusted boolean, on_conflict text, dry_run boolean, lines jsonb)
+RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  step    text;
+  writer  text;
+  item    jsonb;
+  report  jsonb;
+  help    text;
+  command text;
+BEGIN
+  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
+  END IF;
+  IF dry_run THEN
+    BEGIN
+      SELECT jsonb_agg(i) INTO report
+      FROM engram_internal.import_as_owner(import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, false, import_as_owner.lines) i;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
+    RETURN;
+  END IF;
+  -- The whole workspace: who stores the same ids waits.
+  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(SELECT n::text FROM generate_series(1, 65) n));
+  -- What others need comes first, in whichever order the lines came.
+  FOR step, writer IN SELECT * FROM (VALUES
+      ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
+      ('erasure', 'memories'), ('memory', 'memories'), ('more', 'memories'), ('link', 'links'), ('pair', 'links'),
+      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages')) AS v LOOP
+    CONTINUE WHEN NOT lines ? step;
+    command := format('SELECT i."position", %L, i.id, i.status, i.error FROM engram_internal.import_%s($1, $2, $3, %1$L, $4) i', step, writer);
+    BEGIN
+      RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, lines -> step;
+    EXCEPTION WHEN OTHERS THEN
+      -- What somebody else's transaction brought about, or the server's state, is no fault of a line.
+      IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+        RAISE;
+      END IF;
+      -- One of them is wrong: each by itself, so that the others are not lost.
+      FOR item IN SELECT * FROM jsonb_array_elements(lines -> step) LOOP
+        BEGIN
+          RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, jsonb_build_array(item);
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          position := (item ->> 'p')::integer;
+          kind := step;
+          id := NULL;
+          status := 'error';
+          error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+          RETURN NEXT;
+        END;
+      END LOOP;
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_as_owner(uuid, boolean, text, boolean, jsonb) IS
+'Writes what import() has checked. lines: by kind, arrays of {"p": position, "l": line}. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram.import(
+  data jsonb,
+  format text DEFAULT NULL,
+  on_conflict text DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'import_wrapper';
+COMMENT ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) IS
+'Stores what export() wrote, or what another memory system did, and reports each line: added, replaced, unchanged, skipped, erased (its id was erased here) or error. A bad line does not lose the others, and to repeat an import changes nothing.
+
+data: one line of export(), or an array of them in any order; memories before or together with what hangs on them. At most 100,000 lines a call. format: engram, engramai (tables of its SQLite file as arrays of rows: memories, access_log, hebbian_links, graph_links, entities, memory_entities, memory_embeddings), mem0 (results, memories, history) or mcp (the graph of the MCP memory server, also as the text of its file); by default found by shape. on_conflict, for what is here already and is another: skip (default), replace (its history stays) or reject (an error of that line). dry_run: only report. workspace: only for roles that bypass row security; nothing in the data decides it.
+
+Times, versions, states, uses and history come as they were. For callers whom row security binds everybody named in the data becomes the caller. Vectors need their model to be registered here; a role that bypasses row security registers it with the import. Others who store in the workspace wait until the transaction ends.';

@@ -1,0 +1,246 @@
+//! Import: lines of JSON, ours and others', checked one by one and brought into one shape.
+//!
+//! What is accepted here is written by `engram_internal.import_as_owner()` with the rights of the tables'
+//! owner, because times, versions and states of memories are not for callers to set otherwise. So nothing
+//! in the data may say where it goes or, unless row security does not bind the caller, who wrote it.
+
+mod foreign;
+mod shape;
+
+use std::collections::BTreeMap;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use serde_json::{Map, Value, json};
+
+use crate::api::{Report, shorten};
+use crate::error::{Error, Result};
+use crate::privilege::AsOwner;
+use crate::raw::RawJsonb;
+use crate::{identity, spi, uses};
+
+pub use foreign::Format;
+
+/// Most lines of one call.
+const MAX_LINES: usize = 100_000;
+
+/// One line: what it is, or why it is nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// `memory`, `link`, …
+    pub kind: String,
+    /// In the shape of `export()`.
+    pub content: std::result::Result<Map<String, Value>, String>,
+}
+
+/// What became of a line.
+struct Outcome {
+    position: i32,
+    kind: String,
+    id: Option<Uuid>,
+    status: String,
+    error: Option<String>,
+}
+
+/// The values in an argument: one, an array of them, or text with one a line.
+fn values(data: Value) -> Result<Vec<Value>> {
+    Ok(match data {
+        Value::Array(values) => values,
+        Value::String(text) => match serde_json::from_str(&text) {
+            Ok(Value::String(_)) | Err(_) => text
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .map(serde_json::from_str)
+                .collect::<std::result::Result<_, _>>()
+                .map_err(|_| {
+                    Error::invalid(
+                        format!("data is a text that is not JSON: {}", shorten(&text)),
+                        "Give one JSON object, an array of them, or a text with one on each line.",
+                    )
+                })?,
+            Ok(value) => return values(value),
+        },
+        Value::Null => Vec::new(),
+        other => vec![other],
+    })
+}
+
+/// Everybody that a line names becomes the caller.
+fn owned(line: &mut Map<String, Value>, me: &str) {
+    fn set(map: &mut Map<String, Value>, key: &str, me: &str) {
+        if let Some(value) = map.get_mut(key).filter(|v| !v.is_null()) {
+            *value = Value::from(me);
+        }
+    }
+    for key in ["user_id", "erased_by"] {
+        set(line, key, me);
+    }
+    for list in ["uses", "events", "turns"] {
+        let Some(Value::Array(entries)) = line.get_mut(list) else {
+            continue;
+        };
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            for key in ["user_id", "actor"] {
+                set(entry, key, me);
+            }
+            if let Some(Value::Object(old)) = entry.get_mut("old") {
+                set(old, "user_id", me);
+            }
+        }
+    }
+}
+
+/// The lines of some data, each checked.
+pub fn lines(
+    data: Value,
+    format: Option<Format>,
+    workspace: uuid::Uuid,
+    now: i64,
+) -> Result<Vec<Line>> {
+    let values = values(data)?;
+    let format = match format.or_else(|| Format::of(&values)) {
+        Some(format) => format,
+        None if values.is_empty() => Format::Engram,
+        None => {
+            return Err(Error::invalid(
+                format!(
+                    "data has no shape that is known: {}",
+                    shorten(&values[0].to_string())
+                ),
+                "Known: lines of engram.export(), tables of engramai, memories of mem0, the graph of the MCP memory server; format => '…' says which.",
+            ));
+        }
+    };
+    let mut lines = match format {
+        Format::Engram => values.into_iter().map(shape::line).collect(),
+        other => foreign::lines(other, values, workspace, now),
+    };
+    if lines.len() > MAX_LINES {
+        return Err(Error::invalid(
+            format!("data has {} lines, the limit is {MAX_LINES}", lines.len()),
+            "Send them in several calls; memories before what hangs on them.",
+        ));
+    }
+    for line in &mut lines {
+        if let Ok(content) = &line.content
+            && let Err(problem) = shape::check(&line.kind, content, workspace)
+        {
+            line.content = Err(problem);
+        }
+    }
+    Ok(lines)
+}
+
+fn import_lines(
+    data: Option<Value>,
+    format: Option<&str>,
+    on_conflict: Option<&str>,
+    dry_run: bool,
+    workspace: Option<Uuid>,
+) -> Result<Vec<Outcome>> {
+    let on_conflict = on_conflict.unwrap_or("skip");
+    if !matches!(on_conflict, "skip" | "replace" | "reject") {
+        return Err(Error::invalid(
+            format!("unknown on_conflict {on_conflict:?}"),
+            "Known: skip (default), replace, reject.",
+        ));
+    }
+    let format = format.map(Format::parse).transpose()?;
+    let workspace = uses::resolve(workspace)?;
+    let trusted = uses::trusted()?;
+    let me = identity::caller().id.unwrap_or(workspace).to_string();
+    // SAFETY: reads the clock.
+    let now = unsafe { pgrx::pg_sys::GetCurrentTransactionStartTimestamp() };
+    let lines = lines(data.unwrap_or(Value::Null), format, workspace, now)?;
+
+    let mut outcomes = Vec::with_capacity(lines.len());
+    let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (position, line) in (1..).zip(lines) {
+        match line.content {
+            Ok(mut content) => {
+                if !trusted {
+                    owned(&mut content, &me);
+                }
+                if !content.contains_key("user_id") && matches!(&*line.kind, "memory" | "message") {
+                    content.insert("user_id".to_owned(), me.clone().into());
+                }
+                accepted
+                    .entry(line.kind)
+                    .or_default()
+                    .push(json!({"p": position, "l": content}));
+            }
+            Err(error) => outcomes.push(Outcome {
+                position,
+                kind: line.kind,
+                id: None,
+                status: "error".to_owned(),
+                error: Some(error),
+            }),
+        }
+    }
+    let accepted: Map<String, Value> = accepted
+        .into_iter()
+        .map(|(kind, lines)| (kind, lines.into()))
+        .collect();
+    {
+        let _owner = AsOwner::new(uses::owner()?);
+        outcomes.extend(spi::changed(
+            "SELECT i.\"position\", i.kind, i.id, i.status, i.error \
+             FROM engram_internal.import_as_owner($1, $2, $3, $4, $5) i",
+            &[
+                DatumWithOid::from(spi::pg_uuid(workspace)),
+                DatumWithOid::from(trusted),
+                DatumWithOid::from(on_conflict),
+                DatumWithOid::from(dry_run),
+                DatumWithOid::from(JsonB(accepted.into())),
+            ],
+            |row| {
+                Ok(Outcome {
+                    position: row.get(1)?.unwrap_or(0),
+                    kind: row.get(2)?.unwrap_or_default(),
+                    id: row.get(3)?,
+                    status: row.get(4)?.unwrap_or_default(),
+                    error: row.get(5)?,
+                })
+            },
+        )?);
+    }
+    outcomes.sort_by_key(|outcome| outcome.position);
+    Ok(outcomes)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn import(
+    data: Option<RawJsonb>,
+    format: Option<&str>,
+    on_conflict: Option<&str>,
+    dry_run: Option<bool>,
+    workspace: Option<Uuid>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(position, i32),
+            name!(kind, String),
+            name!(id, Option<Uuid>),
+            name!(status, String),
+            name!(error, Option<String>),
+        ),
+    >,
+> {
+    let data = data.map(|json| json.parse()).transpose()?;
+    let outcomes = import_lines(
+        data,
+        format,
+        on_conflict,
+        dry_run.unwrap_or(false),
+        workspace,
+    )?;
+    Ok(TableIterator::new(
+        outcomes
+            .into_iter()
+            .map(|o| (o.position, o.kind, o.id, o.status, o.error)),
+    ))
+}
