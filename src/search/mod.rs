@@ -9,7 +9,7 @@
 mod corpus;
 mod eligible;
 mod ids;
-mod need;
+pub mod need;
 mod semantic;
 mod words;
 
@@ -165,7 +165,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         )?))
     };
     let admitted = analysed.admitted(&corpus);
-    let waiting = uses::waiting(context.workspace, context.owner, i64::from(context.at))?;
+    let waiting = uses::waiting(context.workspace, i64::from(context.at))?;
     let conditions = Conditions {
         match_count,
         min_score: request.min_score,
