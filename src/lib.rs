@@ -13,7 +13,7 @@
 //! | `identity`, `settings` | who calls, and the settings that decide it |
 //! | `vector`, `raw` | reading and passing on pgvector's and jsonb's values |
 //! | `scan` | reading rows straight from their table |
-//! | `append` | adding rows straight to their table |
+//! | `write` | writing rows straight to their table |
 //! | `rows` | which memories the caller may see, without a statement |
 //! | `locks` | how many locks a transaction has taken |
 //! | `privilege` | acting as the owner of the store for a moment |
@@ -34,7 +34,6 @@
 //! `sql/store`, the SQL that declares the functions in `sql/extension`.
 
 mod api;
-mod append;
 pub mod blocks;
 mod care;
 mod dynamics;
@@ -64,6 +63,7 @@ mod transfer;
 mod uses;
 mod vector;
 mod worker;
+mod write;
 
 pgrx::pg_module_magic!(name, version);
 

@@ -16,7 +16,7 @@ use crate::model::layers::Layer;
 use crate::model::links::{self, Link};
 use crate::model::memory::{self, Base, Event, Params, State, TYPES, Traits};
 use crate::raw::RawJsonb;
-use crate::uses::{self, Use};
+use crate::uses::{self, Rules, Use};
 use crate::vector::Vector;
 use crate::{search, spi};
 
@@ -28,7 +28,8 @@ fn broken(what: &str) -> Error {
     }
 }
 
-fn params(values: Option<Array<'_, f64>>) -> Result<Params, Error> {
+/// Settings as `engram_internal.dynamics()` gives them.
+pub fn params(values: Option<Array<'_, f64>>) -> Result<Params, Error> {
     // An array without NULLs is read where it lies.
     let known = values.as_ref().and_then(|v| v.as_slice().ok());
     known
@@ -39,7 +40,8 @@ fn params(values: Option<Array<'_, f64>>) -> Result<Params, Error> {
         })
 }
 
-fn traits(
+/// What the dynamics of a memory depend on, as `memories` has it.
+pub fn traits(
     kind: Option<&str>,
     importance: Option<f64>,
     pinned: Option<bool>,
@@ -116,51 +118,59 @@ fn events(
         .collect()
 }
 
-/// A state row as it is stored. What an older version has not filled in is what a memory begins with;
-/// uses that it only counted are taken as spread evenly between the first and the last.
-#[allow(clippy::too_many_arguments)]
-fn stored(
-    created_at: i64,
-    memory_layer: Option<&str>,
-    access_count: Option<i64>,
-    last_accessed_at: Option<TimestampWithTimeZone>,
-    heat_bytes: Option<&[u8]>,
-    working: Option<f64>,
-    core: Option<f64>,
-    layer_name: Option<&str>,
-    stability: Option<f64>,
-    difficulty: Option<f64>,
-    traits: &Traits,
-    params: &Params,
-) -> Result<State, Error> {
-    let mut state = State::new(
-        created_at,
-        layer(layer_name.or(memory_layer))?,
-        traits,
-        params,
-    );
-    let count = access_count.unwrap_or(1).max(1);
-    match heat(heat_bytes)? {
-        Some(heat) => state.heat = heat,
-        None if count > 1 => {
-            let last = last_accessed_at.map_or(created_at, micros).max(created_at);
-            // More than this many cannot be told apart.
-            let steps = (count - 1).min(64);
-            let gain = (count - 1) as f64 / steps as f64;
-            for i in 1..=steps {
-                let part = (last - created_at) as f64 * i as f64 / steps as f64;
-                state.heat.touch(created_at + part as i64, gain);
+/// A state row as it is stored, with what `memories` says of its memory. What an older version has not filled
+/// in is what a memory begins with; uses that it only counted are taken as spread evenly between the first
+/// and the last.
+#[derive(Default)]
+pub struct Stored<'a> {
+    /// When the memory was stored; this and all moments in microseconds.
+    pub created_at: i64,
+    /// `memories.layer`.
+    pub memory_layer: Option<&'a str>,
+    pub access_count: Option<i64>,
+    pub last_accessed_at: Option<i64>,
+    pub heat: Option<&'a [u8]>,
+    pub working: Option<f64>,
+    pub core: Option<f64>,
+    /// `memory_state.layer`.
+    pub layer: Option<&'a str>,
+    pub stability: Option<f64>,
+    pub difficulty: Option<f64>,
+    pub base: Option<Value>,
+}
+
+impl Stored<'_> {
+    fn state(&self, traits: &Traits, params: &Params) -> Result<State, Error> {
+        let created_at = self.created_at;
+        let mut state = State::new(
+            created_at,
+            layer(self.layer.or(self.memory_layer))?,
+            traits,
+            params,
+        );
+        let count = self.access_count.unwrap_or(1).max(1);
+        match heat(self.heat)? {
+            Some(heat) => state.heat = heat,
+            None if count > 1 => {
+                let last = self.last_accessed_at.unwrap_or(created_at).max(created_at);
+                // More than this many cannot be told apart.
+                let steps = (count - 1).min(64);
+                let gain = (count - 1) as f64 / steps as f64;
+                for i in 1..=steps {
+                    let part = (last - created_at) as f64 * i as f64 / steps as f64;
+                    state.heat.touch(created_at + part as i64, gain);
+                }
             }
+            None => {}
         }
-        None => {}
+        state.working = self.working.unwrap_or(state.working);
+        state.core = self.core.unwrap_or(state.core);
+        state.stability = self.stability.unwrap_or(state.stability);
+        state.difficulty = self.difficulty.unwrap_or(state.difficulty);
+        state.uses = count;
+        state.last_used = self.last_accessed_at.unwrap_or(created_at);
+        Ok(state)
     }
-    state.working = working.unwrap_or(state.working);
-    state.core = core.unwrap_or(state.core);
-    state.stability = stability.unwrap_or(state.stability);
-    state.difficulty = difficulty.unwrap_or(state.difficulty);
-    state.uses = count;
-    state.last_used = last_accessed_at.map_or(created_at, micros);
-    Ok(state)
 }
 
 /// `seen`: calls that wait to be folded and that the base knows already.
@@ -250,93 +260,33 @@ fn state_at(
 > {
     let params = params(params_)?;
     let traits = traits(kind, importance, pinned, inert)?;
-    let mut state = stored(
-        micros(created_at),
+    let stored = Stored {
+        created_at: micros(created_at),
         memory_layer,
         access_count,
-        last_accessed_at,
-        heat_bytes,
-        working_strength,
-        core_strength,
-        layer_name,
+        last_accessed_at: last_accessed_at.map(micros),
+        heat: heat_bytes,
+        working: working_strength,
+        core: core_strength,
+        layer: layer_name,
         stability,
         difficulty,
+        base: base.map(|JsonB(value)| value),
+    };
+    let After {
+        state,
+        moment,
+        late,
+        base,
+    } = after(
+        &stored,
         &traits,
         &params,
+        events(calls, times, gains, ratings),
+        known.map(|n| usize::try_from(n).unwrap_or(0)),
+        at.map(micros),
+        settle.unwrap_or(false),
     )?;
-    let (mut base, seen) = match base {
-        Some(JsonB(value)) => {
-            let first = State::first_stability(&traits, &params);
-            let (base, seen) = base_from(&value, first).ok_or_else(|| broken("base"))?;
-            (Some(base), seen)
-        }
-        // What was before is known by number only.
-        None if heat_bytes.is_none() && state.uses > 1 => (Some(state.base()), Vec::new()),
-        None => (None, Vec::new()),
-    };
-    let first = State::new(micros(created_at), Layer::Working, &traits, &params).base();
-    let begin = base.as_ref().unwrap_or(&first);
-    if state.last_used <= begin.last_used {
-        state.rested = begin.rested;
-    }
-    if traits.pinned {
-        let since = state.last_used.max(begin.at);
-        state.rested = state.rested.saturating_add((state.at() - since).max(0));
-    }
-
-    let mut events = events(calls, times, gains, ratings);
-    let mut new = events.split_off(events.len().min(known.map_or(0, |n| n.max(0) as usize)));
-    new.sort_by(|(_, a), (_, b)| a.order(b));
-    let stored = state.clone();
-    let mut late = false;
-    for (call, event) in &new {
-        if seen.contains(call) {
-            state.count(event);
-        } else if event.at < base.as_ref().unwrap_or(&first).at {
-            base.get_or_insert(first).take_in(event, &traits, &params);
-            state.apply(event, &traits, &params);
-            late = true;
-        } else {
-            late |= state.apply(event, &traits, &params);
-            // In which order the stored one and this are to be taken is not known here.
-            late |= event.at == stored.at() && event.at == stored.last_used;
-        }
-    }
-    if known.is_some() {
-        let begin = base.as_ref().unwrap_or(&first);
-        events.extend(&new);
-        // Older ones are in the base, or were taken in by it.
-        events.retain(|(call, event)| event.at >= begin.at || seen.contains(call));
-        let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
-        late = begin.uses + uses != state.uses;
-        if !late {
-            events.retain(|(call, _)| !seen.contains(call));
-            let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
-            state.replay(begin, &mut events, &traits, &params);
-        }
-    }
-
-    let mut moment = at.map_or(state.at(), micros).max(state.at());
-    let mut json = base.map(|base| base_json(&base, &seen));
-    if settle.unwrap_or(false) {
-        if moment == stored.at() && moment == stored.last_used && stored.uses > 1 {
-            // So that what is folded lies before it.
-            moment += 1;
-        }
-        state.advance(moment, &traits, &params);
-        // Heat and number take in what waits when it is folded, for they do not care.
-        state.heat = stored.heat;
-        state.heat.touch(moment, 0.0);
-        state.uses = stored.uses;
-        let mut known: Vec<uuid::Uuid> = new.iter().map(|(call, _)| *call).collect();
-        if base.is_some_and(|base| base.at >= moment) {
-            known.extend(
-                seen.iter()
-                    .filter(|call| !new.iter().any(|(c, _)| c == *call)),
-            );
-        }
-        json = Some(base_json(&state.base(), &known));
-    }
     let (working, core) = state.strengths_at(moment, &traits, &params);
     Ok(TableIterator::once((
         state.layer_at(moment, &traits, &params).name(),
@@ -350,8 +300,113 @@ fn state_at(
         state.retention_at(moment, &traits, &params),
         state.idle_days(moment, &traits),
         late,
-        json.map(JsonB),
+        base.map(JsonB),
     )))
+}
+
+/// What became of a state.
+pub struct After {
+    pub state: State,
+    /// The moment that was asked about, or that of the state.
+    pub moment: i64,
+    /// A use was older than the state, so that layer, stability and difficulty want a replay; of a replay: some
+    /// of the uses are missing.
+    pub late: bool,
+    /// Where a replay begins, unless it is where the memory was stored.
+    pub base: Option<Value>,
+}
+
+/// A state after some more uses. For a replay pass the whole log first and its length as `known`. `settle`
+/// dates the state, and where replays begin, at the moment; whatever waits is known to it from then on.
+pub fn after(
+    stored: &Stored<'_>,
+    traits: &Traits,
+    params: &Params,
+    mut events: Vec<(uuid::Uuid, Event)>,
+    known: Option<usize>,
+    at: Option<i64>,
+    settle: bool,
+) -> Result<After, Error> {
+    let mut state = stored.state(traits, params)?;
+    let (mut base, seen) = match &stored.base {
+        Some(value) => {
+            let first = State::first_stability(traits, params);
+            let (base, seen) = base_from(value, first).ok_or_else(|| broken("base"))?;
+            (Some(base), seen)
+        }
+        // What was before is known by number only.
+        None if stored.heat.is_none() && state.uses > 1 => (Some(state.base()), Vec::new()),
+        None => (None, Vec::new()),
+    };
+    let first = State::new(stored.created_at, Layer::Working, traits, params).base();
+    let begin = base.as_ref().unwrap_or(&first);
+    if state.last_used <= begin.last_used {
+        state.rested = begin.rested;
+    }
+    if traits.pinned {
+        let since = state.last_used.max(begin.at);
+        state.rested = state.rested.saturating_add((state.at() - since).max(0));
+    }
+
+    let mut new = events.split_off(events.len().min(known.unwrap_or(0)));
+    new.sort_by(|(_, a), (_, b)| a.order(b));
+    let (stored_at, stored_used, stored_uses) = (state.at(), state.last_used, state.uses);
+    let stored_heat = state.heat;
+    let mut late = false;
+    for (call, event) in &new {
+        if seen.contains(call) {
+            state.count(event);
+        } else if event.at < base.as_ref().unwrap_or(&first).at {
+            base.get_or_insert(first).take_in(event, traits, params);
+            state.apply(event, traits, params);
+            late = true;
+        } else {
+            late |= state.apply(event, traits, params);
+            // In which order the stored one and this are to be taken is not known here.
+            late |= event.at == stored_at && event.at == stored_used;
+        }
+    }
+    if known.is_some() {
+        let begin = base.as_ref().unwrap_or(&first);
+        events.extend(&new);
+        // Older ones are in the base, or were taken in by it.
+        events.retain(|(call, event)| event.at >= begin.at || seen.contains(call));
+        let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
+        late = begin.uses + uses != state.uses;
+        if !late {
+            events.retain(|(call, _)| !seen.contains(call));
+            let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
+            state.replay(begin, &mut events, traits, params);
+        }
+    }
+
+    let mut moment = at.unwrap_or(state.at()).max(state.at());
+    let mut json = base.map(|base| base_json(&base, &seen));
+    if settle {
+        if moment == stored_at && moment == stored_used && stored_uses > 1 {
+            // So that what is folded lies before it.
+            moment += 1;
+        }
+        state.advance(moment, traits, params);
+        // Heat and number take in what waits when it is folded, for they do not care.
+        state.heat = stored_heat;
+        state.heat.touch(moment, 0.0);
+        state.uses = stored_uses;
+        let mut known: Vec<uuid::Uuid> = new.iter().map(|(call, _)| *call).collect();
+        if base.is_some_and(|base| base.at >= moment) {
+            known.extend(
+                seen.iter()
+                    .filter(|call| !new.iter().any(|(c, _)| c == *call)),
+            );
+        }
+        json = Some(base_json(&state.base(), &known));
+    }
+    Ok(After {
+        state,
+        moment,
+        late,
+        base: json,
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -372,20 +427,18 @@ fn layer_at(
 ) -> Report<&'static str> {
     let params = params(params_)?;
     let traits = traits(kind, importance, pinned, inert)?;
-    let state = stored(
-        micros(created_at),
+    let stored = Stored {
+        created_at: micros(created_at),
         memory_layer,
-        None,
-        None,
-        heat_bytes,
-        working_strength,
-        core_strength,
-        layer_name,
-        Some(0.0),
-        Some(0.0),
-        &traits,
-        &params,
-    )?;
+        heat: heat_bytes,
+        working: working_strength,
+        core: core_strength,
+        layer: layer_name,
+        stability: Some(0.0),
+        difficulty: Some(0.0),
+        ..Stored::default()
+    };
+    let state = stored.state(&traits, &params)?;
     let moment = at.map_or(state.at(), micros);
     Ok(state.layer_at(moment, &traits, &params).name())
 }
@@ -489,6 +542,32 @@ fn fold(workspace: Option<Uuid>, at_most: Option<i32>) -> Report<i32> {
         )
     })?;
     Ok(uses::fold(spi::uuid(workspace), at_most.unwrap_or(10_000))?)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn fold_calls(
+    workspace: Option<Uuid>,
+    at_most: Option<i32>,
+    params_: Option<Array<'_, f64>>,
+    members: Option<i32>,
+    half_life_days: Option<f64>,
+    prune: Option<f64>,
+) -> Report<TableIterator<'static, (name!(calls, i32), name!(late_links, Vec<Uuid>))>> {
+    let rules = Rules {
+        params: params(params_)?,
+        members: usize::try_from(members.unwrap_or(0)).unwrap_or(0),
+        half_life_days: half_life_days.unwrap_or(30.0),
+        prune: prune.unwrap_or(0.0),
+    };
+    let at_most = usize::try_from(at_most.unwrap_or(0)).unwrap_or(0);
+    let folded = match workspace {
+        Some(workspace) => uses::fold_calls(spi::uuid(workspace), at_most, &rules)?,
+        None => None,
+    };
+    Ok(TableIterator::new(folded.into_iter().map(|folded| {
+        (folded.calls, spi::pg_uuids(&folded.late_links))
+    })))
 }
 
 #[pg_extern(sql = false)]
@@ -599,6 +678,28 @@ fn rate(
         recall_id,
         workspace,
     })?)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn activations(
+    ids: Option<Vec<Option<Uuid>>>,
+    at: Option<TimestampWithTimeZone>,
+    workspace: Option<Uuid>,
+) -> Report<TableIterator<'static, (name!(id, Uuid), name!(activation, f64))>> {
+    // SAFETY: the start of the running transaction.
+    let now = || unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    if at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
+        return Err(
+            Error::invalid("at is infinite", "Give a moment in time, or leave it out.").into(),
+        );
+    }
+    let levels = uses::activations(ids, at.map_or_else(now, micros), workspace)?;
+    Ok(TableIterator::new(
+        levels
+            .into_iter()
+            .map(|(id, level)| (spi::pg_uuid(id), level)),
+    ))
 }
 
 #[pg_extern(sql = false)]

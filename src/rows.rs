@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::identity;
-use crate::scan::{Fresh, Key, Table};
+use crate::scan::{Fresh, Lookup, Table};
 
 /// The condition of the policy `memories_select`, as PostgreSQL writes it; white space does not count.
 const OURS: &str =
@@ -102,36 +102,30 @@ unsafe fn deciding_policy(relation: pg_sys::Relation) -> bool {
     }
 }
 
-/// Those of the memories that are there and not forgotten, as the caller sees them; `None` where that cannot be told
-/// from here.
-pub fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Option<Vec<Uuid>>> {
-    let memories = Table::open(c"memories")?;
-    // A policy shows the caller's own workspace; one that is named may be visible for another reason.
+/// Whether the caller may see all memories of the workspace. False where that cannot be told from here.
+pub fn all_visible(memories: &Table, workspace: Uuid) -> bool {
     // SAFETY: reads a setting; where it is off, a statement that a policy would cut is an error.
     let quiet = unsafe { pg_sys::row_security };
-    if !quiet
-        || !memories.may_read()
-        || partly_hidden(&memories)
-        || identity::caller().id != Some(workspace)
-    {
+    // A policy shows the caller's own workspace; one that is named may be visible for another reason.
+    quiet
+        && memories.may_read()
+        && !partly_hidden(memories)
+        && identity::caller().id == Some(workspace)
+}
+
+/// Those of the memories that are there and not forgotten, as the caller sees them; `None` where that
+/// cannot be told from here.
+pub fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Option<Vec<Uuid>>> {
+    let memories = Table::open(c"memories")?;
+    if !all_visible(&memories, workspace) {
         return Ok(None);
     }
+    let deleted = memories.column(c"deleted_at")?;
     let _snapshot = Fresh::new();
-    let mut out = Vec::with_capacity(ids.len());
-    for id in ids {
-        memories.rows(
-            &[
-                (c"workspace_id", Key::Uuid(workspace)),
-                (c"id", Key::Uuid(*id)),
-            ],
-            [c"deleted_at"],
-            |[deleted]| {
-                if deleted.is_none() {
-                    out.push(*id);
-                }
-                Ok(())
-            },
-        )?;
-    }
-    Ok(Some(out))
+    let mut rows = Lookup::upto(&memories, deleted)?;
+    let mut there = |id: &&Uuid| {
+        let row = rows.find([workspace, **id]);
+        row.is_some_and(|row| row.datum(deleted).is_none())
+    };
+    Ok(Some(ids.iter().filter(&mut there).copied().collect()))
 }

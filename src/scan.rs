@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::num::NonZeroUsize;
 
 use pgrx::htup::heap_getattr_raw;
-use pgrx::{IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgTupleDesc, pg_sys};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -91,7 +91,8 @@ impl Table {
             .then(|| unsafe { (*(*self.relation).rd_rel).relowner })
     }
 
-    fn column(&self, name: &CStr) -> Result<i16> {
+    /// The number of a column.
+    pub fn column(&self, name: &CStr) -> Result<i16> {
         // SAFETY: the relation is open and the name is a C string.
         let number = unsafe { pg_sys::get_attnum((*self.relation).rd_id, name.as_ptr()) };
         if number > 0 {
@@ -106,6 +107,12 @@ impl Table {
     /// Whether any row's key begins with `keys`.
     pub fn any(&self, keys: &[(&CStr, Key<'_>)]) -> Result<bool> {
         Ok(self.count(keys, 1)? > 0)
+    }
+
+    /// Whether the current role owns it or may do everything.
+    pub fn owned(&self) -> bool {
+        // SAFETY: the relation is open, and the rest are look-ups.
+        unsafe { pg_sys::superuser() || pg_sys::GetUserId() == (*(*self.relation).rd_rel).relowner }
     }
 
     /// How many rows' keys begin with `keys`; at most so many are looked at.
@@ -249,6 +256,262 @@ impl Drop for Table {
             if !std::thread::panicking() {
                 pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             }
+        }
+    }
+}
+
+/// Rows of a table, one after the other, each by a whole or partial key of `uuid` columns. Nothing may
+/// be written to the table in between that it should see.
+pub struct Lookup<'t, const N: usize> {
+    /// It must stay open meanwhile.
+    _table: &'t Table,
+    /// Columns that are read.
+    width: i32,
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+    keys: [pg_sys::ScanKeyData; N],
+    /// What the keys point at.
+    values: Box<[[u8; 16]; N]>,
+}
+
+impl<'t, const N: usize> Lookup<'t, N> {
+    /// By the first columns of the primary key, under the active snapshot, which must outlive it.
+    pub fn new(table: &'t Table) -> Result<Self> {
+        Self::upto(table, i16::MAX)
+    }
+
+    /// As [`Self::new`], of whose rows only the columns until the one with this number are read.
+    pub fn upto(table: &'t Table, last: i16) -> Result<Self> {
+        // SAFETY: the relation is open, its index exists, and a statement that runs has an active snapshot. The
+        // values stay where they are, for the box owns them.
+        unsafe {
+            let index = pg_sys::index_open(table.key, pg_sys::AccessShareLock as i32);
+            let of = PgTupleDesc::from_pg_unchecked((*index).rd_att);
+            if of.len() < N || of.iter().take(N).any(|a| a.atttypid != pg_sys::UUIDOID) {
+                return Err(Error::NotReady {
+                    message: "a table of engram has another primary key".to_owned(),
+                    hint: "Somebody changed it. Put it back as setup() makes it.".to_owned(),
+                });
+            }
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(
+                table.relation,
+                index,
+                snapshot,
+                std::ptr::null_mut(),
+                N as i32,
+                0,
+            );
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, N as i32, 0);
+            let values = Box::new([[0; 16]; N]);
+            let keys = std::array::from_fn(|nth| {
+                let mut key = pg_sys::ScanKeyData::default();
+                pg_sys::ScanKeyEntryInitialize(
+                    &raw mut key,
+                    0,
+                    (nth + 1) as i16,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::InvalidOid,
+                    pg_sys::InvalidOid,
+                    pg_sys::Oid::from(pg_sys::F_UUID_EQ),
+                    pg_sys::Datum::from(values[nth].as_ptr()),
+                );
+                key
+            });
+            Ok(Self {
+                width: i32::from(last).min((*(*table.relation).rd_att).natts),
+                _table: table,
+                index,
+                scan,
+                slot: pg_sys::table_slot_create(table.relation, std::ptr::null_mut()),
+                keys,
+                values,
+            })
+        }
+    }
+
+    /// Begins anew with another key.
+    pub fn seek(&mut self, key: [Uuid; N]) {
+        *self.values = key.map(Uuid::into_bytes);
+        // SAFETY: keys of the index's leading columns; the scan copies them, and what they point at stays.
+        unsafe {
+            pg_sys::index_rescan(
+                self.scan,
+                self.keys.as_mut_ptr(),
+                N as i32,
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+    }
+
+    /// The next row.
+    pub fn next(&mut self) -> Option<Row<'_>> {
+        // SAFETY: a scan that has been positioned; the row's values stay good until the next call, which
+        // the borrow forbids.
+        unsafe {
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            if !pg_sys::index_getnext_slot(self.scan, forward, self.slot) {
+                return None;
+            }
+            pg_sys::slot_getsomeattrs_int(self.slot, self.width);
+            let slot = &*self.slot;
+            let width = usize::try_from(self.width).unwrap_or(0);
+            Some(Row {
+                at: slot.tts_tid,
+                values: std::slice::from_raw_parts(slot.tts_values, width),
+                nulls: std::slice::from_raw_parts(slot.tts_isnull, width),
+            })
+        }
+    }
+
+    /// A copy of the row that was found last.
+    pub fn tuple(&self) -> pg_sys::HeapTuple {
+        // SAFETY: the slot holds a heap tuple, for the table is a heap.
+        unsafe {
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.slot, false, std::ptr::null_mut());
+            pg_sys::heap_copytuple(tuple)
+        }
+    }
+
+    /// The row of a whole key.
+    pub fn find(&mut self, key: [Uuid; N]) -> Option<Row<'_>> {
+        self.seek(key);
+        self.next()
+    }
+}
+
+impl<const N: usize> Drop for Lookup<'_, N> {
+    fn drop(&mut self) {
+        // SAFETY: all made by `new`. After an error the abort releases them.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
+            }
+        }
+    }
+}
+
+/// A row's values, by the numbers of columns that [`Table::column`] gives.
+pub struct Row<'a> {
+    /// Where it is.
+    pub at: pg_sys::ItemPointerData,
+    values: &'a [pg_sys::Datum],
+    nulls: &'a [bool],
+}
+
+/// A copy of a row.
+pub struct Tuple {
+    pub tuple: pg_sys::HeapTuple,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl Tuple {
+    /// Takes a copy of a row of the table apart.
+    pub fn new(table: &Table, tuple: pg_sys::HeapTuple) -> Self {
+        // SAFETY: the row is of this table, and both arrays have as many places as it has columns.
+        unsafe {
+            let width = usize::try_from((*(*table.relation).rd_att).natts).unwrap_or(0);
+            let mut values = vec![pg_sys::Datum::null(); width];
+            let mut nulls = vec![true; width];
+            pg_sys::heap_deform_tuple(
+                tuple,
+                (*table.relation).rd_att,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            Self {
+                tuple,
+                values,
+                nulls,
+            }
+        }
+    }
+
+    pub fn row(&self) -> Row<'_> {
+        Row {
+            // SAFETY: the copy lives as long as the memory context that it was made in.
+            at: unsafe { (*self.tuple).t_self },
+            values: &self.values,
+            nulls: &self.nulls,
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The value of a column.
+    pub fn datum(&self, column: i16) -> Option<pg_sys::Datum> {
+        let nth = usize::from(column.unsigned_abs()).checked_sub(1)?;
+        (!*self.nulls.get(nth)?).then(|| self.values[nth])
+    }
+
+    /// Text where it lies.
+    ///
+    /// # Safety
+    /// The column is `text`.
+    pub unsafe fn text(&self, column: i16) -> Option<&'a str> {
+        // SAFETY: the caller's promise; the row borrows what it points at.
+        unsafe { <&str>::from_datum(self.datum(column)?, false) }
+    }
+
+    /// Bytes where they lie.
+    ///
+    /// # Safety
+    /// The column is `bytea`.
+    pub unsafe fn bytes(&self, column: i16) -> Option<&'a [u8]> {
+        // SAFETY: the caller's promise; the row borrows what it points at.
+        unsafe { <&[u8]>::from_datum(self.datum(column)?, false) }
+    }
+
+    /// A value that is copied out.
+    ///
+    /// # Safety
+    /// The column has the type.
+    pub unsafe fn get<T: FromDatum>(&self, column: i16) -> Option<T> {
+        // SAFETY: the caller's promise.
+        unsafe { T::from_datum(self.datum(column)?, false) }
+    }
+
+    /// A `uuid`.
+    ///
+    /// # Safety
+    /// The column is one.
+    pub unsafe fn uuid(&self, column: i16) -> Option<Uuid> {
+        // SAFETY: the caller's promise; 16 bytes of it lie there.
+        Some(unsafe { Uuid::from_bytes(*self.datum(column)?.cast_mut_ptr::<[u8; 16]>()) })
+    }
+
+    /// A `uuid[]` of one dimension or none, without NULLs.
+    ///
+    /// # Safety
+    /// The column is a `uuid[]`.
+    pub unsafe fn uuids(&self, column: i16) -> Vec<Uuid> {
+        let Some(datum) = self.datum(column) else {
+            return Vec::new();
+        };
+        // SAFETY: the caller's promise; a plain array has its length, dimensions and type in front of its
+        // elements, 16 bytes each.
+        unsafe {
+            let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
+            let plain = pg_sys::pg_detoast_datum(stored);
+            let array = plain.cast::<pg_sys::ArrayType>();
+            let mut ids = Vec::new();
+            if (*array).ndim == 1 && (*array).dataoffset == 0 {
+                let start = array.add(1).cast::<i32>();
+                let length = usize::try_from(*start).unwrap_or(0);
+                let first = start.add(2).cast::<[u8; 16]>();
+                ids.extend((0..length).map(|nth| Uuid::from_bytes(*first.add(nth))));
+            }
+            if plain != stored {
+                pg_sys::pfree(plain.cast());
+            }
+            ids
         }
     }
 }

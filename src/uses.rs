@@ -6,6 +6,9 @@
 //! on the queue does that when the writer commits: until its end a fold holds the rows that it has
 //! changed, and a transaction that goes on would have others wait for it.
 
+mod fold;
+
+use std::collections::HashSet;
 use std::ffi::CStr;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -13,10 +16,12 @@ use pgrx::{FromDatum, JsonB, pg_sys};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::append::{self, Shape, Value as Cell};
 use crate::error::{Error, Result};
+use crate::model::heat::Weights;
 use crate::privilege::AsOwner;
-use crate::scan::{Fresh, Key, Table};
+use crate::scan::{Fresh, Key, Lookup, Row, Table};
+use crate::search::need;
+use crate::write::{self, Shape, Value as Cell, Writer};
 use crate::{identity, rows, spi};
 
 /// Most memories that one call credits.
@@ -244,7 +249,7 @@ const QUEUE: Shape<9> = Shape {
         (c"memory_ids", pg_sys::UUIDARRAYOID),
     ],
     checks: 5,
-    trigger: c"access_queue_after_insert",
+    triggers: &[c"access_queue_after_insert"],
 };
 
 /// One call in so many looks whether enough wait to be folded. It is the one that the trigger on the table
@@ -273,24 +278,26 @@ fn queue(
     };
     // A row that is to set off the trigger, which folds when the transaction commits, takes a statement.
     let folds = id.as_bytes()[15] % LOOKS == 0 && enough_wait(&table, workspace)?;
-    if owner.is_some() && !folds && append::may(&table, &QUEUE) {
+    if owner.is_some()
+        && !folds
+        && let Some(mut rows) = Writer::open(&table, &QUEUE)
+    {
         // SAFETY: the start of the running transaction.
         let now = || unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
         let of = |id: Option<Uuid>| id.map_or(Cell::Null, Cell::Uuid);
-        append::row(
-            &table,
-            &[
-                Cell::Uuid(workspace),
-                Cell::Uuid(id),
-                Cell::Time(call.at.map_or_else(now, i64::from)),
-                of(user),
-                Cell::Text(call.kind),
-                Cell::Float8(gain),
-                call.rating.map_or(Cell::Null, |r| Cell::Int2(r.into())),
-                of(recall_id),
-                Cell::Uuids(ids),
-            ],
-        );
+        rows.insert(&[
+            Cell::Uuid(workspace),
+            Cell::Uuid(id),
+            Cell::Time(call.at.map_or_else(now, i64::from)),
+            of(user),
+            Cell::Text(call.kind),
+            Cell::Float8(gain),
+            call.rating.map_or(Cell::Null, |r| Cell::Int2(r.into())),
+            of(recall_id),
+            Cell::Uuids(ids),
+        ]);
+        drop(rows);
+        write::done();
         return Ok(());
     }
     drop(table);
@@ -355,31 +362,161 @@ pub struct Call {
 }
 
 /// The calls of a workspace until a moment that wait to be folded. Most often there are none, and that
-/// costs one look into an index.
-pub fn waiting(workspace: Uuid, owner: pg_sys::Oid, at: i64) -> Result<Vec<Call>> {
-    if !Table::open(c"access_queue")?.any(&[(c"workspace_id", Key::Uuid(workspace))])? {
-        return Ok(Vec::new());
-    }
-    let _owner = AsOwner::new(owner);
-    let calls = spi::rows(
-        "SELECT q.accessed_at, q.gain, q.memory_ids FROM engram.access_queue q WHERE q.workspace_id = $1 AND (q.gain <> 0 OR q.rating IS NOT NULL)",
-        &[DatumWithOid::from(spi::pg_uuid(workspace))],
-        |row| {
-            let mut ids: Vec<Uuid> = Vec::new();
-            for id in row.get::<Vec<Option<pgrx::Uuid>>>(3)?.unwrap_or_default() {
-                let id = id.map(spi::uuid);
-                if let Some(id) = id.filter(|id| !ids.contains(id)) {
-                    ids.push(id);
+/// costs one look into an index. The caller was allowed the workspace.
+pub fn waiting(workspace: Uuid, until: i64) -> Result<Vec<Call>> {
+    let queue = Table::open(c"access_queue")?;
+    let [at, gain, rating, ids] = [
+        queue.column(c"accessed_at")?,
+        queue.column(c"gain")?,
+        queue.column(c"rating")?,
+        queue.column(c"memory_ids")?,
+    ];
+    let mut calls = Vec::new();
+    let mut rows = Lookup::new(&queue)?;
+    rows.seek([workspace]);
+    while let Some(row) = rows.next() {
+        pgrx::check_for_interrupts!();
+        // SAFETY: setup() gave the columns these types.
+        let (at, gain) = unsafe { (row.get(at).unwrap_or(0), row.get(gain).unwrap_or(0.0)) };
+        if at > until || gain == 0.0 && row.datum(rating).is_none() {
+            continue;
+        }
+        // SAFETY: as above.
+        let mut ids = unsafe { row.uuids(ids) };
+        let mut kept: Vec<Uuid> = Vec::with_capacity(ids.len());
+        if ids.len() <= 16 {
+            for id in ids {
+                if !kept.contains(&id) {
+                    kept.push(id);
                 }
             }
-            Ok(Call {
-                at: row.get::<TimestampWithTimeZone>(1)?.map_or(0, i64::from),
-                gain: row.get::<f64>(2)?.unwrap_or(0.0),
-                ids,
-            })
+        } else {
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(*id));
+            kept = ids;
+        }
+        calls.push(Call {
+            at,
+            gain,
+            ids: kept,
+        });
+    }
+    Ok(calls)
+}
+
+/// Base-level activation of memories at a moment, of all of the workspace unless some are named, uses that wait
+/// included. Those that are not there have none.
+pub fn activations(
+    ids: Option<Vec<Option<pgrx::Uuid>>>,
+    at: i64,
+    workspace: Option<pgrx::Uuid>,
+) -> Result<Vec<(Uuid, f64)>> {
+    let own = match workspace {
+        None => identity::caller().id,
+        Some(_) => None,
+    };
+    let workspace = match own {
+        Some(own) => own,
+        None => {
+            let found = spi::row(
+                "SELECT engram_internal.resolve_workspace($1, false)",
+                &[DatumWithOid::from(workspace)],
+                spi::id,
+            )?;
+            match found.flatten() {
+                Some(workspace) => spi::uuid(workspace),
+                None => return Ok(Vec::new()),
+            }
+        }
+    };
+    let states = Table::open(c"memory_state")?;
+    let memories = Table::open(c"memories")?;
+    let ids: Option<Vec<Uuid>> = ids.map(|ids| ids.into_iter().flatten().map(spi::uuid).collect());
+    if !states.may_read() || !rows::all_visible(&memories, workspace) {
+        return asked(workspace, at, ids.as_deref());
+    }
+    // SAFETY: the column is float8, and the clock is read.
+    let (decay, now) = unsafe {
+        let decay = setting(workspace, c"decay")?.and_then(|d| f64::from_datum(d, false));
+        (decay.unwrap_or(0.5), pg_sys::GetCurrentTimestamp())
+    };
+    // What a fold would take, whatever moment is asked about.
+    let mut waiting = need::by_memory(&waiting(workspace, now)?);
+    let weights = Weights::new(decay);
+    let [id_, count, last, heat] = [
+        states.column(c"memory_id")?,
+        states.column(c"access_count")?,
+        states.column(c"last_accessed_at")?,
+        states.column(c"heat")?,
+    ];
+    let mut level = |id: Uuid, row: &Row<'_>| -> Result<f64> {
+        // SAFETY: setup() gave the columns these types.
+        let heat = unsafe {
+            need::heat_of(
+                row.bytes(heat),
+                row.get(count).unwrap_or(1),
+                row.get(last).unwrap_or(0),
+            )?
+        };
+        let uses = if waiting.is_empty() {
+            None
+        } else {
+            waiting.remove(&id)
+        };
+        Ok(need::with(heat, uses).level_with(at, &weights))
+    };
+    let mut out = Vec::new();
+    let Some(mut ids) = ids else {
+        let mut rows = Lookup::upto(&states, heat)?;
+        rows.seek([workspace]);
+        while let Some(row) = rows.next() {
+            pgrx::check_for_interrupts!();
+            // SAFETY: as above.
+            if let Some(id) = unsafe { row.uuid(id_) } {
+                out.push((id, level(id, &row)?));
+            }
+        }
+        return Ok(out);
+    };
+    // In the order of the key, so that neighbours share pages.
+    ids.sort_unstable();
+    ids.dedup();
+    let mut rows = Lookup::upto(&states, heat)?;
+    let mut without = Vec::new();
+    for id in ids {
+        match rows.find([workspace, id]) {
+            Some(row) => out.push((id, level(id, &row)?)),
+            None => without.push(id),
+        }
+    }
+    // A partial restore may have left states out.
+    if !without.is_empty() {
+        out.extend(asked(workspace, at, Some(&without))?);
+    }
+    Ok(out)
+}
+
+/// [`activations`] by a statement, which asks the policies.
+fn asked(workspace: Uuid, at: i64, ids: Option<&[Uuid]>) -> Result<Vec<(Uuid, f64)>> {
+    let at = TimestampWithTimeZone::try_from(at).map_err(|_| {
+        Error::invalid(
+            "at is out of range",
+            "Give a moment that a timestamptz can hold.",
+        )
+    })?;
+    spi::rows(
+        "SELECT p.memory_id, engram.heat_level(p.heat, $2, p.decay) \
+         FROM engram_internal.present($1, $2, coalesce($3, ARRAY(SELECT m.id FROM engram.memories m WHERE m.workspace_id = $1))) p",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(at),
+            DatumWithOid::from(ids.map(spi::pg_uuids)),
+        ],
+        |row| {
+            let id = row.get::<pgrx::Uuid>(1)?.map(spi::uuid).unwrap_or_default();
+            Ok((id, row.get::<f64>(2)?.unwrap_or(f64::NEG_INFINITY)))
         },
-    )?;
-    Ok(calls.into_iter().filter(|call| call.at <= at).collect())
+    )
 }
 
 /// Whether the caller may write the workspace, as an error if not.
@@ -416,6 +553,8 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     )?;
     Ok(folded.into_iter().flatten().next().unwrap_or(0))
 }
+
+pub use fold::{Rules, fold as fold_calls};
 
 /// Dates the state of a memory now, before what it depends on changes.
 pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> {

@@ -144,6 +144,15 @@ AS 'MODULE_PATHNAME', 'rebase_wrapper';
 COMMENT ON FUNCTION engram_internal.rebase(uuid, uuid, text) IS
 'Brings the state of a memory to the present moment before what it depends on changes, and into another layer if one is given. The caller may write the workspace.';
 
+CREATE FUNCTION engram_internal.fold_calls(
+  workspace uuid, at_most integer, params double precision[], members integer, half_life_days double precision, prune double precision)
+RETURNS TABLE (calls integer, late_links uuid[])
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fold_calls_wrapper';
+COMMENT ON FUNCTION engram_internal.fold_calls(uuid, integer, double precision[], integer, double precision, double precision) IS
+'The fast half of fold_queue(), which holds the workspace: writes rows without statements. No row where that cannot be done: when the caller does not own the tables, or these have triggers, columns, partitions or indexes of other kinds than setup() makes. late_links: ends of links that a call is older than.';
+
 CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -183,101 +192,110 @@ BEGIN
   IF NOT FOUND THEN
     RETURN 0;
   END IF;
-  waiting := ARRAY(SELECT q.id FROM engram.access_queue q
-                   WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
-                   ORDER BY q.id LIMIT fold_queue.at_most);
-  wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
-                  WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
-  -- Look-ups by key one after the other, here and below: as joins they might read all of the workspace.
-  locked := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
-    SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u
-    FOR NO KEY UPDATE SKIP LOCKED) s);
-  IF cardinality(locked) < cardinality(wanted) THEN
-    wanted := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked));
-    -- Somebody changes or deletes these just now; calls that used them wait.
-    busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
-      SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s);
-    -- States that a partial restore has left out.
-    WITH added AS (
-      INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
-      SELECT m.workspace_id, m.id, m.created_at, m.layer
-      FROM unnest(wanted) u
-      CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u AND u <> ALL (busy)
-                          FOR KEY SHARE SKIP LOCKED) m
-      ON CONFLICT DO NOTHING RETURNING memory_id)
-    SELECT locked || array_agg(a.memory_id) INTO locked FROM added a;
-    gone := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked) EXCEPT SELECT unnest(busy));
-  END IF;
   params := engram_internal.dynamics(fold_queue.workspace);
   SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
          coalesce(w.link_prune, d.link_prune) AS prune INTO STRICT rules
   FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = fold_queue.workspace
   WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
-
-  WITH taken AS (
-    DELETE FROM engram.access_queue q
-    WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) AND NOT q.memory_ids && busy
-    RETURNING q.*
-  ), uses AS MATERIALIZED (
-    SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
-           CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(cardinality(t.memory_ids), rules.members) > 1
-                THEN t.gain / (least(cardinality(t.memory_ids), rules.members) - 1) ELSE 0 END AS pair_gain
-    FROM taken t CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
-    WHERE u.memory_id <> ALL (gone) AND array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
-  ), logged AS (
-    INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
-    SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
-    FROM uses u ORDER BY u.memory_id, u.accessed_at
-    ON CONFLICT DO NOTHING
-  ), after AS MATERIALIZED (
-    SELECT e.memory_id, s.ctid AS row_at, a.*
-    FROM (SELECT u.memory_id, array_agg(u.id) AS calls, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
-          FROM uses u WHERE u.gain <> 0 OR u.rating IS NOT NULL GROUP BY u.memory_id) e
-    CROSS JOIN LATERAL (SELECT x.ctid, x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
-    CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = e.memory_id OFFSET 0) m
-    CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
-      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
-      s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
-      s.base, e.calls, e.times, e.gains, e.ratings, NULL, NULL, false) f
-    -- What is a matter of order, from the whole history. Here and not afterwards: a second change of a row
-    -- in one transaction has the foreign key checked again, and that would wait for who changes the memory.
-    CROSS JOIN LATERAL (
-      SELECT f.* WHERE NOT f.late
-      UNION ALL
-      SELECT z.* FROM (
-        SELECT array_agg(l.id) AS calls, array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
-        FROM engram.access_log l
-        WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = e.memory_id AND (l.gain <> 0 OR l.rating IS NOT NULL)
-        HAVING f.late) h
+  BEGIN
+    SELECT f.calls, f.late_links INTO done, late_links
+    FROM engram_internal.fold_calls(fold_queue.workspace, fold_queue.at_most, params, rules.members, rules.half_life, rules.prune) f;
+  EXCEPTION
+    -- A use that the log knows already, or a row that somebody changed by hand meanwhile: statements can pass over it.
+    WHEN unique_violation OR internal_error THEN
+      done := NULL;
+  END;
+  IF done IS NULL THEN
+    waiting := ARRAY(SELECT q.id FROM engram.access_queue q
+                     WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
+                     ORDER BY q.id LIMIT fold_queue.at_most);
+    wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
+                    WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
+    -- Look-ups by key one after the other, here and below: as joins they might read all of the workspace.
+    locked := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+      SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u
+      FOR NO KEY UPDATE SKIP LOCKED) s);
+    IF cardinality(locked) < cardinality(wanted) THEN
+      wanted := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked));
+      -- Somebody changes or deletes these just now; calls that used them wait.
+      busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+        SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s);
+      -- States that a partial restore has left out.
+      WITH added AS (
+        INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
+        SELECT m.workspace_id, m.id, m.created_at, m.layer
+        FROM unnest(wanted) u
+        CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u AND u <> ALL (busy)
+                            FOR KEY SHARE SKIP LOCKED) m
+        ON CONFLICT DO NOTHING RETURNING memory_id)
+      SELECT locked || array_agg(a.memory_id) INTO locked FROM added a;
+      gone := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked) EXCEPT SELECT unnest(busy));
+    END IF;
+    WITH taken AS (
+      DELETE FROM engram.access_queue q
+      WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) AND NOT q.memory_ids && busy
+      RETURNING q.*
+    ), uses AS MATERIALIZED (
+      SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
+             CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(cardinality(t.memory_ids), rules.members) > 1
+                  THEN t.gain / (least(cardinality(t.memory_ids), rules.members) - 1) ELSE 0 END AS pair_gain
+      FROM taken t CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
+      WHERE u.memory_id <> ALL (gone) AND array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
+    ), logged AS (
+      INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
+      SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
+      FROM uses u ORDER BY u.memory_id, u.accessed_at
+      ON CONFLICT DO NOTHING
+    ), after AS MATERIALIZED (
+      SELECT e.memory_id, s.ctid AS row_at, a.*
+      FROM (SELECT u.memory_id, array_agg(u.id) AS calls, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
+            FROM uses u WHERE u.gain <> 0 OR u.rating IS NOT NULL GROUP BY u.memory_id) e
+      CROSS JOIN LATERAL (SELECT x.ctid, x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
+      CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = e.memory_id OFFSET 0) m
       CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
         m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
         s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
-        s.base, h.calls || e.calls, h.times || e.times, h.gains || e.gains, h.ratings || e.ratings,
-        coalesce(cardinality(h.calls), 0), NULL, false) z) a
-  ), changed AS (
-    UPDATE engram.memory_state s
-    SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength, layer = a.layer,
-        stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at,
-        base = a.base
-    FROM after a WHERE s.ctid = a.row_at AND s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
-  ), pairs AS MATERIALIZED (
-    SELECT p.a, p.b, l.*
-    FROM (SELECT x.a, x.b, array_agg(c.accessed_at) AS times, array_agg(c.gain * x.direction) AS gains
-          FROM (SELECT u.id, u.accessed_at, u.pair_gain AS gain, array_agg(u.memory_id ORDER BY u.place) AS ids
-                FROM uses u WHERE u.pair_gain > 0 GROUP BY u.id, u.accessed_at, u.pair_gain HAVING count(*) > 1) c
-          CROSS JOIN LATERAL engram_internal.pairs(c.ids) x
-          GROUP BY x.a, x.b) p
-    LEFT JOIN LATERAL (SELECT x.* FROM engram.hebbian_links x WHERE x.workspace_id = fold_queue.workspace AND x.a = p.a AND x.b = p.b OFFSET 0) h ON true
-    CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
-  ), linked AS (
-    INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
-    SELECT fold_queue.workspace, p.a, p.b, p.forward, p.backward, p.linked_at, p.count FROM pairs p ORDER BY p.a, p.b
-    ON CONFLICT (workspace_id, a, b) DO UPDATE
-    SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count
-  )
-  SELECT (SELECT count(*) FROM taken),
-         ARRAY(SELECT x FROM pairs p CROSS JOIN LATERAL unnest(ARRAY[p.a, p.b]) WITH ORDINALITY AS z (x, nth) WHERE p.late ORDER BY p.a, p.b, z.nth)
-  INTO done, late_links;
+        s.base, e.calls, e.times, e.gains, e.ratings, NULL, NULL, false) f
+      -- What is a matter of order, from the whole history. Here and not afterwards: a second change of a row
+      -- in one transaction has the foreign key checked again, and that would wait for who changes the memory.
+      CROSS JOIN LATERAL (
+        SELECT f.* WHERE NOT f.late
+        UNION ALL
+        SELECT z.* FROM (
+          SELECT array_agg(l.id) AS calls, array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+          FROM engram.access_log l
+          WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = e.memory_id AND (l.gain <> 0 OR l.rating IS NOT NULL)
+          HAVING f.late) h
+        CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+          m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+          s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+          s.base, h.calls || e.calls, h.times || e.times, h.gains || e.gains, h.ratings || e.ratings,
+          coalesce(cardinality(h.calls), 0), NULL, false) z) a
+    ), changed AS (
+      UPDATE engram.memory_state s
+      SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength, layer = a.layer,
+          stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at,
+          base = a.base
+      FROM after a WHERE s.ctid = a.row_at AND s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
+    ), pairs AS MATERIALIZED (
+      SELECT p.a, p.b, l.*
+      FROM (SELECT x.a, x.b, array_agg(c.accessed_at) AS times, array_agg(c.gain * x.direction) AS gains
+            FROM (SELECT u.id, u.accessed_at, u.pair_gain AS gain, array_agg(u.memory_id ORDER BY u.place) AS ids
+                  FROM uses u WHERE u.pair_gain > 0 GROUP BY u.id, u.accessed_at, u.pair_gain HAVING count(*) > 1) c
+            CROSS JOIN LATERAL engram_internal.pairs(c.ids) x
+            GROUP BY x.a, x.b) p
+      LEFT JOIN LATERAL (SELECT x.* FROM engram.hebbian_links x WHERE x.workspace_id = fold_queue.workspace AND x.a = p.a AND x.b = p.b OFFSET 0) h ON true
+      CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
+    ), linked AS (
+      INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
+      SELECT fold_queue.workspace, p.a, p.b, p.forward, p.backward, p.linked_at, p.count FROM pairs p ORDER BY p.a, p.b
+      ON CONFLICT (workspace_id, a, b) DO UPDATE
+      SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count
+    )
+    SELECT (SELECT count(*) FROM taken),
+           ARRAY(SELECT x FROM pairs p CROSS JOIN LATERAL unnest(ARRAY[p.a, p.b]) WITH ORDINALITY AS z (x, nth) WHERE p.late ORDER BY p.a, p.b, z.nth)
+    INTO done, late_links;
+  END IF;
 
   -- A link that a call is older than, from all calls in order.
   UPDATE engram.hebbian_links h
@@ -432,6 +450,16 @@ COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
 'Base-level activation of a memory in nats: the log odds, up to a constant, that it is needed, by how often and how lately it was used. NULL when it is not there.
 
 B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
+
+CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (id uuid, activation double precision)
+LANGUAGE c STABLE ROWS 200
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'activations_wrapper';
+COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
+'Base-level activation in nats of many memories, as activation() tells it of one, in no order. Those that are not there are left out.
+
+ids: which memories; NULL for all of the workspace.';
 
 CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (

@@ -169,7 +169,15 @@ CREATE TABLE IF NOT EXISTS engram.hebbian_links (
   CONSTRAINT hebbian_links_pkey PRIMARY KEY (workspace_id, a, b),
   CONSTRAINT hebbian_links_order_check CHECK (a < b),
   CONSTRAINT hebbian_links_mass_check CHECK (forward >= 0 AND backward >= 0 AND count > 0)
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+DO $$
+BEGIN
+  -- As memory_state: a fold may change most rows of a page at once.
+  IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.hebbian_links'::regclass AND 'fillfactor=80' = ANY (reloptions)) THEN
+    ALTER TABLE engram.hebbian_links SET (fillfactor = 60);
+  END IF;
+END
+$$;
 -- The memory leads, as in memories_content_idx and for its reason.
 CREATE INDEX IF NOT EXISTS hebbian_links_reverse_idx ON engram.hebbian_links (b, workspace_id, a);
 

@@ -9,7 +9,7 @@
 mod corpus;
 mod eligible;
 mod ids;
-mod need;
+pub mod need;
 mod past;
 mod semantic;
 mod words;
@@ -179,7 +179,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     };
     let admitted = analysed.admitted(&corpus);
     let until = i64::from(context.at).min(context.past.as_ref().map_or(i64::MAX, |p| p.at()));
-    let waiting = uses::waiting(context.workspace, context.owner, until)?;
+    let waiting = uses::waiting(context.workspace, until)?;
     let conditions = Conditions {
         match_count,
         min_score: request.min_score,

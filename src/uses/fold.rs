@@ -1,0 +1,565 @@
+//! Folding: calls that wait become heat, strengths, links and a log.
+//!
+//! What belongs together is brought together here: every memory and every pair is read once and written
+//! once, however many calls used it. Who calls this holds the workspace ([`super::fold`]), so nobody
+//! else folds in it or deletes links. Rows of states are locked first, and calls whose memories
+//! somebody else is changing or deleting are left for later: nobody who folds waits for anybody.
+
+use std::collections::HashSet;
+
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::{JsonB, pg_sys};
+use uuid::Uuid;
+
+use super::QUEUE;
+use crate::error::Result;
+use crate::life::{self, Stored};
+use crate::model::fsrs::Rating;
+use crate::model::links::{self, Link};
+use crate::model::memory::{Event, Params, Traits};
+use crate::scan::{Fresh, Lookup, Row, Table, Tuple};
+use crate::spi;
+use crate::write::{self, Shape, Value, Writer};
+
+/// Microseconds of a day.
+const DAY: f64 = 86_400e6;
+
+/// `memory_state` as setup() makes it.
+const STATE: Shape<11> = Shape {
+    columns: [
+        (c"workspace_id", pg_sys::UUIDOID),
+        (c"memory_id", pg_sys::UUIDOID),
+        (c"access_count", pg_sys::INT8OID),
+        (c"last_accessed_at", pg_sys::TIMESTAMPTZOID),
+        (c"heat", pg_sys::BYTEAOID),
+        (c"working_strength", pg_sys::FLOAT8OID),
+        (c"core_strength", pg_sys::FLOAT8OID),
+        (c"layer", pg_sys::TEXTOID),
+        (c"stability", pg_sys::FLOAT8OID),
+        (c"difficulty", pg_sys::FLOAT8OID),
+        (c"base", pg_sys::JSONBOID),
+    ],
+    checks: 3,
+    triggers: &[c"memory_state_restore"],
+};
+
+/// `access_log`.
+const LOG: Shape<11> = Shape {
+    columns: [
+        (c"workspace_id", pg_sys::UUIDOID),
+        (c"memory_id", pg_sys::UUIDOID),
+        (c"accessed_at", pg_sys::TIMESTAMPTZOID),
+        (c"id", pg_sys::UUIDOID),
+        (c"user_id", pg_sys::UUIDOID),
+        (c"kind", pg_sys::TEXTOID),
+        (c"gain", pg_sys::FLOAT8OID),
+        (c"rating", pg_sys::INT2OID),
+        (c"recall_id", pg_sys::UUIDOID),
+        (c"place", pg_sys::INT2OID),
+        (c"pair_gain", pg_sys::FLOAT8OID),
+    ],
+    checks: 0,
+    triggers: &[],
+};
+
+/// `hebbian_links`.
+const LINKS: Shape<7> = Shape {
+    columns: [
+        (c"workspace_id", pg_sys::UUIDOID),
+        (c"a", pg_sys::UUIDOID),
+        (c"b", pg_sys::UUIDOID),
+        (c"forward", pg_sys::FLOAT8OID),
+        (c"backward", pg_sys::FLOAT8OID),
+        (c"linked_at", pg_sys::TIMESTAMPTZOID),
+        (c"count", pg_sys::INT4OID),
+    ],
+    checks: 2,
+    triggers: &[],
+};
+
+/// How to fold.
+pub struct Rules {
+    pub params: Params,
+    /// Members of a call that are linked with each other.
+    pub members: usize,
+    pub half_life_days: f64,
+    /// Mass below which a link is gone.
+    pub prune: f64,
+}
+
+/// What became of it.
+pub struct Folded {
+    /// Calls.
+    pub calls: i32,
+    /// Both ends of links that a call was older than.
+    pub late_links: Vec<Uuid>,
+}
+
+struct Call {
+    row: pg_sys::ItemPointerData,
+    id: Uuid,
+    at: i64,
+    user: Option<Uuid>,
+    kind: String,
+    gain: f64,
+    rating: Option<i16>,
+    recall: Option<Uuid>,
+    /// How many it named.
+    named: usize,
+    /// Each once, in order of use, with its place from 1.
+    memories: Vec<(Uuid, i16)>,
+}
+
+impl Call {
+    /// The mass that each pair of the first `members` gets.
+    fn pair_gain(&self, members: usize) -> f64 {
+        let members = members.min(self.named);
+        if self.gain > 0.0 && members > 1 {
+            self.gain / (members - 1) as f64
+        } else {
+            0.0
+        }
+    }
+
+    fn event(&self) -> Option<Event> {
+        (self.gain != 0.0 || self.rating.is_some()).then(|| Event {
+            at: self.at,
+            gain: self.gain,
+            rating: self.rating.and_then(|r| Rating::from_number(r.into())),
+        })
+    }
+}
+
+/// Numbers of the columns of a table, in the order of its shape.
+fn columns<const N: usize>(table: &Table, shape: &Shape<N>) -> Result<[i16; N]> {
+    let mut numbers = [0; N];
+    for (number, (name, _)) in numbers.iter_mut().zip(&shape.columns) {
+        *number = table.column(name)?;
+    }
+    Ok(numbers)
+}
+
+/// Folds at most so many calls of a workspace. `None` where that takes statements: the tables are not
+/// as setup() makes them, or have lost rows.
+pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Folded>> {
+    let queue = Table::open_for_insert(c"access_queue")?;
+    let states = Table::open_for_insert(c"memory_state")?;
+    let links = Table::open_for_insert(c"hebbian_links")?;
+    let log = Table::open_for_insert(c"access_log_default")?;
+    let memories = Table::open(c"memories")?;
+    if ![&queue, &states, &links, &log].iter().all(|t| t.owned()) || !only_partition(&log) {
+        return Ok(None);
+    }
+    let (Some(_), Some(mut states_), Some(mut links_), Some(mut log_)) = (
+        Writer::open(&queue, &QUEUE),
+        Writer::open(&states, &STATE),
+        Writer::open(&links, &LINKS),
+        Writer::open(&log, &LOG),
+    ) else {
+        return Ok(None);
+    };
+    let snapshot = Fresh::new();
+    let mut calls = waiting(&queue, workspace, at_most)?;
+    let mut wanted: Vec<Uuid> = calls
+        .iter()
+        .flat_map(|call| call.memories.iter().map(|(id, _)| *id))
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+
+    let mut locked: Vec<(Uuid, Tuple)> = Vec::with_capacity(wanted.len());
+    let (mut busy, mut gone) = (HashSet::new(), HashSet::new());
+    let mut state = Lookup::new(&states)?;
+    let mut memory = Lookup::new(&memories)?;
+    for id in &wanted {
+        pgrx::check_for_interrupts!();
+        match state.find([workspace, *id]).map(|row| row.at) {
+            Some(at) => match write::lock(&states, at) {
+                Some(tuple) => locked.push((*id, Tuple::new(&states, tuple))),
+                None => {
+                    busy.insert(*id);
+                }
+            },
+            // A partial restore has left its state out.
+            None if memory.find([workspace, *id]).is_some() => return Ok(None),
+            None => {
+                gone.insert(*id);
+            }
+        }
+    }
+    if !busy.is_empty() {
+        calls.retain(|call| call.memories.iter().all(|(id, _)| !busy.contains(id)));
+    }
+    // Whoever deletes a memory takes it out of calls; what that holds comes next time.
+    calls.retain(|call| write::delete(&queue, call.row));
+    if !gone.is_empty() {
+        for call in &mut calls {
+            call.memories.retain(|(id, _)| !gone.contains(id));
+        }
+    }
+
+    update_states(
+        workspace,
+        &calls,
+        &locked,
+        &mut memory,
+        &memories,
+        &states,
+        &mut states_,
+        rules,
+    )?;
+    let late_links = update_links(workspace, &calls, &links, &mut links_, rules)?;
+    // After the states, some of which ask for what was logged before.
+    write_log(workspace, &calls, &mut log_, rules.members);
+    drop((state, memory, snapshot));
+    drop((states_, links_, log_));
+    write::done();
+    Ok(Some(Folded {
+        calls: i32::try_from(calls.len()).unwrap_or(i32::MAX),
+        late_links,
+    }))
+}
+
+/// Whether all of `access_log` is in this table, and nothing looks at what is added there.
+fn only_partition(log: &Table) -> bool {
+    // SAFETY: catalog look-ups; the parent is open while its cache entry is read. The partition is
+    // locked, so that none can be added.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"engram".as_ptr(), true);
+        let parent = pg_sys::get_relname_relid(c"access_log".as_ptr(), schema);
+        if parent == pg_sys::InvalidOid {
+            return false;
+        }
+        let relation = pg_sys::table_open(parent, pg_sys::RowExclusiveLock as i32);
+        let quiet = (*relation).trigdesc.is_null() && !(*(*relation).rd_rel).relhasrules;
+        let alone = u8::try_from((*(*relation).rd_rel).relkind)
+            == Ok(pg_sys::RELKIND_PARTITIONED_TABLE)
+            && {
+                let parts = &*pg_sys::RelationGetPartitionDesc(relation, true);
+                parts.nparts == 1 && *parts.oids == (*log.relation()).rd_id
+            };
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        quiet && alone
+    }
+}
+
+/// Calls that have happened, in the order of their ids.
+fn waiting(queue: &Table, workspace: Uuid, at_most: usize) -> Result<Vec<Call>> {
+    let [_, id, at, user, kind, gain, rating, recall, ids] = columns(queue, &QUEUE)?;
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let mut calls = Vec::new();
+    let mut rows = Lookup::new(queue)?;
+    rows.seek([workspace]);
+    while calls.len() < at_most
+        && let Some(row) = rows.next()
+    {
+        pgrx::check_for_interrupts!();
+        // SAFETY: the shape says of which types the columns are.
+        let call = unsafe {
+            let named = row.uuids(ids);
+            let mut memories: Vec<(Uuid, i16)> = Vec::with_capacity(named.len());
+            let mut seen = HashSet::new();
+            for (nth, id) in named.iter().enumerate() {
+                let again = if named.len() <= 16 {
+                    memories.iter().any(|(other, _)| other == id)
+                } else {
+                    !seen.insert(*id)
+                };
+                if !again {
+                    memories.push((*id, i16::try_from(nth + 1).unwrap_or(i16::MAX)));
+                }
+            }
+            Call {
+                row: row.at,
+                id: row.uuid(id).unwrap_or_default(),
+                at: row.get(at).unwrap_or(0),
+                user: row.uuid(user),
+                kind: row.text(kind).unwrap_or_default().to_owned(),
+                gain: row.get(gain).unwrap_or(0.0),
+                rating: row.get(rating),
+                recall: row.uuid(recall),
+                named: named.len(),
+                memories,
+            }
+        };
+        if call.at <= now {
+            calls.push(call);
+        }
+    }
+    Ok(calls)
+}
+
+/// Uses in the order of the log's key, so that each page of its index is visited once.
+fn write_log(workspace: Uuid, calls: &[Call], log: &mut Writer<'_, 11>, members: usize) {
+    let mut uses: Vec<(Uuid, i64, usize, i16)> = Vec::new();
+    for (nth, call) in calls.iter().enumerate() {
+        uses.extend(
+            call.memories
+                .iter()
+                .map(|(id, place)| (*id, call.at, nth, *place)),
+        );
+    }
+    uses.sort_unstable();
+    let of = |id: Option<Uuid>| id.map_or(Value::Null, Value::Uuid);
+    log.insert_all(uses.iter().map(|(memory, at, nth, place)| {
+        let call = &calls[*nth];
+        let linked = usize::from(place.unsigned_abs()) <= members;
+        [
+            Value::Uuid(workspace),
+            Value::Uuid(*memory),
+            Value::Time(*at),
+            Value::Uuid(call.id),
+            of(call.user),
+            Value::Text(&call.kind),
+            Value::Float8(call.gain),
+            call.rating.map_or(Value::Null, Value::Int2),
+            of(call.recall),
+            Value::Int2(*place),
+            Value::Float8(if linked { call.pair_gain(members) } else { 0.0 }),
+        ]
+    }));
+}
+
+/// Brings the states of memories up to date. All that were used are locked.
+#[allow(clippy::too_many_arguments)]
+fn update_states(
+    workspace: Uuid,
+    calls: &[Call],
+    locked: &[(Uuid, Tuple)],
+    memory: &mut Lookup<'_, 2>,
+    memories: &Table,
+    states: &Table,
+    writer: &mut Writer<'_, 11>,
+    rules: &Rules,
+) -> Result<()> {
+    let mut events: Vec<(Uuid, Uuid, Event)> = Vec::new();
+    for call in calls {
+        if let Some(event) = call.event() {
+            events.extend(call.memories.iter().map(|(id, _)| (*id, call.id, event)));
+        }
+    }
+    events.sort_by_key(|(memory, ..)| *memory);
+    let [
+        _,
+        _,
+        count,
+        last,
+        heat,
+        working,
+        core,
+        layer,
+        stability,
+        difficulty,
+        base,
+    ] = columns(states, &STATE)?;
+    let traits_at = [
+        memories.column(c"type")?,
+        memories.column(c"importance")?,
+        memories.column(c"pinned")?,
+        memories.column(c"superseded_by")?,
+        memories.column(c"contradicted_by")?,
+        memories.column(c"created_at")?,
+        memories.column(c"layer")?,
+    ];
+    for of_one in events.chunk_by(|a, b| a.0 == b.0) {
+        pgrx::check_for_interrupts!();
+        let id = of_one[0].0;
+        let Ok(nth) = locked.binary_search_by_key(&id, |(id, _)| *id) else {
+            continue;
+        };
+        let Some(owner) = memory.find([workspace, id]) else {
+            continue;
+        };
+        let tuple = &locked[nth].1;
+        let row = tuple.row();
+        let traits = traits(&owner, &traits_at)?;
+        // SAFETY: the shape says of which types the columns are, and the table's definition those of memories.
+        let stored = unsafe {
+            Stored {
+                created_at: owner.get(traits_at[5]).unwrap_or(0),
+                memory_layer: owner.text(traits_at[6]),
+                access_count: row.get(count),
+                last_accessed_at: row.get(last),
+                heat: row.bytes(heat),
+                working: row.get(working),
+                core: row.get(core),
+                layer: row.text(layer),
+                stability: row.get(stability),
+                difficulty: row.get(difficulty),
+                base: row.get::<JsonB>(base).map(|JsonB(value)| value),
+            }
+        };
+        let new: Vec<(Uuid, Event)> = of_one.iter().map(|(_, call, e)| (*call, *e)).collect();
+        let mut after = life::after(
+            &stored,
+            &traits,
+            &rules.params,
+            new.clone(),
+            None,
+            None,
+            false,
+        )?;
+        if after.late {
+            // What is a matter of order, from the whole history.
+            let mut all = history(workspace, id)?;
+            let known = all.len();
+            all.extend(new);
+            after = life::after(
+                &stored,
+                &traits,
+                &rules.params,
+                all,
+                Some(known),
+                None,
+                false,
+            )?;
+        }
+        let state = &after.state;
+        let (working, core) = state.strengths_at(after.moment, &traits, &rules.params);
+        let shown = state.layer_at(after.moment, &traits, &rules.params).name();
+        let encoded = state.heat.encode();
+        writer.update(
+            tuple.tuple,
+            &[
+                (2, Value::Int8(state.uses)),
+                (3, Value::Time(state.last_used)),
+                (4, Value::Bytes(&encoded)),
+                (5, Value::Float8(working)),
+                (6, Value::Float8(core)),
+                (7, Value::Text(shown)),
+                (8, Value::Float8(state.stability)),
+                (9, Value::Float8(state.difficulty)),
+                (10, after.base.as_ref().map_or(Value::Null, Value::Json)),
+            ],
+        );
+    }
+    Ok(())
+}
+
+/// What the dynamics of a memory depend on: type, importance, pinned, superseded_by, contradicted_by.
+fn traits(row: &Row<'_>, columns: &[i16; 7]) -> Result<Traits> {
+    // SAFETY: setup() gave the columns these types.
+    unsafe {
+        life::traits(
+            row.text(columns[0]),
+            row.get(columns[1]),
+            row.get(columns[2]),
+            Some(row.datum(columns[3]).is_some() || !row.uuids(columns[4]).is_empty()),
+        )
+    }
+}
+
+/// What has been logged of a memory.
+fn history(workspace: Uuid, id: Uuid) -> Result<Vec<(Uuid, Event)>> {
+    let uses = spi::rows(
+        "SELECT l.id, l.accessed_at, l.gain, l.rating FROM engram.access_log l \
+         WHERE l.workspace_id = $1 AND l.memory_id = $2 AND (l.gain <> 0 OR l.rating IS NOT NULL)",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(spi::pg_uuid(id)),
+        ],
+        |row| {
+            let call = row.get::<pgrx::Uuid>(1)?.map(spi::uuid).unwrap_or_default();
+            let event = Event {
+                at: row.get::<TimestampWithTimeZone>(2)?.map_or(0, i64::from),
+                gain: row.get::<f64>(3)?.unwrap_or(0.0),
+                rating: row
+                    .get::<i16>(4)?
+                    .and_then(|r| Rating::from_number(r.into())),
+            };
+            Ok((call, event))
+        },
+    )?;
+    Ok(uses)
+}
+
+/// Brings the links up to date; the ends of those of which a call came late.
+fn update_links(
+    workspace: Uuid,
+    calls: &[Call],
+    links: &Table,
+    writer: &mut Writer<'_, 7>,
+    rules: &Rules,
+) -> Result<Vec<Uuid>> {
+    // Gains are below 0 where the higher end was used first.
+    let mut pairs: Vec<(Uuid, Uuid, i64, f64)> = Vec::new();
+    for call in calls {
+        let gain = call.pair_gain(rules.members);
+        if gain == 0.0 {
+            continue;
+        }
+        let linked = call
+            .memories
+            .partition_point(|(_, place)| usize::from(place.unsigned_abs()) <= rules.members);
+        let members = &call.memories[..linked];
+        for (nth, (first, _)) in members.iter().enumerate() {
+            for (second, _) in &members[nth + 1..] {
+                pairs.push(if first < second {
+                    (*first, *second, call.at, gain)
+                } else {
+                    (*second, *first, call.at, -gain)
+                });
+            }
+        }
+    }
+    pairs.sort_unstable_by(|x, y| {
+        (x.0, x.1, x.2)
+            .cmp(&(y.0, y.1, y.2))
+            .then(x.3.total_cmp(&y.3))
+    });
+    let [_, _, _, forward, backward, at, count] = columns(links, &LINKS)?;
+    let half_life = rules.half_life_days * DAY;
+    let mut late_links = Vec::new();
+    let mut new: Vec<(Uuid, Uuid, Link)> = Vec::new();
+    let mut known = Lookup::new(links)?;
+    for of_one in pairs.chunk_by(|x, y| (x.0, x.1) == (y.0, y.1)) {
+        pgrx::check_for_interrupts!();
+        let (a, b, ..) = of_one[0];
+        let stored = known.find([workspace, a, b]);
+        // SAFETY: the shape says of which types the columns are.
+        let mut link = stored.as_ref().and_then(|row| unsafe {
+            Some(Link {
+                forward: row.get(forward)?,
+                backward: row.get(backward)?,
+                at: row.get(at)?,
+                count: row.get(count)?,
+            })
+        });
+        let mut late = false;
+        for (_, _, at, gain) in of_one {
+            late |= links::add(&mut link, *at, *gain, half_life, rules.prune);
+        }
+        if late {
+            late_links.extend([a, b]);
+        }
+        // It has had a call.
+        let Some(link) = link else { continue };
+        if stored.is_some() {
+            writer.update(
+                known.tuple(),
+                &[
+                    (3, Value::Float8(link.forward)),
+                    (4, Value::Float8(link.backward)),
+                    (5, Value::Time(link.at)),
+                    (6, Value::Int4(link.count)),
+                ],
+            );
+        } else {
+            new.push((a, b, link));
+        }
+    }
+    drop(known);
+    writer.insert_all(new.iter().map(|(a, b, link)| {
+        [
+            Value::Uuid(workspace),
+            Value::Uuid(*a),
+            Value::Uuid(*b),
+            Value::Float8(link.forward),
+            Value::Float8(link.backward),
+            Value::Time(link.at),
+            Value::Int4(link.count),
+        ]
+    }));
+    Ok(late_links)
+}
