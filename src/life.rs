@@ -85,7 +85,8 @@ fn timestamp(micros: i64) -> Result<TimestampWithTimeZone, Error> {
     })
 }
 
-fn heat(bytes: Option<&[u8]>) -> Result<Option<Heat>, Error> {
+/// Heat as it is stored.
+pub fn heat(bytes: Option<&[u8]>) -> Result<Option<Heat>, Error> {
     bytes
         .map(|bytes| Heat::decode(bytes).map_err(|_| broken("heat")))
         .transpose()
@@ -410,40 +411,6 @@ pub fn after(
 }
 
 #[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments)]
-fn layer_at(
-    params_: Option<Array<'_, f64>>,
-    kind: Option<&str>,
-    importance: Option<f64>,
-    pinned: Option<bool>,
-    inert: Option<bool>,
-    created_at: TimestampWithTimeZone,
-    memory_layer: Option<&str>,
-    heat_bytes: Option<&[u8]>,
-    working_strength: Option<f64>,
-    core_strength: Option<f64>,
-    layer_name: Option<&str>,
-    at: Option<TimestampWithTimeZone>,
-) -> Report<&'static str> {
-    let params = params(params_)?;
-    let traits = traits(kind, importance, pinned, inert)?;
-    let stored = Stored {
-        created_at: micros(created_at),
-        memory_layer,
-        heat: heat_bytes,
-        working: working_strength,
-        core: core_strength,
-        layer: layer_name,
-        stability: Some(0.0),
-        difficulty: Some(0.0),
-        ..Stored::default()
-    };
-    let state = stored.state(&traits, &params)?;
-    let moment = at.map_or(state.at(), micros);
-    Ok(state.layer_at(moment, &traits, &params).name())
-}
-
-#[pg_extern(sql = false)]
 fn first_base(created_at: TimestampWithTimeZone, layer_name: &str) -> Report<JsonB> {
     let at = micros(created_at);
     Ok(JsonB(json!({
@@ -568,6 +535,39 @@ fn fold_calls(
     Ok(TableIterator::new(folded.into_iter().map(|folded| {
         (folded.calls, spi::pg_uuids(&folded.late_links))
     })))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn moved(
+    workspace: Option<Uuid>,
+    at: Option<TimestampWithTimeZone>,
+    at_most: Option<i32>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(workspaces, Vec<Uuid>),
+            name!(ids, Vec<Uuid>),
+            name!(olds, Vec<&'static str>),
+            name!(news, Vec<&'static str>),
+        ),
+    >,
+> {
+    let at = at.map(micros).ok_or_else(|| {
+        Error::invalid(
+            "at is NULL",
+            "Give the moment at which the layers are wanted.",
+        )
+    })?;
+    let most = at_most.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(0));
+    let moved = uses::moved(workspace.map(spi::uuid), at, most)?;
+    Ok(TableIterator::once((
+        moved.iter().map(|m| spi::pg_uuid(m.workspace)).collect(),
+        moved.iter().map(|m| spi::pg_uuid(m.id)).collect(),
+        moved.iter().map(|m| m.old.name()).collect(),
+        moved.iter().map(|m| m.new.name()).collect(),
+    )))
 }
 
 #[pg_extern(sql = false)]

@@ -109,6 +109,51 @@ impl Table {
         Ok(self.count(keys, 1)? > 0)
     }
 
+    /// How many rows it has, as statistics have it.
+    pub fn estimate(&self) -> f64 {
+        // SAFETY: the relation is open.
+        unsafe { (*(*self.relation).rd_rel).reltuples.into() }
+    }
+
+    /// Calls `visit` with every row, or with those of one workspace: the columns until the one with
+    /// this number.
+    pub fn each(
+        &self,
+        workspace: Option<Uuid>,
+        last: i16,
+        mut visit: impl FnMut(Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(workspace) = workspace {
+            let mut rows = Lookup::upto(self, last)?;
+            rows.seek([workspace]);
+            while let Some(row) = rows.next() {
+                pgrx::check_for_interrupts!();
+                visit(row)?;
+            }
+            return Ok(());
+        }
+        // SAFETY: the relation is open, and a statement that runs has an active snapshot. A row's values stay good
+        // until the next is asked for.
+        unsafe {
+            let scan = Scan(pg_sys::systable_beginscan(
+                self.relation,
+                pg_sys::InvalidOid,
+                false,
+                pg_sys::GetActiveSnapshot(),
+                0,
+                std::ptr::null_mut(),
+            ));
+            let width = i32::from(last).min((*(*self.relation).rd_att).natts);
+            while !pg_sys::systable_getnext(scan.0).is_null() {
+                pgrx::check_for_interrupts!();
+                let slot = (*scan.0).slot;
+                pg_sys::slot_getsomeattrs_int(slot, width);
+                visit(Row::of(&*slot, width))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the current role owns it or may do everything.
     pub fn owned(&self) -> bool {
         // SAFETY: the relation is open, and the rest are look-ups.
@@ -358,13 +403,7 @@ impl<'t, const N: usize> Lookup<'t, N> {
                 return None;
             }
             pg_sys::slot_getsomeattrs_int(self.slot, self.width);
-            let slot = &*self.slot;
-            let width = usize::try_from(self.width).unwrap_or(0);
-            Some(Row {
-                at: slot.tts_tid,
-                values: std::slice::from_raw_parts(slot.tts_values, width),
-                nulls: std::slice::from_raw_parts(slot.tts_isnull, width),
-            })
+            Some(Row::of(&*self.slot, self.width))
         }
     }
 
@@ -445,6 +484,20 @@ impl Tuple {
 }
 
 impl<'a> Row<'a> {
+    /// # Safety
+    /// So many columns have been read into the slot.
+    unsafe fn of(slot: &'a pg_sys::TupleTableSlot, width: i32) -> Self {
+        let width = usize::try_from(width).unwrap_or(0);
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self {
+                at: slot.tts_tid,
+                values: std::slice::from_raw_parts(slot.tts_values, width),
+                nulls: std::slice::from_raw_parts(slot.tts_isnull, width),
+            }
+        }
+    }
+
     /// The value of a column.
     pub fn datum(&self, column: i16) -> Option<pg_sys::Datum> {
         let nth = usize::from(column.unsigned_abs()).checked_sub(1)?;

@@ -6,6 +6,7 @@
 //! on the queue does that when the writer commits: until its end a fold holds the rows that it has
 //! changed, and a transaction that goes on would have others wait for it.
 
+mod care;
 mod fold;
 
 use std::collections::HashSet;
@@ -554,6 +555,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     Ok(folded.into_iter().flatten().next().unwrap_or(0))
 }
 
+pub use care::moved;
 pub use fold::{Rules, fold as fold_calls};
 
 /// Dates the state of a memory now, before what it depends on changes.

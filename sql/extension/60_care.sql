@@ -1,6 +1,14 @@
 -- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
 -- settings that all of it follows.
 
+CREATE FUNCTION engram_internal.moved(workspace uuid, at timestamptz, at_most integer)
+RETURNS TABLE (workspaces uuid[], ids uuid[], olds text[], news text[])
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'moved_wrapper';
+COMMENT ON FUNCTION engram_internal.moved(uuid, timestamptz, integer) IS
+'Memories that are in another layer at a moment than is shown, in the order of the key: of a workspace, or of all. Who calls it must own the tables.';
+
 CREATE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
 RETURNS TABLE (
   folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
@@ -54,24 +62,7 @@ BEGIN
   END LOOP;
 
   -- Layers. What still waits is in somebody else's hands and comes next time.
-  EXECUTE
-    $q$WITH rules AS MATERIALIZED (
-         SELECT w.workspace_id, engram_internal.dynamics(w.workspace_id) AS params
-         FROM (SELECT t.workspace_id FROM engram.settings t UNION SELECT t.workspace_id FROM engram.memory_type_settings t) w),
-       moved AS (
-         SELECT m.workspace_id, m.id, m.layer AS old, engram_internal.layer_at(
-           coalesce(r.params, $2), m.type, m.importance, m.pinned,
-           m.superseded_by IS NOT NULL OR m.contradicted_by <> '{}', m.created_at, m.layer,
-           s.heat, s.working_strength, s.core_strength, s.layer, $3) AS new
-         FROM engram.memories m
-         JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
-         LEFT JOIN rules r ON r.workspace_id = m.workspace_id
-         WHERE m.deleted_at IS NULL$q$ || here || $q$)
-       SELECT coalesce(array_agg(v.workspace_id), '{}') AS workspaces, coalesce(array_agg(v.id), '{}') AS ids,
-              coalesce(array_agg(v.old), '{}') AS olds, coalesce(array_agg(v.new), '{}') AS news
-       FROM (SELECT * FROM moved v WHERE v.new <> v.old ORDER BY v.workspace_id, v.id LIMIT $4) v$q$
-    INTO moves
-    USING consolidate_as_owner.workspace, engram_internal.dynamics('00000000-0000-0000-0000-000000000000'), moment, most;
+  SELECT v.* INTO moves FROM engram_internal.moved(consolidate_as_owner.workspace, moment, most) v;
   done := cardinality(moves.ids) < most;
   IF dry THEN
     SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),

@@ -8,7 +8,7 @@
 
 mod corpus;
 mod eligible;
-mod ids;
+pub mod ids;
 pub mod need;
 mod past;
 mod semantic;

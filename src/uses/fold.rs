@@ -6,6 +6,7 @@
 //! somebody else is changing or deleting are left for later: nobody who folds waits for anybody.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::{JsonB, pg_sys};
@@ -142,6 +143,9 @@ fn columns<const N: usize>(table: &Table, shape: &Shape<N>) -> Result<[i16; N]> 
 /// Folds at most so many calls of a workspace. `None` where that takes statements: the tables are not
 /// as setup() makes them, or have lost rows.
 pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Folded>> {
+    if !Table::open(c"access_queue")?.owned() {
+        return Ok(None);
+    }
     let queue = Table::open_for_insert(c"access_queue")?;
     let states = Table::open_for_insert(c"memory_state")?;
     let links = Table::open_for_insert(c"hebbian_links")?;
@@ -353,15 +357,11 @@ fn update_states(
         difficulty,
         base,
     ] = columns(states, &STATE)?;
-    let traits_at = [
-        memories.column(c"type")?,
-        memories.column(c"importance")?,
-        memories.column(c"pinned")?,
-        memories.column(c"superseded_by")?,
-        memories.column(c"contradicted_by")?,
-        memories.column(c"created_at")?,
-        memories.column(c"layer")?,
-    ];
+    let (created, shown) = (memories.column(c"created_at")?, memories.column(c"layer")?);
+    let of_traits = TRAITS
+        .iter()
+        .map(|name| memories.column(name))
+        .collect::<Result<Vec<i16>>>()?;
     for of_one in events.chunk_by(|a, b| a.0 == b.0) {
         pgrx::check_for_interrupts!();
         let id = of_one[0].0;
@@ -373,12 +373,12 @@ fn update_states(
         };
         let tuple = &locked[nth].1;
         let row = tuple.row();
-        let traits = traits(&owner, &traits_at)?;
+        let traits = traits(&owner, &of_traits)?;
         // SAFETY: the shape says of which types the columns are, and the table's definition those of memories.
         let stored = unsafe {
             Stored {
-                created_at: owner.get(traits_at[5]).unwrap_or(0),
-                memory_layer: owner.text(traits_at[6]),
+                created_at: owner.get(created).unwrap_or(0),
+                memory_layer: owner.text(shown),
                 access_count: row.get(count),
                 last_accessed_at: row.get(last),
                 heat: row.bytes(heat),
@@ -417,7 +417,7 @@ fn update_states(
         }
         let state = &after.state;
         let (working, core) = state.strengths_at(after.moment, &traits, &rules.params);
-        let shown = state.layer_at(after.moment, &traits, &rules.params).name();
+        let layer = state.layer_at(after.moment, &traits, &rules.params).name();
         let encoded = state.heat.encode();
         writer.update(
             tuple.tuple,
@@ -427,7 +427,7 @@ fn update_states(
                 (4, Value::Bytes(&encoded)),
                 (5, Value::Float8(working)),
                 (6, Value::Float8(core)),
-                (7, Value::Text(shown)),
+                (7, Value::Text(layer)),
                 (8, Value::Float8(state.stability)),
                 (9, Value::Float8(state.difficulty)),
                 (10, after.base.as_ref().map_or(Value::Null, Value::Json)),
@@ -437,8 +437,17 @@ fn update_states(
     Ok(())
 }
 
-/// What the dynamics of a memory depend on: type, importance, pinned, superseded_by, contradicted_by.
-fn traits(row: &Row<'_>, columns: &[i16; 7]) -> Result<Traits> {
+/// Columns of `memories` that the dynamics of a memory depend on.
+pub(super) const TRAITS: [&CStr; 5] = [
+    c"type",
+    c"importance",
+    c"pinned",
+    c"superseded_by",
+    c"contradicted_by",
+];
+
+/// Reads [`TRAITS`], from columns in their order.
+pub(super) fn traits(row: &Row<'_>, columns: &[i16]) -> Result<Traits> {
     // SAFETY: setup() gave the columns these types.
     unsafe {
         life::traits(

@@ -1356,6 +1356,158 @@ fn the_past_is_lived_by_the_old_values() {
     assert_near(before.working, 1.0 + 2.0 * STRENGTH_GAIN, 1e-4, "working");
 }
 
+#[test]
+fn a_fold_is_the_same_with_statements_and_without() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let ids = facts(&mut ann, 12);
+    let mut dice = Dice(11);
+    let mut use_some = |ann: &mut Client, most: usize| {
+        for n in 0..40 {
+            let mut some = ids.clone();
+            dice.shuffle(&mut some);
+            some.truncate(1 + dice.below(most));
+            // Some are late, some at the same time.
+            let ago = if n % 3 == 0 {
+                dice.below(5000) as i32
+            } else {
+                0
+            };
+            ann.execute(
+                "SELECT engram.touch($1, at => now() - $2 * interval '1 second', recall_id => $3)",
+                &[&some, &f64::from(ago), &Uuid::now_v7()],
+            )
+            .unwrap();
+            ann.execute("SELECT engram.reinforce($1, -0.3)", &[&&some[..1]])
+                .unwrap();
+        }
+    };
+    admin
+        .batch_execute(
+            "CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        )
+        .unwrap();
+    let all = "SELECT ARRAY[
+        (SELECT string_agg(s::text, ';' ORDER BY s.memory_id) FROM engram.memory_state s),
+        (SELECT string_agg(l::text, ';' ORDER BY l.id, l.memory_id) FROM engram.access_log l),
+        (SELECT string_agg(h::text, ';' ORDER BY h.a, h.b) FROM engram.hebbian_links h),
+        (SELECT string_agg(q::text, ';' ORDER BY q.id) FROM engram.access_queue q)]";
+    let folded = |admin: &mut Client| -> (i32, Vec<Option<String>>) {
+        let n = admin
+            .query_one("SELECT engram_internal.fold($1, 70)", &[&me])
+            .unwrap()
+            .get(0);
+        (n, admin.query_one(all, &[]).unwrap().get(0))
+    };
+    for round in 0..3 {
+        use_some(&mut ann, 9);
+        // A use of what is gone meanwhile, and of what the log has already.
+        if round > 0 {
+            admin
+                .execute(
+                    "INSERT INTO engram.access_queue
+                     SELECT l.workspace_id, l.id, l.accessed_at, l.user_id, l.kind, l.gain, l.rating, l.recall_id, ARRAY[l.memory_id, gen_random_uuid()]
+                     FROM engram.access_log l ORDER BY l.id LIMIT 1",
+                    &[],
+                )
+                .unwrap();
+        }
+        let mut results = Vec::new();
+        for table in [
+            "",
+            "hebbian_links",
+            "memory_state",
+            "access_log",
+            "access_queue",
+        ] {
+            admin.batch_execute("BEGIN").unwrap();
+            if !table.is_empty() {
+                admin
+                    .batch_execute(&format!(
+                        "CREATE TRIGGER own AFTER INSERT OR UPDATE OR DELETE ON engram.{table} FOR EACH STATEMENT EXECUTE FUNCTION public.nothing()"
+                    ))
+                    .unwrap();
+            }
+            results.push((table, folded(&mut admin)));
+            admin.batch_execute("ROLLBACK").unwrap();
+        }
+        let (_, fast) = &results[0];
+        assert_eq!(fast.0, 70);
+        for (table, slow) in &results[1..] {
+            assert_eq!(fast, slow, "{table}, round {round}");
+        }
+        fold_all(&mut ann);
+    }
+}
+
+#[test]
+fn what_a_policy_hides_is_not_used() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let ids = facts(&mut ann, 3);
+    let levels = |ann: &mut Client| -> Vec<Uuid> {
+        let rows = ann.query("SELECT id FROM engram.activations() ORDER BY id", &[]);
+        rows.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    for _ in 0..2 {
+        assert_eq!(touch(&mut ann, &ids), 3);
+        assert_eq!(levels(&mut ann), ids);
+        admin
+            .batch_execute(
+                "CREATE POLICY own ON engram.memories AS RESTRICTIVE FOR SELECT TO app USING (content <> 'fact 2')",
+            )
+            .unwrap();
+        assert_eq!(touch(&mut ann, &ids), 2);
+        assert_eq!(levels(&mut ann), [ids[0], ids[2]]);
+        admin
+            .batch_execute("DROP POLICY own ON engram.memories; ALTER POLICY memories_select ON engram.memories USING (content <> 'fact 1' AND workspace_id = ANY ((SELECT engram.readable_workspaces())::uuid[]))")
+            .unwrap();
+        assert_eq!(touch(&mut ann, &ids), 2);
+        assert_eq!(levels(&mut ann), ids[1..]);
+        admin
+            .batch_execute("ALTER POLICY memories_select ON engram.memories USING (workspace_id = ANY ((SELECT engram.readable_workspaces())::uuid[]))")
+            .unwrap();
+    }
+}
+
+#[test]
+fn activations_are_those_of_each() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let ids = facts(&mut ann, 5);
+    for part in ids.chunks(2) {
+        touch(&mut ann, part);
+    }
+    fold(&mut ann, 1);
+    for at in [
+        "now()",
+        "now() - interval '1 hour'",
+        "now() + interval '1 day'",
+    ] {
+        for named in ["NULL", "array_append($1, gen_random_uuid())"] {
+            let differ = ann
+                .query_one(
+                    &format!(
+                        "WITH one AS (SELECT i AS id, engram.activation(i, {at}) AS level FROM unnest($1::uuid[]) i),
+                           all_ AS (SELECT * FROM engram.activations({named}, {at}))
+                         SELECT count(*) FILTER (WHERE o.level IS NOT DISTINCT FROM a.activation), count(*)
+                         FROM one o FULL JOIN all_ a USING (id)"
+                    ),
+                    &[&ids],
+                )
+                .unwrap();
+            assert_eq!(
+                (differ.get(0), differ.get(1)),
+                (5i64, 5i64),
+                "{named} at {at}"
+            );
+        }
+    }
+}
+
 // --- how it is written ---------------------------------------------------------------------------
 
 #[test]
