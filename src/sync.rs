@@ -395,6 +395,10 @@ pub fn point(since: Option<&str>) -> Result<Point> {
                 "it is of another database, or of this one before it was restored or upgraded",
             );
         }
+        // A standby that is yet to follow the new primary has not even the number of its timeline.
+        if log.standby && cursor.timeline > log.timeline {
+            return Ok(Point::default());
+        }
         if !log.holds(cursor.timeline, cursor.lsn) {
             return lost("it is ahead of this server, which has lost what came last");
         }
