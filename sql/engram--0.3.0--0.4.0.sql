@@ -249,6 +249,10 @@ DECLARE
   params    jsonb;
   last_at   timestamptz;
   last_id   uuid;
+  states    text;
+  batch     uuid[];
+  ids       uuid[] := '{}';
+  ahead     integer := 100;
 BEGIN
   IF wanted NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'match_count is %', wanted
@@ -270,45 +274,55 @@ BEGIN
     last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
     last_id := split_part(list.cursor, '_', 2)::uuid;
   END IF;
-  IF list.as_of IS NULL THEN
-    SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
-  ELSE
+  states := CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
+    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
+    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > $7)' END;
+  IF list.as_of IS NOT NULL THEN
     PERFORM engram_internal.check_as_of(list.as_of);
     SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_past_filter(list.filter) f;
-  END IF;
-  RETURN QUERY EXECUTE
-    CASE WHEN list.as_of IS NULL THEN
-      'WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL'
-    ELSE
-      -- One by one, in the order of the index, until the page is full.
-      'WITH page AS MATERIALIZED (SELECT p.* FROM engram.memories r CROSS JOIN LATERAL (
-         SELECT m.* FROM engram_internal.memories_as_of($2, $7, ARRAY[r.id]) m WHERE $1 IS NOT NULL'
-    END
-    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
-    || CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
-    || CASE WHEN 'superseded' = ANY (list.include) THEN '' ELSE ' AND m.superseded_by IS NULL' END
-    || CASE WHEN 'expired' = ANY (list.include) THEN '' ELSE ' AND (m.expires_at IS NULL OR m.expires_at > coalesce($7, now()))' END
-    || ' AND ' || condition
-    || CASE WHEN list.as_of IS NULL THEN '' ELSE ') p WHERE r.workspace_id = $2 AND r.created_at <= $7' END
-    || CASE WHEN list.cursor IS NOT NULL AND list.as_of IS NOT NULL THEN ' AND (r.created_at, r.id) < ($3, $4)' ELSE '' END
-    || CASE WHEN list.as_of IS NULL THEN ' ORDER BY m.created_at DESC, m.id DESC' ELSE ' ORDER BY r.created_at DESC, r.id DESC' END
-    || $q$ LIMIT $5 OFFSET $6)
+    IF last_at IS NULL OR last_at > list.as_of THEN
+      last_at := list.as_of;
+      last_id := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+    END IF;
+    -- By the order of now, which is that of then, until the page is full.
+    WHILE cardinality(ids) < skipped + wanted AND last_at IS NOT NULL LOOP
+      SELECT o.ids, o.last_at, o.last_id INTO batch, last_at, last_id FROM engram_internal.older(ws, last_at, last_id, ahead) o;
+      EXECUTE 'SELECT array_agg(m.id ORDER BY m.created_at DESC, m.id DESC) FROM engram_internal.memories_as_of($2, $7, $3) m
+               WHERE $1 IS NOT NULL AND ' || condition || states
+        INTO batch USING params, ws, batch, NULL, NULL, NULL, list.as_of;
+      ids := ids || batch;
+      ahead := least(ahead * 2, 5000);
+    END LOOP;
+    RETURN QUERY
     SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
-       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, $q$
-    || CASE WHEN list.as_of IS NULL THEN $q$
+         m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, m.entities,
+         m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+         m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
+         (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
+          + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+    FROM engram_internal.memories_as_of(ws, list.as_of, ids[skipped + 1 : skipped + wanted]) m
+    LEFT JOIN engram_internal.state_as_of(ws, list.as_of, ids[skipped + 1 : skipped + wanted]) s ON s.memory_id = m.id
+    ORDER BY m.created_at DESC, m.id DESC;
+    RETURN;
+  END IF;
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(list.filter) f;
+  RETURN QUERY EXECUTE
+    $q$WITH page AS MATERIALIZED (SELECT m.* FROM engram.memories m WHERE m.workspace_id = $2 AND $1 IS NOT NULL$q$
+    || CASE WHEN list.cursor IS NOT NULL THEN ' AND (m.created_at, m.id) < ($3, $4)' ELSE '' END
+    || states || ' AND ' || condition
+    || $q$ ORDER BY m.created_at DESC, m.id DESC LIMIT $5 OFFSET $6)
+    SELECT m.id, m.workspace_id, m.user_id, m.agent_id, m.session_id, m.speaker, m.role, m.content, m.summary,
+       m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source,
        ARRAY(SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id
-             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node)$q$ ELSE 'm.entities' END
-    || $q$, m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
+             AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
+       m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
        m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
        (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
         + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
     FROM page m
-    LEFT JOIN $q$
-    || CASE WHEN list.as_of IS NULL THEN 'engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p))'
-       ELSE 'engram_internal.state_as_of($2, $7, (SELECT array_agg(p.id) FROM page p))' END
-    || $q$ s ON s.memory_id = m.id
+    LEFT JOIN engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p)) s ON s.memory_id = m.id
     ORDER BY m.created_at DESC, m.id DESC$q$
-    USING params, ws, last_at, last_id, wanted, skipped, list.as_of;
+    USING params, ws, last_at, last_id, wanted, skipped, now();
 END
 $$;
 COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) IS
@@ -406,6 +420,188 @@ COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double p
 
 query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged, by default now or as_of. as_of: search what was recorded at that moment and is still known: contents, states and filters of then, uses until then; links between memories add nothing, and vectors count where the text is the same today. What was erased since is gone from the past too. Nothing that matches gives no rows.';
 
+CREATE FUNCTION engram_internal.fold_calls(
+  workspace uuid, at_most integer, params double precision[], members integer, half_life_days double precision, prune double precision)
+RETURNS TABLE (calls integer, late_links uuid[])
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fold_calls_wrapper';
+COMMENT ON FUNCTION engram_internal.fold_calls(uuid, integer, double precision[], integer, double precision, double precision) IS
+'The fast half of fold_queue(), which holds the workspace: writes rows without statements. No row where that cannot be done: when the caller does not own the tables, or these have triggers, columns, partitions or indexes of other kinds than setup() makes. late_links: ends of links that a call is older than.';
+
+CREATE OR REPLACE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  rules   record;
+  params  double precision[];
+  waiting uuid[];
+  wanted  uuid[];
+  locked  uuid[];
+  busy    uuid[] := '{}';
+  gone    uuid[] := '{}';
+  late_links uuid[];
+  done    integer;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not fold uses', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
+  END IF;
+  -- Under an older snapshot a row that somebody changed meanwhile would be an error.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_queue.workspace) THEN
+    RETURN 0;
+  END IF;
+  -- One at a time in a workspace. Nobody who folds waits for anybody, here or below, and others only until
+  -- it commits: hence no deadlock.
+  IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('engram fold ' || fold_queue.workspace, 0)) THEN
+      RETURN 0;
+    END IF;
+    INSERT INTO engram.maintenance (workspace_id) VALUES (fold_queue.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  PERFORM FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 0;
+  END IF;
+  params := engram_internal.dynamics(fold_queue.workspace);
+  SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
+         coalesce(w.link_prune, d.link_prune) AS prune INTO STRICT rules
+  FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = fold_queue.workspace
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+  BEGIN
+    SELECT f.calls, f.late_links INTO done, late_links
+    FROM engram_internal.fold_calls(fold_queue.workspace, fold_queue.at_most, params, rules.members, rules.half_life, rules.prune) f;
+  EXCEPTION
+    -- A use that the log knows already, or a row that somebody changed by hand meanwhile: statements can pass over it.
+    WHEN unique_violation OR internal_error THEN
+      done := NULL;
+  END;
+  IF done IS NULL THEN
+    waiting := ARRAY(SELECT q.id FROM engram.access_queue q
+                     WHERE q.workspace_id = fold_queue.workspace AND q.accessed_at <= clock_timestamp()
+                     ORDER BY q.id LIMIT fold_queue.at_most);
+    wanted := ARRAY(SELECT DISTINCT u FROM engram.access_queue q CROSS JOIN LATERAL unnest(q.memory_ids) u
+                    WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) ORDER BY u);
+    -- Look-ups by key one after the other, here and below: as joins they might read all of the workspace.
+    locked := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+      SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u
+      FOR NO KEY UPDATE SKIP LOCKED) s);
+    IF cardinality(locked) < cardinality(wanted) THEN
+      wanted := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked));
+      -- Somebody changes or deletes these just now; calls that used them wait.
+      busy := ARRAY(SELECT s.memory_id FROM unnest(wanted) u CROSS JOIN LATERAL (
+        SELECT x.memory_id FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = u OFFSET 0) s);
+      -- States that a partial restore has left out.
+      WITH added AS (
+        INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, layer)
+        SELECT m.workspace_id, m.id, m.created_at, m.layer
+        FROM unnest(wanted) u
+        CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = u AND u <> ALL (busy)
+                            FOR KEY SHARE SKIP LOCKED) m
+        ON CONFLICT DO NOTHING RETURNING memory_id)
+      SELECT locked || array_agg(a.memory_id) INTO locked FROM added a;
+      gone := ARRAY(SELECT unnest(wanted) EXCEPT SELECT unnest(locked) EXCEPT SELECT unnest(busy));
+    END IF;
+    WITH taken AS (
+      DELETE FROM engram.access_queue q
+      WHERE q.workspace_id = fold_queue.workspace AND q.id = ANY (waiting) AND NOT q.memory_ids && busy
+      RETURNING q.*
+    ), uses AS MATERIALIZED (
+      SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
+             CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(cardinality(t.memory_ids), rules.members) > 1
+                  THEN t.gain / (least(cardinality(t.memory_ids), rules.members) - 1) ELSE 0 END AS pair_gain
+      FROM taken t CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
+      WHERE u.memory_id <> ALL (gone) AND array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
+    ), logged AS (
+      INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
+      SELECT fold_queue.workspace, u.memory_id, u.accessed_at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, u.place, u.pair_gain
+      FROM uses u ORDER BY u.memory_id, u.accessed_at
+      ON CONFLICT DO NOTHING
+    ), after AS MATERIALIZED (
+      SELECT e.memory_id, s.ctid AS row_at, a.*
+      FROM (SELECT u.memory_id, array_agg(u.id) AS calls, array_agg(u.accessed_at) AS times, array_agg(u.gain) AS gains, array_agg(u.rating) AS ratings
+            FROM uses u WHERE u.gain <> 0 OR u.rating IS NOT NULL GROUP BY u.memory_id) e
+      CROSS JOIN LATERAL (SELECT x.ctid, x.* FROM engram.memory_state x WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = e.memory_id OFFSET 0) s
+      CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = fold_queue.workspace AND x.id = e.memory_id OFFSET 0) m
+      CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+        m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+        s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+        s.base, e.calls, e.times, e.gains, e.ratings, NULL, NULL, false) f
+      -- What is a matter of order, from the whole history. Here and not afterwards: a second change of a row
+      -- in one transaction has the foreign key checked again, and that would wait for who changes the memory.
+      CROSS JOIN LATERAL (
+        SELECT f.* WHERE NOT f.late
+        UNION ALL
+        SELECT z.* FROM (
+          SELECT array_agg(l.id) AS calls, array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+          FROM engram.access_log l
+          WHERE l.workspace_id = fold_queue.workspace AND l.memory_id = e.memory_id AND (l.gain <> 0 OR l.rating IS NOT NULL)
+          HAVING f.late) h
+        CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+          m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+          s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+          s.base, h.calls || e.calls, h.times || e.times, h.gains || e.gains, h.ratings || e.ratings,
+          coalesce(cardinality(h.calls), 0), NULL, false) z) a
+    ), changed AS (
+      UPDATE engram.memory_state s
+      SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength, layer = a.layer,
+          stability = a.stability, difficulty = a.difficulty, access_count = a.access_count, last_accessed_at = a.last_accessed_at,
+          base = a.base
+      FROM after a WHERE s.ctid = a.row_at AND s.workspace_id = fold_queue.workspace AND s.memory_id = a.memory_id
+    ), pairs AS MATERIALIZED (
+      SELECT p.a, p.b, l.*
+      FROM (SELECT x.a, x.b, array_agg(c.accessed_at) AS times, array_agg(c.gain * x.direction) AS gains
+            FROM (SELECT u.id, u.accessed_at, u.pair_gain AS gain, array_agg(u.memory_id ORDER BY u.place) AS ids
+                  FROM uses u WHERE u.pair_gain > 0 GROUP BY u.id, u.accessed_at, u.pair_gain HAVING count(*) > 1) c
+            CROSS JOIN LATERAL engram_internal.pairs(c.ids) x
+            GROUP BY x.a, x.b) p
+      LEFT JOIN LATERAL (SELECT x.* FROM engram.hebbian_links x WHERE x.workspace_id = fold_queue.workspace AND x.a = p.a AND x.b = p.b OFFSET 0) h ON true
+      CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
+    ), linked AS (
+      INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
+      SELECT fold_queue.workspace, p.a, p.b, p.forward, p.backward, p.linked_at, p.count FROM pairs p ORDER BY p.a, p.b
+      ON CONFLICT (workspace_id, a, b) DO UPDATE
+      SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count
+    )
+    SELECT (SELECT count(*) FROM taken),
+           ARRAY(SELECT x FROM pairs p CROSS JOIN LATERAL unnest(ARRAY[p.a, p.b]) WITH ORDINALITY AS z (x, nth) WHERE p.late ORDER BY p.a, p.b, z.nth)
+    INTO done, late_links;
+  END IF;
+
+  -- A link that a call is older than, from all calls in order.
+  UPDATE engram.hebbian_links h
+  SET forward = r.forward, backward = r.backward, linked_at = r.linked_at, count = r.count
+  FROM generate_series(1, cardinality(late_links), 2) i
+  CROSS JOIN LATERAL (
+    SELECT array_agg(x.accessed_at) AS times, count(*) AS calls,
+           array_agg(CASE WHEN x.place < y.place THEN x.pair_gain ELSE -x.pair_gain END) AS gains
+    FROM engram.access_log x
+    CROSS JOIN LATERAL (SELECT z.place FROM engram.access_log z
+      WHERE z.workspace_id = fold_queue.workspace AND z.memory_id = late_links[i + 1] AND z.accessed_at = x.accessed_at
+        AND z.id = x.id AND z.pair_gain > 0 OFFSET 0) y
+    WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = late_links[i] AND x.pair_gain > 0) e
+  CROSS JOIN LATERAL engram_internal.link_after(NULL, NULL, NULL, NULL, e.times, e.gains, rules.half_life, rules.prune) r
+  WHERE h.workspace_id = fold_queue.workspace AND h.a = late_links[i] AND h.b = late_links[i + 1] AND e.calls >= h.count;
+  UPDATE engram.maintenance g SET folded_at = now() WHERE g.workspace_id = fold_queue.workspace;
+  RETURN done;
+END
+$$;
+
+CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (id uuid, activation double precision)
+LANGUAGE c STABLE ROWS 200
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'activations_wrapper';
+COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
+'Base-level activation in nats of many memories, as activation() tells it of one, in no order. Those that are not there are left out.
+
+ids: which memories; NULL for all of the workspace.';
+
 CREATE OR REPLACE FUNCTION engram.add_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -466,6 +662,8 @@ CREATE FUNCTION engram_internal.versions(workspace uuid, id uuid)
 RETURNS TABLE (version integer, action text, actor uuid, at timestamptz, state jsonb)
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
+-- One plan for all workspaces, those that statistics have not seen included.
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -620,6 +818,7 @@ RETURNS TABLE (
   created_at timestamptz, updated_at timestamptz, entities text[])
 LANGUAGE plpgsql STABLE ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -674,10 +873,43 @@ $$;
 COMMENT ON FUNCTION engram_internal.memories_as_of(uuid, timestamptz, uuid[]) IS
 'Memories as they were recorded at a moment, of those that the caller may see now; one that was not stored yet has no row. Forgotten ones are included. layer is the one last shown by a consolidation.';
 
+CREATE FUNCTION engram_internal.older(workspace uuid, before timestamptz, before_id uuid, at_most integer,
+  OUT ids uuid[], OUT last_at timestamptz, OUT last_id uuid)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+-- In the order of memories_created_idx. To a workspace that statistics have not seen, reading all of it and
+-- sorting would look as good.
+SET enable_sort = off
+SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+  m record;
+BEGIN
+  ids := '{}';
+  FOR m IN
+    SELECT x.id, x.created_at FROM engram.memories x
+    WHERE x.workspace_id = workspace AND (x.created_at, x.id) < (before, before_id)
+    ORDER BY x.created_at DESC, x.id DESC LIMIT at_most
+  LOOP
+    ids := ids || m.id;
+    last_at := m.created_at;
+    last_id := m.id;
+  END LOOP;
+  IF cardinality(ids) < at_most THEN
+    last_at := NULL;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.older(uuid, timestamptz, uuid, integer) IS
+'The next memories, newest first, that were stored before one; last_at is NULL when there are no more.';
+
 CREATE FUNCTION engram_internal.state_as_of(workspace uuid, as_of timestamptz, ids uuid[])
 RETURNS TABLE (memory_id uuid, layer text, access_count bigint, last_accessed_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -708,6 +940,140 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.state_as_of(uuid, timestamptz, uuid[]) IS
 'How memories stood at a moment, by the uses until then that are still in the log.';
+
+-- What has changed since a device last asked.
+CREATE FUNCTION engram_internal.sync_point(since text)
+RETURNS TABLE (lost text, ready boolean, still boolean, keep boolean, durable boolean, seen text, upto text, after_xid text,
+  after_id uuid, head text, next text)
+LANGUAGE c STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sync_point_wrapper';
+COMMENT ON FUNCTION engram_internal.sync_point(text) IS
+'What a cursor of changes() says, and whether this server can lead on from there. lost: why not. ready: false where the server, or the transaction, is behind the cursor. Events are sent of transactions in upto that are not in seen, after (after_xid, after_id); without seen, memories after after_id. still: nothing has been committed since; keep: if there is nothing to send, the cursor is as good as the next; durable: next outlives a crash as it is. head and the last that is sent make a cursor within the round, next is the one after it.';
+
+CREATE FUNCTION engram_internal.flush_log() RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'flush_log_wrapper';
+COMMENT ON FUNCTION engram_internal.flush_log() IS
+'Waits until everything that is visible outlives a crash, also with synchronous_commit off. Does nothing on a standby.';
+
+CREATE FUNCTION engram.changes(
+  since text DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (id uuid, op text, version integer, changed_at timestamptz, memory jsonb, cursor_next text)
+LANGUAGE plpgsql STABLE ROWS 500
+SET search_path = pg_catalog, pg_temp
+-- Pages are read in the order of the primary keys. To a workspace that statistics have not seen, reading all of it
+-- and sorting would look as good.
+SET enable_sort = off
+SET plan_cache_mode = force_generic_plan
+-- Before PostgreSQL 18 a sort that cannot be avoided then looks so expensive that it would be compiled.
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid := engram_internal.resolve_workspace(changes.workspace, false);
+  wanted integer := coalesce(changes.match_count, 500);
+  here   bigint := engram_internal.store_origin();
+  mine   xid8 := pg_current_xact_id_if_assigned();
+  p      record;
+  seen   pg_snapshot;
+  upto   pg_snapshot;
+  -- Computed beforehand: row security lets only plain comparisons come down to the index.
+  after  xid8;
+  beyond xid8;
+  last   uuid;
+  sent   bigint := 0;
+BEGIN
+  IF wanted NOT BETWEEN 1 AND 10000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 10000, and page on with since.';
+  END IF;
+  SELECT s.* INTO p FROM engram_internal.sync_point(changes.since) s;
+  IF p.lost IS NOT NULL THEN
+    RAISE EXCEPTION 'the cursor leads nowhere: %', p.lost
+      USING ERRCODE = 'PT410',
+            HINT = 'Begin anew: call engram.changes() without since, and at its end drop from the device what was not sent again.';
+  END IF;
+  IF mine IS NOT NULL AND EXISTS (SELECT FROM engram.memory_events e WHERE e.workspace_id = ws AND e.xid = mine) THEN
+    RAISE EXCEPTION 'this transaction has changed memories itself'
+      USING ERRCODE = 'invalid_transaction_state',
+            HINT = 'Commit first: what it has done may still be undone, and a device that was sent it would never know.';
+  END IF;
+  IF ws IS NULL OR NOT p.ready THEN
+    RETURN QUERY SELECT NULL::uuid, 'end', NULL::integer, NULL::timestamptz, NULL::jsonb, changes.since;
+    RETURN;
+  END IF;
+  last := coalesce(p.after_id, '00000000-0000-0000-0000-000000000000');
+  IF p.still THEN
+    NULL;
+  ELSIF p.seen IS NULL THEN
+    RETURN QUERY
+    SELECT m.id, 'upsert', m.version, m.updated_at,
+           to_jsonb(m) - '{workspace_id,content_hash,layer}'::text[] || jsonb_build_object('entities', ARRAY(
+             SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = m.id
+               AND g.relation = 'mentions' ORDER BY g.node)),
+           p.head || '.' || m.id
+    FROM engram.memories m
+    WHERE m.workspace_id = ws AND m.deleted_at IS NULL
+      AND m.id >= last AND m.id IS DISTINCT FROM p.after_id
+    ORDER BY m.id LIMIT wanted;
+    GET DIAGNOSTICS sent = ROW_COUNT;
+  ELSE
+    seen := p.seen;
+    upto := p.upto;
+    after := p.after_xid;
+    beyond := pg_snapshot_xmax(upto);
+    FOR id, op, version, changed_at, memory, cursor_next, sent IN
+      WITH page AS MATERIALIZED (
+        SELECT e.xid, e.id, e.memory_id, e.at, e.version
+        FROM engram.memory_events e
+        WHERE e.workspace_id = ws AND e.xid < beyond AND (e.xid, e.id) > (after, last)
+          AND e.origin = here AND pg_visible_in_snapshot(e.xid, upto) AND NOT pg_visible_in_snapshot(e.xid, seen)
+        ORDER BY e.xid, e.id LIMIT wanted
+      ), latest AS (
+        SELECT DISTINCT ON (g.memory_id) g.* FROM page g ORDER BY g.memory_id, g.xid DESC, g.id DESC
+      )
+      SELECT l.memory_id, CASE WHEN m.id IS NULL THEN 'delete' ELSE 'upsert' END, coalesce(m.version, l.version), l.at,
+             m.memory, p.head || l.xid || '.' || l.id, (SELECT count(*) FROM page)
+      FROM latest l
+      LEFT JOIN LATERAL (
+        SELECT x.id, x.version,
+               to_jsonb(x) - '{workspace_id,content_hash,layer}'::text[] || jsonb_build_object('entities', ARRAY(
+                 SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = x.id
+                   AND g.relation = 'mentions' ORDER BY g.node)) AS memory
+        FROM engram.memories x
+        WHERE x.workspace_id = ws AND x.id = l.memory_id AND x.deleted_at IS NULL OFFSET 0) m ON true
+      ORDER BY l.xid, l.id
+    LOOP
+      RETURN NEXT;
+    END LOOP;
+    -- Without a row the loop leaves NULL.
+    sent := coalesce(sent, 0);
+  END IF;
+  IF sent = 0 AND p.keep THEN
+    -- Not worth waiting for the disk.
+    RETURN QUERY SELECT NULL::uuid, 'end', NULL::integer, NULL::timestamptz, NULL::jsonb, changes.since;
+    RETURN;
+  END IF;
+  IF NOT p.durable THEN
+    PERFORM engram_internal.flush_log();
+  END IF;
+  IF sent < wanted THEN
+    RETURN QUERY SELECT NULL::uuid, 'end', NULL::integer, NULL::timestamptz, NULL::jsonb, p.next;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram.changes(text, integer, uuid) IS
+'What a device that keeps a copy of the memories has to do to be up to date, a page at a time.
+
+Call it without since, apply the rows in order, keep cursor_next of the last row, and call again with since => that, until a call ends with a row whose op is end: then the device has everything that was committed when the round began. From then on call whenever you like, with the last cursor; every call that reaches the present ends with end, at least.
+
+op: upsert (memory is the row as it is now, with entities, without workspace_id, content_hash and layer), delete (forgotten, erased, or no longer for the caller to see) or end (nothing more; id is NULL). A memory may come more than once; the last one counts. version and changed_at: of the memory. match_count: most rows beside end, 1 to 10000, by default 500.
+
+Nothing is missed and nobody is waited for, however long transactions take and in whatever order they commit. Reads only, on standbys too; cursors outlive a failover. SQLSTATE PT410 (HTTP 410): the cursor leads nowhere (restored or upgraded database, lost writes after a failover, changes no longer kept): begin anew without since, and drop at the end what was not sent again.';
 
 CREATE OR REPLACE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
@@ -2552,12 +2918,827 @@ COMMENT ON FUNCTION engram.should_extract(uuid, text, integer, integer, integer,
 
 False when content has less than min_chars characters (20; outer white space does not count), when the conversation has less than min_turns turns so far (2), or when role is system or tool. Else true with a probability that rises with turns in a straight line from base_rate (0.25) to full_rate (1) at mature_turns (20), by a hash of message_id: a higher probability never makes false of true. Rates from 0 to 1, base_rate at most full_rate; counts of 0 or more. What is out of range, and NULL for one of the first three, is an error (22023).';
 
+-- Export and import: a workspace as lines of JSON, and lines of JSON, ours and others', as a workspace.
+CREATE FUNCTION engram_internal.export_start(workspace uuid, include text[], match_count integer, cursor text) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  known constant text[] := ARRAY['settings', 'memories', 'embeddings', 'uses', 'history', 'links', 'erasures', 'messages'];
+  part  integer := -1;
+  key   jsonb := '[]';
+  valid boolean := true;
+BEGIN
+  IF NOT include <@ known OR array_position(include, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION 'unknown value in include: %', include
+      USING ERRCODE = 'invalid_parameter_value', HINT = format('Known: %s. By default all of them.', array_to_string(known, ', '));
+  END IF;
+  IF match_count < 1 THEN
+    RAISE EXCEPTION 'match_count is %', match_count
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number of lines from 1, or leave it out for all of them.';
+  END IF;
+  IF cursor IS NOT NULL THEN
+    BEGIN
+      part := split_part(cursor, ':', 1)::integer;
+      key := substr(cursor, position(':' IN cursor) + 1)::jsonb;
+      valid := jsonb_typeof(key) = 'array' AND CASE
+        WHEN part IN (0, 1) THEN true
+        WHEN part IN (2, 3, 4) THEN key ->> 0 IS NOT NULL
+        WHEN part IN (5, 9, 10) THEN (key ->> 0)::uuid IS NOT NULL
+        WHEN part = 6 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::integer IS NOT NULL
+        WHEN part = 7 THEN (key ->> 0)::uuid IS NOT NULL AND key ->> 1 IS NOT NULL AND key ->> 2 IS NOT NULL
+        WHEN part = 8 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::uuid IS NOT NULL
+        WHEN part IN (11, 12) THEN key ->> 0 IS NOT NULL AND (key ->> 1)::timestamptz IS NOT NULL AND (key ->> 2)::uuid IS NOT NULL
+        ELSE false END;
+    EXCEPTION WHEN data_exception THEN
+      valid := false;
+    END;
+    IF valid IS NOT TRUE THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.export() returned', left(cursor, 100)
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the cursor in the last line of the page before, unchanged.';
+    END IF;
+  END IF;
+  RETURN jsonb_build_object('workspace', engram_internal.resolve_workspace(workspace, false), 'part', part, 'key', key);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.export_start(uuid, text[], integer, text) IS
+'Which workspace export() reads, and after which part and key it begins; an error for wrong arguments.';
+
+-- One statement in SQL, which gives its rows out one by one as it finds them: nothing is collected.
+CREATE FUNCTION engram_internal.export_lines(workspace uuid, include text[], match_count integer, part integer, key jsonb)
+RETURNS SETOF jsonb
+LANGUAGE sql STABLE ROWS 1000
+SET search_path = pg_catalog, pg_temp
+-- What is written must read the same everywhere, to the last bit.
+SET TimeZone = 'UTC'
+SET extra_float_digits = 1
+-- In the order below and by key: so that memories come before what hangs on them, and nothing is sorted first.
+SET max_parallel_workers_per_gather = 0
+SET enable_sort = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_seqscan = off
+SET jit = off
+AS $$
+  SELECT CASE WHEN p.nth > $3 THEN jsonb_build_object('kind', 'cursor', 'cursor', p.before) ELSE p.line END
+  FROM (
+    SELECT l.line, row_number() OVER () AS nth, lag(l.part || ':' || l.key::text) OVER () AS before
+    FROM (
+      SELECT 0 AS part, '[]'::jsonb AS key, jsonb_build_object('engram', jsonb_build_object('format', 1,
+        'version', engram_internal.library_version(), 'exported_at', now())) AS line
+      WHERE $4 < 0 AND $1 IS NOT NULL
+      UNION ALL
+      SELECT 1, '[]', jsonb_build_object('kind', 'settings',
+        'settings', jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[], 'preset', s.preset)
+      FROM engram.settings s
+      WHERE 'settings' = ANY ($2) AND $4 < 1 AND s.workspace_id = $1
+      UNION ALL
+      (SELECT 2, jsonb_build_array(t.type), jsonb_build_object('kind', 'type_settings', 'type', t.type,
+        'default_importance', t.default_importance, 'decay_per_day', t.decay_per_day)
+      FROM engram.memory_type_settings t
+      WHERE 'settings' = ANY ($2) AND $4 <= 2 AND t.workspace_id = $1 AND t.type > CASE WHEN $4 = 2 THEN $5 ->> 0 ELSE '' END
+      ORDER BY t.type)
+      UNION ALL
+      (SELECT 3, jsonb_build_array(o.name), jsonb_build_object('kind', 'model', 'name', o.name, 'dims', o.dims,
+        'distance', o.distance, 'is_default', o.is_default)
+      FROM engram.embedding_models o
+      WHERE 'embeddings' = ANY ($2) AND $4 <= 3 AND o.name > CASE WHEN $4 = 3 THEN $5 ->> 0 ELSE '' END
+        AND EXISTS (SELECT FROM engram.embeddings e WHERE e.workspace_id = $1 AND e.model = o.name)
+      ORDER BY o.name)
+      UNION ALL
+      (SELECT 4, jsonb_build_array(a.alias), jsonb_build_object('kind', 'alias', 'alias', a.alias, 'node', a.node,
+        'label', a.label, 'created_at', a.created_at)
+      FROM engram.entity_aliases a
+      WHERE 'links' = ANY ($2) AND $4 <= 4 AND a.workspace_id = $1 AND a.alias > CASE WHEN $4 = 4 THEN $5 ->> 0 ELSE '' END
+      ORDER BY a.alias)
+      UNION ALL
+      (SELECT 5, jsonb_build_array(x.id), jsonb_strip_nulls(jsonb_build_object('kind', 'erasure', 'id', x.id,
+        'erased_by', x.erased_by, 'erased_at', x.erased_at, 'events', CASE WHEN 'history' = ANY ($2) THEN (
+          SELECT jsonb_agg(jsonb_build_object('id', v.id, 'at', v.at, 'actor', v.actor, 'action', v.action, 'version', v.version)
+                           ORDER BY v.at, v.id)
+          FROM (SELECT e.*, bool_or(e.origin = 0) OVER () AS imported FROM engram.memory_events e
+                WHERE (e.workspace_id = $1) IS TRUE AND e.memory_id = x.id) v
+          -- An import writes one of its own beside those that it brings.
+          WHERE v.origin = 0 OR NOT v.imported) END))
+      FROM engram.erasures x
+      WHERE 'erasures' = ANY ($2) AND $4 <= 5 AND x.workspace_id = $1
+        AND x.id >= CASE WHEN $4 = 5 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 5 OR x.id <> ($5 ->> 0)::uuid)
+      ORDER BY x.id)
+      UNION ALL
+      (SELECT 6, jsonb_build_array(m.id, n.part), CASE WHEN n.part = 0 THEN
+        jsonb_build_object('kind', 'memory') || jsonb_strip_nulls(jsonb_build_object(
+          'id', m.id, 'user_id', m.user_id, 'agent_id', m.agent_id, 'session_id', m.session_id, 'speaker', m.speaker,
+          'role', m.role, 'content', m.content, 'summary', m.summary, 'type', m.type, 'importance', m.importance,
+          'layer', m.layer, 'pinned', m.pinned, 'tags', m.tags, 'source', m.source, 'occurred_at', m.occurred_at,
+          'valid_from', m.valid_from, 'valid_to', m.valid_to, 'superseded_by', m.superseded_by, 'contradicts', m.contradicts,
+          'contradicted_by', m.contradicted_by, 'expires_at', m.expires_at, 'deleted_at', m.deleted_at,
+          'version', m.version, 'created_at', m.created_at, 'updated_at', m.updated_at, 'state', s.state,
+          'entities', g.entities, 'embeddings', v.embeddings))
+        || jsonb_build_object('metadata', m.metadata)
+        ELSE jsonb_build_object('kind', 'more', 'memory_id', m.id, 'version', m.version, 'updated_at', m.updated_at,
+          'access_count', s.state -> 'access_count', 'last_accessed_at', s.state -> 'last_accessed_at') END
+        || CASE WHEN u.parts[n.part + 1] IS NULL THEN '{}' ELSE jsonb_build_object('uses', u.parts[n.part + 1]) END
+        || CASE WHEN e.parts[n.part + 1] IS NULL THEN '{}' ELSE jsonb_build_object('events', e.parts[n.part + 1]) END
+      FROM (SELECT m.* FROM engram.memories m
+            WHERE 'memories' = ANY ($2) AND $4 <= 6 AND m.workspace_id = $1
+              AND m.id >= CASE WHEN $4 = 6 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+            ORDER BY m.id) m
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_strip_nulls(jsonb_build_object('access_count', x.access_count,
+          'last_accessed_at', x.last_accessed_at, 'heat', translate(encode(x.heat, 'base64'), E'\n', ''),
+          'working_strength', x.working_strength, 'core_strength', x.core_strength, 'layer', x.layer,
+          'stability', x.stability, 'difficulty', x.difficulty, 'base', x.base))
+        FROM engram.memory_state x WHERE x.workspace_id = $1 AND x.memory_id = m.id OFFSET 0) AS state) s
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_agg(jsonb_build_object('name', x.label, 'node', x.node, 'relation', x.relation,
+          'weight', x.weight, 'created_at', x.created_at) ORDER BY x.relation, x.node)
+        FROM (SELECT x.* FROM engram.graph_links x
+              WHERE x.workspace_id = $1 AND x.memory_id = m.id AND x.target_id IS NULL AND 'links' = ANY ($2) OFFSET 0) x) AS entities) g
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_agg(jsonb_build_object('model', x.model, 'embedding', x.embedding::text,
+          'created_at', x.created_at) ORDER BY x.model)
+        FROM (SELECT x.* FROM engram.embeddings x
+              WHERE x.workspace_id = $1 AND x.memory_id = m.id AND 'embeddings' = ANY ($2) OFFSET 0) x) AS embeddings) v
+      -- A thousand to a line, and less when they are large: the rest follows in lines of its own.
+      CROSS JOIN LATERAL (SELECT (SELECT array_agg(p.uses ORDER BY p.nth) FROM (
+          SELECT x.nth, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', x.id, 'at', x.accessed_at, 'user_id', x.user_id,
+            'kind', x.kind, 'gain', x.gain, 'rating', x.rating, 'recall_id', x.recall_id, 'place', x.place,
+            'pair_gain', x.pair_gain)) ORDER BY x.accessed_at, x.id) AS uses
+          FROM (SELECT x.*, (row_number() OVER (ORDER BY x.accessed_at, x.id) - 1) / 1000 AS nth FROM engram.access_log x
+                WHERE x.workspace_id = $1 AND x.memory_id = m.id AND 'uses' = ANY ($2)) x
+          GROUP BY x.nth) p) AS parts) u
+      CROSS JOIN LATERAL (SELECT (SELECT array_agg(p.events ORDER BY p.nth) FROM (
+          SELECT row_number() OVER (ORDER BY x.nth, x.megabytes) AS nth, jsonb_agg(
+            jsonb_strip_nulls(jsonb_build_object('id', x.id, 'at', x.at, 'actor', x.actor, 'action', x.action, 'version', x.version))
+            || CASE WHEN x.old IS NULL THEN '{}' ELSE jsonb_build_object('old', x.old) END ORDER BY x.at, x.id) AS events
+          FROM (SELECT x.*, (row_number() OVER w - 1) / 1000 AS nth, sum(coalesce(pg_column_size(x.old), 0)) OVER w / 4000000 AS megabytes
+                FROM (SELECT x.*, bool_or(x.origin = 0) OVER () AS imported FROM engram.memory_events x
+                      WHERE (x.workspace_id = $1) IS TRUE AND x.memory_id = m.id AND 'history' = ANY ($2)) x
+                -- An import writes that it added the memory beside what it brings.
+                WHERE NOT (x.action = 'added' AND x.origin <> 0 AND (x.imported OR x.version > 1))
+                WINDOW w AS (ORDER BY x.at, x.id)) x
+          GROUP BY x.nth, x.megabytes) p) AS parts) e
+      CROSS JOIN LATERAL generate_series(0, greatest(cardinality(u.parts), cardinality(e.parts), 1) - 1) AS n (part)
+      WHERE NOT ($4 = 6 AND m.id = ($5 ->> 0)::uuid AND n.part <= ($5 ->> 1)::integer))
+      UNION ALL
+      (SELECT 7, jsonb_build_array(g.memory_id, g.relation, g.node), jsonb_build_object('kind', 'link', 'source', g.memory_id,
+        'target', g.target_id, 'relation', g.relation, 'weight', g.weight, 'created_at', g.created_at)
+      FROM engram.graph_links g
+      WHERE 'links' = ANY ($2) AND $4 <= 7 AND g.workspace_id = $1 AND g.target_id IS NOT NULL
+        AND g.memory_id >= CASE WHEN $4 = 7 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 7 OR (g.memory_id, g.relation, g.node) > (($5 ->> 0)::uuid, $5 ->> 1, $5 ->> 2))
+      ORDER BY g.memory_id, g.relation, g.node)
+      UNION ALL
+      (SELECT 8, jsonb_build_array(h.a, h.b), jsonb_build_object('kind', 'pair', 'a', h.a, 'b', h.b, 'forward', h.forward,
+        'backward', h.backward, 'linked_at', h.linked_at, 'count', h.count)
+      FROM engram.hebbian_links h
+      WHERE 'links' = ANY ($2) AND $4 <= 8 AND h.workspace_id = $1
+        AND h.a >= CASE WHEN $4 = 8 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 8 OR (h.a, h.b) > (($5 ->> 0)::uuid, ($5 ->> 1)::uuid))
+      ORDER BY h.a, h.b)
+      UNION ALL
+      (SELECT 9, jsonb_build_array(q.id), jsonb_strip_nulls(jsonb_build_object('kind', 'call', 'id', q.id, 'at', q.accessed_at,
+        'user_id', q.user_id, 'use', q.kind, 'gain', q.gain, 'rating', q.rating, 'recall_id', q.recall_id,
+        'memory_ids', q.memory_ids))
+      FROM engram.access_queue q
+      WHERE 'uses' = ANY ($2) AND $4 <= 9 AND q.workspace_id = $1
+        AND q.id >= CASE WHEN $4 = 9 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 9 OR q.id <> ($5 ->> 0)::uuid)
+      ORDER BY q.id)
+      UNION ALL
+      (SELECT 10, jsonb_build_array(c.recall_id), jsonb_build_object('kind', 'credit', 'recall_id', c.recall_id,
+        'memory_ids', c.memory_ids, 'created_at', c.created_at)
+      FROM engram.recall_credits c
+      WHERE 'uses' = ANY ($2) AND $4 <= 10 AND c.workspace_id = $1
+        AND c.recall_id >= CASE WHEN $4 = 10 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 10 OR c.recall_id <> ($5 ->> 0)::uuid)
+      ORDER BY c.recall_id)
+      UNION ALL
+      (SELECT 11, jsonb_build_array(t.session_id, t.created_at, t.id), jsonb_strip_nulls(jsonb_build_object('kind', 'message',
+        'session_id', t.session_id, 'id', t.id, 'created_at', t.created_at, 'user_id', t.user_id, 'role', t.role,
+        'speaker', t.speaker, 'content', t.content)) || jsonb_build_object('metadata', t.metadata)
+      FROM engram.messages t
+      WHERE 'messages' = ANY ($2) AND $4 <= 11 AND t.workspace_id = $1
+        AND t.session_id >= CASE WHEN $4 = 11 THEN $5 ->> 0 ELSE '' END
+        AND ($4 < 11 OR (t.session_id, t.created_at, t.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
+      ORDER BY t.session_id, t.created_at, t.id)
+      UNION ALL
+      (SELECT 12, jsonb_build_array(a.session_id, a.first_at, a.id), jsonb_build_object('kind', 'archive',
+        'session_id', a.session_id, 'id', a.id, 'ids', a.ids, 'turns', a.messages)
+      FROM engram.message_archive a
+      WHERE 'messages' = ANY ($2) AND $4 <= 12 AND a.workspace_id = $1
+        AND a.session_id >= CASE WHEN $4 = 12 THEN $5 ->> 0 ELSE '' END
+        AND ($4 < 12 OR (a.session_id, a.first_at, a.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
+      ORDER BY a.session_id, a.first_at, a.id)
+    ) l
+    LIMIT $3::bigint + 1
+  ) p
+$$;
+COMMENT ON FUNCTION engram_internal.export_lines(uuid, text[], integer, integer, jsonb) IS
+'What export() does, from after the line of a part and a key on. As the caller.';
+
+CREATE FUNCTION engram.export(
+  workspace uuid DEFAULT NULL,
+  include text[] DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  cursor text DEFAULT NULL
+) RETURNS SETOF jsonb
+LANGUAGE sql STABLE ROWS 1000
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT engram_internal.export_lines((s.start ->> 'workspace')::uuid,
+    coalesce($2, '{settings,memories,embeddings,uses,history,links,erasures,messages}'), $3,
+    (s.start ->> 'part')::integer, s.start -> 'key')
+  FROM (SELECT engram_internal.export_start($1, $2, $3, $4) AS start OFFSET 0) s
+$$;
+COMMENT ON FUNCTION engram.export(uuid, text[], integer, text) IS
+'Everything in a workspace, one JSON object a line, for import() here or elsewhere: first a header with the format, then settings, embedding models, aliases, tombstones, memories (with state, entities, embeddings, uses and history), links, uses that wait, and messages. Nothing is changed; an import into an empty workspace is exported as the same lines.
+
+Rows come as they are found: COPY (SELECT engram.export()) TO STDOUT needs little memory, however many there are. include: only some of settings, memories, embeddings, uses, history, links, erasures, messages. match_count: so many lines, then one line {"kind": "cursor", "cursor": "…"} if there are more; pass it as cursor for the next page. All pages of one moment take one transaction that is REPEATABLE READ.';
+
+-- Each of the following writes lines of one kind that have been checked, all or none of them, as the owner.
+CREATE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_settings.workspace;
+  kind    text := import_settings.kind;
+  replace boolean := import_settings.on_conflict = 'replace';
+  line    jsonb;
+  old     jsonb;
+  new     jsonb;
+  kept    text;
+BEGIN
+  FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
+    error := NULL;
+    old := NULL;
+    IF kind = 'header' THEN
+      status := 'unchanged';
+    ELSIF kind = 'settings' THEN
+      new := line -> 'settings';
+      IF NOT import_settings.trusted THEN
+        SELECT string_agg(k, ', ' ORDER BY k) INTO kept FROM jsonb_object_keys(new) k
+        WHERE k IN ('max_content_chars', 'candidates', 'fold_threshold', 'text_config');
+        error := 'left out, because an administrator sets them: ' || kept;
+        new := new - '{max_content_chars,candidates,fold_threshold,text_config}'::text[];
+      END IF;
+      SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
+      IF old @> new AND (old IS NOT NULL OR new = '{}') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'type_settings' THEN
+      SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
+      IF old = line THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
+        VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
+        ON CONFLICT (workspace_id, type) DO UPDATE
+        SET default_importance = EXCLUDED.default_importance, decay_per_day = EXCLUDED.decay_per_day;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'model' THEN
+      SELECT to_jsonb(m) INTO old FROM engram.embedding_models m WHERE m.name = line ->> 'name';
+      IF old IS NULL AND import_settings.trusted THEN
+        INSERT INTO engram.embedding_models (name, dims, distance, is_default)
+        SELECT line ->> 'name', (line ->> 'dims')::integer, line ->> 'distance',
+               coalesce((line ->> 'is_default')::boolean, false) AND NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default);
+        status := 'added';
+      ELSIF old IS NULL THEN
+        status := 'error';
+        error := format('embedding model "%s" is not registered. Have an administrator run engram.set_embedding_model(''%1$s'', %s) first; without it its vectors are left out.',
+                        line ->> 'name', line ->> 'dims');
+      ELSIF old -> 'dims' <> line -> 'dims' OR old -> 'distance' <> line -> 'distance' THEN
+        status := 'error';
+        error := format('embedding model "%s" is registered with %s dimensions and distance %s, not %s and %s; its vectors are left out.',
+                        line ->> 'name', old ->> 'dims', old ->> 'distance', line ->> 'dims', line ->> 'distance');
+      ELSE
+        status := 'unchanged';
+      END IF;
+    ELSE
+      SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
+      IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.entity_aliases AS a (workspace_id, alias, node, label, created_at)
+        VALUES (ws, line ->> 'alias', line ->> 'node', line ->> 'label', coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, alias) DO UPDATE SET node = EXCLUDED.node, label = EXCLUDED.label;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    END IF;
+    IF status = 'skipped' AND import_settings.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_settings(uuid, boolean, text, text, jsonb) IS
+'Imports settings, type_settings, models and aliases. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_log(workspace uuid, memory uuid, uses jsonb, events jsonb) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  logged  bigint;
+  written bigint;
+BEGIN
+  INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
+  SELECT import_log.workspace, import_log.memory, u.at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, coalesce(u.place, 1), coalesce(u.pair_gain, 0)
+  FROM jsonb_to_recordset(import_log.uses) AS u (id uuid, at timestamptz, user_id uuid, kind text, gain double precision,
+    rating smallint, recall_id uuid, place smallint, pair_gain double precision)
+  ON CONFLICT DO NOTHING;
+  GET DIAGNOSTICS logged = ROW_COUNT;
+  -- What they say of the past must be readable as a memory.
+  PERFORM count((jsonb_populate_record(NULL::engram.memories, v.old)).version)
+  FROM jsonb_to_recordset(import_log.events) AS v (old jsonb) WHERE v.old IS NOT NULL;
+  -- Their transactions are none of ours: origin 0 keeps them from those who ask for what is new.
+  INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
+  SELECT import_log.workspace, pg_current_xact_id(), v.id, v.at, import_log.memory, 0, v.actor, v.action, v.version, v.old
+  FROM jsonb_to_recordset(import_log.events) AS v (id uuid, at timestamptz, actor uuid, action text, version integer, old jsonb)
+  WHERE NOT EXISTS (SELECT FROM engram.memory_events e WHERE (e.workspace_id = import_log.workspace) IS TRUE
+                    AND e.memory_id = import_log.memory AND e.id = v.id);
+  GET DIAGNOSTICS written = ROW_COUNT;
+  RETURN logged + written;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_log(uuid, uuid, jsonb, jsonb) IS
+'Writes uses and events of a memory that an import brings, those that are not there yet, and counts them. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_attached(workspace uuid, memory uuid, line jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws   uuid := import_attached.workspace;
+  left_out text;
+BEGIN
+  IF jsonb_array_length(line -> 'entities') > 0 THEN
+    INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, weight, created_at)
+    SELECT ws, import_attached.memory, coalesce(nullif(e.relation, ''), 'mentions'), k.node, btrim(e.name), coalesce(e.weight, 1), coalesce(e.created_at, now())
+    FROM jsonb_to_recordset(line -> 'entities') AS e (name text, node text, relation text, weight double precision, created_at timestamptz)
+    CROSS JOIN LATERAL (SELECT coalesce(e.node, engram_internal.entity_key(ws, e.name)) AS node) k
+    WHERE k.node <> ''
+    ON CONFLICT DO NOTHING;
+  END IF;
+  IF jsonb_array_length(line -> 'embeddings') > 0 THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding, created_at)
+    SELECT ws, import_attached.memory, m.name, translate(e.embedding, '[]', '{}')::real[], coalesce(e.created_at, now())
+    FROM jsonb_to_recordset(line -> 'embeddings') AS e (model text, embedding text, created_at timestamptz)
+    JOIN engram.embedding_models m ON m.name = e.model AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[])
+    ON CONFLICT DO NOTHING;
+    SELECT string_agg(DISTINCT e.model, ', ') INTO left_out
+    FROM jsonb_to_recordset(line -> 'embeddings') AS e (model text, embedding text)
+    WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = e.model AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[]));
+  END IF;
+  RETURN 'without its vectors, for which no model of their name and length is registered: ' || left_out;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_attached(uuid, uuid, jsonb) IS
+'Writes entities and vectors of a memory that an import brings, and tells what is left out. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_states(workspace uuid, lines jsonb[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  -- By the place of the row: as a join it might read all of the workspace.
+  UPDATE engram.memory_state s
+  SET access_count = t.access_count, last_accessed_at = t.last_accessed_at, heat = decode(t.heat, 'base64'),
+      working_strength = t.working_strength, core_strength = t.core_strength, layer = t.layer, stability = t.stability,
+      difficulty = t.difficulty, base = t.base
+  FROM unnest(import_states.lines) l
+  CROSS JOIN LATERAL jsonb_to_record(l -> 'state') AS t (access_count bigint, last_accessed_at timestamptz, heat text,
+    working_strength double precision, core_strength double precision, layer text, stability double precision,
+    difficulty double precision, base jsonb)
+  CROSS JOIN LATERAL (SELECT x.ctid FROM engram.memory_state x
+    WHERE x.workspace_id = import_states.workspace AND x.memory_id = (l ->> 'id')::uuid OFFSET 0) x
+  WHERE l ? 'state' AND s.ctid = x.ctid AND s.workspace_id = import_states.workspace;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_states(uuid, jsonb[]) IS
+'Gives memories the states that an import brings. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_memory(workspace uuid, on_conflict text, line jsonb, INOUT status text, INOUT error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := import_memory.workspace;
+  this  uuid := (line ->> 'id')::uuid;
+  -- What an import does not decide of a memory that is here.
+  fixed constant text[] := '{workspace_id,id,user_id,version,created_at,updated_at,content_hash,layer}';
+  held  jsonb;
+  given jsonb;
+  n     record;
+BEGIN
+  IF EXISTS (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = this) THEN
+    status := 'erased';
+    error := 'it was erased here, and an id that was erased does not come back';
+    RETURN;
+  END IF;
+  SELECT to_jsonb(m) INTO held FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this FOR UPDATE;
+  -- What the line does not say is empty, but for what every memory has.
+  given := jsonb_strip_nulls(jsonb_build_object('type', held -> 'type', 'importance', held -> 'importance', 'pinned', held -> 'pinned',
+      'layer', held -> 'layer', 'tags', held -> 'tags')) || jsonb_build_object('metadata', held -> 'metadata')
+    || (line - '{state,entities,embeddings,uses,events}'::text[]);
+  SELECT r.* INTO n FROM jsonb_populate_record(NULL::engram.memories, given) r;
+  IF to_jsonb(n) - fixed = held - fixed
+     AND (on_conflict <> 'replace' OR NOT line ? 'state' OR EXISTS (
+       SELECT FROM engram.memory_state s CROSS JOIN jsonb_to_record(line -> 'state') AS t (access_count bigint, last_accessed_at timestamptz, heat text)
+       WHERE s.workspace_id = ws AND s.memory_id = this AND s.access_count = t.access_count
+         AND s.last_accessed_at = t.last_accessed_at AND s.heat IS NOT DISTINCT FROM decode(t.heat, 'base64'))) THEN
+    status := 'unchanged';
+    RETURN;
+  ELSIF on_conflict = 'skip' THEN
+    status := 'skipped';
+    RETURN;
+  ELSIF on_conflict = 'reject' THEN
+    status := 'error';
+    error := 'a memory with this id is here already, and is another';
+    RETURN;
+  END IF;
+  UPDATE engram.memories m SET
+    agent_id = n.agent_id, session_id = n.session_id, speaker = n.speaker, role = n.role, content = n.content, summary = n.summary,
+    type = n.type, importance = n.importance, layer = n.layer, pinned = n.pinned, tags = n.tags, metadata = n.metadata,
+    source = n.source, occurred_at = n.occurred_at, valid_from = n.valid_from, valid_to = n.valid_to,
+    superseded_by = n.superseded_by, contradicts = n.contradicts, contradicted_by = n.contradicted_by,
+    expires_at = n.expires_at, deleted_at = n.deleted_at
+  WHERE m.workspace_id = ws AND m.id = this;
+  IF line ? 'state' THEN
+    PERFORM engram_internal.import_states(ws, ARRAY[line]);
+    -- The log is what the state is made of.
+    DELETE FROM engram.access_log l WHERE l.workspace_id = ws AND l.memory_id = this;
+    PERFORM engram_internal.import_log(ws, this, line -> 'uses', NULL);
+  END IF;
+  IF line ? 'entities' THEN
+    DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = this AND g.target_id IS NULL;
+  END IF;
+  IF line ? 'embeddings' THEN
+    DELETE FROM engram.embeddings e WHERE e.workspace_id = ws AND e.memory_id = this;
+  END IF;
+  error := engram_internal.import_attached(ws, this, line);
+  status := 'replaced';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_memory(uuid, text, jsonb, text, text) IS
+'Imports a memory whose id the workspace knows. Its history stays, and what is replaced is one change more. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_memories(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws       uuid := import_memories.workspace;
+  kind     text := import_memories.kind;
+  line     jsonb;
+  this     uuid;
+  fresh    jsonb[] := '{}';
+  fresh_at integer[] := '{}';
+  held     record;
+  same     boolean;
+BEGIN
+  IF kind = 'memory' THEN
+    SELECT coalesce(array_agg(i.l ORDER BY i.l ->> 'id'), '{}'), coalesce(array_agg(i.p), '{}') INTO fresh, fresh_at FROM (
+      SELECT t.p, t.l, row_number() OVER (PARTITION BY t.l ->> 'id' ORDER BY t.p) AS nth
+      FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb)) i
+    WHERE i.nth = 1
+      AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = (i.l ->> 'id')::uuid OFFSET 0) m) = 0
+      AND (SELECT count(*) FROM (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = (i.l ->> 'id')::uuid OFFSET 0) e) = 0;
+    -- The triggers make them searchable, and write that they were added, here and now.
+    INSERT INTO engram.memories (workspace_id, id, user_id, agent_id, session_id, speaker, role, content, summary, type, importance,
+      layer, pinned, tags, metadata, source, occurred_at, valid_from, valid_to, superseded_by, contradicts, contradicted_by,
+      expires_at, deleted_at, version, created_at, updated_at)
+    SELECT ws, r.id, r.user_id, r.agent_id, r.session_id, r.speaker, r.role, r.content, r.summary, r.type, r.importance,
+      r.layer, r.pinned, r.tags, r.metadata, r.source, r.occurred_at, r.valid_from, r.valid_to, r.superseded_by, r.contradicts,
+      r.contradicted_by, r.expires_at, r.deleted_at, r.version, r.created_at, r.updated_at
+    FROM unnest(fresh) l
+    CROSS JOIN LATERAL jsonb_populate_record(NULL::engram.memories, l - '{state,entities,embeddings,uses,events}'::text[]) r;
+    PERFORM engram_internal.import_states(ws, fresh);
+  END IF;
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    this := coalesce(line ->> 'id', line ->> 'memory_id')::uuid;
+    IF kind = 'memory' AND position = ANY (fresh_at) THEN
+      error := engram_internal.import_attached(ws, this, line);
+      PERFORM engram_internal.import_log(ws, this, line -> 'uses', line -> 'events');
+      status := 'added';
+    ELSIF kind = 'memory' THEN
+      SELECT i.status, i.error INTO status, error FROM engram_internal.import_memory(ws, import_memories.on_conflict, line, NULL, NULL) i;
+    ELSIF kind = 'more' THEN
+      SELECT m.version = (line ->> 'version')::integer AND m.updated_at = (line ->> 'updated_at')::timestamptz AS told,
+             s.access_count = (line ->> 'access_count')::bigint AND s.last_accessed_at = (line ->> 'last_accessed_at')::timestamptz AS used
+      INTO held FROM engram.memories m LEFT JOIN engram.memory_state s ON s.workspace_id = ws AND s.memory_id = this
+      WHERE m.workspace_id = ws AND m.id = this;
+      IF NOT FOUND THEN
+        status := 'error';
+        error := 'the memory is not in this workspace';
+      ELSIF held.told OR held.used THEN
+        -- Only to what was imported just before: a memory that has lived on here has a log of its own.
+        status := CASE WHEN engram_internal.import_log(ws, this, CASE WHEN held.used THEN line -> 'uses' END,
+                                                       CASE WHEN held.told THEN line -> 'events' END) > 0 THEN 'added' ELSE 'unchanged' END;
+      ELSE
+        status := 'skipped';
+      END IF;
+    ELSIF EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this) THEN
+      status := 'skipped';
+      error := 'the memory is here, and an import erases nothing';
+    ELSIF EXISTS (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = this) THEN
+      status := 'unchanged';
+    ELSE
+      INSERT INTO engram.erasures (workspace_id, id, erased_by, erased_at)
+      VALUES (ws, this, (line ->> 'erased_by')::uuid, (line ->> 'erased_at')::timestamptz);
+      PERFORM engram_internal.import_log(ws, this, NULL, line -> 'events');
+      INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
+      VALUES (ws, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), this, engram_internal.store_origin(),
+              engram.current_user_id(), 'erased', coalesce((line #>> '{events,-1,version}')::integer, 1));
+      status := 'added';
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_memories(uuid, boolean, text, text, jsonb) IS
+'Imports memories, the rest of what hangs on large ones, and tombstones. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_links(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_links.workspace;
+  kind    text := import_links.kind;
+  replace boolean := import_links.on_conflict = 'replace';
+  line    jsonb;
+  ids     uuid[];
+  here    uuid[];
+  old     jsonb;
+  new     jsonb;
+BEGIN
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_links.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    old := NULL;
+    id := coalesce(line ->> 'source', line ->> 'a', line ->> 'id', line ->> 'recall_id')::uuid;
+    ids := CASE kind WHEN 'link' THEN ARRAY[line ->> 'source', line ->> 'target']::uuid[]
+                     WHEN 'pair' THEN ARRAY[line ->> 'a', line ->> 'b']::uuid[]
+                     ELSE ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'memory_ids') WITH ORDINALITY AS u (x, nth) ORDER BY u.nth) END;
+    here := ARRAY(SELECT u.x FROM unnest(ids) WITH ORDINALITY AS u (x, nth)
+                  CROSS JOIN LATERAL (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = u.x OFFSET 0) m ORDER BY u.nth);
+    IF here = '{}' OR kind IN ('link', 'pair') AND cardinality(here) < 2 THEN
+      status := 'error';
+      error := format('memory "%s" is not in this workspace', (SELECT u FROM unnest(ids) u WHERE u <> ALL (here) LIMIT 1));
+    ELSIF kind = 'link' THEN
+      IF line ->> 'relation' IN ('mentions', 'used_with', '') OR line ->> 'source' = line ->> 'target' THEN
+        RAISE EXCEPTION 'a link "%" from memory "%" to "%" cannot be', line ->> 'relation', line ->> 'source', line ->> 'target'
+          USING ERRCODE = 'invalid_parameter_value', HINT = 'See engram.link().';
+      END IF;
+      SELECT jsonb_build_object('weight', g.weight) INTO old FROM engram.graph_links g
+      WHERE g.workspace_id = ws AND g.memory_id = ids[1] AND g.relation = line ->> 'relation' AND g.node = ids[2]::text;
+      IF old -> 'weight' = coalesce(line -> 'weight', '1') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.graph_links AS g (workspace_id, memory_id, relation, node, label, target_id, weight, created_at)
+        VALUES (ws, ids[1], line ->> 'relation', ids[2]::text, ids[2]::text, ids[2],
+                coalesce((line ->> 'weight')::double precision, 1), coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, memory_id, relation, node) DO UPDATE SET weight = EXCLUDED.weight, target_id = EXCLUDED.target_id;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'pair' THEN
+      SELECT to_jsonb(h) - 'workspace_id' INTO old FROM engram.hebbian_links h WHERE h.workspace_id = ws AND h.a = ids[1] AND h.b = ids[2];
+      SELECT to_jsonb(h) - 'workspace_id' INTO new FROM jsonb_populate_record(NULL::engram.hebbian_links, line) h;
+      IF old = new THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
+        SELECT ws, n.a, n.b, n.forward, n.backward, n.linked_at, n.count FROM jsonb_populate_record(NULL::engram.hebbian_links, line) n
+        ON CONFLICT (workspace_id, a, b) DO UPDATE
+        SET forward = EXCLUDED.forward, backward = EXCLUDED.backward, linked_at = EXCLUDED.linked_at, count = EXCLUDED.count;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'call' THEN
+      IF (line ->> 'at')::timestamptz > clock_timestamp() THEN
+        status := 'error';
+        error := format('it lies in the future: %s', line ->> 'at');
+      ELSIF EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = ws AND q.id = (line ->> 'id')::uuid)
+         OR EXISTS (SELECT FROM engram.access_log l WHERE l.workspace_id = ws AND l.memory_id = here[1]
+                    AND l.accessed_at = (line ->> 'at')::timestamptz AND l.id = (line ->> 'id')::uuid) THEN
+        status := 'unchanged';
+      ELSE
+        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, recall_id, memory_ids)
+        VALUES (ws, (line ->> 'id')::uuid, (line ->> 'at')::timestamptz, (line ->> 'user_id')::uuid, line ->> 'use',
+                (line ->> 'gain')::double precision, (line ->> 'rating')::smallint, (line ->> 'recall_id')::uuid, here);
+        status := 'added';
+      END IF;
+    ELSE
+      INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids, created_at)
+      VALUES (ws, (line ->> 'recall_id')::uuid, here, (line ->> 'created_at')::timestamptz)
+      ON CONFLICT DO NOTHING;
+      status := CASE WHEN FOUND THEN 'added' ELSE 'unchanged' END;
+    END IF;
+    IF status = 'added' AND cardinality(here) < cardinality(ids) THEN
+      error := format('without %s memories that are not in this workspace', cardinality(ids) - cardinality(here));
+    ELSIF status = 'skipped' AND import_links.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_links(uuid, boolean, text, text, jsonb) IS
+'Imports links, pairs, calls that wait and credits. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_messages(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_messages.workspace;
+  chat    text;
+  line    jsonb;
+  this    uuid;
+  theirs  uuid[];
+  known   uuid[];
+  held    jsonb;
+  longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
+                      FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = import_messages.workspace
+                      WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+BEGIN
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_messages.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    status := 'added';
+    chat := line ->> 'session_id';
+    this := (line ->> 'id')::uuid;
+    IF chat = '' THEN
+      RAISE EXCEPTION 'session_id is empty' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF import_messages.kind = 'message' AND char_length(line ->> 'content') > longest
+       OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
+      RAISE EXCEPTION 'content has more than % characters', longest USING ERRCODE = 'invalid_parameter_value';
+    ELSIF import_messages.kind = 'message' THEN
+      SELECT to_jsonb(m) - '{workspace_id,session_id,id,user_id}'::text[] INTO held FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      IF FOUND OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids)) THEN
+        status := 'unchanged';
+        IF held ->> 'content' <> line ->> 'content' THEN
+          status := CASE import_messages.on_conflict WHEN 'reject' THEN 'error' WHEN 'skip' THEN 'skipped' ELSE 'replaced' END;
+          error := CASE import_messages.on_conflict WHEN 'reject' THEN 'another turn with this id is in the conversation already' END;
+        END IF;
+      END IF;
+      IF status = 'replaced' THEN
+        DELETE FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      END IF;
+      IF status IN ('added', 'replaced') THEN
+        INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+        SELECT ws, chat, n.created_at, this, n.user_id, n.role, n.speaker, n.content, coalesce(n.metadata, '{}')
+        FROM jsonb_populate_record(NULL::engram.messages, line) n;
+      END IF;
+    ELSE
+      theirs := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(line -> 'ids') WITH ORDINALITY AS x (u, nth) ORDER BY x.nth);
+      known := ARRAY(SELECT m.id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = ANY (theirs))
+            || ARRAY(SELECT u FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) u
+                     WHERE a.workspace_id = ws AND a.session_id = chat AND a.ids && theirs);
+      INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+      SELECT ws, chat, min(t.created_at), this, max(t.created_at), count(*), array_agg(t.id ORDER BY t.created_at, t.id),
+             jsonb_agg(engram_internal.archived_turn(t.user_id, t.role, t.speaker, t.content, t.metadata, t.created_at) ORDER BY t.created_at, t.id)
+      FROM (SELECT DISTINCT ON (x.id) x.* FROM engram_internal.archived_turns(theirs, line -> 'turns') x) t
+      WHERE t.id <> ALL (known) HAVING count(*) > 0;
+      IF NOT FOUND THEN
+        status := 'unchanged';
+      ELSIF cardinality(known) > 0 THEN
+        error := format('without %s turns that are here already', cardinality(known));
+      END IF;
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_messages(uuid, boolean, text, text, jsonb) IS
+'Imports messages and archived ones. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.import_as_owner(workspace uuid, trusted boolean, on_conflict text, dry_run boolean, lines jsonb)
+RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  step    text;
+  writer  text;
+  item    jsonb;
+  report  jsonb;
+  help    text;
+  command text;
+BEGIN
+  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
+  END IF;
+  IF dry_run THEN
+    BEGIN
+      SELECT jsonb_agg(i) INTO report
+      FROM engram_internal.import_as_owner(import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, false, import_as_owner.lines) i;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
+    RETURN;
+  END IF;
+  -- The whole workspace: who stores the same ids waits.
+  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(SELECT n::text FROM generate_series(1, 65) n));
+  -- What others need comes first, in whichever order the lines came.
+  FOR step, writer IN SELECT * FROM (VALUES
+      ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
+      ('erasure', 'memories'), ('memory', 'memories'), ('more', 'memories'), ('link', 'links'), ('pair', 'links'),
+      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages')) AS v LOOP
+    CONTINUE WHEN NOT lines ? step;
+    command := format('SELECT i."position", %L, i.id, i.status, i.error FROM engram_internal.import_%s($1, $2, $3, %1$L, $4) i', step, writer);
+    BEGIN
+      RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, lines -> step;
+    EXCEPTION WHEN OTHERS THEN
+      -- What somebody else's transaction brought about, or the server's state, is no fault of a line.
+      IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+        RAISE;
+      END IF;
+      -- One of them is wrong: each by itself, so that the others are not lost.
+      FOR item IN SELECT * FROM jsonb_array_elements(lines -> step) LOOP
+        BEGIN
+          RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, jsonb_build_array(item);
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          position := (item ->> 'p')::integer;
+          kind := step;
+          id := NULL;
+          status := 'error';
+          error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+          RETURN NEXT;
+        END;
+      END LOOP;
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_as_owner(uuid, boolean, text, boolean, jsonb) IS
+'Writes what import() has checked. lines: by kind, arrays of {"p": position, "l": line}. Runs with the rights of the caller, who must own the tables.';
+
+CREATE FUNCTION engram.import(
+  data jsonb,
+  format text DEFAULT NULL,
+  on_conflict text DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'import_wrapper';
+COMMENT ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) IS
+'Stores what export() wrote, or what another memory system did, and reports each line: added, replaced, unchanged, skipped, erased (its id was erased here) or error. A bad line does not lose the others, and to repeat an import changes nothing.
+
+data: one line of export(), or an array of them in any order; memories before or together with what hangs on them. At most 100,000 lines a call. format: engram, engramai (tables of its SQLite file as arrays of rows: memories, access_log, hebbian_links, graph_links, entities, memory_entities, memory_embeddings), mem0 (results, memories, history) or mcp (the graph of the MCP memory server, also as the text of its file); by default found by shape. on_conflict, for what is here already and is another: skip (default), replace (its history stays) or reject (an error of that line). dry_run: only report. workspace: only for roles that bypass row security; nothing in the data decides it.
+
+Times, versions, states, uses and history come as they were. For callers whom row security binds everybody named in the data becomes the caller. Vectors need their model to be registered here; a role that bypasses row security registers it with the import. Others who store in the workspace wait until the transaction ends.';
+
 REVOKE EXECUTE ON FUNCTION engram.get(uuid, uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.activations(uuid[], timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.history(uuid, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.revert(uuid, integer, integer, uuid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.changes(text, integer, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.create_partitions(timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.drop_partitions(interval, text, boolean) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.detach_partitions(interval, text, text, text, boolean) FROM PUBLIC;
@@ -2578,6 +3759,8 @@ REVOKE EXECUTE ON FUNCTION engram.archive_messages(interval, integer, boolean, i
 REVOKE EXECUTE ON FUNCTION engram.restore_messages(text, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.erase_messages(text, uuid[], boolean, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.should_extract(uuid, text, integer, integer, integer, double precision, double precision, integer, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.export(uuid, text[], integer, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) FROM PUBLIC;
 -- The tables follow: new ones, triggers and grants.
 DO $$
 BEGIN

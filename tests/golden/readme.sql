@@ -50,3 +50,16 @@ SELECT engram.forget(id) FROM engram.search('Sundays', match_count => 1);
 SELECT engram.add('Miso is afraid of vacuum cleaners') IS NOT NULL AS stored;
 SELECT op, version, memory ->> 'content' AS content FROM engram.changes(:'cursor');
 SELECT engram.changes('yesterday');
+SELECT "position", status FROM engram.append_messages('[
+  {"role": "user", "content": "Can you book the flight to Lisbon?", "created_at": "2025-03-01T09:00:00Z"},
+  {"role": "assistant", "content": "Window or aisle?", "created_at": "2025-03-01T09:00:05Z"},
+  {"role": "user", "content": "Aisle, please.", "created_at": "2025-03-01T09:01:00Z"}]', session_id => 'travel');
+SELECT role, content FROM engram.messages('travel', match_count => 2);
+SELECT * FROM engram.archive_messages(inactive_for => '30 days', keep => 1);
+SELECT session_id, turns, archived, first_message, last_message FROM engram.conversations();
+SELECT role, content, archived FROM engram.messages('travel', include_archived => true);
+SELECT engram.should_extract('018f3a2e-0000-7000-8000-000000000001', 'I would like an aisle seat on every flight.', turns => 20) AS worth_it;
+SELECT line ->> 'kind' AS kind, count(*) FROM engram.export() AS line GROUP BY 1 ORDER BY 1;
+SET engram.user_id = 'carol';
+SELECT kind, status, error FROM engram.import('{"type": "entity", "name": "Ines", "entityType": "person", "observations": ["Speaks Portuguese"]}');
+SELECT content, matched FROM engram.search('what does Ines speak?');

@@ -75,6 +75,11 @@ fn victim(db: &Database) {
          INSERT INTO engram.hebbian_links VALUES ('{ws}', least('{id}'::uuid, '{secret}'), greatest('{id}'::uuid, '{secret}'), 1, 1, '2024-01-01', 9);
          INSERT INTO engram.maintenance VALUES ('{ws}');
          INSERT INTO engram.retention_policies (workspace_id, name, max_age) VALUES ('{ws}', 'canary policy', '100 years');
+         INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata) VALUES
+           ('{ws}', 'session', '2024-01-01', '{id}', '{ws}', 'user', 'canary', 'canary', '{\"canary\": 1}');
+         INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages) VALUES
+           ('{ws}', 'session', '2023-01-01', '{secret}', '2023-01-01', 1, '{018f0000-aaaa-7000-8000-000000000005}',
+            '[{\"user_id\": \"{ws}\", \"role\": \"user\", \"content\": \"archived canary\", \"created_at\": \"2023-01-01\"}]');
          INSERT INTO engram.settings (workspace_id, max_content_chars) VALUES ('{ws}', 4242424);
          INSERT INTO engram.memory_type_settings VALUES ('{ws}', 'opinion', 0.4242424, 0.5);
          CREATE FUNCTION public.fingerprint() RETURNS text LANGUAGE plpgsql AS $$
@@ -473,6 +478,44 @@ engram.erase(ids, filter, dry_run, workspace)
     no    no    0     3     22023 SELECT * FROM engram.erase(filter => '{"created_at": {"exists": true}}')
     no    no    0     3     22023 SELECT * FROM engram.erase(filter => '{"created_at": {"exists": true}}', dry_run => true)
     no    no    no    3     3     SELECT * FROM engram.erase(filter => '{"NOT": {"content": ""}}', workspace => '{ws}')
+engram.append_messages(items, session_id, workspace)
+    no    no    1     1     22023 SELECT * FROM engram.append_messages('[{"content": "new"}]', 'mine')
+    no    no    no    1     1     SELECT * FROM engram.append_messages('[{"content": "new"}]', 'session', '{ws}')
+# The id of a turn of the victim is as good as any for everybody else.
+    no    no    1     1     22023 SELECT * FROM engram.append_messages('[{"content": "new", "id": "{id}"}]', 'mine') WHERE status IN ('added', 'unchanged')
+    no    no    1     1     22023 SELECT * FROM engram.append_messages('[{"content": "new", "id": "018f0000-aaaa-7000-8000-000000000005"}]', 'mine') WHERE status IN ('added', 'unchanged')
+engram.messages(session_id, match_count, cursor, include_archived, workspace)
+    no    0     0     1     22023 SELECT * FROM engram.messages('session')
+    no    0     0     2     22023 SELECT * FROM engram.messages('session', include_archived => true)
+    no    no    no    2     2     SELECT * FROM engram.messages('session', include_archived => true, workspace => '{ws}')
+engram.conversations(match_count, cursor, workspace)
+    no    0     0     1     22023 SELECT * FROM engram.conversations() WHERE session_id = 'session'
+    no    no    no    1     1     SELECT * FROM engram.conversations(workspace => '{ws}')
+engram.archive_messages(inactive_for, keep, dry_run, batch_size, workspace)
+    no    no    0     1     1     SELECT * FROM engram.archive_messages(keep => 0) WHERE archived > 0
+    no    no    0     1     1     SELECT * FROM engram.archive_messages(keep => 0, dry_run => true) WHERE archived > 0
+    no    no    no    1     1     SELECT * FROM engram.archive_messages(keep => 0, workspace => '{ws}') WHERE archived > 0
+engram.restore_messages(session_id, workspace)
+    no    no    0     1     22023 SELECT r FROM engram.restore_messages('session') r WHERE r > 0
+    no    no    no    1     1     SELECT r FROM engram.restore_messages('session', '{ws}') r WHERE r > 0
+engram.erase_messages(session_id, ids, dry_run, workspace)
+    no    no    0     1     22023 SELECT * FROM engram.erase_messages('session') WHERE messages + archived > 0
+    no    no    0     1     22023 SELECT * FROM engram.erase_messages('session', '{{id}}', dry_run => true) WHERE messages + archived > 0
+    no    no    0     1     22023 SELECT * FROM engram.erase_messages('session', '{{id}}') WHERE messages + archived > 0
+    no    no    no    1     1     SELECT * FROM engram.erase_messages('session', workspace => '{ws}') WHERE messages + archived > 0
+engram.export(workspace, include, match_count, cursor)
+    no    0     0     3     22023 SELECT l FROM engram.export() l WHERE l ->> 'kind' = 'memory' AND l ->> 'user_id' = '{ws}'
+    no    0     0     5     22023 SELECT l FROM engram.export() l WHERE l::text LIKE '%can' || 'ary%'
+    no    no    no    14    14    SELECT engram.export('{ws}')
+    no    0     0     2     22023 SELECT l FROM engram.export(include => '{messages}', cursor => '10:["{id}"]') l WHERE l ->> 'session_id' = 'session'
+engram.import(data, format, on_conflict, dry_run, workspace)
+    no    no    1     0     22023 SELECT * FROM engram.import('{"kind": "memory", "id": "{id}", "content": "new"}') WHERE status IN ('added', 'unchanged')
+    no    no    1     1     22023 SELECT * FROM engram.import('{"kind": "memory", "id": "{id}", "content": "taken over"}', on_conflict => 'replace')
+    no    no    1     0     22023 SELECT * FROM engram.import('{"kind": "memory", "id": "018f0000-aaaa-7000-8000-000000000004", "content": "new"}') WHERE status IN ('added', 'unchanged')
+    no    no    1     1     22023 SELECT * FROM engram.import('{"kind": "memory", "id": "{id}", "content": "new", "workspace_id": "{ws}"}') WHERE status = 'error'
+    no    no    1     0     22023 SELECT status FROM engram.import('{"kind": "link", "source": "{id}", "target": "{secret}", "relation": "x"}') WHERE status = 'error'
+    no    no    1     1     22023 SELECT * FROM engram.import('{"kind": "message", "session_id": "theirs", "id": "{id}", "created_at": "2024-01-01", "role": "user", "content": "x"}') WHERE status IN ('added', 'unchanged')
+    no    no    no    1     1     SELECT * FROM engram.import('{"kind": "memory", "id": "{id}", "content": "new"}', workspace => '{ws}')
 engram.link(source, target, relation, weight, workspace)
     no    no    PT404 1     22023 SELECT engram.link('{id}', '{secret}')
     no    no    no    1     1     SELECT engram.link('{id}', '{secret}', workspace => '{ws}')
@@ -601,6 +644,8 @@ engram.need_score(base_level, text_llr, cos_centered, lift, importance, contradi
     no    1     1     1     1     SELECT engram.need_score(-2, 3, 0.1, 0, 0.5, false)
 engram.need_probability(score, b0)
     no    1     1     1     1     SELECT engram.need_probability(1)
+engram.should_extract(message_id, content, turns, min_chars, min_turns, base_rate, full_rate, mature_turns, role)
+    no    1     1     1     1     SELECT engram.should_extract('{id}', 'x', 1)
 # Trigger functions: see also definer_triggers_serve_their_own_table_only.
 engram.memories_before_write()
     no    no    no    no    no    SELECT engram.memories_before_write()
@@ -835,7 +880,37 @@ engram_internal.consolidate_as_owner(workspace, at, dry_run, batch_size)
     no    no    no    no    no    SELECT * FROM engram_internal.consolidate_as_owner('{ws}', null, false, null)
 engram_internal.change_settings(workspace, changes, preset)
     no    no    no    no    1     SELECT engram_internal.change_settings('{ws}', '{"decay": 0.9}', null)
+engram_internal.archive_messages_as_owner(workspace, inactive_for, keep, dry_run, batch_size)
+    no    no    no    no    no    SELECT * FROM engram_internal.archive_messages_as_owner('{ws}', '0', 0, true, 1)
+engram_internal.restore_messages_as_owner(workspace, session_id)
+    no    no    no    no    no    SELECT engram_internal.restore_messages_as_owner('{ws}', 'session')
+engram_internal.erase_archived(workspace, session_id, ids)
+    no    no    no    no    no    SELECT engram_internal.erase_archived('{ws}', 'session', null)
+engram_internal.import_as_owner(workspace, trusted, on_conflict, dry_run, lines)
+    no    no    no    no    no    SELECT * FROM engram_internal.import_as_owner('{ws}', true, 'skip', false, '{}')
+engram_internal.import_log(workspace, memory, uses, events)
+    no    no    no    no    no    SELECT engram_internal.import_log('{ws}', '{id}', '[]', '[]')
+engram_internal.import_attached(workspace, memory, line)
+    no    no    no    1     1     SELECT engram_internal.import_attached('{ws}', '{id}', '{"entities": [{"name": "x"}]}')
+engram_internal.import_states(workspace, lines)
+    no    1     1     1     1     SELECT engram_internal.import_states('{ws}', ARRAY['{"id": "{id}", "state": {"access_count": 9, "last_accessed_at": "2024-01-01"}}'::jsonb])
+engram_internal.import_memory(workspace, on_conflict, line, status, error)
+    no    no    no    no    no    SELECT engram_internal.import_memory('{ws}', 'replace', '{"id": "{id}", "content": "new", "state": {"access_count": 9, "last_accessed_at": "2024-01-01"}}', null, null)
+engram_internal.import_memories(workspace, trusted, on_conflict, kind, items)
+    no    no    no    no    no    SELECT * FROM engram_internal.import_memories('{ws}', true, 'skip', 'memory', '[{"p": 1, "l": {"id": "018f0000-aaaa-7000-8000-000000000009", "content": "new"}}]')
+    no    no    no    no    no    SELECT * FROM engram_internal.import_memories('{ws}', true, 'skip', 'erasure', '[{"p": 1, "l": {"id": "018f0000-aaaa-7000-8000-000000000009", "erased_at": "2024-01-01"}}]')
+engram_internal.import_links(workspace, trusted, on_conflict, kind, items)
+    no    0     0     1     1     SELECT * FROM engram_internal.import_links('{ws}', true, 'skip', 'link', '[{"p": 1, "l": {"source": "{id}", "target": "{secret}", "relation": "x"}}]') WHERE status = 'added'
+    no    0     0     no    no    SELECT * FROM engram_internal.import_links('{ws}', true, 'replace', 'pair', '[{"p": 1, "l": {"a": "{id}", "b": "{secret}"}}]') WHERE status <> 'error'
+engram_internal.import_settings(workspace, trusted, on_conflict, kind, items)
+    no    no    no    no    1     SELECT * FROM engram_internal.import_settings('{ws}', true, 'replace', 'settings', '[{"p": 1, "l": {"settings": {"decay": 0.3}}}]')
+engram_internal.import_messages(workspace, trusted, on_conflict, kind, items)
+    no    no    no    1     1     SELECT * FROM engram_internal.import_messages('{ws}', true, 'skip', 'message', '[{"p": 1, "l": {"session_id": "session", "id": "{id}", "user_id": "{ws}", "created_at": "2024-01-01", "role": "user", "content": "x"}}]')
+    no    no    no    no    no    SELECT * FROM engram_internal.import_messages('{ws}', true, 'skip', 'archive', '[{"p": 1, "l": {"session_id": "session", "id": "{id}", "ids": ["{id}"], "turns": [{"user_id": "{ws}", "created_at": "2024-01-01", "role": "user", "content": "x"}]}}]')
 # These act as the owner, after they have asked who calls.
+engram_internal.erase_archived_messages(workspace, session_id, ids)
+    no    no    no    1     1     SELECT engram_internal.erase_archived_messages('{ws}', 'session', null)
+    no    no    0     1     22023 SELECT e FROM engram_internal.erase_archived_messages(null, 'session', null) e WHERE e > 0
 engram_internal.fold(workspace, at_most)
     no    no    no    1     1     SELECT engram_internal.fold('{ws}', 10)
 engram_internal.rebase(workspace, id, new_layer)
@@ -846,6 +921,17 @@ engram_internal.consolidated_workspaces()
 engram_internal.rate(id, rating, at, recall_id, workspace)
     no    no    0     1     22023 SELECT r FROM engram_internal.rate('{id}', 3, null, null, null) r WHERE r
     no    no    no    1     1     SELECT engram_internal.rate('{id}', 3, null, null, '{ws}')
+engram_internal.messages(conversation, match_count, cursor, include_archived, workspace)
+    no    0     0     2     22023 SELECT * FROM engram_internal.messages('session', null, null, true, null)
+    no    no    no    2     2     SELECT * FROM engram_internal.messages('session', null, null, true, '{ws}')
+engram_internal.try_lock_key(workspace, key)
+    no    no    no    1     1     SELECT engram_internal.try_lock_key('{ws}', 'x')
+engram_internal.export_start(workspace, include, match_count, cursor)
+    no    1     1     1     22023 SELECT engram_internal.export_start(null, null, null, null)
+    no    no    no    1     1     SELECT engram_internal.export_start('{ws}', null, null, null)
+engram_internal.export_lines(workspace, include, match_count, part, key)
+    no    0     0     3     3     SELECT engram_internal.export_lines('{ws}', '{memories}', null, 0, '[]')
+    no    0     0     2     2     SELECT engram_internal.export_lines('{ws}', '{messages}', null, 0, '[]')
 engram_internal.pairs(ids)
     1     1     1     1     1     SELECT count(*) FROM engram_internal.pairs(ARRAY['{id}', '{other}']::uuid[])
 engram_internal.dynamics(workspace)
@@ -875,6 +961,16 @@ engram_internal.caller_id()
 engram_internal.caller()
     1     1     1     1     1     SELECT * FROM engram_internal.caller()
 # Pure: nothing goes in but the arguments.
+engram_internal.parse_messages(items, session_id)
+    1     1     1     1     1     SELECT * FROM engram_internal.parse_messages('[{"content": "x"}]', 's')
+engram_internal.to_micros(at)
+    1     1     1     1     1     SELECT engram_internal.to_micros('2026-01-01')
+engram_internal.from_micros(micros)
+    1     1     1     1     1     SELECT engram_internal.from_micros(1)
+engram_internal.archived_turn(user_id, role, speaker, content, metadata, created_at)
+    1     1     1     1     1     SELECT engram_internal.archived_turn('{id}', 'user', null, 'x', '{}', now())
+engram_internal.archived_turns(ids, messages)
+    1     1     1     1     1     SELECT * FROM engram_internal.archived_turns('{{id}}', '[{"content": "x"}]')
 engram_internal.uuid_v7()
     1     1     1     1     1     SELECT engram_internal.uuid_v7()
 engram_internal.store_origin()
@@ -1013,12 +1109,21 @@ access_log_default 0 - -
 memory_events 6 S S
     insert: (workspace_id, xid, id, at, memory_id, origin, action, version) VALUES ('{ws}', '1', '{id}', now(), '{id}', 0, 'added', 1)
     update: version = 9
-memory_events_default 6 - -
+memory_events_default 0 - -
     insert: (workspace_id, xid, id, at, memory_id, origin, action, version) VALUES ('{ws}', '1', '{id}', now(), '{id}', 0, 'added', 1)
     update: version = 9
 recall_credits 1 SIU SIU
     insert: (workspace_id, recall_id, memory_ids) VALUES ('{ws}', '{id}', '{}'), ('{ws}', '{id}', '{}')
     update: memory_ids = '{}'
+messages 1 SID SID
+    insert: (workspace_id, session_id, created_at, id, user_id, role, content) VALUES ('{ws}', 's', '2024-01-01', '{id}', '{ws}', 'user', 'x'), ('{ws}', 's', '2024-01-01', '{id}', '{ws}', 'user', 'x')
+    update: content = 'tampered'
+messages_default 0 - -
+    insert: (workspace_id, session_id, created_at, id, user_id, role, content) VALUES ('{ws}', 's', '2024-01-01', '{id}', '{ws}', 'user', 'x')
+    update: content = 'tampered'
+message_archive 1 S S
+    insert: (workspace_id, session_id, first_at, id, last_at, turns, ids, messages) VALUES ('{ws}', 's', now(), '{id}', now(), 1, '{{id}}', '[]')
+    update: turns = 2
 hebbian_links 1 S S
     insert: (workspace_id, a, b, forward, backward, linked_at, count) VALUES ('{ws}', '{id}', '{secret}', 1, 1, now(), 1)
     update: forward = 9
@@ -1151,7 +1256,7 @@ impl Table {
             ),
             (
                 // Partitioned tables are copied by query.
-                if ["access_log", "memory_events"].contains(name) {
+                if matches!(*name, "access_log" | "memory_events" | "messages") {
                     format!("COPY (SELECT * FROM engram.{name}) TO STDOUT")
                 } else {
                     format!("COPY engram.{name} TO STDOUT")

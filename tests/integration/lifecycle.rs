@@ -945,6 +945,29 @@ fn without_tables_every_function_says_how_to_create_them() {
             format!("SELECT engram.update('{id}', content => 'x')"),
         ),
         ("whoami", "SELECT * FROM engram.whoami()".to_owned()),
+        (
+            "append_messages",
+            "SELECT * FROM engram.append_messages('[]', 's')".to_owned(),
+        ),
+        (
+            "archive_messages",
+            "SELECT * FROM engram.archive_messages()".to_owned(),
+        ),
+        (
+            "conversations",
+            "SELECT * FROM engram.conversations()".to_owned(),
+        ),
+        (
+            "erase_messages",
+            "SELECT * FROM engram.erase_messages('s')".to_owned(),
+        ),
+        ("export", "SELECT engram.export()".to_owned()),
+        ("import", "SELECT * FROM engram.import('[]')".to_owned()),
+        ("messages", "SELECT * FROM engram.messages('s')".to_owned()),
+        (
+            "restore_messages",
+            "SELECT engram.restore_messages('s')".to_owned(),
+        ),
     ];
     calls.sort();
     let functions: Vec<String> = database
