@@ -3,6 +3,7 @@ DROP FUNCTION engram_internal.get(uuid, uuid);
 DROP FUNCTION engram.get(uuid, uuid);
 DROP FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid);
 DROP FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid);
+DROP FUNCTION engram_internal.layer_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bytea, double precision, double precision, text, timestamptz);
 DROP FUNCTION engram.erase(uuid[], jsonb, boolean, uuid);
 
 CREATE FUNCTION engram_internal.store_origin() RETURNS bigint
@@ -329,6 +330,111 @@ COMMENT ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, tim
 'Memories, newest first, a page at a time. Reading does not count as a use.
 
 filter: see README, "Filters"; for example {"type": "factual", "importance": {"gte": 0.5}, "project": "apollo"}. match_count: 1 to 1000, by default 50. cursor: cursor_next of the last row of the page before; pages stay right while memories are added. skip: rows to leave out first. include: any of forgotten, superseded, expired, which are left out otherwise. as_of: what was recorded at that moment and is still known, filters and include judged by the values and the moment of then; what was erased since is gone from the past too.';
+
+CREATE OR REPLACE FUNCTION engram.update(
+  id uuid,
+  content text DEFAULT NULL,
+  summary text DEFAULT NULL,
+  type text DEFAULT NULL,
+  importance double precision DEFAULT NULL,
+  tags text[] DEFAULT NULL,
+  metadata jsonb DEFAULT NULL,
+  occurred_at timestamptz DEFAULT NULL,
+  agent_id text DEFAULT NULL,
+  session_id text DEFAULT NULL,
+  speaker text DEFAULT NULL,
+  role text DEFAULT NULL,
+  source text DEFAULT NULL,
+  entities text[] DEFAULT NULL,
+  embedding vector DEFAULT NULL,
+  valid_from timestamptz DEFAULT NULL,
+  valid_to timestamptz DEFAULT NULL,
+  expires_at timestamptz DEFAULT NULL,
+  clear text[] DEFAULT NULL,
+  expected_version integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws  uuid := engram_internal.resolve_workspace(update.workspace, true);
+  gone text[] := coalesce(update.clear, '{}');
+  old record;
+  now_at integer;
+BEGIN
+  IF NOT gone <@ ARRAY['summary', 'tags', 'metadata', 'occurred_at', 'agent_id', 'session_id', 'speaker', 'role',
+                       'source', 'entities', 'valid_from', 'valid_to', 'expires_at'] THEN
+    RAISE EXCEPTION 'clear has a name that cannot be cleared: %', gone
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Known: summary, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, valid_from, valid_to, expires_at.';
+  END IF;
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = update.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(update.id);
+  END IF;
+  IF update.expected_version <> old.version THEN
+    RAISE EXCEPTION 'memory "%" is at version %, not %', update.id, old.version, update.expected_version
+      USING ERRCODE = 'PT409', HINT = 'Somebody changed it meanwhile. Read it again with engram.get() and repeat your change.';
+  END IF;
+  UPDATE engram.memories m SET
+    content     = coalesce(update.content, m.content),
+    summary     = CASE WHEN 'summary' = ANY (gone) THEN NULL ELSE coalesce(update.summary, m.summary) END,
+    type        = coalesce(update.type, m.type),
+    importance  = coalesce(update.importance, m.importance),
+    tags        = CASE WHEN 'tags' = ANY (gone) THEN '{}' ELSE coalesce(update.tags, m.tags) END,
+    metadata    = CASE WHEN 'metadata' = ANY (gone) THEN '{}' ELSE coalesce(update.metadata, m.metadata) END,
+    occurred_at = CASE WHEN 'occurred_at' = ANY (gone) THEN NULL ELSE coalesce(update.occurred_at, m.occurred_at) END,
+    agent_id    = CASE WHEN 'agent_id' = ANY (gone) THEN NULL ELSE coalesce(update.agent_id, m.agent_id) END,
+    session_id  = CASE WHEN 'session_id' = ANY (gone) THEN NULL ELSE coalesce(update.session_id, m.session_id) END,
+    speaker     = CASE WHEN 'speaker' = ANY (gone) THEN NULL ELSE coalesce(update.speaker, m.speaker) END,
+    role        = CASE WHEN 'role' = ANY (gone) THEN NULL ELSE coalesce(update.role, m.role) END,
+    source      = CASE WHEN 'source' = ANY (gone) THEN NULL ELSE coalesce(update.source, m.source) END,
+    valid_from  = CASE WHEN 'valid_from' = ANY (gone) THEN NULL ELSE coalesce(update.valid_from, m.valid_from) END,
+    valid_to    = CASE WHEN 'valid_to' = ANY (gone) THEN NULL ELSE coalesce(update.valid_to, m.valid_to) END,
+    version     = m.version + CASE WHEN 'entities' = ANY (gone) OR update.entities IS NOT NULL THEN 1 ELSE 0 END,
+    expires_at  = CASE WHEN 'expires_at' = ANY (gone) THEN NULL ELSE coalesce(update.expires_at, m.expires_at) END
+  WHERE m.workspace_id = ws AND m.id = update.id
+  RETURNING m.version INTO now_at;
+  IF 'entities' = ANY (gone) OR update.entities IS NOT NULL THEN
+    DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = update.id AND g.relation = 'mentions';
+    PERFORM engram_internal.link_entities(ws, update.id, CASE WHEN 'entities' = ANY (gone) THEN NULL ELSE update.entities END);
+  END IF;
+  IF update.embedding IS NOT NULL THEN
+    PERFORM engram.set_embedding(update.id, update.embedding, NULL, NULL, ws);
+  END IF;
+  RETURN now_at;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.change(workspace uuid, id uuid, what text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws  uuid := engram_internal.resolve_workspace(change.workspace, true);
+  old record;
+BEGIN
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = change.id FOR NO KEY UPDATE;
+  IF NOT FOUND OR (old.deleted_at IS NOT NULL AND change.what IN ('pin', 'unpin')) THEN
+    PERFORM engram_internal.refuse_memory(change.id);
+  END IF;
+  IF (CASE change.what
+        WHEN 'forget' THEN old.deleted_at IS NOT NULL
+        WHEN 'restore' THEN old.deleted_at IS NULL
+        WHEN 'pin' THEN old.pinned
+        ELSE NOT old.pinned END) THEN
+    RETURN false;
+  END IF;
+  UPDATE engram.memories m SET
+    deleted_at = CASE change.what WHEN 'forget' THEN now() WHEN 'restore' THEN NULL ELSE m.deleted_at END,
+    pinned     = CASE change.what WHEN 'pin' THEN true WHEN 'unpin' THEN false ELSE m.pinned END
+  WHERE m.workspace_id = ws AND m.id = change.id;
+  RETURN FOUND;
+END
+$$;
 
 CREATE FUNCTION engram_internal.traces(workspace uuid, id uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE
@@ -751,7 +857,7 @@ DECLARE
   relinked boolean;
   now_at   integer;
 BEGIN
-  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = revert.id AND m.deleted_at IS NULL FOR UPDATE;
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = revert.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(revert.id);
   END IF;
@@ -1074,6 +1180,185 @@ Call it without since, apply the rows in order, keep cursor_next of the last row
 op: upsert (memory is the row as it is now, with entities, without workspace_id, content_hash and layer), delete (forgotten, erased, or no longer for the caller to see) or end (nothing more; id is NULL). A memory may come more than once; the last one counts. version and changed_at: of the memory. match_count: most rows beside end, 1 to 10000, by default 500.
 
 Nothing is missed and nobody is waited for, however long transactions take and in whatever order they commit. Reads only, on standbys too; cursors outlive a failover. SQLSTATE PT410 (HTTP 410): the cursor leads nowhere (restored or upgraded database, lost writes after a failover, changes no longer kept): begin anew without since, and drop at the end what was not sent again.';
+
+-- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
+-- settings that all of it follows.
+CREATE FUNCTION engram_internal.moved(workspace uuid, at timestamptz, at_most integer)
+RETURNS TABLE (workspaces uuid[], ids uuid[], olds text[], news text[])
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'moved_wrapper';
+COMMENT ON FUNCTION engram_internal.moved(uuid, timestamptz, integer) IS
+'Memories that are in another layer at a moment than is shown, in the order of the key: of a workspace, or of all. Who calls it must own the tables.';
+
+CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
+  ws     uuid;
+  n      integer;
+  young  integer;
+  moves  record;
+  free   uuid[];
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
+  END IF;
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  -- Uses that wait come first: they have happened.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n < 10000;
+    END LOOP;
+  END LOOP;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  SELECT v.* INTO moves FROM engram_internal.moved(consolidate_as_owner.workspace, moment, most) v;
+  done := cardinality(moves.ids) < most;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Forgetting, where somebody has asked for it.
+  IF EXISTS (SELECT FROM engram.settings t WHERE t.forgetting) THEN
+    EXECUTE
+      $q$WITH doomed AS MATERIALIZED (
+           SELECT m.workspace_id, m.id
+           FROM engram.memories m
+           JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+           JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+           LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+             m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+             s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+             s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
+           WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
+             AND s.last_accessed_at <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
+             AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
+             AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
+         || here || $q$
+           ORDER BY m.workspace_id, m.id LIMIT $4
+         ), l AS MATERIALIZED (
+           SELECT f.* FROM doomed f CROSS JOIN LATERAL (
+             SELECT 1 FROM engram.memories x WHERE NOT $3 AND x.workspace_id = f.workspace_id AND x.id = f.id
+               AND x.deleted_at IS NULL AND NOT x.pinned
+             FOR NO KEY UPDATE SKIP LOCKED) there
+         ), u AS (
+           UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
+         )
+         SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
+                (SELECT count(*) FROM doomed) < $4$q$
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most;
+  END IF;
+
+  -- Links. Who folds writes them, so a workspace that is being folded is left alone.
+  IF consolidate_as_owner.workspace IS NOT NULL THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (consolidate_as_owner.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
+                ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+  WITH old AS (
+    DELETE FROM engram.hebbian_links h USING unnest(free) AS f (workspace_id)
+    WHERE h.workspace_id = f.workspace_id
+      -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0),
+            (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'))
+          < (SELECT coalesce(w.link_prune, d.link_prune) FROM engram.settings d
+             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
+    RETURNING 1)
+  SELECT count(*) INTO links_pruned FROM old;
+  -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
+  FOR ws, n, young IN
+    SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit), coalesce(w.link_threshold, d.link_threshold) - 1 FROM engram.maintenance g
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+    WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+  LOOP
+    WITH ends AS (
+      SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node, h.count <= young
+        ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+          * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = ws
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+      FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+      WHERE h.workspace_id = ws
+    ), weak AS MATERIALIZED (
+      SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), old AS (
+      DELETE FROM engram.hebbian_links h USING weak k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+    )
+    SELECT links_pruned + count(*) INTO links_pruned FROM old;
+  END LOOP;
+  DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
+  RETURN NEXT;
+END
+$$;
 
 CREATE OR REPLACE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE

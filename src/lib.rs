@@ -16,6 +16,7 @@
 //! | `write` | writing rows straight to their table |
 //! | `rows` | which memories the caller may see, without a statement |
 //! | `locks` | how many locks a transaction has taken |
+//! | `partitions` | into which partition a row belongs |
 //! | `privilege` | acting as the owner of the store for a moment |
 //! | `search` | candidates, fusion, fetch |
 //! | `uses` | noting that memories were used, and folding what was noted |
@@ -46,6 +47,7 @@ mod life;
 mod locks;
 mod messages;
 pub mod model;
+mod partitions;
 mod privilege;
 pub mod query;
 mod raw;

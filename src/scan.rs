@@ -33,19 +33,29 @@ impl Table {
         Self::open_with(name, pg_sys::RowExclusiveLock)
     }
 
+    /// Opens a table by its Oid, locked for writing.
+    pub fn open_part(oid: pg_sys::Oid) -> Result<Self> {
+        Self::open_oid(oid, pg_sys::RowExclusiveLock)
+    }
+
     fn open_with(name: &CStr, lock: u32) -> Result<Self> {
-        // SAFETY: catalog look-ups by C strings; an Oid that was dropped meanwhile raises an error.
-        unsafe {
+        // SAFETY: catalog look-ups by C strings.
+        let oid = unsafe {
             let schema = pg_sys::get_namespace_oid(c"engram".as_ptr(), true);
             let oid = pg_sys::get_relname_relid(name.as_ptr(), schema);
-            if oid == pg_sys::InvalidOid
-                || u8::try_from(pg_sys::get_rel_relkind(oid)) != Ok(pg_sys::RELKIND_RELATION)
-            {
-                return Err(Error::NotReady {
-                    message: format!("table engram.{} is missing", name.to_string_lossy()),
-                    hint: "The tables are of an older version, or were dropped. Run: ALTER EXTENSION engram UPDATE; SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
-                });
-            }
+            let kind = u8::try_from(pg_sys::get_rel_relkind(oid));
+            (kind == Ok(pg_sys::RELKIND_RELATION)).then_some(oid)
+        };
+        let oid = oid.ok_or_else(|| Error::NotReady {
+            message: format!("table engram.{} is missing", name.to_string_lossy()),
+            hint: "The tables are of an older version, or were dropped. Run: ALTER EXTENSION engram UPDATE; SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
+        })?;
+        Self::open_oid(oid, lock)
+    }
+
+    fn open_oid(oid: pg_sys::Oid, lock: u32) -> Result<Self> {
+        // SAFETY: an Oid that was dropped meanwhile raises an error; the rest hangs on the open relation.
+        unsafe {
             let relation = pg_sys::table_open(oid, lock as i32);
             let mut table = Self {
                 relation,
@@ -57,6 +67,7 @@ impl Table {
             let key = pg_sys::RelationGetPrimaryKeyIndex(relation);
             table.key = key;
             if key == pg_sys::InvalidOid {
+                let name = std::ffi::CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr());
                 return Err(Error::NotReady {
                     message: format!("table engram.{} has no primary key", name.to_string_lossy()),
                     hint: "Somebody dropped it. Drop the table, then run: SELECT engram.setup(); SELECT engram.reindex();".to_owned(),

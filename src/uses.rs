@@ -274,11 +274,12 @@ fn queue(
         None => setting(workspace, c"shown_gain")?
             // SAFETY: the column is float8; setup() made it.
             .map_or(0.0, |datum| {
+                // SAFETY: the column's type is double precision.
                 unsafe { f64::from_datum(datum, false) }.unwrap_or(0.0)
             }),
     };
     // A row that is to set off the trigger, which folds when the transaction commits, takes a statement.
-    let folds = id.as_bytes()[15] % LOOKS == 0 && enough_wait(&table, workspace)?;
+    let folds = id.as_bytes()[15].is_multiple_of(LOOKS) && enough_wait(&table, workspace)?;
     if owner.is_some()
         && !folds
         && let Some(mut rows) = Writer::open(&table, &QUEUE)

@@ -483,7 +483,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Known: summary, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, valid_from, valid_to, expires_at.';
   END IF;
-  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = update.id AND m.deleted_at IS NULL FOR UPDATE;
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = update.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(update.id);
   END IF;
@@ -534,7 +534,7 @@ DECLARE
   ws  uuid := engram_internal.resolve_workspace(change.workspace, true);
   old record;
 BEGIN
-  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = change.id FOR UPDATE;
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = change.id FOR NO KEY UPDATE;
   IF NOT FOUND OR (old.deleted_at IS NOT NULL AND change.what IN ('pin', 'unpin')) THEN
     PERFORM engram_internal.refuse_memory(change.id);
   END IF;

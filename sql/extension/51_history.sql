@@ -94,7 +94,7 @@ DECLARE
   relinked boolean;
   now_at   integer;
 BEGIN
-  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = revert.id AND m.deleted_at IS NULL FOR UPDATE;
+  SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = revert.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(revert.id);
   END IF;

@@ -57,7 +57,7 @@ BEGIN
     LOOP
       n := engram_internal.fold_queue(ws, 10000);
       folded := folded + n;
-      EXIT WHEN n = 0;
+      EXIT WHEN n < 10000;
     END LOOP;
   END LOOP;
 

@@ -18,6 +18,7 @@ use crate::life::{self, Stored};
 use crate::model::fsrs::Rating;
 use crate::model::links::{self, Link};
 use crate::model::memory::{Event, Params, Traits};
+use crate::partitions::Routes;
 use crate::scan::{Fresh, Lookup, Row, Table, Tuple};
 use crate::spi;
 use crate::write::{self, Shape, Value, Writer};
@@ -149,21 +150,39 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Fol
     let queue = Table::open_for_insert(c"access_queue")?;
     let states = Table::open_for_insert(c"memory_state")?;
     let links = Table::open_for_insert(c"hebbian_links")?;
-    let log = Table::open_for_insert(c"access_log_default")?;
     let memories = Table::open(c"memories")?;
-    if ![&queue, &states, &links, &log].iter().all(|t| t.owned()) || !only_partition(&log) {
+    let Some(routes) = Routes::open(c"access_log") else {
+        return Ok(None);
+    };
+    if ![&queue, &states, &links].iter().all(|t| t.owned()) {
         return Ok(None);
     }
-    let (Some(_), Some(mut states_), Some(mut links_), Some(mut log_)) = (
+    let (Some(_), Some(mut states_), Some(mut links_)) = (
         Writer::open(&queue, &QUEUE),
         Writer::open(&states, &STATE),
         Writer::open(&links, &LINKS),
-        Writer::open(&log, &LOG),
     ) else {
         return Ok(None);
     };
     let snapshot = Fresh::new();
     let mut calls = waiting(&queue, workspace, at_most)?;
+    // The parts of the log that these calls belong into; most often one.
+    let mut parts: Vec<(pg_sys::Oid, Table)> = Vec::new();
+    for call in &calls {
+        let Some(part) = routes.find(call.at) else {
+            return Ok(None);
+        };
+        if !parts.iter().any(|(known, _)| *known == part) {
+            parts.push((part, Table::open_part(part)?));
+        }
+    }
+    let mut logs = Vec::with_capacity(parts.len());
+    for (part, table) in &parts {
+        match Writer::open(table, &LOG).filter(|_| table.owned()) {
+            Some(writer) => logs.push((*part, writer)),
+            None => return Ok(None),
+        }
+    }
     let mut wanted: Vec<Uuid> = calls
         .iter()
         .flat_map(|call| call.memories.iter().map(|(id, _)| *id))
@@ -214,37 +233,19 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Fol
     )?;
     let late_links = update_links(workspace, &calls, &links, &mut links_, rules)?;
     // After the states, some of which ask for what was logged before.
-    write_log(workspace, &calls, &mut log_, rules.members);
+    for (part, log) in &mut logs {
+        let theirs = calls
+            .iter()
+            .filter(|call| routes.find(call.at) == Some(*part));
+        write_log(workspace, theirs, log, rules.members);
+    }
     drop((state, memory, snapshot));
-    drop((states_, links_, log_));
+    drop((states_, links_, logs));
     write::done();
     Ok(Some(Folded {
         calls: i32::try_from(calls.len()).unwrap_or(i32::MAX),
         late_links,
     }))
-}
-
-/// Whether all of `access_log` is in this table, and nothing looks at what is added there.
-fn only_partition(log: &Table) -> bool {
-    // SAFETY: catalog look-ups; the parent is open while its cache entry is read. The partition is
-    // locked, so that none can be added.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"engram".as_ptr(), true);
-        let parent = pg_sys::get_relname_relid(c"access_log".as_ptr(), schema);
-        if parent == pg_sys::InvalidOid {
-            return false;
-        }
-        let relation = pg_sys::table_open(parent, pg_sys::RowExclusiveLock as i32);
-        let quiet = (*relation).trigdesc.is_null() && !(*(*relation).rd_rel).relhasrules;
-        let alone = u8::try_from((*(*relation).rd_rel).relkind)
-            == Ok(pg_sys::RELKIND_PARTITIONED_TABLE)
-            && {
-                let parts = &*pg_sys::RelationGetPartitionDesc(relation, true);
-                parts.nparts == 1 && *parts.oids == (*log.relation()).rd_id
-            };
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        quiet && alone
-    }
 }
 
 /// Calls that have happened, in the order of their ids.
@@ -295,7 +296,13 @@ fn waiting(queue: &Table, workspace: Uuid, at_most: usize) -> Result<Vec<Call>> 
 }
 
 /// Uses in the order of the log's key, so that each page of its index is visited once.
-fn write_log(workspace: Uuid, calls: &[Call], log: &mut Writer<'_, 11>, members: usize) {
+fn write_log<'c>(
+    workspace: Uuid,
+    calls: impl Iterator<Item = &'c Call>,
+    log: &mut Writer<'_, 11>,
+    members: usize,
+) {
+    let calls: Vec<&Call> = calls.collect();
     let mut uses: Vec<(Uuid, i64, usize, i16)> = Vec::new();
     for (nth, call) in calls.iter().enumerate() {
         uses.extend(
@@ -307,7 +314,7 @@ fn write_log(workspace: Uuid, calls: &[Call], log: &mut Writer<'_, 11>, members:
     uses.sort_unstable();
     let of = |id: Option<Uuid>| id.map_or(Value::Null, Value::Uuid);
     log.insert_all(uses.iter().map(|(memory, at, nth, place)| {
-        let call = &calls[*nth];
+        let call = calls[*nth];
         let linked = usize::from(place.unsigned_abs()) <= members;
         [
             Value::Uuid(workspace),
