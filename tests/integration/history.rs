@@ -619,7 +619,7 @@ fn vectors_of_other_texts_do_not_speak_for_the_past() {
     );
     assert_eq!(
         found("SELECT id FROM engram.search('coffee', $T)"),
-        [Uuid::nil(); 0]
+        Vec::<Uuid>::new()
     );
     assert_eq!(
         found("SELECT id FROM engram.search(query_embedding => '[1,0,0]')").len(),

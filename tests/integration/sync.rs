@@ -538,7 +538,7 @@ fn a_call_reads_what_is_new_and_nothing_else() {
         .execute("SELECT public.fill($1, 3000)", &[&me])
         .unwrap();
     admin
-        .batch_execute("RESET session_replication_role")
+        .batch_execute("RESET session_replication_role; SELECT pg_stat_force_next_flush()")
         .unwrap();
     let mut ann = db.user("ann");
     let mut read = |ann: &mut Client, work: &mut dyn FnMut(&mut Client)| -> i64 {
@@ -720,6 +720,12 @@ fn standbys_serve_devices_and_cursors_outlive_a_failover() {
         assert_eq!(device.sync(&mut there, 500), upserts(&[after]));
         assert_eq!(device.memories, truth(&mut there));
     }
+    // Other transactions have the numbers of what was lost by now, and the cursor is refused as before.
+    for i in 0..20 {
+        add(&mut there, &format!("later {i}"));
+    }
+    let e = failure(there.query("SELECT * FROM engram.changes($1)", &[&ahead.cursor]));
+    assert_eq!(e.code, "PT410", "{e:?}");
     // The old primary comes back by itself: it knows nothing of the new timeline.
     primary.up();
     let mut ann = ann_at(&primary);
