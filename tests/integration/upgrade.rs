@@ -251,13 +251,21 @@ fn a_released_version_stores_with_the_new_library_and_searches_or_says_what_to_d
 fn a_dump_of_a_released_version_is_loaded_into_this_one() {
     for (version, _, _, dump) in RELEASED {
         let db = Database::empty();
+        // Rights on functions that have got an argument since cannot be restored: setup() gives them again.
+        let grown = ["get(", "list(", "search("].map(|name| format!("ON FUNCTION engram.{name}"));
+        let kept: Vec<&str> = dump
+            .lines()
+            .filter(|line| !grown.iter().any(|name| line.contains(name)))
+            .collect();
         shared()
-            .psql(&db.name, "postgres", dump)
+            .psql(&db.name, "postgres", &kept.join("\n"))
             .unwrap_or_else(|e| panic!("{version}: {e}"));
         let mut ann = db.user("ann");
         ann.batch_execute("SELECT engram.add('kept between', embedding => '[0,0,1]')")
             .unwrap();
-        searches_or_says(&mut ann, version, "SELECT engram.setup()");
+        let mut admin = db.admin();
+        admin.batch_execute("SET engram.user_id = 'ann'").unwrap();
+        searches_or_says(&mut admin, version, "SELECT engram.setup()");
         db.admin().batch_execute("SELECT engram.setup()").unwrap();
         assert_eq!(
             text(&mut ann, "SELECT content FROM engram.search('kept')"),
