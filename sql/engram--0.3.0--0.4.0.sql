@@ -902,18 +902,10 @@ COMMENT ON FUNCTION engram.revert(uuid, integer, integer, uuid) IS
 Content, summary, type, importance, pin, tags, metadata, entities, times and origin come back as they were. Whether it is forgotten, superseded or contradicted stays as it is: see restore(), unsupersede(), uncontradict(). expected_version: refuse (PT409) unless the memory is still at that version. An unknown or forgotten id raises PT404.';
 
 CREATE FUNCTION engram_internal.check_as_of(as_of timestamptz) RETURNS void
-LANGUAGE plpgsql STABLE
+LANGUAGE c STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF as_of > clock_timestamp() THEN
-    RAISE EXCEPTION 'as_of % is in the future', as_of
-      USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Give a moment that is past, or leave as_of out for the present. When something expires is judged by at.';
-  END IF;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.check_as_of(timestamptz) IS 'Raises the error for a moment of which nothing can be known yet; NULL passes.';
+AS 'MODULE_PATHNAME', 'check_as_of_wrapper';
+COMMENT ON FUNCTION engram_internal.check_as_of(timestamptz) IS 'Raises the error for a moment of which nothing is known yet, or any more; NULL passes.';
 
 CREATE FUNCTION engram_internal.memories_as_of(workspace uuid, as_of timestamptz, ids uuid[])
 RETURNS TABLE (
@@ -3258,6 +3250,7 @@ SET search_path = pg_catalog, pg_temp
 SET TimeZone = 'UTC'
 SET extra_float_digits = 1
 -- In the order below and by key: so that memories come before what hangs on them, and nothing is sorted first.
+SET plan_cache_mode = force_generic_plan
 SET max_parallel_workers_per_gather = 0
 SET enable_sort = off
 SET enable_hashjoin = off
@@ -3532,69 +3525,76 @@ $$;
 COMMENT ON FUNCTION engram_internal.import_settings(uuid, boolean, text, text, jsonb) IS
 'Imports settings, type_settings, models and aliases. Runs with the rights of the caller, who must own the tables.';
 
-CREATE FUNCTION engram_internal.import_log(workspace uuid, memory uuid, uses jsonb, events jsonb) RETURNS bigint
+CREATE FUNCTION engram_internal.import_log(workspace uuid, lines jsonb[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+  ws      uuid := import_log.workspace;
   logged  bigint;
   written bigint;
 BEGIN
   INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
-  SELECT import_log.workspace, import_log.memory, u.at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id, coalesce(u.place, 1), coalesce(u.pair_gain, 0)
-  FROM jsonb_to_recordset(import_log.uses) AS u (id uuid, at timestamptz, user_id uuid, kind text, gain double precision,
+  SELECT ws, coalesce(l ->> 'id', l ->> 'memory_id')::uuid, u.at, u.id, u.user_id, u.kind, u.gain, u.rating, u.recall_id,
+         coalesce(u.place, 1), coalesce(u.pair_gain, 0)
+  FROM unnest(import_log.lines) l
+  CROSS JOIN LATERAL jsonb_to_recordset(l -> 'uses') AS u (id uuid, at timestamptz, user_id uuid, kind text, gain double precision,
     rating smallint, recall_id uuid, place smallint, pair_gain double precision)
   ON CONFLICT DO NOTHING;
   GET DIAGNOSTICS logged = ROW_COUNT;
   -- What they say of the past must be readable as a memory.
   PERFORM count((jsonb_populate_record(NULL::engram.memories, v.old)).version)
-  FROM jsonb_to_recordset(import_log.events) AS v (old jsonb) WHERE v.old IS NOT NULL;
+  FROM unnest(import_log.lines) l CROSS JOIN LATERAL jsonb_to_recordset(l -> 'events') AS v (old jsonb) WHERE v.old IS NOT NULL;
   -- Their transactions are none of ours: origin 0 keeps them from those who ask for what is new.
   INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
-  SELECT import_log.workspace, pg_current_xact_id(), v.id, v.at, import_log.memory, 0, v.actor, v.action, v.version, v.old
-  FROM jsonb_to_recordset(import_log.events) AS v (id uuid, at timestamptz, actor uuid, action text, version integer, old jsonb)
-  WHERE NOT EXISTS (SELECT FROM engram.memory_events e WHERE (e.workspace_id = import_log.workspace) IS TRUE
-                    AND e.memory_id = import_log.memory AND e.id = v.id);
+  SELECT ws, pg_current_xact_id(), v.id, v.at, m.id, 0, v.actor, v.action, v.version, v.old
+  FROM unnest(import_log.lines) l
+  CROSS JOIN LATERAL (SELECT coalesce(l ->> 'id', l ->> 'memory_id')::uuid AS id) m
+  CROSS JOIN LATERAL jsonb_to_recordset(l -> 'events') AS v (id uuid, at timestamptz, actor uuid, action text, version integer, old jsonb)
+  -- One look-up an event: as a join it could read everybody's.
+  WHERE (SELECT count(*) FROM (SELECT FROM engram.memory_events e
+         WHERE (e.workspace_id = ws) IS TRUE AND e.memory_id = m.id AND e.id = v.id LIMIT 1) known) = 0;
   GET DIAGNOSTICS written = ROW_COUNT;
   RETURN logged + written;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.import_log(uuid, uuid, jsonb, jsonb) IS
-'Writes uses and events of a memory that an import brings, those that are not there yet, and counts them. Runs with the rights of the caller, who must own the tables.';
+COMMENT ON FUNCTION engram_internal.import_log(uuid, jsonb[]) IS
+'Writes uses and events of memories that an import brings, those that are not there yet, and counts them. Runs with the rights of the caller, who must own the tables.';
 
-CREATE FUNCTION engram_internal.import_attached(workspace uuid, memory uuid, line jsonb) RETURNS text
+CREATE FUNCTION engram_internal.import_attached(workspace uuid, lines jsonb[]) RETURNS TABLE (memory uuid, left_out text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws   uuid := import_attached.workspace;
-  left_out text;
+  ws uuid := import_attached.workspace;
 BEGIN
-  IF jsonb_array_length(line -> 'entities') > 0 THEN
-    INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, weight, created_at)
-    SELECT ws, import_attached.memory, coalesce(nullif(e.relation, ''), 'mentions'), k.node, btrim(e.name), coalesce(e.weight, 1), coalesce(e.created_at, now())
-    FROM jsonb_to_recordset(line -> 'entities') AS e (name text, node text, relation text, weight double precision, created_at timestamptz)
-    CROSS JOIN LATERAL (SELECT coalesce(e.node, engram_internal.entity_key(ws, e.name)) AS node) k
-    WHERE k.node <> ''
-    ON CONFLICT DO NOTHING;
-  END IF;
-  IF jsonb_array_length(line -> 'embeddings') > 0 THEN
-    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding, created_at)
-    SELECT ws, import_attached.memory, m.name, translate(e.embedding, '[]', '{}')::real[], coalesce(e.created_at, now())
-    FROM jsonb_to_recordset(line -> 'embeddings') AS e (model text, embedding text, created_at timestamptz)
-    JOIN engram.embedding_models m ON m.name = e.model AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[])
-    ON CONFLICT DO NOTHING;
-    SELECT string_agg(DISTINCT e.model, ', ') INTO left_out
-    FROM jsonb_to_recordset(line -> 'embeddings') AS e (model text, embedding text)
-    WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = e.model AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[]));
-  END IF;
-  RETURN 'without its vectors, for which no model of their name and length is registered: ' || left_out;
+  INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, weight, created_at)
+  SELECT ws, (l ->> 'id')::uuid, coalesce(nullif(e.relation, ''), 'mentions'), k.node, btrim(e.name), coalesce(e.weight, 1), coalesce(e.created_at, now())
+  FROM unnest(import_attached.lines) l
+  CROSS JOIN LATERAL jsonb_to_recordset(l -> 'entities') AS e (name text, node text, relation text, weight double precision, created_at timestamptz)
+  CROSS JOIN LATERAL (SELECT coalesce(e.node, engram_internal.entity_key(ws, e.name)) AS node) k
+  WHERE k.node <> ''
+  ON CONFLICT DO NOTHING;
+  INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding, created_at)
+  SELECT ws, (l ->> 'id')::uuid, m.name, v.embedding, coalesce(e.created_at, now())
+  FROM unnest(import_attached.lines) l
+  CROSS JOIN LATERAL jsonb_to_recordset(l -> 'embeddings') AS e (model text, embedding text, created_at timestamptz)
+  CROSS JOIN LATERAL (SELECT translate(e.embedding, '[]', '{}')::real[] AS embedding OFFSET 0) v
+  JOIN engram.embedding_models m ON m.name = e.model AND m.dims = cardinality(v.embedding)
+  ON CONFLICT DO NOTHING;
+  RETURN QUERY
+  SELECT (l ->> 'id')::uuid, 'without its vectors, for which no model of their name and length is registered: ' || string_agg(DISTINCT e.model, ', ')
+  FROM unnest(import_attached.lines) l
+  CROSS JOIN LATERAL jsonb_to_recordset(l -> 'embeddings') AS e (model text, embedding text)
+  WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = e.model
+                    AND m.dims = cardinality(translate(e.embedding, '[]', '{}')::real[]))
+  GROUP BY 1;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.import_attached(uuid, uuid, jsonb) IS
-'Writes entities and vectors of a memory that an import brings, and tells what is left out. Runs with the rights of the caller, who must own the tables.';
+COMMENT ON FUNCTION engram_internal.import_attached(uuid, jsonb[]) IS
+'Writes entities and vectors of memories that an import brings, and tells what is left out. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram_internal.import_states(workspace uuid, lines jsonb[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -3670,7 +3670,7 @@ BEGIN
     PERFORM engram_internal.import_states(ws, ARRAY[line]);
     -- The log is what the state is made of.
     DELETE FROM engram.access_log l WHERE l.workspace_id = ws AND l.memory_id = this;
-    PERFORM engram_internal.import_log(ws, this, line -> 'uses', NULL);
+    PERFORM engram_internal.import_log(ws, ARRAY[line - 'events']);
   END IF;
   IF line ? 'entities' THEN
     DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.memory_id = this AND g.target_id IS NULL;
@@ -3678,7 +3678,7 @@ BEGIN
   IF line ? 'embeddings' THEN
     DELETE FROM engram.embeddings e WHERE e.workspace_id = ws AND e.memory_id = this;
   END IF;
-  error := engram_internal.import_attached(ws, this, line);
+  error := (SELECT a.left_out FROM engram_internal.import_attached(ws, ARRAY[line]) a);
   status := 'replaced';
 END
 $$;
@@ -3698,8 +3698,8 @@ DECLARE
   this     uuid;
   fresh    jsonb[] := '{}';
   fresh_at integer[] := '{}';
+  notes    jsonb;
   held     record;
-  same     boolean;
 BEGIN
   IF kind = 'memory' THEN
     SELECT coalesce(array_agg(i.l ORDER BY i.l ->> 'id'), '{}'), coalesce(array_agg(i.p), '{}') INTO fresh, fresh_at FROM (
@@ -3718,13 +3718,14 @@ BEGIN
     FROM unnest(fresh) l
     CROSS JOIN LATERAL jsonb_populate_record(NULL::engram.memories, l - '{state,entities,embeddings,uses,events}'::text[]) r;
     PERFORM engram_internal.import_states(ws, fresh);
+    PERFORM engram_internal.import_log(ws, fresh);
+    notes := (SELECT jsonb_object_agg(a.memory, a.left_out) FROM engram_internal.import_attached(ws, fresh) a);
   END IF;
   FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
     error := NULL;
     this := coalesce(line ->> 'id', line ->> 'memory_id')::uuid;
     IF kind = 'memory' AND position = ANY (fresh_at) THEN
-      error := engram_internal.import_attached(ws, this, line);
-      PERFORM engram_internal.import_log(ws, this, line -> 'uses', line -> 'events');
+      error := notes ->> this::text;
       status := 'added';
     ELSIF kind = 'memory' THEN
       SELECT i.status, i.error INTO status, error FROM engram_internal.import_memory(ws, import_memories.on_conflict, line, NULL, NULL) i;
@@ -3738,8 +3739,8 @@ BEGIN
         error := 'the memory is not in this workspace';
       ELSIF held.told OR held.used THEN
         -- Only to what was imported just before: a memory that has lived on here has a log of its own.
-        status := CASE WHEN engram_internal.import_log(ws, this, CASE WHEN held.used THEN line -> 'uses' END,
-                                                       CASE WHEN held.told THEN line -> 'events' END) > 0 THEN 'added' ELSE 'unchanged' END;
+        status := CASE WHEN engram_internal.import_log(ws, ARRAY[line - CASE WHEN NOT coalesce(held.used, false) THEN 'uses'
+          WHEN NOT held.told THEN 'events' ELSE '' END]) > 0 THEN 'added' ELSE 'unchanged' END;
       ELSE
         status := 'skipped';
       END IF;
@@ -3751,7 +3752,7 @@ BEGIN
     ELSE
       INSERT INTO engram.erasures (workspace_id, id, erased_by, erased_at)
       VALUES (ws, this, (line ->> 'erased_by')::uuid, (line ->> 'erased_at')::timestamptz);
-      PERFORM engram_internal.import_log(ws, this, NULL, line -> 'events');
+      PERFORM engram_internal.import_log(ws, ARRAY[line]);
       INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
       VALUES (ws, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), this, engram_internal.store_origin(),
               engram.current_user_id(), 'erased', coalesce((line #>> '{events,-1,version}')::integer, 1));
@@ -3934,6 +3935,10 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 -- Not the triggers that serve the loading of a dump.
 SET check_function_bodies = on
+-- Statistics know nothing of what an import brings: plans for this workspace, and tables taken for empty, would
+-- have all of it read for every look-up.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -60,6 +60,11 @@ fn normalize_content(content: &str) -> String {
 }
 
 #[pg_extern(sql = false)]
+fn check_as_of(as_of: Option<TimestampWithTimeZone>) -> Report<()> {
+    Ok(search::check_as_of(as_of)?)
+}
+
+#[pg_extern(sql = false)]
 fn store_origin() -> i64 {
     sync::origin()
 }

@@ -340,6 +340,21 @@ fn dropped() -> Result<u64> {
     Ok(if highest < next { highest } else { 0 })
 }
 
+/// Until when events were dropped from the history, in microseconds since the epoch of PostgreSQL; what was
+/// before is not known.
+pub fn history_begins() -> Result<Option<i64>> {
+    let mut until = None;
+    Table::open(c"maintenance")?.rows(
+        &[(c"workspace_id", Key::Uuid(Uuid::nil()))],
+        [c"events_dropped_until"],
+        |[at]| {
+            until = at.map(|datum| datum.value() as i64);
+            Ok(())
+        },
+    )?;
+    Ok(until)
+}
+
 /// A cursor is renewed after so many transactions, even if the disk has to be waited for.
 const KEPT: u64 = 10_000;
 

@@ -139,18 +139,10 @@ COMMENT ON FUNCTION engram.revert(uuid, integer, integer, uuid) IS
 Content, summary, type, importance, pin, tags, metadata, entities, times and origin come back as they were. Whether it is forgotten, superseded or contradicted stays as it is: see restore(), unsupersede(), uncontradict(). expected_version: refuse (PT409) unless the memory is still at that version. An unknown or forgotten id raises PT404.';
 
 CREATE FUNCTION engram_internal.check_as_of(as_of timestamptz) RETURNS void
-LANGUAGE plpgsql STABLE
+LANGUAGE c STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF as_of > clock_timestamp() THEN
-    RAISE EXCEPTION 'as_of % is in the future', as_of
-      USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Give a moment that is past, or leave as_of out for the present. When something expires is judged by at.';
-  END IF;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.check_as_of(timestamptz) IS 'Raises the error for a moment of which nothing can be known yet; NULL passes.';
+AS 'MODULE_PATHNAME', 'check_as_of_wrapper';
+COMMENT ON FUNCTION engram_internal.check_as_of(timestamptz) IS 'Raises the error for a moment of which nothing is known yet, or any more; NULL passes.';
 
 CREATE FUNCTION engram_internal.memories_as_of(workspace uuid, as_of timestamptz, ids uuid[])
 RETURNS TABLE (

@@ -14,6 +14,7 @@ mod past;
 mod semantic;
 mod words;
 
+pub use past::check as check_as_of;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 

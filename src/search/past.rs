@@ -12,7 +12,7 @@ use super::Context;
 use super::ids::{IdMap, IdSet};
 use crate::error::{Error, Result};
 use crate::model::heat::Heat;
-use crate::spi;
+use crate::{spi, sync};
 
 /// What was otherwise at a moment.
 pub struct Past {
@@ -39,6 +39,18 @@ pub fn check(as_of: Option<TimestampWithTimeZone>) -> Result<()> {
         return Err(Error::invalid(
             format!("as_of {as_of} is in the future"),
             "Give a moment that is past, or leave as_of out for the present. When something expires is judged by at.",
+        ));
+    }
+    if let Some(begin) = sync::history_begins()?
+        && i64::from(as_of) < begin
+    {
+        return Err(Error::invalid(
+            format!("as_of {as_of} is before what is kept"),
+            format!(
+                "Changes from before {} were dropped (memory_events_days, drop_partitions()). Give a later moment.",
+                TimestampWithTimeZone::try_from(begin)
+                    .map_or_else(|_| begin.to_string(), |at| at.to_string())
+            ),
         ));
     }
     Ok(())

@@ -337,6 +337,13 @@ fn dropping_every_old_partition_changes_no_number() {
         &[],
     );
     assert!(old > 50);
+    // A change of two months ago.
+    admin
+        .batch_execute(
+            "INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, action, version)
+             SELECT workspace_id, xid, gen_random_uuid(), at - interval '60 days', memory_id, origin, 'updated', 1 FROM engram.memory_events LIMIT 1",
+        )
+        .unwrap();
     let planned = list(
         &mut admin,
         "SELECT partition FROM engram.drop_partitions('0 days', dry_run => true)",
@@ -394,6 +401,21 @@ fn dropping_every_old_partition_changes_no_number() {
         1
     );
     assert_eq!(alerts(&mut admin), ["maintenance_overdue"]);
+    // What was before is not known any more, and nobody is told something else.
+    let failed = failure(ann.query(
+        "SELECT * FROM engram.search('gardens', as_of => now() - interval '2 months')",
+        &[],
+    ));
+    assert_eq!(failed.code, "22023");
+    assert!(failed.hint.contains("were dropped"), "{}", failed.hint);
+    assert_eq!(
+        failure(ann.query(
+            "SELECT * FROM engram.list(as_of => now() - interval '2 months')",
+            &[]
+        ))
+        .code,
+        "22023"
+    );
     // The settings decide when nothing is said.
     assert_eq!(
         list(&mut admin, "SELECT partition FROM engram.drop_partitions()"),
