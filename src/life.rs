@@ -411,6 +411,40 @@ pub fn after(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn layer_at(
+    params_: Option<Array<'_, f64>>,
+    kind: Option<&str>,
+    importance: Option<f64>,
+    pinned: Option<bool>,
+    inert: Option<bool>,
+    created_at: TimestampWithTimeZone,
+    memory_layer: Option<&str>,
+    heat_bytes: Option<&[u8]>,
+    working_strength: Option<f64>,
+    core_strength: Option<f64>,
+    layer_name: Option<&str>,
+    at: Option<TimestampWithTimeZone>,
+) -> Report<&'static str> {
+    let params = params(params_)?;
+    let traits = traits(kind, importance, pinned, inert)?;
+    let stored = Stored {
+        created_at: micros(created_at),
+        memory_layer,
+        heat: heat_bytes,
+        working: working_strength,
+        core: core_strength,
+        layer: layer_name,
+        stability: Some(0.0),
+        difficulty: Some(0.0),
+        ..Stored::default()
+    };
+    let state = stored.state(&traits, &params)?;
+    let moment = at.map_or(state.at(), micros);
+    Ok(state.layer_at(moment, &traits, &params).name())
+}
+
+#[pg_extern(sql = false)]
 fn first_base(created_at: TimestampWithTimeZone, layer_name: &str) -> Report<JsonB> {
     let at = micros(created_at);
     Ok(JsonB(json!({

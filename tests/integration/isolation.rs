@@ -725,6 +725,8 @@ engram_internal.layer_now(workspace, id)
     no    0     0     1     1     SELECT l FROM engram_internal.layer_now('{ws}', '{id}') l WHERE l IS NOT NULL
 engram_internal.first_base(created_at, layer)
     1     1     1     1     1     SELECT engram_internal.first_base(now(), 'core')
+engram_internal.layer_at(params, type, importance, pinned, inert, created_at, memory_layer, heat, working_strength, core_strength, layer, at)
+    1     1     1     1     1     SELECT engram_internal.layer_at(array_fill(0.2::float8, ARRAY[15]), 'factual', 0.5, false, false, now(), 'working', null, null, null, null, now())
 engram_internal.link_after(forward, backward, linked_at, count, times, gains, half_life_days, prune)
     1     1     1     1     1     SELECT * FROM engram_internal.link_after(null, null, null, null, ARRAY[now()], '{1}', 30, 0.02)
 engram_internal.state_at(params, type, importance, pinned, inert, created_at, memory_layer, access_count, last_accessed_at, heat, working_strength, core_strength, layer, stability, difficulty, base, calls, times, gains, ratings, known, at, settle)
