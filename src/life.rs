@@ -715,28 +715,6 @@ fn rate(
 }
 
 #[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn activations(
-    ids: Option<Vec<Option<Uuid>>>,
-    at: Option<TimestampWithTimeZone>,
-    workspace: Option<Uuid>,
-) -> Report<TableIterator<'static, (name!(id, Uuid), name!(activation, f64))>> {
-    // SAFETY: the start of the running transaction.
-    let now = || unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-    if at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
-        return Err(
-            Error::invalid("at is infinite", "Give a moment in time, or leave it out.").into(),
-        );
-    }
-    let levels = uses::activations(ids, at.map_or_else(now, micros), workspace)?;
-    Ok(TableIterator::new(
-        levels
-            .into_iter()
-            .map(|(id, level)| (spi::pg_uuid(id), level)),
-    ))
-}
-
-#[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn recall(
     query_text: Option<String>,

@@ -51,10 +51,6 @@ pub fn report(
         first.user,
         vec![
             (
-                "engram.activations() of them, RLS",
-                "SELECT sum(a.activation) FROM engram.activations($2::uuid[]) a WHERE $1::uuid IS NOT NULL".to_owned(),
-            ),
-            (
                 "engram: heat_level() by key",
                 "SELECT sum(engram.heat_level(s.heat, now(), 0.5)) FROM unnest($2::uuid[]) u (id) \
                  JOIN engram.memory_state s ON s.workspace_id = $1 AND s.memory_id = u.id"
@@ -108,10 +104,6 @@ pub fn report(
             calls.user,
             vec![
                 (
-                    "engram.activations(), RLS",
-                    "SELECT sum(a.activation) FROM engram.activations() a WHERE $1::uuid IS NOT NULL".to_owned(),
-                ),
-                (
                     "engram: heat_level() of all",
                     "SELECT sum(engram.heat_level(s.heat, now(), 0.5)) FROM engram.memory_state s WHERE s.workspace_id = $1"
                         .to_owned(),
@@ -158,7 +150,7 @@ fn variants(
     texts
         .into_iter()
         .map(|(title, sql)| {
-            let mut client = if title.ends_with("RLS") || sql.contains("engram.search") {
+            let mut client = if sql.contains("engram.search") {
                 server.app(database)?
             } else {
                 server.admin(database)?
@@ -170,7 +162,7 @@ fn variants(
                 statement,
                 session: Session::new(client, server.admin(database)?)?,
                 costs: Costs::default(),
-                levels: sql.contains("level") || sql.contains("activation"),
+                levels: sql.contains("level"),
                 sum: 0.0,
             })
         })

@@ -451,16 +451,6 @@ COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
 
 B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
 
-CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
-RETURNS TABLE (id uuid, activation double precision)
-LANGUAGE c STABLE ROWS 200
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'activations_wrapper';
-COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
-'Base-level activation in nats of many memories, as activation() tells it of one, in no order. Those that are not there are left out.
-
-ids: which memories; NULL for all of the workspace.';
-
 CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (
   retrievability double precision, stability double precision, difficulty double precision,
