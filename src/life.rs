@@ -411,6 +411,40 @@ pub fn after(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn layer_at(
+    params_: Option<Array<'_, f64>>,
+    kind: Option<&str>,
+    importance: Option<f64>,
+    pinned: Option<bool>,
+    inert: Option<bool>,
+    created_at: TimestampWithTimeZone,
+    memory_layer: Option<&str>,
+    heat_bytes: Option<&[u8]>,
+    working_strength: Option<f64>,
+    core_strength: Option<f64>,
+    layer_name: Option<&str>,
+    at: Option<TimestampWithTimeZone>,
+) -> Report<&'static str> {
+    let params = params(params_)?;
+    let traits = traits(kind, importance, pinned, inert)?;
+    let stored = Stored {
+        created_at: micros(created_at),
+        memory_layer,
+        heat: heat_bytes,
+        working: working_strength,
+        core: core_strength,
+        layer: layer_name,
+        stability: Some(0.0),
+        difficulty: Some(0.0),
+        ..Stored::default()
+    };
+    let state = stored.state(&traits, &params)?;
+    let moment = at.map_or(state.at(), micros);
+    Ok(state.layer_at(moment, &traits, &params).name())
+}
+
+#[pg_extern(sql = false)]
 fn first_base(created_at: TimestampWithTimeZone, layer_name: &str) -> Report<JsonB> {
     let at = micros(created_at);
     Ok(JsonB(json!({
@@ -678,28 +712,6 @@ fn rate(
         recall_id,
         workspace,
     })?)
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
-fn activations(
-    ids: Option<Vec<Option<Uuid>>>,
-    at: Option<TimestampWithTimeZone>,
-    workspace: Option<Uuid>,
-) -> Report<TableIterator<'static, (name!(id, Uuid), name!(activation, f64))>> {
-    // SAFETY: the start of the running transaction.
-    let now = || unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-    if at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
-        return Err(
-            Error::invalid("at is infinite", "Give a moment in time, or leave it out.").into(),
-        );
-    }
-    let levels = uses::activations(ids, at.map_or_else(now, micros), workspace)?;
-    Ok(TableIterator::new(
-        levels
-            .into_iter()
-            .map(|(id, level)| (spi::pg_uuid(id), level)),
-    ))
 }
 
 #[pg_extern(sql = false)]

@@ -95,6 +95,16 @@ impl Table {
         self.granted(pg_sys::ACL_SELECT)
     }
 
+    /// The role that owns it, if the current one may read, insert and update rows; its policies are not asked.
+    pub fn owner_for_writing(&self) -> Option<pg_sys::Oid> {
+        let rights = [pg_sys::ACL_SELECT, pg_sys::ACL_INSERT, pg_sys::ACL_UPDATE];
+        // SAFETY: the relation is open.
+        rights
+            .iter()
+            .all(|right| self.granted(*right))
+            .then(|| unsafe { (*(*self.relation).rd_rel).relowner })
+    }
+
     /// The role that owns it, if the current one may insert rows; its policies are not asked.
     pub fn owner_for_insert(&self) -> Option<pg_sys::Oid> {
         // SAFETY: the relation is open.

@@ -18,10 +18,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::model::heat::Weights;
 use crate::privilege::AsOwner;
-use crate::scan::{Fresh, Key, Lookup, Row, Table};
-use crate::search::need;
+use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::write::{self, Shape, Value as Cell, Writer};
 use crate::{identity, rows, spi};
 
@@ -199,6 +197,10 @@ fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Re
     if ids.is_empty() {
         return Ok(());
     }
+    // As in queue(), and for its reason.
+    let _owner = Table::open(c"recall_credits")?
+        .owner_for_writing()
+        .map(AsOwner::new);
     let key = || {
         [
             DatumWithOid::from(spi::pg_uuid(workspace)),
@@ -404,121 +406,6 @@ pub fn waiting(workspace: Uuid, until: i64) -> Result<Vec<Call>> {
         });
     }
     Ok(calls)
-}
-
-/// Base-level activation of memories at a moment, of all of the workspace unless some are named, uses that wait
-/// included. Those that are not there have none.
-pub fn activations(
-    ids: Option<Vec<Option<pgrx::Uuid>>>,
-    at: i64,
-    workspace: Option<pgrx::Uuid>,
-) -> Result<Vec<(Uuid, f64)>> {
-    let own = match workspace {
-        None => identity::caller().id,
-        Some(_) => None,
-    };
-    let workspace = match own {
-        Some(own) => own,
-        None => {
-            let found = spi::row(
-                "SELECT engram_internal.resolve_workspace($1, false)",
-                &[DatumWithOid::from(workspace)],
-                spi::id,
-            )?;
-            match found.flatten() {
-                Some(workspace) => spi::uuid(workspace),
-                None => return Ok(Vec::new()),
-            }
-        }
-    };
-    let states = Table::open(c"memory_state")?;
-    let memories = Table::open(c"memories")?;
-    let ids: Option<Vec<Uuid>> = ids.map(|ids| ids.into_iter().flatten().map(spi::uuid).collect());
-    if !states.may_read() || !rows::all_visible(&memories, workspace) {
-        return asked(workspace, at, ids.as_deref());
-    }
-    // SAFETY: the column is float8, and the clock is read.
-    let (decay, now) = unsafe {
-        let decay = setting(workspace, c"decay")?.and_then(|d| f64::from_datum(d, false));
-        (decay.unwrap_or(0.5), pg_sys::GetCurrentTimestamp())
-    };
-    // What a fold would take, whatever moment is asked about.
-    let mut waiting = need::by_memory(&waiting(workspace, now)?);
-    let weights = Weights::new(decay);
-    let [id_, count, last, heat] = [
-        states.column(c"memory_id")?,
-        states.column(c"access_count")?,
-        states.column(c"last_accessed_at")?,
-        states.column(c"heat")?,
-    ];
-    let mut level = |id: Uuid, row: &Row<'_>| -> Result<f64> {
-        // SAFETY: setup() gave the columns these types.
-        let heat = unsafe {
-            need::heat_of(
-                row.bytes(heat),
-                row.get(count).unwrap_or(1),
-                row.get(last).unwrap_or(0),
-            )?
-        };
-        let uses = if waiting.is_empty() {
-            None
-        } else {
-            waiting.remove(&id)
-        };
-        Ok(need::with(heat, uses).level_with(at, &weights))
-    };
-    let mut out = Vec::new();
-    let Some(mut ids) = ids else {
-        let mut rows = Lookup::upto(&states, heat)?;
-        rows.seek([workspace]);
-        while let Some(row) = rows.next() {
-            pgrx::check_for_interrupts!();
-            // SAFETY: as above.
-            if let Some(id) = unsafe { row.uuid(id_) } {
-                out.push((id, level(id, &row)?));
-            }
-        }
-        return Ok(out);
-    };
-    // In the order of the key, so that neighbours share pages.
-    ids.sort_unstable();
-    ids.dedup();
-    let mut rows = Lookup::upto(&states, heat)?;
-    let mut without = Vec::new();
-    for id in ids {
-        match rows.find([workspace, id]) {
-            Some(row) => out.push((id, level(id, &row)?)),
-            None => without.push(id),
-        }
-    }
-    // A partial restore may have left states out.
-    if !without.is_empty() {
-        out.extend(asked(workspace, at, Some(&without))?);
-    }
-    Ok(out)
-}
-
-/// [`activations`] by a statement, which asks the policies.
-fn asked(workspace: Uuid, at: i64, ids: Option<&[Uuid]>) -> Result<Vec<(Uuid, f64)>> {
-    let at = TimestampWithTimeZone::try_from(at).map_err(|_| {
-        Error::invalid(
-            "at is out of range",
-            "Give a moment that a timestamptz can hold.",
-        )
-    })?;
-    spi::rows(
-        "SELECT p.memory_id, engram.heat_level(p.heat, $2, p.decay) \
-         FROM engram_internal.present($1, $2, coalesce($3, ARRAY(SELECT m.id FROM engram.memories m WHERE m.workspace_id = $1))) p",
-        &[
-            DatumWithOid::from(spi::pg_uuid(workspace)),
-            DatumWithOid::from(at),
-            DatumWithOid::from(ids.map(spi::pg_uuids)),
-        ],
-        |row| {
-            let id = row.get::<pgrx::Uuid>(1)?.map(spi::uuid).unwrap_or_default();
-            Ok((id, row.get::<f64>(2)?.unwrap_or(f64::NEG_INFINITY)))
-        },
-    )
 }
 
 /// Whether the caller may write the workspace, as an error if not.

@@ -10,6 +10,7 @@ mod activation;
 mod care;
 #[path = "../speed/clock.rs"]
 mod clock;
+mod crowd;
 mod fold;
 #[allow(dead_code)]
 #[path = "../speed/generator.rs"]
@@ -38,14 +39,22 @@ usage: ./task bench life [options]
   --dims D               dimensions of its vectors (384)
   --queries Q            single calls that are measured (500)
   --seconds T            length of each throughput measurement (5)
+  --crowd T              seconds that many sessions use, pin and erase the same memories (60)
   --seed S               another seed makes other data (1)
-  --only LIST            of touch,recall,fold,activation,consolidate (all)
+  --only LIST            of touch,recall,fold,crowd,activation,consolidate (all)
   --shared-buffers SIZE  of the server (2GB)
   --keep yes             leave the database as it is in the end, to be looked at
   --out FILE             where the report goes (benches/results/life.md; --quick: only the screen)
 ";
 
-const PARTS: [&str; 5] = ["touch", "recall", "fold", "activation", "consolidate"];
+const PARTS: [&str; 6] = [
+    "touch",
+    "recall",
+    "fold",
+    "crowd",
+    "activation",
+    "consolidate",
+];
 /// Name of the database for all but consolidation.
 const NAME: &str = "life";
 /// Workspaces whose users touch memories at the same time.
@@ -64,6 +73,7 @@ pub struct Options {
     dims: usize,
     queries: usize,
     seconds: f64,
+    crowd: f64,
     seed: u64,
     only: Vec<String>,
     shared_buffers: String,
@@ -84,6 +94,7 @@ impl Options {
             dims: 384,
             queries: 500,
             seconds: 5.0,
+            crowd: 60.0,
             seed: 1,
             only: PARTS.map(str::to_owned).to_vec(),
             shared_buffers: "2GB".to_owned(),
@@ -104,6 +115,7 @@ impl Options {
                         dims: 64,
                         queries: 100,
                         seconds: 0.5,
+                        crowd: 5.0,
                         out: None,
                         ..options
                     };
@@ -124,6 +136,7 @@ impl Options {
                 "--dims" => options.dims = number(&arg, &value)?,
                 "--queries" => options.queries = number(&arg, &value)?,
                 "--seconds" => options.seconds = number(&arg, &value)?,
+                "--crowd" => options.crowd = number(&arg, &value)?,
                 "--seed" => options.seed = number(&arg, &value)?,
                 "--shared-buffers" => options.shared_buffers = value,
                 "--keep" => options.keep = value == "yes",
@@ -185,7 +198,7 @@ fn run() -> Result<()> {
     let generator = Generator::new(options.seed, 1);
     let mut report = String::new();
     let mut versions = String::new();
-    if PARTS[..4].iter().any(|part| options.wants(part)) {
+    if PARTS[..5].iter().any(|part| options.wants(part)) {
         let mut admin = load::create(&server, NAME)?;
         versions = server.versions(NAME)?;
         let large = usize::from(options.large > 0);
@@ -227,6 +240,9 @@ fn run() -> Result<()> {
                 NAME,
                 "Updates that stayed on their page (HOT), after folds",
             )?;
+        }
+        if options.wants("crowd") {
+            report += &crowd::report(&server, NAME, &calls[0], options.seed, options.crowd)?;
         }
         drop(admin);
         if !options.keep {

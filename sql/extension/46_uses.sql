@@ -54,6 +54,14 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'state_at_wrappe
 COMMENT ON FUNCTION engram_internal.state_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bigint, timestamptz, bytea, double precision, double precision, text, double precision, double precision, jsonb, uuid[], timestamptz[], double precision[], smallint[], integer, timestamptz, boolean) IS
 'The state of a memory after some more uses. With a moment, strengths, layer, retention and idle_days (without use or pin) are of that moment. late: a use was older than the state, so that layer, stability and difficulty want a replay. For that, pass the whole log first and its length as known; late then tells that some of it is missing. base: where a replay begins, NULL for when the memory was stored; settle makes it that moment, and whatever waits is known to it from then on.';
 
+CREATE FUNCTION engram_internal.layer_at(
+  params double precision[], type text, importance double precision, pinned boolean, inert boolean,
+  created_at timestamptz, memory_layer text, heat bytea, working_strength double precision,
+  core_strength double precision, layer text, at timestamptz) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'layer_at_wrapper';
+COMMENT ON FUNCTION engram_internal.layer_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bytea, double precision, double precision, text, timestamptz) IS
+'The layer of a memory at a moment, by its state.';
+
 CREATE FUNCTION engram_internal.first_base(created_at timestamptz, layer text) RETURNS jsonb
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'first_base_wrapper';
 COMMENT ON FUNCTION engram_internal.first_base(timestamptz, text) IS 'Where the replay of a memory begins that was stored in a layer of its own.';
@@ -442,16 +450,6 @@ COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
 'Base-level activation of a memory in nats: the log odds, up to a constant, that it is needed, by how often and how lately it was used. NULL when it is not there.
 
 B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
-
-CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
-RETURNS TABLE (id uuid, activation double precision)
-LANGUAGE c STABLE ROWS 200
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'activations_wrapper';
-COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
-'Base-level activation in nats of many memories, as activation() tells it of one, in no order. Those that are not there are left out.
-
-ids: which memories; NULL for all of the workspace.';
 
 CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (

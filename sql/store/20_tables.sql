@@ -40,6 +40,15 @@ CREATE INDEX IF NOT EXISTS memories_created_idx ON engram.memories (workspace_id
 CREATE INDEX IF NOT EXISTS memories_content_idx ON engram.memories (content_hash, workspace_id);
 DROP INDEX IF EXISTS engram.memories_content_hash_idx;
 
+DO $$
+BEGIN
+  -- Where a memory changes its layer, its pin or its truth, the new version finds a place on its page.
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.memories'::regclass
+                 AND array_to_string(reloptions, ',') LIKE '%fillfactor%') THEN
+    ALTER TABLE engram.memories SET (fillfactor = 75);
+  END IF;
+END
+$$;
 ALTER TABLE engram.memories ADD COLUMN IF NOT EXISTS contradicted_by uuid[];
 CREATE INDEX IF NOT EXISTS memories_expires_idx ON engram.memories (workspace_id, expires_at) WHERE expires_at IS NOT NULL;
 -- The memory leads, as in memories_content_idx and for its reason.

@@ -9,7 +9,7 @@
 mod corpus;
 mod eligible;
 pub mod ids;
-pub mod need;
+mod need;
 mod past;
 mod semantic;
 mod words;

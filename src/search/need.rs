@@ -12,7 +12,7 @@ use crate::scan::{Key, Table};
 use crate::uses::Call;
 
 /// Base level of every memory of the workspace at the moment of the search, in no order.
-pub(super) fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
+pub fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
     let mut uses = by_memory(waiting);
     let weights = Weights::new(context.decay);
     let at = i64::from(context.at);

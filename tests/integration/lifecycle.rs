@@ -783,10 +783,6 @@ fn without_tables_every_function_says_how_to_create_them() {
     let id = ANNS_TEA;
     let mut calls = [
         ("activation", format!("SELECT engram.activation('{id}')")),
-        (
-            "activations",
-            "SELECT * FROM engram.activations()".to_owned(),
-        ),
         ("add", "SELECT engram.add('x')".to_owned()),
         ("add_alias", "SELECT engram.add_alias('x', 'y')".to_owned()),
         (
