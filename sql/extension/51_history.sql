@@ -151,7 +151,7 @@ RETURNS TABLE (
   source text, occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid,
   contradicts uuid[], contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer,
   created_at timestamptz, updated_at timestamptz, entities text[])
-LANGUAGE plpgsql STABLE ROWS 1
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
