@@ -802,7 +802,7 @@ mod tests {
             (json!({"x": 1}), None),
             (json!(7), None),
         ] {
-            assert_eq!(Format::of(&[value.clone()]), format, "{value}");
+            assert_eq!(Format::of(std::slice::from_ref(&value)), format, "{value}");
         }
     }
 
