@@ -3,7 +3,9 @@
 CREATE FUNCTION engram_internal.parse_messages(items jsonb, session_id text) RETURNS TABLE (
   "position" integer, error text, session_id text, role text, speaker text, content text, metadata jsonb,
   id uuid, created_at timestamptz)
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'parse_messages_wrapper';
+LANGUAGE c STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'parse_messages_wrapper';
 COMMENT ON FUNCTION engram_internal.parse_messages(jsonb, text) IS
 'The items of append_messages() as rows; an item that cannot be read carries its error instead.';
 

@@ -35,6 +35,8 @@ enum Is {
     Int(i64, i64),
     Bool,
     Time,
+    /// The same, or infinity.
+    Someday,
     Object,
     Heat,
     /// A text as pgvector writes it.
@@ -127,13 +129,13 @@ const MEMORY: &[Field] = &[
     Field("tags", false, Is::Texts(SHORT)),
     Field("metadata", false, Is::Object),
     Field("source", false, Is::Text(SHORT)),
-    Field("occurred_at", false, Is::Time),
-    Field("valid_from", false, Is::Time),
-    Field("valid_to", false, Is::Time),
+    Field("occurred_at", false, Is::Someday),
+    Field("valid_from", false, Is::Someday),
+    Field("valid_to", false, Is::Someday),
     Field("superseded_by", false, Is::Id),
     Field("contradicts", false, Is::Ids(SHORT)),
     Field("contradicted_by", false, Is::Ids(SHORT)),
-    Field("expires_at", false, Is::Time),
+    Field("expires_at", false, Is::Someday),
     Field("deleted_at", false, Is::Time),
     Field("version", false, Is::Int(1, i32::MAX as i64)),
     Field("created_at", false, Is::Time),
@@ -411,6 +413,8 @@ fn matches(value: &Value, is: &Is) -> Result<(), String> {
             }),
             "must be a time such as 2026-01-31T09:00:00Z",
         ),
+        Is::Someday if matches!(value.as_str(), Some("infinity" | "-infinity")) => Ok(()),
+        Is::Someday => matches(value, &Is::Time),
         Is::Object => must(value.is_object(), "must be an object"),
         Is::Heat => {
             let bytes = value.as_str().and_then(base64).ok_or("must be base64")?;

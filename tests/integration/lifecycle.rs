@@ -328,6 +328,10 @@ fn remember(cluster: &Cluster, database: &str, owner: &str) {
         r#"SELECT * FROM engram.add_many('[{"content": "Ann moved to Oslo", "embedding": [1, 0, 0], "tags": ["move"]},
              {"content": "Oslo is cold", "entities": ["Oslo"], "metadata": {"n": 1e3}}, {"content": ""},
              {"content": "ANN MOVED TO OSLO"}]');
+           SELECT engram.append_messages('[{"content": "Old \u00fc words\n\\.", "created_at": "2020-01-01", "metadata": {"n": null}},
+             {"content": "Older words", "created_at": "2019-01-01", "speaker": "Ann"}, {"content": "New words"}]', 'talk');
+           SELECT engram.append_messages('[{"content": "Said", "created_at": "2019-01-01"}, {"content": "Done", "created_at": "2019-01-02"}]', 'ended');
+           SELECT engram.archive_messages(keep => 1);
            INSERT INTO engram.memories (content, layer, valid_from) VALUES ('Stored by a plain INSERT', 'core', '2024-02-29')"#,
     )
     .unwrap();
@@ -560,6 +564,8 @@ fn source() -> &'static (Database, String) {
             "row | engram.access_queue |",
             "row | engram.hebbian_links |",
             "row | engram.recall_credits |",
+            "row | engram.messages_default |",
+            "row | engram.message_archive |",
         ] {
             assert!(snapshot.contains(needle), "{needle} is not in the snapshot");
         }
@@ -1537,6 +1543,7 @@ fn supabase_roles_get_access_by_themselves() {
         "maintenance",
         "memory_state",
         "memory_type_settings",
+        "message_archive",
         "recall_credits",
         "settings",
     ]);

@@ -91,6 +91,7 @@ fn lived(db: &Database) -> Client {
          SELECT engram.update(id, content => 'Changed: ' || content, expires_at => '2100-01-01', entities => '{Rain}') FROM engram.list(match_count => 1, skip => 6);
          SELECT engram.update(id, importance => 0.99, valid_from => '2020-01-01', valid_to => '2021-01-01', summary => 'short') FROM engram.list(match_count => 1, skip => 6);
          SELECT engram.pin(id) FROM engram.list(match_count => 1, skip => 7);
+         SELECT engram.update(id, occurred_at => '0044-03-15 12:00 BC', expires_at => 'infinity', valid_to => '12000-01-01') FROM engram.list(match_count => 1, skip => 7);
          SELECT engram.forget(id) FROM engram.list(match_count => 1, skip => 8);
          SELECT engram.supersede(id, content => 'What holds now about rain') FROM engram.list(match_count => 1, skip => 9);
          SELECT engram.contradict((SELECT id FROM engram.list(match_count => 1)), (SELECT id FROM engram.list(match_count => 1, skip => 1)));
