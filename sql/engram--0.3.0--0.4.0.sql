@@ -1,11 +1,27 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.4.0'" to load this file. \quit
-DROP FUNCTION engram_internal.get(uuid, uuid);
-DROP FUNCTION engram.get(uuid, uuid);
-DROP FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid);
-DROP FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid);
-DROP FUNCTION engram_internal.layer_at(double precision[], text, double precision, boolean, boolean, timestamptz, text, bytea, double precision, double precision, text, timestamptz);
-DROP FUNCTION engram.erase(uuid[], jsonb, boolean, uuid);
-
+DO $$
+DECLARE
+  f text;
+  p regprocedure;
+BEGIN
+  FOREACH f IN ARRAY ARRAY[
+    'engram_internal.get(uuid, uuid)',
+    'engram.get(uuid, uuid)',
+    'engram.list(jsonb, integer, integer, text, text[], uuid)',
+    'engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid)',
+    'engram.erase(uuid[], jsonb, boolean, uuid)'
+  ] LOOP
+    BEGIN
+      EXECUTE 'DROP FUNCTION ' || f;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+      -- Somebody's view needs it: it stays as it was, out of the way of its successor.
+      p := f::regprocedure;
+      EXECUTE format('ALTER FUNCTION %s RENAME TO %I', p, (SELECT proname FROM pg_proc WHERE oid = p) || '_before_0_4');
+      EXECUTE format('ALTER FUNCTION %s SET SCHEMA engram_internal', p);
+    END;
+  END LOOP;
+END
+$$;
 CREATE FUNCTION engram_internal.store_origin() RETURNS bigint
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_origin_wrapper';
 COMMENT ON FUNCTION engram_internal.store_origin() IS
@@ -698,16 +714,6 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
-RETURNS TABLE (id uuid, activation double precision)
-LANGUAGE c STABLE ROWS 200
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'activations_wrapper';
-COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
-'Base-level activation in nats of many memories, as activation() tells it of one, in no order. Those that are not there are left out.
-
-ids: which memories; NULL for all of the workspace.';
-
 CREATE OR REPLACE FUNCTION engram.add_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -914,7 +920,7 @@ RETURNS TABLE (
   source text, occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid,
   contradicts uuid[], contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer,
   created_at timestamptz, updated_at timestamptz, entities text[])
-LANGUAGE plpgsql STABLE ROWS 1
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
@@ -2672,7 +2678,9 @@ COMMENT ON FUNCTION engram.disable_realtime(text) IS 'Takes back what enable_rea
 CREATE FUNCTION engram_internal.parse_messages(items jsonb, session_id text) RETURNS TABLE (
   "position" integer, error text, session_id text, role text, speaker text, content text, metadata jsonb,
   id uuid, created_at timestamptz)
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'parse_messages_wrapper';
+LANGUAGE c STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'parse_messages_wrapper';
 COMMENT ON FUNCTION engram_internal.parse_messages(jsonb, text) IS
 'The items of append_messages() as rows; an item that cannot be read carries its error instead.';
 
@@ -4025,7 +4033,6 @@ REVOKE EXECUTE ON FUNCTION engram.get(uuid, uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION engram.activations(uuid[], timestamptz, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.history(uuid, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.revert(uuid, integer, integer, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.changes(text, integer, uuid) FROM PUBLIC;

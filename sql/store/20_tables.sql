@@ -183,7 +183,7 @@ DO $$
 BEGIN
   -- As memory_state: a fold may change most rows of a page at once.
   IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.hebbian_links'::regclass AND 'fillfactor=80' = ANY (reloptions)) THEN
-    ALTER TABLE engram.hebbian_links SET (fillfactor = 60);
+    ALTER TABLE engram.hebbian_links SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
   END IF;
 END
 $$;

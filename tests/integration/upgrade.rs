@@ -388,6 +388,30 @@ fn upgrades(version: &str) {
 }
 
 #[test]
+fn a_view_of_the_users_does_not_stand_in_the_way_of_an_upgrade() {
+    for (version, ..) in RELEASED {
+        let db = released(version);
+        let mut admin = db.admin();
+        let mut ann = db.user("ann");
+        admin
+            .batch_execute(
+                "CREATE VIEW public.found WITH (security_invoker = true) AS SELECT content FROM engram.search('green tea', match_count => 1);
+                 GRANT SELECT ON public.found TO app",
+            )
+            .unwrap();
+        admin
+            .batch_execute("ALTER EXTENSION engram UPDATE")
+            .unwrap_or_else(|e| panic!("{version}: {e:?}"));
+        assert_eq!(
+            text(&mut ann, "SELECT content FROM public.found"),
+            "Ann likes green tea",
+            "{version}"
+        );
+        works(&db, version);
+    }
+}
+
+#[test]
 fn every_way_from_version_to_version_can_be_walked() {
     let mut admin = shared().connect("postgres", "postgres");
     let paths = admin
