@@ -529,77 +529,176 @@ fn old_partitions_are_archived_where_the_user_says() {
     );
 }
 
+/// A device: what it has, and where it goes on.
+#[derive(Default)]
+struct Device {
+    copy: BTreeMap<Uuid, (i32, String)>,
+    cursor: Option<String>,
+}
+
+impl Device {
+    /// Asks until there is nothing more.
+    fn catch_up(&mut self, me: &mut Client, page: i32) {
+        loop {
+            let rows = me
+                .query(
+                    "SELECT id, op, version, memory ->> 'content', cursor_next FROM engram.changes($1, $2)",
+                    &[&self.cursor, &page],
+                )
+                .unwrap_or_else(|e| panic!("{e:?}"));
+            let mut end = false;
+            for row in rows {
+                match row.get(1) {
+                    "upsert" => {
+                        self.copy.insert(row.get(0), (row.get(2), row.get(3)));
+                    }
+                    "delete" => {
+                        self.copy.remove(&row.get(0));
+                    }
+                    _ => end = true,
+                }
+                self.cursor = row.get(4);
+            }
+            if end {
+                return;
+            }
+        }
+    }
+}
+
+/// How long the test below goes on; longer by ENGRAM_SOAK_SECONDS.
+fn soak() -> Duration {
+    let seconds = std::env::var("ENGRAM_SOAK_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|s| s.parse().ok()).unwrap_or(6))
+}
+
+/// What a writer did.
+#[derive(Default)]
+struct Done {
+    uses: i64,
+    changes: i64,
+    erased: i64,
+}
+
+/// One who stores, uses, changes, forgets and erases, and a copy that is brought up to date now and then.
+fn work(db: &Database, n: usize, stop: &AtomicBool) -> Done {
+    let mut me = db.user(&format!("user{n}"));
+    let mut ids: Vec<Uuid> = (0..4)
+        .map(|i| add(&mut me, &format!("note {i} of {n}")))
+        .collect();
+    let (mut done, mut device) = (Done::default(), Device::default());
+    let mut i = 0_usize;
+    while !stop.load(Ordering::Relaxed) {
+        i += 1;
+        let days = [0, 45, 400][i % 3];
+        me.execute(
+            &format!("SELECT engram.touch($1, at => now() - interval '{days} days')"),
+            &[&ids],
+        )
+        .unwrap();
+        done.uses += 4;
+        if i.is_multiple_of(5) {
+            me.execute(
+                "SELECT engram.update($1, content => $2)",
+                &[&ids[1 + i % 3], &format!("note changed {i} of {n}")],
+            )
+            .unwrap();
+            done.changes += 1;
+        }
+        if i.is_multiple_of(7) {
+            let what = if i.is_multiple_of(2) {
+                "forget"
+            } else {
+                "restore"
+            };
+            me.execute(&format!("SELECT engram.{what}($1)"), &[&ids[0]])
+                .unwrap();
+        }
+        if i.is_multiple_of(11) {
+            // Its uses and its history go with it.
+            let gone = ids.remove(1);
+            let of = |table: &str| {
+                format!("SELECT count(*) FROM engram.{table} x WHERE x.memory_id = $1")
+            };
+            let mut transaction = me.transaction().unwrap();
+            let removed: Value = transaction
+                .query_one(
+                    "SELECT removed FROM engram.erase(ARRAY[$1::uuid])",
+                    &[&gone],
+                )
+                .unwrap()
+                .get(0);
+            assert_eq!(removed["state"], 1);
+            let logged: i64 = transaction
+                .query_one(&of("access_log"), &[&gone])
+                .unwrap()
+                .get(0);
+            assert_eq!(logged, 0);
+            transaction.commit().unwrap();
+            done.erased += 1;
+            ids.push(add(&mut me, &format!("note {i} instead of {n}")));
+        }
+        if i.is_multiple_of(13) {
+            device.catch_up(&mut me, 1 + i32::try_from(i % 4).unwrap());
+        }
+    }
+    device.catch_up(&mut me, 100);
+    let server: BTreeMap<Uuid, (i32, String)> = me
+        .query(
+            "SELECT id, version, content FROM engram.list(match_count => 100)",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| (row.get(0), (row.get(1), row.get(2))))
+        .collect();
+    assert_eq!(device.copy, server, "the copy of user {n}");
+    done
+}
+
+/// One who cares for the store, and makes partitions of ever later months.
+fn care(db: &Database, stop: &AtomicBool) {
+    let mut admin = db.admin();
+    let mut months = 3;
+    while !stop.load(Ordering::Relaxed) {
+        let report = maintain(&mut admin);
+        for (phase, counts) in report.as_object().unwrap() {
+            assert_eq!(counts.get("error"), None, "{phase}");
+        }
+        months = (months + 1).min(500);
+        let made = admin.simple_query(&format!(
+            "SELECT engram.create_partitions(now() + interval '{months} months')"
+        ));
+        if let Err(error) = made {
+            assert_eq!(error.code().unwrap().code(), "55P03", "{error:?}");
+        }
+    }
+}
+
 #[test]
-fn partitions_come_and_go_under_concurrent_writers_and_two_maintainers() {
+fn everybody_works_while_partitions_come_and_two_maintain_and_nothing_is_lost() {
     let db = Database::new();
     let stop = AtomicBool::new(false);
-    let seconds = 6;
-    let (touched, changed) = thread::scope(|scope| {
+    let done = thread::scope(|scope| {
         let writers: Vec<_> = (0..3)
             .map(|n| {
                 let (db, stop) = (&db, &stop);
-                scope.spawn(move || {
-                    let mut me = db.user(&format!("user{n}"));
-                    let ids: Vec<Uuid> = (0..4)
-                        .map(|i| add(&mut me, &format!("note {i} of {n}")))
-                        .collect();
-                    let (mut touched, mut changed) = (0_i64, 0_i64);
-                    let mut i = 0_usize;
-                    while !stop.load(Ordering::Relaxed) {
-                        i += 1;
-                        let days = [0, 45, 400][i % 3];
-                        me.execute(
-                            &format!(
-                                "SELECT engram.touch($1, at => now() - interval '{days} days')"
-                            ),
-                            &[&ids],
-                        )
-                        .unwrap();
-                        touched += 4;
-                        if i.is_multiple_of(5) {
-                            me.execute(
-                                "SELECT engram.update($1, content => $2)",
-                                &[&ids[i % 4], &format!("note changed {i} of {n}")],
-                            )
-                            .unwrap();
-                            changed += 1;
-                        }
-                    }
-                    (touched, changed)
-                })
+                scope.spawn(move || work(db, n, stop))
             })
             .collect();
         let carers: Vec<_> = (0..2)
-            .map(|n| {
+            .map(|_| {
                 let (db, stop) = (&db, &stop);
-                scope.spawn(move || {
-                    let mut admin = db.admin();
-                    let mut months = 3;
-                    while !stop.load(Ordering::Relaxed) {
-                        let report = maintain(&mut admin);
-                        for (phase, counts) in report.as_object().unwrap() {
-                            let error = counts
-                                .get("error")
-                                .and_then(Value::as_str)
-                                .unwrap_or("in use");
-                            assert!(error.contains("in use"), "{phase}: {error}");
-                        }
-                        months += 1;
-                        let made = admin.simple_query(&format!(
-                            "SELECT engram.create_partitions(now() + interval '{months} months')"
-                        ));
-                        if let Err(error) = made {
-                            assert_eq!(error.code().unwrap().code(), "55P03", "{error:?}");
-                        }
-                        if n == 0 {
-                            // Rows that were dropped are counted first, where nobody can add to them.
-                            thread::sleep(Duration::from_millis(20));
-                        }
-                    }
-                })
+                scope.spawn(move || care(db, stop))
             })
             .collect();
-        thread::sleep(Duration::from_secs(seconds));
+        let begun = Instant::now();
+        while begun.elapsed() < soak()
+            && !writers.iter().any(|w| w.is_finished())
+            && !carers.iter().any(|c| c.is_finished())
+        {
+            thread::sleep(Duration::from_millis(50));
+        }
         stop.store(true, Ordering::Relaxed);
         for carer in carers {
             carer.join().unwrap();
@@ -607,7 +706,11 @@ fn partitions_come_and_go_under_concurrent_writers_and_two_maintainers() {
         writers
             .into_iter()
             .map(|writer| writer.join().unwrap())
-            .fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+            .fold(Done::default(), |a, b| Done {
+                uses: a.uses + b.uses,
+                changes: a.changes + b.changes,
+                erased: a.erased + b.erased,
+            })
     });
     let mut admin = db.admin();
     let report = maintain(&mut admin);
@@ -619,19 +722,49 @@ fn partitions_come_and_go_under_concurrent_writers_and_two_maintainers() {
             .all(|c| c.get("error").is_none()),
         "{report}"
     );
-    assert!(touched > 100 && changed > 10, "{touched} {changed}");
-    assert_eq!(
-        one::<i64>(&mut admin, "SELECT count(*) FROM engram.access_log", &[]),
-        touched
+    assert!(
+        done.uses > 50 && done.changes > 3,
+        "{} {}",
+        done.uses,
+        done.changes
     );
-    assert_eq!(
-        one::<i64>(
-            &mut admin,
-            "SELECT count(*) FROM engram.memory_events WHERE action = 'updated'",
-            &[]
-        ),
-        changed
+    eprintln!(
+        "{} uses, {} changes, {} erased",
+        done.uses, done.changes, done.erased
     );
+    // Every use of what is there is in the log and in its state, the first being its storing.
+    let (logged, counted): (i64, i64) = {
+        let row = admin
+            .query_one(
+                "SELECT (SELECT count(*) FROM engram.access_log), (SELECT sum(s.access_count - 1)::bigint FROM engram.memory_state s)",
+                &[],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(logged, counted);
+    assert!(logged <= done.uses);
+    // Nothing of what was erased is left but the fact.
+    let left: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.erasures e WHERE EXISTS (SELECT FROM engram.access_log l WHERE l.memory_id = e.id)
+            OR (SELECT count(*) FROM engram.memory_events v WHERE v.memory_id = e.id) <> 1",
+        &[],
+    );
+    assert_eq!(left, 0);
+    assert_eq!(
+        one::<i64>(&mut admin, "SELECT count(*) FROM engram.erasures", &[]),
+        done.erased
+    );
+    // The history of what is there has no gap.
+    let gaps: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.memories m
+         WHERE (SELECT array_agg(v.version ORDER BY v.version) FROM engram.memory_events v WHERE v.memory_id = m.id)
+           IS DISTINCT FROM (SELECT array_agg(i) FROM generate_series(1, m.version) i)",
+        &[],
+    );
+    assert_eq!(gaps, 0);
     assert_eq!(
         one::<i64>(
             &mut admin,
