@@ -246,6 +246,8 @@ DECLARE
   p       record;
   newest  xid8;
   name    text;
+  wanted  text;
+  nth     integer;
   lowest  timestamptz;
   more    boolean;
   filled  boolean;
@@ -295,21 +297,24 @@ BEGIN
       EXECUTE format('INSERT INTO %s SELECT * FROM %s', release_partitions_as_owner.table_::regclass, p.partition);
       EXECUTE format('DROP TABLE %s', p.partition);
       moved_to := release_partitions_as_owner.table_::regclass::text;
-    ELSIF release_partitions_as_owner.schema_ = 'engram' THEN
-      -- Not its name, which the next partition for everything before will need.
-      IF p.lower_bound = '-infinity' THEN
-        PERFORM engram_internal.rename_partition(name, format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD')));
-        name := format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'));
-      END IF;
-      moved_to := format('engram.%I', name);
     ELSIF release_partitions_as_owner.schema_ IS NOT NULL THEN
-      EXECUTE format('ALTER TABLE %s SET SCHEMA %I', p.partition, release_partitions_as_owner.schema_);
-      IF p.lower_bound = '-infinity' THEN
-        EXECUTE format('ALTER TABLE %I.%I RENAME TO %I', release_partitions_as_owner.schema_, name,
-          format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD')));
-        name := format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'));
+      -- The name of the one for everything before is needed again.
+      wanted := CASE WHEN p.lower_bound = '-infinity' THEN format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'))
+                     ELSE name END;
+      nth := 1;
+      WHILE wanted <> name AND to_regclass('engram.' || quote_ident(wanted)) IS NOT NULL
+            OR release_partitions_as_owner.schema_ <> 'engram'
+               AND to_regclass(format('%I.%I', release_partitions_as_owner.schema_, wanted)) IS NOT NULL LOOP
+        nth := nth + 1;
+        wanted := format('%s_%s', substring(wanted FROM '^(.*?[0-9]{8})'), nth);
+      END LOOP;
+      IF wanted <> name THEN
+        PERFORM engram_internal.rename_partition(name, wanted);
       END IF;
-      moved_to := format('%I.%I', release_partitions_as_owner.schema_, name);
+      IF release_partitions_as_owner.schema_ <> 'engram' THEN
+        EXECUTE format('ALTER TABLE engram.%I SET SCHEMA %I', wanted, release_partitions_as_owner.schema_);
+      END IF;
+      moved_to := format('%I.%I', release_partitions_as_owner.schema_, wanted);
     ELSE
       EXECUTE format('DROP TABLE %s', p.partition);
     END IF;

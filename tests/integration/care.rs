@@ -507,6 +507,19 @@ fn old_partitions_are_archived_where_the_user_says() {
         one::<i64>(&mut bob, &format!("SELECT count(*) FROM {}", moved[0]), &[]),
         0
     );
+    // Once more: what came to light meanwhile.
+    log_uses(
+        &mut admin,
+        Uuid::now_v7(),
+        Uuid::now_v7(),
+        3,
+        "now() - interval '80 days'",
+    );
+    let again = list(
+        &mut admin,
+        "SELECT moved_to FROM engram.detach_partitions('0 days', 'access_log', into_schema => 'attic')",
+    );
+    assert_eq!(again, [format!("{}_2", moved[0])]);
     // Into a table.
     log_uses(
         &mut admin,
