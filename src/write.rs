@@ -164,8 +164,8 @@ impl<'t, const N: usize> Writer<'t, N> {
         unsafe {
             pg_sys::heap_form_tuple(
                 (*self.table.relation()).rd_att,
-                datums.as_ptr(),
-                nulls.as_ptr(),
+                datums.as_mut_ptr(),
+                nulls.as_mut_ptr(),
             )
         }
     }
