@@ -273,12 +273,12 @@ fn queue(
     let user = identity::caller().id;
     let gain = match call.gain {
         Some(gain) => gain,
-        None => setting(workspace, c"shown_gain")?
+        None => {
+            let gain = setting(workspace, c"shown_gain")?;
             // SAFETY: the column is float8; setup() made it.
-            .map_or(0.0, |datum| {
-                // SAFETY: the column's type is double precision.
-                unsafe { f64::from_datum(datum, false) }.unwrap_or(0.0)
-            }),
+            gain.and_then(|datum| unsafe { f64::from_datum(datum, false) })
+                .unwrap_or(0.0)
+        }
     };
     // A row that is to set off the trigger, which folds when the transaction commits, takes a statement.
     let folds = id.as_bytes()[15].is_multiple_of(LOOKS) && enough_wait(&table, workspace)?;

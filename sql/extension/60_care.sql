@@ -136,17 +136,16 @@ BEGIN
   free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
                 WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
                 ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
-  WITH old AS (
-    DELETE FROM engram.hebbian_links h USING unnest(free) AS f (workspace_id)
+  WITH rules AS MATERIALIZED (
+    SELECT f.workspace_id, coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 AS half_life, coalesce(w.link_prune, d.link_prune) AS prune
+    FROM unnest(free) AS f (workspace_id)
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING rules f
     WHERE h.workspace_id = f.workspace_id
       -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
-      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0),
-            (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
-             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'))
-          < (SELECT coalesce(w.link_prune, d.link_prune) FROM engram.settings d
-             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
     RETURNING 1)
   SELECT count(*) INTO links_pruned FROM old;
   -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
