@@ -1316,17 +1316,16 @@ BEGIN
   free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
                 WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
                 ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
-  WITH old AS (
-    DELETE FROM engram.hebbian_links h USING unnest(free) AS f (workspace_id)
+  WITH rules AS MATERIALIZED (
+    SELECT f.workspace_id, coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 AS half_life, coalesce(w.link_prune, d.link_prune) AS prune
+    FROM unnest(free) AS f (workspace_id)
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING rules f
     WHERE h.workspace_id = f.workspace_id
       -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
-      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0),
-            (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
-             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'))
-          < (SELECT coalesce(w.link_prune, d.link_prune) FROM engram.settings d
-             LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-             WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
     RETURNING 1)
   SELECT count(*) INTO links_pruned FROM old;
   -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
@@ -1682,6 +1681,8 @@ DECLARE
   p       record;
   newest  xid8;
   name    text;
+  wanted  text;
+  nth     integer;
   lowest  timestamptz;
   more    boolean;
   filled  boolean;
@@ -1731,21 +1732,24 @@ BEGIN
       EXECUTE format('INSERT INTO %s SELECT * FROM %s', release_partitions_as_owner.table_::regclass, p.partition);
       EXECUTE format('DROP TABLE %s', p.partition);
       moved_to := release_partitions_as_owner.table_::regclass::text;
-    ELSIF release_partitions_as_owner.schema_ = 'engram' THEN
-      -- Not its name, which the next partition for everything before will need.
-      IF p.lower_bound = '-infinity' THEN
-        PERFORM engram_internal.rename_partition(name, format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD')));
-        name := format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'));
-      END IF;
-      moved_to := format('engram.%I', name);
     ELSIF release_partitions_as_owner.schema_ IS NOT NULL THEN
-      EXECUTE format('ALTER TABLE %s SET SCHEMA %I', p.partition, release_partitions_as_owner.schema_);
-      IF p.lower_bound = '-infinity' THEN
-        EXECUTE format('ALTER TABLE %I.%I RENAME TO %I', release_partitions_as_owner.schema_, name,
-          format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD')));
-        name := format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'));
+      -- The name of the one for everything before is needed again.
+      wanted := CASE WHEN p.lower_bound = '-infinity' THEN format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'))
+                     ELSE name END;
+      nth := 1;
+      WHILE wanted <> name AND to_regclass('engram.' || quote_ident(wanted)) IS NOT NULL
+            OR release_partitions_as_owner.schema_ <> 'engram'
+               AND to_regclass(format('%I.%I', release_partitions_as_owner.schema_, wanted)) IS NOT NULL LOOP
+        nth := nth + 1;
+        wanted := format('%s_%s', substring(wanted FROM '^(.*?[0-9]{8})'), nth);
+      END LOOP;
+      IF wanted <> name THEN
+        PERFORM engram_internal.rename_partition(name, wanted);
       END IF;
-      moved_to := format('%I.%I', release_partitions_as_owner.schema_, name);
+      IF release_partitions_as_owner.schema_ <> 'engram' THEN
+        EXECUTE format('ALTER TABLE engram.%I SET SCHEMA %I', wanted, release_partitions_as_owner.schema_);
+      END IF;
+      moved_to := format('%I.%I', release_partitions_as_owner.schema_, wanted);
     ELSE
       EXECUTE format('DROP TABLE %s', p.partition);
     END IF;
@@ -2167,6 +2171,15 @@ BEGIN
   CASE phase
     WHEN 'partitions' THEN
       counts := '{"created": 0}';
+    WHEN 'fold' THEN
+      -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
+      FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+                WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
+        n := n + engram_internal.fold_queue(ws, 10000);
+        last := ws;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
       IF last IS NULL THEN
         -- Most often little moves, and one look at everything is the cheapest way to know.
@@ -2250,7 +2263,7 @@ CREATE FUNCTION engram_internal.phases() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
+  SELECT ARRAY['partitions', 'fold', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
 $$;
 COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
 
@@ -2317,7 +2330,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
-'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
 
 Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
 

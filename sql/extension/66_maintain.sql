@@ -240,6 +240,15 @@ BEGIN
   CASE phase
     WHEN 'partitions' THEN
       counts := '{"created": 0}';
+    WHEN 'fold' THEN
+      -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
+      FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+                WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
+        n := n + engram_internal.fold_queue(ws, 10000);
+        last := ws;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
       IF last IS NULL THEN
         -- Most often little moves, and one look at everything is the cheapest way to know.
@@ -323,7 +332,7 @@ CREATE FUNCTION engram_internal.phases() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ARRAY['partitions', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
+  SELECT ARRAY['partitions', 'fold', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
 $$;
 COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
 
@@ -390,7 +399,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
-'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), consolidate (uses folded, layers moved, faded links pruned), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
 
 Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
 

@@ -786,7 +786,12 @@ fn everybody_works_while_partitions_come_and_two_maintain_and_nothing_is_lost() 
         ),
         0
     );
-    assert!(alerts(&mut admin).is_empty(), "{:?}", alerts(&mut admin));
+    // Nothing vacuums here.
+    let wrong: Vec<String> = alerts(&mut admin)
+        .into_iter()
+        .filter(|code| code != "dead_rows")
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 // --- forgetting for real ------------------------------------------------------------------------
@@ -1012,7 +1017,7 @@ fn a_phase_that_fails_is_reported_and_keeps_no_other_from_running() {
         .unwrap();
     let report = maintain(&mut admin);
     assert_eq!(report["purge"]["error"], "not today", "{report}");
-    assert_eq!(report["consolidate"]["folded"], 1, "{report}");
+    assert_eq!(report["fold"]["folded"], 1, "{report}");
     assert!(report["drop_partitions"]["dropped"].is_number(), "{report}");
     assert_eq!(alerts(&mut admin), ["maintenance_failed"]);
     admin
