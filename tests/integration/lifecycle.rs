@@ -564,7 +564,7 @@ fn source() -> &'static (Database, String) {
             "row | engram.access_queue |",
             "row | engram.hebbian_links |",
             "row | engram.recall_credits |",
-            "row | engram.messages_default |",
+            "row | engram.messages_",
             "row | engram.message_archive |",
         ] {
             assert!(snapshot.contains(needle), "{needle} is not in the snapshot");
