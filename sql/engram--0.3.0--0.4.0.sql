@@ -1568,6 +1568,8 @@ DECLARE
   border   timestamptz;
   held     bigint;
   made     text;
+  gap      record;
+  filled   boolean;
 BEGIN
   EXECUTE format('LOCK TABLE ONLY engram.%I IN SHARE UPDATE EXCLUSIVE MODE', create_partitions_as_owner.parent);
   IF goal IS NULL THEN
@@ -1580,6 +1582,20 @@ BEGIN
     RAISE EXCEPTION 'table engram.% has no default partition', create_partitions_as_owner.parent
       USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('Somebody dropped or detached it. If it is there: ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT; else, as the owner of the tables: SELECT engram.setup();', create_partitions_as_owner.parent, spare);
   END IF;
+  -- Where somebody took one out from between, and rows have come for it since.
+  FOR gap IN
+    SELECT x.ends, x.begins FROM (
+      SELECT b.upper_bound AS ends, lead(b.lower_bound) OVER (ORDER BY b.lower_bound) AS begins
+      FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE NOT b.is_default) x
+    WHERE x.ends < x.begins
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I WHERE %I >= $1 AND %2$I < $2)', spare, create_partitions_as_owner.key)
+      INTO filled USING gap.ends, gap.begins;
+    CONTINUE WHEN NOT filled;
+    EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', spare);
+    RETURN QUERY SELECT * FROM engram_internal.fill_partition(create_partitions_as_owner.parent, create_partitions_as_owner.key,
+                   'p' || to_char(gap.ends, 'YYYYMMDD'), gap.ends, gap.begins);
+  END LOOP;
   since := (SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b);
   IF since > goal AND NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.lower_bound = '-infinity') THEN
     -- Somebody dropped the one for everything before.
@@ -1593,7 +1609,9 @@ BEGIN
   -- What no partition covered so far lies in the default one, and must not when theirs is made. Others
   -- cannot write it meanwhile; that is short, because a few rows are moved, and of many the whole table
   -- becomes the partition that they need.
-  EXECUTE format('SELECT count(*) FROM (SELECT FROM engram.%I LIMIT %s) x', spare, most_moved + 1) INTO held;
+  -- Rows of a far future stay where they are.
+  EXECUTE format('SELECT count(*) FROM (SELECT FROM engram.%I WHERE %I < $1 LIMIT %s) x', spare, create_partitions_as_owner.key, most_moved + 1)
+    INTO held USING engram_internal.interval_after(unit, goal);
   IF held > most_moved THEN
     -- The table before its partition, as everybody who reads or writes them.
     EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', create_partitions_as_owner.parent);
@@ -1729,6 +1747,14 @@ BEGIN
     EXECUTE format('ALTER TABLE engram.%I DETACH PARTITION %s', release_partitions_as_owner.parent, p.partition);
     name := (SELECT c.relname FROM pg_class c WHERE c.oid = p.partition::regclass);
     IF release_partitions_as_owner.table_ IS NOT NULL THEN
+      -- What a table does with its rows (triggers, rules, checks) it does here with the rights of this role.
+      EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', release_partitions_as_owner.table_::regclass);
+      IF EXISTS (SELECT FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+                 WHERE c.oid = release_partitions_as_owner.table_::regclass AND r.rolname <> current_user AND NOT r.rolsuper) THEN
+        RAISE EXCEPTION 'table "%" does not belong to the owner of the tables of engram', release_partitions_as_owner.table_
+          USING ERRCODE = 'insufficient_privilege',
+                HINT = format('Its triggers would run with the rights of that role. ALTER TABLE %s OWNER TO %I; or detach into a schema.', release_partitions_as_owner.table_, current_user);
+      END IF;
       EXECUTE format('INSERT INTO %s SELECT * FROM %s', release_partitions_as_owner.table_::regclass, p.partition);
       EXECUTE format('DROP TABLE %s', p.partition);
       moved_to := release_partitions_as_owner.table_::regclass::text;
@@ -1808,8 +1834,8 @@ BEGIN
         SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('parent', t.parent)), '[]') INTO part
         FROM engram_internal.create_partitions_as_owner(t.parent, t.key, (args ->> 'until')::timestamptz) c;
       ELSE
-        before := now() - coalesce((args ->> 'older_than')::interval,
-                                   engram_internal.partition_setting(t.keep)::double precision * interval '1 day');
+        before := engram_internal.earlier(now(), coalesce((args ->> 'older_than')::interval,
+                    engram_internal.partition_setting(t.keep)::double precision * interval '1 day'));
         CONTINUE WHEN before IS NULL;
         SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('parent', t.parent)), '[]') INTO part
         FROM engram_internal.release_partitions_as_owner(t.parent, t.key, before, args ->> 'schema', args ->> 'table',
@@ -1915,7 +1941,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.detach_partitions(interval, text, text, text, boolean) IS
-'As drop_partitions(), but keeps the rows: the partitions become tables of their own, in a schema (into_schema, by default where they are), or their rows go into a table (into_table, with the columns of parent). moved_to tells where. The owner of the tables of engram needs the right to create in that schema, or to insert into that table.';
+'As drop_partitions(), but keeps the rows: the partitions become tables of their own, in a schema (into_schema, by default where they are), or their rows go into a table (into_table, with the columns of parent). moved_to tells where. The owner of the tables of engram needs the right to create in that schema; the table must belong to that role or a superuser.';
+
+CREATE FUNCTION engram_internal.earlier(moment timestamptz, age interval) RETURNS timestamptz
+LANGUAGE plpgsql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN moment - age;
+EXCEPTION WHEN datetime_field_overflow THEN
+  RETURN '-infinity';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.earlier(timestamptz, interval) IS 'A moment less an age of 0 or more; -infinity where no calendar reaches.';
 
 CREATE FUNCTION engram_internal.check_age(older_than interval) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -1963,8 +2001,11 @@ BEGIN
     RAISE EXCEPTION 'unknown action "%"', set_retention.action
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forget (default), which restore() takes back, and erase.';
   END IF;
-  PERFORM engram_internal.check_memory(t, NULL, NULL, set_retention.max_importance, NULL)
-  FROM unnest(coalesce(set_retention.types, ARRAY[NULL])) AS t;
+  PERFORM engram_internal.check_memory(coalesce(t, 'NULL'), NULL, NULL, NULL, NULL) FROM unnest(set_retention.types) AS t;
+  IF NOT set_retention.max_importance BETWEEN 0 AND 1 THEN
+    RAISE EXCEPTION 'max_importance % is outside 0 to 1', set_retention.max_importance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 0 (trivial) to 1 (vital), or leave it out.';
+  END IF;
   INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count)
   VALUES (ws, set_retention.name, coalesce(set_retention.action, 'forget'), set_retention.types, set_retention.max_importance,
           set_retention.max_age, set_retention.max_count)
@@ -1976,7 +2017,7 @@ $$;
 COMMENT ON FUNCTION engram.set_retention(text, interval, integer, text[], double precision, text, uuid) IS
 'Sets, or replaces, a retention policy of a workspace. maintain() and apply_retention() follow it.
 
-It takes memories stored longer than max_age ago, and those beyond the newest max_count; only of these types, and of at most this importance (0 to 1), if given. Pinned memories are never taken, nor counted. action: forget (default; restore() takes it back) or erase (final). engram.retention_policies lists them.';
+It takes memories stored longer than max_age ago, and those beyond the newest max_count; only of these types, and of at most this importance (0 to 1), if given. Pinned memories are never taken, nor counted; forgotten ones count after all others. action: forget (default; restore() takes it back) or erase (final). engram.retention_policies lists them.';
 
 CREATE FUNCTION engram.drop_retention(name text, workspace uuid DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -2001,19 +2042,21 @@ DECLARE
   p      record;
   ids    uuid[];
   moment timestamptz := coalesce(apply_retention.at, now());
+  oldest timestamptz;
 BEGIN
   FOR p IN SELECT r.* FROM engram.retention_policies r
            WHERE apply_retention.workspace IS NULL OR r.workspace_id = apply_retention.workspace
            ORDER BY r.workspace_id, r.name LOOP
+    oldest := engram_internal.earlier(moment, p.max_age);
     ids := ARRAY(
       SELECT x.id FROM (
-        SELECT m.id, m.created_at, row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place
+        SELECT m.id, m.created_at, row_number() OVER (ORDER BY m.deleted_at IS NOT NULL, m.created_at DESC, m.id DESC) AS place
         FROM engram.memories m
         WHERE m.workspace_id = p.workspace_id AND NOT m.pinned
           AND (m.deleted_at IS NULL OR p.action = 'erase')
           AND (p.types IS NULL OR m.type = ANY (p.types))
           AND (p.max_importance IS NULL OR m.importance <= p.max_importance)) x
-      WHERE x.created_at < moment - p.max_age OR x.place > p.max_count
+      WHERE x.created_at < oldest OR x.place > p.max_count
       ORDER BY x.id LIMIT apply_retention.batch_size);
     workspace_id := p.workspace_id;
     policy := p.name;
@@ -2073,21 +2116,21 @@ BEGIN
          JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
          LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id$q$ ELSE '' END
     || $q$ WHERE (m.deleted_at IS NOT NULL OR m.expires_at IS NOT NULL)
-             AND coalesce(m.deleted_at, m.expires_at) <= $2 - $q$
-    || CASE WHEN purge.older_than IS NULL THEN $q$coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '$3' END
+             AND coalesce(m.deleted_at, m.expires_at) <= $2$q$
+    || CASE WHEN purge.older_than IS NULL THEN $q$ - coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '' END
     || CASE WHEN purge.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1' END
-    || $q$ ORDER BY m.workspace_id, m.id LIMIT $4
+    || $q$ ORDER BY m.workspace_id, m.id LIMIT $3
        ), held AS MATERIALIZED (
          SELECT d.* FROM doomed d CROSS JOIN LATERAL (
            SELECT x.ctid FROM engram.memories x
-           WHERE NOT $5 AND x.workspace_id = d.workspace_id AND x.id = d.id
+           WHERE NOT $4 AND x.workspace_id = d.workspace_id AND x.id = d.id
              AND coalesce(x.deleted_at, x.expires_at) = d.gone_at FOR UPDATE SKIP LOCKED) there
        ), erased AS (
          DELETE FROM engram.memories m USING held h WHERE m.workspace_id = h.workspace_id AND m.id = h.id
          RETURNING h.workspace_id, h.id, h.reason, h.gone_at
        )
-       SELECT * FROM erased UNION ALL SELECT * FROM doomed WHERE $5 ORDER BY 1, 2$q$
-    USING purge.workspace, moment, purge.older_than, coalesce(purge.batch_size, 2147483647), coalesce(purge.dry_run, false);
+       SELECT * FROM erased UNION ALL SELECT * FROM doomed WHERE $4 ORDER BY 1, 2$q$
+    USING purge.workspace, coalesce(engram_internal.earlier(moment, purge.older_than), moment), coalesce(purge.batch_size, 2147483647), coalesce(purge.dry_run, false);
 END
 $$;
 COMMENT ON FUNCTION engram_internal.purge(uuid, interval, timestamptz, boolean, integer) IS
@@ -2141,7 +2184,7 @@ BEGIN
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
     SET maintained_at = clock_timestamp(),
-        report = jsonb_build_object('phases', args -> 'report', 'sizes', now_.sizes,
+        report = jsonb_build_object('phases', coalesce(args -> 'report', '{}'), 'sizes', now_.sizes,
           'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
                          ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
     FROM (SELECT engram_internal.sizes() AS sizes) now_
@@ -2183,9 +2226,14 @@ BEGIN
     WHEN 'consolidate' THEN
       IF last IS NULL THEN
         -- Most often little moves, and one look at everything is the cheapest way to know.
-        SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
-        counts := to_jsonb(c) - 'done';
-        done := c.done;
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
+          counts := to_jsonb(c) - 'done';
+          done := c.done;
+        EXCEPTION WHEN OTHERS THEN
+          -- What one workspace holds must not keep the others from being cared for: each by itself.
+          done := false;
+        END;
         last := CASE WHEN NOT done THEN '00000000-0000-0000-0000-000000000000' END;
       ELSE
         -- Much moves: a workspace after the other, each looked at once.
@@ -2198,12 +2246,19 @@ BEGIN
             FROM w WHERE w.workspace_id IS NOT NULL)
           SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
         LOOP
-          SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
-          SELECT coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
-          FROM jsonb_each(to_jsonb(c) - 'done') e;
           last := ws;
           done := false;
-          n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          BEGIN
+            SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
+            SELECT counts || coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
+            FROM jsonb_each(to_jsonb(c) - 'done') e;
+            n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE ~ '^(53|58)' THEN
+              RAISE;
+            END IF;
+            counts := counts || jsonb_build_object('error', format('workspace %s: %s', ws, SQLERRM));
+          END;
           EXIT WHEN n > batch * 20;
         END LOOP;
       END IF;
@@ -2275,14 +2330,16 @@ DECLARE
   step   jsonb;
   result jsonb := coalesce(so_far, '{}');
 BEGIN
+  PERFORM engram_internal.require_administrator();
+  IF (phase = ANY (engram_internal.phases())) IS NOT TRUE THEN
+    RAISE EXCEPTION 'unknown phase "%"', coalesce(phase, 'NULL')
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: ' || array_to_string(engram_internal.phases(), ', ') || '.';
+  END IF;
   BEGIN
     step := engram_internal.administer('maintain', jsonb_build_object('phase', phase, 'after', after));
-  EXCEPTION
-    WHEN insufficient_privilege OR invalid_parameter_value OR object_not_in_prerequisite_state THEN
-      RAISE;
-    WHEN OTHERS THEN
-      -- One phase that fails must not keep the others from being done.
-      step := jsonb_build_object('done', true, 'error', SQLERRM);
+  EXCEPTION WHEN OTHERS THEN
+    -- One phase that fails must not keep the others from being done.
+    step := jsonb_build_object('done', true, 'error', SQLERRM);
   END;
   SELECT result || coalesce(jsonb_object_agg(e.key, CASE WHEN jsonb_typeof(e.value) = 'number'
            THEN to_jsonb(coalesce((result ->> e.key)::numeric, 0) + (e.value #>> '{}')::numeric) ELSE e.value END), '{}')
@@ -2469,7 +2526,7 @@ BEGIN
     END IF;
   END LOOP;
 
-  FOR t IN SELECT p.parent FROM engram_internal.partitioned() p WHERE to_regclass('engram.' || p.parent) IS NOT NULL LOOP
+  FOR t IN SELECT p.parent, p.key FROM engram_internal.partitioned() p WHERE to_regclass('engram.' || p.parent) IS NOT NULL LOOP
     latest := (SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(t.parent) b);
     IF latest IS NULL OR latest <= engram_internal.interval_after(unit, now()) THEN
       RETURN QUERY SELECT CASE WHEN latest > now() THEN 'warning' ELSE 'critical' END, 'partitions_missing', t.parent,
@@ -2479,9 +2536,20 @@ BEGIN
     filled := false;
     IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(t.parent) b WHERE b.is_default) THEN
       RETURN QUERY SELECT 'critical', 'default_partition_missing', t.parent, format('table engram.%s has no default partition', t.parent),
-        'Rows of times that no partition covers would be refused. Run as the owner of the tables: SELECT engram.setup();';
+        'Rows of times that no partition covers would be refused. '
+        || CASE WHEN to_regclass('engram.' || quote_ident(t.parent || '_default')) IS NULL THEN 'Run as the owner of the tables: SELECT engram.setup();'
+                ELSE format('ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT;', t.parent, t.parent || '_default') END;
     ELSE
-      EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I)', t.parent || '_default') INTO filled;
+      EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I WHERE %I < $1)', t.parent || '_default', t.key) INTO filled USING greatest(latest, now());
+      IF NOT filled THEN
+        -- What is dated later than all partitions may wait there: any user's message may be.
+        EXECUTE format('SELECT max(%I) FROM engram.%I', t.key, t.parent || '_default') INTO latest;
+        IF latest IS NOT NULL THEN
+          RETURN QUERY SELECT 'info', 'default_partition_not_empty', t.parent, format('table engram.%s_default has rows of the future, until %s', t.parent, latest),
+            'They wait there until their time comes.'
+            || CASE WHEN latest < now() + interval '50 years' THEN format(' SELECT engram.create_partitions(%L); moves them at once.', latest) ELSE '' END;
+        END IF;
+      END IF;
     END IF;
     IF filled THEN
       RETURN QUERY SELECT 'warning', 'default_partition_not_empty', t.parent, format('table engram.%s_default has rows', t.parent),
@@ -2711,17 +2779,36 @@ DECLARE
   given    timestamptz;
   last_at  timestamptz;
   item     record;
-  known    boolean;
+  chats    text[];
 BEGIN
   SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
   FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = ws
   WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
   -- One writer at a time in a conversation: so that ids stay unique, and turns in the order of their calls.
-  PERFORM engram_internal.lock_keys(ws, ARRAY(
-    SELECT DISTINCT 'conversation ' || p.session_id
-    FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p WHERE p.error IS NULL));
+  chats := ARRAY(SELECT DISTINCT p.session_id FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p
+                 WHERE p.error IS NULL);
+  PERFORM engram_internal.lock_keys(ws, ARRAY(SELECT 'conversation ' || c FROM unnest(chats) c));
   here := clock_timestamp();
-  FOR item IN SELECT p.* FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p ORDER BY p.position LOOP
+  FOR item IN
+    WITH items AS MATERIALIZED (
+      SELECT p.*, p.error IS NULL AND char_length(p.content) <= longest AS fine
+      FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p
+    ), ids AS MATERIALIZED (
+      SELECT DISTINCT i.id FROM items i WHERE i.id IS NOT NULL
+    ), held AS MATERIALIZED (
+      -- One look at each conversation, however many are asked about (IS TRUE keeps it from being a join, which could
+      -- be a look for each). In one statement: who archives or restores meanwhile only moves them.
+      SELECT m.session_id, m.id FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (m.id IN (SELECT d.id FROM ids d)) IS TRUE
+      UNION ALL
+      SELECT a.session_id, u.id FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id)
+      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
+    )
+    SELECT i.*, i.id IS NOT NULL AND (
+             row_number() OVER (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) > 1
+             OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known
+    FROM items i ORDER BY i.position
+  LOOP
     position := item.position;
     id := item.id;
     error := item.error;
@@ -2731,19 +2818,13 @@ BEGIN
                       char_length(item.content), longest);
     END IF;
     IF error IS NULL THEN
-      known := false;
-      IF id IS NOT NULL THEN
-        -- In one statement: who archives or restores meanwhile only moves it.
-        known := EXISTS (SELECT FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = item.session_id AND m.id = item.id)
-              OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = item.session_id AND item.id = ANY (a.ids));
-      END IF;
-      status := CASE WHEN known THEN 'unchanged' ELSE 'added' END;
+      status := CASE WHEN item.known THEN 'unchanged' ELSE 'added' END;
       -- Of equal times each next one is a microsecond later: the array's order is the order of the turns.
       last_at := CASE WHEN item.created_at = given THEN last_at + interval '1 microsecond'
                       WHEN item.created_at IS NOT NULL THEN item.created_at
                       ELSE greatest(here, last_at + interval '1 microsecond') END;
       given := item.created_at;
-      IF NOT known THEN
+      IF NOT item.known THEN
         id := coalesce(id, engram_internal.uuid_v7());
         INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
         VALUES (ws, item.session_id, last_at, id, me, item.role, item.speaker, item.content, coalesce(item.metadata, '{}'));
@@ -2785,7 +2866,8 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the conversation; engram.conversations() lists them.';
   END IF;
   IF messages.cursor IS NOT NULL THEN
-    IF messages.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+    IF messages.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+       OR split_part(messages.cursor, '_', 1)::bigint < engram_internal.to_micros('4714-11-24 00:00:00+00 BC') THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.messages() returned', messages.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the page before, unchanged.';
     END IF;
@@ -2891,7 +2973,8 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
   END IF;
   IF conversations.cursor IS NOT NULL THEN
-    IF conversations.cursor !~ '^-?[0-9]{1,18}_.' THEN
+    IF conversations.cursor !~ '^-?[0-9]{1,18}_.'
+       OR split_part(conversations.cursor, '_', 1)::bigint < engram_internal.to_micros('4714-11-24 00:00:00+00 BC') THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.conversations() returned', conversations.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
     END IF;
@@ -2948,7 +3031,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  cutoff   timestamptz := now() - archive_messages_as_owner.inactive_for;
+  cutoff   timestamptz := engram_internal.earlier(now(), archive_messages_as_owner.inactive_for);
   ws       uuid := archive_messages_as_owner.workspace;
   chat     text;
   newest   timestamptz;
@@ -3227,7 +3310,7 @@ DECLARE
   key   jsonb := '[]';
   valid boolean := true;
 BEGIN
-  IF NOT include <@ known OR array_position(include, NULL) IS NOT NULL THEN
+  IF NOT include <@ known OR EXISTS (SELECT FROM unnest(include) u WHERE u IS NULL) THEN
     RAISE EXCEPTION 'unknown value in include: %', include
       USING ERRCODE = 'invalid_parameter_value', HINT = format('Known: %s. By default all of them.', array_to_string(known, ', '));
   END IF;
@@ -3569,7 +3652,13 @@ BEGIN
   FROM unnest(import_log.lines) l CROSS JOIN LATERAL jsonb_to_recordset(l -> 'events') AS v (old jsonb) WHERE v.old IS NOT NULL;
   -- Their transactions are none of ours: origin 0 keeps them from those who ask for what is new.
   INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
-  SELECT ws, pg_current_xact_id(), v.id, v.at, m.id, 0, v.actor, v.action, v.version, v.old
+  -- What another system did not say of the past was as it is: every memory has a type, an importance and so on.
+  SELECT ws, pg_current_xact_id(), v.id, v.at, m.id, 0, v.actor, v.action, v.version, CASE WHEN v.old IS NOT NULL THEN v.old || (
+      SELECT coalesce(jsonb_object_agg(k.key, k.value), '{}') FROM engram.memories p
+      CROSS JOIN LATERAL jsonb_each(jsonb_build_object('content', p.content, 'type', p.type, 'importance', p.importance, 'layer', p.layer,
+        'pinned', p.pinned, 'tags', p.tags, 'metadata', p.metadata, 'created_at', p.created_at, 'updated_at', p.created_at,
+        'version', greatest(v.version - 1, 1), 'entities', '[]'::jsonb)) k
+      WHERE p.workspace_id = ws AND p.id = m.id AND coalesce(v.old -> k.key, 'null') = 'null') END
   FROM unnest(import_log.lines) l
   CROSS JOIN LATERAL (SELECT coalesce(l ->> 'id', l ->> 'memory_id')::uuid AS id) m
   CROSS JOIN LATERAL jsonb_to_recordset(l -> 'events') AS v (id uuid, at timestamptz, actor uuid, action text, version integer, old jsonb)

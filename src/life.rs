@@ -158,8 +158,10 @@ impl Stored<'_> {
                 let steps = (count - 1).min(64);
                 let gain = (count - 1) as f64 / steps as f64;
                 for i in 1..=steps {
-                    let part = (last - created_at) as f64 * i as f64 / steps as f64;
-                    state.heat.touch(created_at + part as i64, gain);
+                    let part = last.saturating_sub(created_at) as f64 * i as f64 / steps as f64;
+                    state
+                        .heat
+                        .touch(created_at.saturating_add(part as i64), gain);
                 }
             }
             None => {}
@@ -346,7 +348,9 @@ pub fn after(
     }
     if traits.pinned {
         let since = state.last_used.max(begin.at);
-        state.rested = state.rested.saturating_add((state.at() - since).max(0));
+        state.rested = state
+            .rested
+            .saturating_add(state.at().saturating_sub(since).max(0));
     }
 
     let mut new = events.split_off(events.len().min(known.unwrap_or(0)));
@@ -373,7 +377,7 @@ pub fn after(
         // Older ones are in the base, or were taken in by it.
         events.retain(|(call, event)| event.at >= begin.at || seen.contains(call));
         let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
-        late = begin.uses + uses != state.uses;
+        late = begin.uses.saturating_add(uses) != state.uses;
         if !late {
             events.retain(|(call, _)| !seen.contains(call));
             let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
@@ -386,7 +390,7 @@ pub fn after(
     if settle {
         if moment == stored_at && moment == stored_used && stored_uses > 1 {
             // So that what is folded lies before it.
-            moment += 1;
+            moment = moment.saturating_add(1);
         }
         state.advance(moment, traits, params);
         // Heat and number take in what waits when it is folded, for they do not care.

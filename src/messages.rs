@@ -17,6 +17,10 @@ pub const ROLES: [&str; 4] = ["user", "assistant", "system", "tool"];
 /// Longest name of a conversation, in characters.
 pub const MAX_SESSION: usize = 500;
 
+/// The end of the year 9999 in UTC, in microseconds since the epoch of PostgreSQL, less a second for turns of
+/// equal times, which are stored a microsecond apart.
+const YEAR_10000: i64 = 252_455_615_999_000_000;
+
 const KEYS: [&str; 7] = [
     "content",
     "role",
@@ -101,6 +105,9 @@ fn read(item: &Value, session: Option<&str>) -> std::result::Result<Turn, String
     let created_at = time("created_at", text(map, "created_at")?.as_deref())?;
     if created_at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
         return Err("created_at is infinite; give a moment in time".to_owned());
+    }
+    if created_at.is_some_and(|at| i64::from(at) >= YEAR_10000) {
+        return Err("created_at lies after the year 9999; give a moment before".to_owned());
     }
     let metadata = match map.get("metadata") {
         None | Some(Value::Null) => None,

@@ -133,6 +133,8 @@ DECLARE
   border   timestamptz;
   held     bigint;
   made     text;
+  gap      record;
+  filled   boolean;
 BEGIN
   EXECUTE format('LOCK TABLE ONLY engram.%I IN SHARE UPDATE EXCLUSIVE MODE', create_partitions_as_owner.parent);
   IF goal IS NULL THEN
@@ -145,6 +147,20 @@ BEGIN
     RAISE EXCEPTION 'table engram.% has no default partition', create_partitions_as_owner.parent
       USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('Somebody dropped or detached it. If it is there: ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT; else, as the owner of the tables: SELECT engram.setup();', create_partitions_as_owner.parent, spare);
   END IF;
+  -- Where somebody took one out from between, and rows have come for it since.
+  FOR gap IN
+    SELECT x.ends, x.begins FROM (
+      SELECT b.upper_bound AS ends, lead(b.lower_bound) OVER (ORDER BY b.lower_bound) AS begins
+      FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE NOT b.is_default) x
+    WHERE x.ends < x.begins
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I WHERE %I >= $1 AND %2$I < $2)', spare, create_partitions_as_owner.key)
+      INTO filled USING gap.ends, gap.begins;
+    CONTINUE WHEN NOT filled;
+    EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', spare);
+    RETURN QUERY SELECT * FROM engram_internal.fill_partition(create_partitions_as_owner.parent, create_partitions_as_owner.key,
+                   'p' || to_char(gap.ends, 'YYYYMMDD'), gap.ends, gap.begins);
+  END LOOP;
   since := (SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b);
   IF since > goal AND NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.lower_bound = '-infinity') THEN
     -- Somebody dropped the one for everything before.
@@ -158,7 +174,9 @@ BEGIN
   -- What no partition covered so far lies in the default one, and must not when theirs is made. Others
   -- cannot write it meanwhile; that is short, because a few rows are moved, and of many the whole table
   -- becomes the partition that they need.
-  EXECUTE format('SELECT count(*) FROM (SELECT FROM engram.%I LIMIT %s) x', spare, most_moved + 1) INTO held;
+  -- Rows of a far future stay where they are.
+  EXECUTE format('SELECT count(*) FROM (SELECT FROM engram.%I WHERE %I < $1 LIMIT %s) x', spare, create_partitions_as_owner.key, most_moved + 1)
+    INTO held USING engram_internal.interval_after(unit, goal);
   IF held > most_moved THEN
     -- The table before its partition, as everybody who reads or writes them.
     EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', create_partitions_as_owner.parent);
@@ -294,6 +312,14 @@ BEGIN
     EXECUTE format('ALTER TABLE engram.%I DETACH PARTITION %s', release_partitions_as_owner.parent, p.partition);
     name := (SELECT c.relname FROM pg_class c WHERE c.oid = p.partition::regclass);
     IF release_partitions_as_owner.table_ IS NOT NULL THEN
+      -- What a table does with its rows (triggers, rules, checks) it does here with the rights of this role.
+      EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', release_partitions_as_owner.table_::regclass);
+      IF EXISTS (SELECT FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+                 WHERE c.oid = release_partitions_as_owner.table_::regclass AND r.rolname <> current_user AND NOT r.rolsuper) THEN
+        RAISE EXCEPTION 'table "%" does not belong to the owner of the tables of engram', release_partitions_as_owner.table_
+          USING ERRCODE = 'insufficient_privilege',
+                HINT = format('Its triggers would run with the rights of that role. ALTER TABLE %s OWNER TO %I; or detach into a schema.', release_partitions_as_owner.table_, current_user);
+      END IF;
       EXECUTE format('INSERT INTO %s SELECT * FROM %s', release_partitions_as_owner.table_::regclass, p.partition);
       EXECUTE format('DROP TABLE %s', p.partition);
       moved_to := release_partitions_as_owner.table_::regclass::text;
@@ -373,8 +399,8 @@ BEGIN
         SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('parent', t.parent)), '[]') INTO part
         FROM engram_internal.create_partitions_as_owner(t.parent, t.key, (args ->> 'until')::timestamptz) c;
       ELSE
-        before := now() - coalesce((args ->> 'older_than')::interval,
-                                   engram_internal.partition_setting(t.keep)::double precision * interval '1 day');
+        before := engram_internal.earlier(now(), coalesce((args ->> 'older_than')::interval,
+                    engram_internal.partition_setting(t.keep)::double precision * interval '1 day'));
         CONTINUE WHEN before IS NULL;
         SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('parent', t.parent)), '[]') INTO part
         FROM engram_internal.release_partitions_as_owner(t.parent, t.key, before, args ->> 'schema', args ->> 'table',
@@ -480,7 +506,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.detach_partitions(interval, text, text, text, boolean) IS
-'As drop_partitions(), but keeps the rows: the partitions become tables of their own, in a schema (into_schema, by default where they are), or their rows go into a table (into_table, with the columns of parent). moved_to tells where. The owner of the tables of engram needs the right to create in that schema, or to insert into that table.';
+'As drop_partitions(), but keeps the rows: the partitions become tables of their own, in a schema (into_schema, by default where they are), or their rows go into a table (into_table, with the columns of parent). moved_to tells where. The owner of the tables of engram needs the right to create in that schema; the table must belong to that role or a superuser.';
+
+CREATE FUNCTION engram_internal.earlier(moment timestamptz, age interval) RETURNS timestamptz
+LANGUAGE plpgsql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN moment - age;
+EXCEPTION WHEN datetime_field_overflow THEN
+  RETURN '-infinity';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.earlier(timestamptz, interval) IS 'A moment less an age of 0 or more; -infinity where no calendar reaches.';
 
 CREATE FUNCTION engram_internal.check_age(older_than interval) RETURNS void
 LANGUAGE plpgsql STABLE

@@ -32,8 +32,11 @@ BEGIN
     RAISE EXCEPTION 'unknown action "%"', set_retention.action
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forget (default), which restore() takes back, and erase.';
   END IF;
-  PERFORM engram_internal.check_memory(t, NULL, NULL, set_retention.max_importance, NULL)
-  FROM unnest(coalesce(set_retention.types, ARRAY[NULL])) AS t;
+  PERFORM engram_internal.check_memory(coalesce(t, 'NULL'), NULL, NULL, NULL, NULL) FROM unnest(set_retention.types) AS t;
+  IF NOT set_retention.max_importance BETWEEN 0 AND 1 THEN
+    RAISE EXCEPTION 'max_importance % is outside 0 to 1', set_retention.max_importance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 0 (trivial) to 1 (vital), or leave it out.';
+  END IF;
   INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count)
   VALUES (ws, set_retention.name, coalesce(set_retention.action, 'forget'), set_retention.types, set_retention.max_importance,
           set_retention.max_age, set_retention.max_count)
@@ -45,7 +48,7 @@ $$;
 COMMENT ON FUNCTION engram.set_retention(text, interval, integer, text[], double precision, text, uuid) IS
 'Sets, or replaces, a retention policy of a workspace. maintain() and apply_retention() follow it.
 
-It takes memories stored longer than max_age ago, and those beyond the newest max_count; only of these types, and of at most this importance (0 to 1), if given. Pinned memories are never taken, nor counted. action: forget (default; restore() takes it back) or erase (final). engram.retention_policies lists them.';
+It takes memories stored longer than max_age ago, and those beyond the newest max_count; only of these types, and of at most this importance (0 to 1), if given. Pinned memories are never taken, nor counted; forgotten ones count after all others. action: forget (default; restore() takes it back) or erase (final). engram.retention_policies lists them.';
 
 CREATE FUNCTION engram.drop_retention(name text, workspace uuid DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -70,19 +73,21 @@ DECLARE
   p      record;
   ids    uuid[];
   moment timestamptz := coalesce(apply_retention.at, now());
+  oldest timestamptz;
 BEGIN
   FOR p IN SELECT r.* FROM engram.retention_policies r
            WHERE apply_retention.workspace IS NULL OR r.workspace_id = apply_retention.workspace
            ORDER BY r.workspace_id, r.name LOOP
+    oldest := engram_internal.earlier(moment, p.max_age);
     ids := ARRAY(
       SELECT x.id FROM (
-        SELECT m.id, m.created_at, row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place
+        SELECT m.id, m.created_at, row_number() OVER (ORDER BY m.deleted_at IS NOT NULL, m.created_at DESC, m.id DESC) AS place
         FROM engram.memories m
         WHERE m.workspace_id = p.workspace_id AND NOT m.pinned
           AND (m.deleted_at IS NULL OR p.action = 'erase')
           AND (p.types IS NULL OR m.type = ANY (p.types))
           AND (p.max_importance IS NULL OR m.importance <= p.max_importance)) x
-      WHERE x.created_at < moment - p.max_age OR x.place > p.max_count
+      WHERE x.created_at < oldest OR x.place > p.max_count
       ORDER BY x.id LIMIT apply_retention.batch_size);
     workspace_id := p.workspace_id;
     policy := p.name;
@@ -142,21 +147,21 @@ BEGIN
          JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
          LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id$q$ ELSE '' END
     || $q$ WHERE (m.deleted_at IS NOT NULL OR m.expires_at IS NOT NULL)
-             AND coalesce(m.deleted_at, m.expires_at) <= $2 - $q$
-    || CASE WHEN purge.older_than IS NULL THEN $q$coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '$3' END
+             AND coalesce(m.deleted_at, m.expires_at) <= $2$q$
+    || CASE WHEN purge.older_than IS NULL THEN $q$ - coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '' END
     || CASE WHEN purge.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1' END
-    || $q$ ORDER BY m.workspace_id, m.id LIMIT $4
+    || $q$ ORDER BY m.workspace_id, m.id LIMIT $3
        ), held AS MATERIALIZED (
          SELECT d.* FROM doomed d CROSS JOIN LATERAL (
            SELECT x.ctid FROM engram.memories x
-           WHERE NOT $5 AND x.workspace_id = d.workspace_id AND x.id = d.id
+           WHERE NOT $4 AND x.workspace_id = d.workspace_id AND x.id = d.id
              AND coalesce(x.deleted_at, x.expires_at) = d.gone_at FOR UPDATE SKIP LOCKED) there
        ), erased AS (
          DELETE FROM engram.memories m USING held h WHERE m.workspace_id = h.workspace_id AND m.id = h.id
          RETURNING h.workspace_id, h.id, h.reason, h.gone_at
        )
-       SELECT * FROM erased UNION ALL SELECT * FROM doomed WHERE $5 ORDER BY 1, 2$q$
-    USING purge.workspace, moment, purge.older_than, coalesce(purge.batch_size, 2147483647), coalesce(purge.dry_run, false);
+       SELECT * FROM erased UNION ALL SELECT * FROM doomed WHERE $4 ORDER BY 1, 2$q$
+    USING purge.workspace, coalesce(engram_internal.earlier(moment, purge.older_than), moment), coalesce(purge.batch_size, 2147483647), coalesce(purge.dry_run, false);
 END
 $$;
 COMMENT ON FUNCTION engram_internal.purge(uuid, interval, timestamptz, boolean, integer) IS
@@ -210,7 +215,7 @@ BEGIN
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
     SET maintained_at = clock_timestamp(),
-        report = jsonb_build_object('phases', args -> 'report', 'sizes', now_.sizes,
+        report = jsonb_build_object('phases', coalesce(args -> 'report', '{}'), 'sizes', now_.sizes,
           'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
                          ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
     FROM (SELECT engram_internal.sizes() AS sizes) now_
@@ -252,9 +257,14 @@ BEGIN
     WHEN 'consolidate' THEN
       IF last IS NULL THEN
         -- Most often little moves, and one look at everything is the cheapest way to know.
-        SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
-        counts := to_jsonb(c) - 'done';
-        done := c.done;
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
+          counts := to_jsonb(c) - 'done';
+          done := c.done;
+        EXCEPTION WHEN OTHERS THEN
+          -- What one workspace holds must not keep the others from being cared for: each by itself.
+          done := false;
+        END;
         last := CASE WHEN NOT done THEN '00000000-0000-0000-0000-000000000000' END;
       ELSE
         -- Much moves: a workspace after the other, each looked at once.
@@ -267,12 +277,19 @@ BEGIN
             FROM w WHERE w.workspace_id IS NOT NULL)
           SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
         LOOP
-          SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
-          SELECT coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
-          FROM jsonb_each(to_jsonb(c) - 'done') e;
           last := ws;
           done := false;
-          n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          BEGIN
+            SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
+            SELECT counts || coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
+            FROM jsonb_each(to_jsonb(c) - 'done') e;
+            n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE ~ '^(53|58)' THEN
+              RAISE;
+            END IF;
+            counts := counts || jsonb_build_object('error', format('workspace %s: %s', ws, SQLERRM));
+          END;
           EXIT WHEN n > batch * 20;
         END LOOP;
       END IF;
@@ -344,14 +361,16 @@ DECLARE
   step   jsonb;
   result jsonb := coalesce(so_far, '{}');
 BEGIN
+  PERFORM engram_internal.require_administrator();
+  IF (phase = ANY (engram_internal.phases())) IS NOT TRUE THEN
+    RAISE EXCEPTION 'unknown phase "%"', coalesce(phase, 'NULL')
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: ' || array_to_string(engram_internal.phases(), ', ') || '.';
+  END IF;
   BEGIN
     step := engram_internal.administer('maintain', jsonb_build_object('phase', phase, 'after', after));
-  EXCEPTION
-    WHEN insufficient_privilege OR invalid_parameter_value OR object_not_in_prerequisite_state THEN
-      RAISE;
-    WHEN OTHERS THEN
-      -- One phase that fails must not keep the others from being done.
-      step := jsonb_build_object('done', true, 'error', SQLERRM);
+  EXCEPTION WHEN OTHERS THEN
+    -- One phase that fails must not keep the others from being done.
+    step := jsonb_build_object('done', true, 'error', SQLERRM);
   END;
   SELECT result || coalesce(jsonb_object_agg(e.key, CASE WHEN jsonb_typeof(e.value) = 'number'
            THEN to_jsonb(coalesce((result ->> e.key)::numeric, 0) + (e.value #>> '{}')::numeric) ELSE e.value END), '{}')

@@ -78,7 +78,7 @@ BEGIN
     END IF;
   END LOOP;
 
-  FOR t IN SELECT p.parent FROM engram_internal.partitioned() p WHERE to_regclass('engram.' || p.parent) IS NOT NULL LOOP
+  FOR t IN SELECT p.parent, p.key FROM engram_internal.partitioned() p WHERE to_regclass('engram.' || p.parent) IS NOT NULL LOOP
     latest := (SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(t.parent) b);
     IF latest IS NULL OR latest <= engram_internal.interval_after(unit, now()) THEN
       RETURN QUERY SELECT CASE WHEN latest > now() THEN 'warning' ELSE 'critical' END, 'partitions_missing', t.parent,
@@ -88,9 +88,20 @@ BEGIN
     filled := false;
     IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(t.parent) b WHERE b.is_default) THEN
       RETURN QUERY SELECT 'critical', 'default_partition_missing', t.parent, format('table engram.%s has no default partition', t.parent),
-        'Rows of times that no partition covers would be refused. Run as the owner of the tables: SELECT engram.setup();';
+        'Rows of times that no partition covers would be refused. '
+        || CASE WHEN to_regclass('engram.' || quote_ident(t.parent || '_default')) IS NULL THEN 'Run as the owner of the tables: SELECT engram.setup();'
+                ELSE format('ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT;', t.parent, t.parent || '_default') END;
     ELSE
-      EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I)', t.parent || '_default') INTO filled;
+      EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I WHERE %I < $1)', t.parent || '_default', t.key) INTO filled USING greatest(latest, now());
+      IF NOT filled THEN
+        -- What is dated later than all partitions may wait there: any user's message may be.
+        EXECUTE format('SELECT max(%I) FROM engram.%I', t.key, t.parent || '_default') INTO latest;
+        IF latest IS NOT NULL THEN
+          RETURN QUERY SELECT 'info', 'default_partition_not_empty', t.parent, format('table engram.%s_default has rows of the future, until %s', t.parent, latest),
+            'They wait there until their time comes.'
+            || CASE WHEN latest < now() + interval '50 years' THEN format(' SELECT engram.create_partitions(%L); moves them at once.', latest) ELSE '' END;
+        END IF;
+      END IF;
     END IF;
     IF filled THEN
       RETURN QUERY SELECT 'warning', 'default_partition_not_empty', t.parent, format('table engram.%s_default has rows', t.parent),

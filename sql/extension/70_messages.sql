@@ -23,17 +23,36 @@ DECLARE
   given    timestamptz;
   last_at  timestamptz;
   item     record;
-  known    boolean;
+  chats    text[];
 BEGIN
   SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
   FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = ws
   WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
   -- One writer at a time in a conversation: so that ids stay unique, and turns in the order of their calls.
-  PERFORM engram_internal.lock_keys(ws, ARRAY(
-    SELECT DISTINCT 'conversation ' || p.session_id
-    FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p WHERE p.error IS NULL));
+  chats := ARRAY(SELECT DISTINCT p.session_id FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p
+                 WHERE p.error IS NULL);
+  PERFORM engram_internal.lock_keys(ws, ARRAY(SELECT 'conversation ' || c FROM unnest(chats) c));
   here := clock_timestamp();
-  FOR item IN SELECT p.* FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p ORDER BY p.position LOOP
+  FOR item IN
+    WITH items AS MATERIALIZED (
+      SELECT p.*, p.error IS NULL AND char_length(p.content) <= longest AS fine
+      FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p
+    ), ids AS MATERIALIZED (
+      SELECT DISTINCT i.id FROM items i WHERE i.id IS NOT NULL
+    ), held AS MATERIALIZED (
+      -- One look at each conversation, however many are asked about (IS TRUE keeps it from being a join, which could
+      -- be a look for each). In one statement: who archives or restores meanwhile only moves them.
+      SELECT m.session_id, m.id FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (m.id IN (SELECT d.id FROM ids d)) IS TRUE
+      UNION ALL
+      SELECT a.session_id, u.id FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id)
+      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
+    )
+    SELECT i.*, i.id IS NOT NULL AND (
+             row_number() OVER (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) > 1
+             OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known
+    FROM items i ORDER BY i.position
+  LOOP
     position := item.position;
     id := item.id;
     error := item.error;
@@ -43,19 +62,13 @@ BEGIN
                       char_length(item.content), longest);
     END IF;
     IF error IS NULL THEN
-      known := false;
-      IF id IS NOT NULL THEN
-        -- In one statement: who archives or restores meanwhile only moves it.
-        known := EXISTS (SELECT FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = item.session_id AND m.id = item.id)
-              OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = item.session_id AND item.id = ANY (a.ids));
-      END IF;
-      status := CASE WHEN known THEN 'unchanged' ELSE 'added' END;
+      status := CASE WHEN item.known THEN 'unchanged' ELSE 'added' END;
       -- Of equal times each next one is a microsecond later: the array's order is the order of the turns.
       last_at := CASE WHEN item.created_at = given THEN last_at + interval '1 microsecond'
                       WHEN item.created_at IS NOT NULL THEN item.created_at
                       ELSE greatest(here, last_at + interval '1 microsecond') END;
       given := item.created_at;
-      IF NOT known THEN
+      IF NOT item.known THEN
         id := coalesce(id, engram_internal.uuid_v7());
         INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
         VALUES (ws, item.session_id, last_at, id, me, item.role, item.speaker, item.content, coalesce(item.metadata, '{}'));
@@ -97,7 +110,8 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the conversation; engram.conversations() lists them.';
   END IF;
   IF messages.cursor IS NOT NULL THEN
-    IF messages.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+    IF messages.cursor !~ '^-?[0-9]{1,18}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+       OR split_part(messages.cursor, '_', 1)::bigint < engram_internal.to_micros('4714-11-24 00:00:00+00 BC') THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.messages() returned', messages.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the page before, unchanged.';
     END IF;
@@ -203,7 +217,8 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000, and page on with cursor.';
   END IF;
   IF conversations.cursor IS NOT NULL THEN
-    IF conversations.cursor !~ '^-?[0-9]{1,18}_.' THEN
+    IF conversations.cursor !~ '^-?[0-9]{1,18}_.'
+       OR split_part(conversations.cursor, '_', 1)::bigint < engram_internal.to_micros('4714-11-24 00:00:00+00 BC') THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.conversations() returned', conversations.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
     END IF;
@@ -260,7 +275,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  cutoff   timestamptz := now() - archive_messages_as_owner.inactive_for;
+  cutoff   timestamptz := engram_internal.earlier(now(), archive_messages_as_owner.inactive_for);
   ws       uuid := archive_messages_as_owner.workspace;
   chat     text;
   newest   timestamptz;

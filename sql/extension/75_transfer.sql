@@ -10,7 +10,7 @@ DECLARE
   key   jsonb := '[]';
   valid boolean := true;
 BEGIN
-  IF NOT include <@ known OR array_position(include, NULL) IS NOT NULL THEN
+  IF NOT include <@ known OR EXISTS (SELECT FROM unnest(include) u WHERE u IS NULL) THEN
     RAISE EXCEPTION 'unknown value in include: %', include
       USING ERRCODE = 'invalid_parameter_value', HINT = format('Known: %s. By default all of them.', array_to_string(known, ', '));
   END IF;
@@ -353,7 +353,13 @@ BEGIN
   FROM unnest(import_log.lines) l CROSS JOIN LATERAL jsonb_to_recordset(l -> 'events') AS v (old jsonb) WHERE v.old IS NOT NULL;
   -- Their transactions are none of ours: origin 0 keeps them from those who ask for what is new.
   INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
-  SELECT ws, pg_current_xact_id(), v.id, v.at, m.id, 0, v.actor, v.action, v.version, v.old
+  -- What another system did not say of the past was as it is: every memory has a type, an importance and so on.
+  SELECT ws, pg_current_xact_id(), v.id, v.at, m.id, 0, v.actor, v.action, v.version, CASE WHEN v.old IS NOT NULL THEN v.old || (
+      SELECT coalesce(jsonb_object_agg(k.key, k.value), '{}') FROM engram.memories p
+      CROSS JOIN LATERAL jsonb_each(jsonb_build_object('content', p.content, 'type', p.type, 'importance', p.importance, 'layer', p.layer,
+        'pinned', p.pinned, 'tags', p.tags, 'metadata', p.metadata, 'created_at', p.created_at, 'updated_at', p.created_at,
+        'version', greatest(v.version - 1, 1), 'entities', '[]'::jsonb)) k
+      WHERE p.workspace_id = ws AND p.id = m.id AND coalesce(v.old -> k.key, 'null') = 'null') END
   FROM unnest(import_log.lines) l
   CROSS JOIN LATERAL (SELECT coalesce(l ->> 'id', l ->> 'memory_id')::uuid AS id) m
   CROSS JOIN LATERAL jsonb_to_recordset(l -> 'events') AS v (id uuid, at timestamptz, actor uuid, action text, version integer, old jsonb)

@@ -351,7 +351,8 @@ CREATE TABLE IF NOT EXISTS engram.entity_aliases (
 CREATE TABLE IF NOT EXISTS engram.messages (
   workspace_id uuid NOT NULL,
   session_id   text NOT NULL CONSTRAINT messages_session_id_check CHECK (session_id <> ''),
-  created_at   timestamptz NOT NULL DEFAULT clock_timestamp() CONSTRAINT messages_created_at_check CHECK (isfinite(created_at)),
+  created_at   timestamptz NOT NULL DEFAULT clock_timestamp() CONSTRAINT messages_created_at_check
+               CHECK (created_at > '-infinity' AND created_at < '10000-01-01 00:00:00+00'),
   id           uuid NOT NULL DEFAULT gen_random_uuid(),
   user_id      uuid NOT NULL,
   role         text NOT NULL CONSTRAINT messages_role_check CHECK (role IN ('user', 'assistant', 'system', 'tool')),

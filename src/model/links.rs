@@ -56,7 +56,7 @@ impl Link {
     pub fn mass(&self, now: i64, half_life: f64) -> f64 {
         link_decay(
             self.forward + self.backward,
-            (now - self.at).max(0) as f64,
+            now.saturating_sub(self.at).max(0) as f64,
             half_life,
         )
     }
@@ -80,8 +80,8 @@ pub fn add(link: &mut Option<Link>, at: i64, gain: f64, half_life: f64, prune: f
         return false;
     };
     let late = at <= old.at;
-    let kept = link_decay(1.0, (at - old.at).max(0) as f64, half_life);
-    let gain = link_decay(gain, (old.at - at).max(0) as f64, half_life);
+    let kept = link_decay(1.0, at.saturating_sub(old.at).max(0) as f64, half_life);
+    let gain = link_decay(gain, old.at.saturating_sub(at).max(0) as f64, half_life);
     old.forward = old.forward * kept + gain.max(0.0);
     old.backward = old.backward * kept + (-gain).max(0.0);
     old.at = old.at.max(at);

@@ -184,11 +184,11 @@ impl Base {
         self.working += working;
         self.core += core;
         if event.gain > 0.0 {
-            self.uses += 1;
+            self.uses = self.uses.saturating_add(1);
         }
         if event.counts() && event.at >= self.last_used {
             self.last_used = event.at;
-            self.rested = self.rested.min(self.at - event.at);
+            self.rested = self.rested.min(self.at.saturating_sub(event.at));
         }
     }
 }
@@ -321,7 +321,7 @@ impl State {
         self.core += core;
         if event.counts() && event.at >= self.last_used {
             self.last_used = event.at;
-            self.rested = self.rested.min(now - event.at);
+            self.rested = self.rested.min(now.saturating_sub(event.at));
         }
         self.count(event);
         late
@@ -331,7 +331,7 @@ impl State {
     pub fn count(&mut self, event: &Event) {
         self.heat.touch(event.at, event.gain.max(0.0));
         if event.gain > 0.0 {
-            self.uses += 1;
+            self.uses = self.uses.saturating_add(1);
         }
     }
 

@@ -38,6 +38,8 @@ enum Is {
     /// The same, or infinity.
     Someday,
     Object,
+    /// What a memory was; keys that are not known may be anything.
+    Past,
     Heat,
     /// A text as pgvector writes it.
     Vector,
@@ -63,7 +65,35 @@ const EVENT: &[Field] = &[
     Field("actor", false, Is::Id),
     Field("action", true, Is::OneOf(&ACTIONS)),
     Field("version", true, Is::Int(1, i32::MAX as i64)),
-    Field("old", false, Is::Object),
+    Field("old", false, Is::Past),
+];
+/// Of a memory as it was; what is missing was as it is.
+const PAST: &[Field] = &[
+    Field("agent_id", false, Is::Text(LONG)),
+    Field("session_id", false, Is::Text(LONG)),
+    Field("speaker", false, Is::Text(LONG)),
+    Field("role", false, Is::OneOf(&ROLES)),
+    Field("content", false, Is::Text(LONG)),
+    Field("summary", false, Is::Text(LONG)),
+    Field("type", false, Is::OneOf(&TYPES)),
+    Field("importance", false, Is::Number(0.0, 1.0)),
+    Field("layer", false, Is::OneOf(&LAYERS)),
+    Field("pinned", false, Is::Bool),
+    Field("tags", false, Is::Texts(LONG)),
+    Field("metadata", false, Is::Object),
+    Field("source", false, Is::Text(LONG)),
+    Field("occurred_at", false, Is::Someday),
+    Field("valid_from", false, Is::Someday),
+    Field("valid_to", false, Is::Someday),
+    Field("superseded_by", false, Is::Id),
+    Field("contradicts", false, Is::Ids(LONG)),
+    Field("contradicted_by", false, Is::Ids(LONG)),
+    Field("expires_at", false, Is::Someday),
+    Field("deleted_at", false, Is::Someday),
+    Field("version", false, Is::Int(1, i32::MAX as i64)),
+    Field("created_at", false, Is::Someday),
+    Field("updated_at", false, Is::Someday),
+    Field("entities", false, Is::Texts(LONG)),
 ];
 const USE: &[Field] = &[
     Field("id", true, Is::Id),
@@ -324,6 +354,14 @@ pub fn check(kind: &str, line: &Map<String, Value>, workspace: Uuid) -> Result<(
         }
     }
     for event in list("events") {
+        if kind != "erasure" && event["action"] == "erased" {
+            return Err("events: what is here was not erased".to_owned());
+        }
+        if event["old"]["version"].as_i64() >= event["version"].as_i64()
+            && !event["old"]["version"].is_null()
+        {
+            return Err("events: old must have a lower version than the event".to_owned());
+        }
         let old = event.get("old").is_some();
         let fresh = matches!(event["action"].as_str(), Some("added" | "erased"));
         if old == fresh {
@@ -406,15 +444,34 @@ fn matches(value: &Value, is: &Is) -> Result<(), String> {
             &format!("must be a whole number from {least} to {most}"),
         ),
         Is::Bool => must(value.is_boolean(), "must be true or false"),
-        // What exactly it may be only PostgreSQL knows; this keeps words out, such as infinity and now.
+        // What exactly it may be only PostgreSQL knows; this keeps words out, such as infinity and now, and
+        // years beyond 9999, between which and the first a clock in microseconds would not reach.
         Is::Time => must(
+            value.as_str().is_some_and(|v| {
+                v.len() <= 60
+                    && v.find('-') == Some(4)
+                    && v.bytes().take(4).all(|c| c.is_ascii_digit())
+            }),
+            "must be a time such as 2026-01-31T09:00:00Z",
+        ),
+        Is::Someday if matches!(value.as_str(), Some("infinity" | "-infinity")) => Ok(()),
+        Is::Someday => must(
             value.as_str().is_some_and(|v| {
                 v.len() <= 60 && v.starts_with(|c: char| c.is_ascii_digit()) && v.contains('-')
             }),
             "must be a time such as 2026-01-31T09:00:00Z",
         ),
-        Is::Someday if matches!(value.as_str(), Some("infinity" | "-infinity")) => Ok(()),
-        Is::Someday => matches(value, &Is::Time),
+        Is::Past => {
+            let past = value.as_object().ok_or("must be an object")?;
+            PAST.iter().try_for_each(|Field(key, _, is)| {
+                match past.get(*key).filter(|value| !value.is_null()) {
+                    Some(value) => matches(value, is).map_err(|what| {
+                        format!("has {key}, which {what}: {}", shorten(&value.to_string()))
+                    }),
+                    None => Ok(()),
+                }
+            })
+        }
         Is::Object => must(value.is_object(), "must be an object"),
         Is::Heat => {
             let bytes = value.as_str().and_then(base64).ok_or("must be base64")?;

@@ -217,13 +217,21 @@ fn what_the_default_partition_caught_is_moved_and_nothing_is_lost() {
             ),
             5
         );
-        assert_eq!(
-            alerts(&mut admin),
-            ["default_partition_not_empty", "maintenance_overdue"]
+        assert_eq!(alerts(&mut admin), ["maintenance_overdue"]);
+        let mend = list(
+            &mut admin,
+            "SELECT substring(a ->> 'hint' FROM 'SELECT [^;]*') FROM jsonb_array_elements(engram.health() -> 'alerts') a
+             WHERE a ->> 'code' = 'default_partition_not_empty' AND a ->> 'level' = 'info'",
         );
-        admin
-            .batch_execute("SELECT engram.create_partitions(now() + interval '10 years')")
-            .unwrap();
+        admin.batch_execute(&mend.join(";")).unwrap();
+        assert_eq!(
+            one::<i64>(
+                &mut admin,
+                "SELECT count(*) FROM engram.access_log_default",
+                &[]
+            ),
+            0
+        );
         assert_eq!(one::<String>(&mut admin, count, &[]), before, "{n}");
         assert_eq!(alerts(&mut admin), ["maintenance_overdue"]);
         // Each has its key, its policy, and nobody's grants; the old names belong to the new default one.
@@ -249,6 +257,17 @@ fn what_the_default_partition_caught_is_moved_and_nothing_is_lost() {
             ),
             0
         );
+        // One that somebody took out comes back when it is needed, and not before.
+        let one_out = "SELECT partition FROM engram_internal.partition_bounds('access_log') WHERE lower_bound > now() LIMIT 1";
+        let gone = list(&mut admin, one_out).remove(0);
+        admin.batch_execute(&format!("DROP TABLE {gone}")).unwrap();
+        let made = "SELECT partition FROM engram.create_partitions()";
+        assert_eq!(list(&mut admin, made), [""; 0]);
+        let day = format!("to_date(right('{gone}', 8), 'YYYYMMDD') + interval '5 days'");
+        log_uses(&mut admin, workspace, memory, 3, &day);
+        assert!(alerts(&mut admin).contains(&"default_partition_not_empty".to_owned()));
+        assert_eq!(list(&mut admin, made), [gone]);
+        assert_eq!(alerts(&mut admin), ["maintenance_overdue"]);
     }
 }
 
@@ -689,6 +708,49 @@ fn care(db: &Database, stop: &AtomicBool) {
 }
 
 #[test]
+fn the_owner_fills_no_table_whose_triggers_are_another_role_s() {
+    let db = Database::new();
+    let _ann = lived(&db);
+    let mut admin = db.admin();
+    admin
+        .batch_execute(
+            "SELECT engram.setup('{\"grant_to\": [\"service_role\"]}');
+             CREATE SCHEMA attic AUTHORIZATION service_role;
+             CREATE TABLE public.ran (by text); GRANT INSERT ON public.ran TO PUBLIC",
+        )
+        .unwrap();
+    let mut service = db.admin();
+    service
+        .batch_execute("SET SESSION AUTHORIZATION service_role")
+        .unwrap();
+    service
+        .batch_execute(
+            "CREATE TABLE attic.uses (LIKE engram.access_log);
+             CREATE FUNCTION attic.trap() RETURNS trigger LANGUAGE plpgsql
+               AS 'BEGIN INSERT INTO public.ran SELECT current_user; RETURN NULL; END';
+             CREATE TRIGGER trap BEFORE INSERT ON attic.uses FOR EACH STATEMENT EXECUTE FUNCTION attic.trap()",
+        )
+        .unwrap();
+    let before = partitions(&mut admin, "access_log");
+    let into = "SELECT moved_to FROM engram.detach_partitions('0 days', 'access_log', into_table => 'attic.uses')";
+    let failed = failure(service.query(into, &[]));
+    assert_eq!(failed.code, "42501");
+    assert!(
+        failed
+            .hint
+            .contains("ALTER TABLE attic.uses OWNER TO postgres"),
+        "{}",
+        failed.hint
+    );
+    assert_eq!(list(&mut admin, "SELECT by FROM public.ran"), [""; 0]);
+    assert_eq!(partitions(&mut admin, "access_log"), before);
+    admin
+        .batch_execute("DROP TRIGGER trap ON attic.uses; ALTER TABLE attic.uses OWNER TO postgres")
+        .unwrap();
+    assert_eq!(list(&mut service, into), ["attic.uses"]);
+}
+
+#[test]
 fn everybody_works_while_partitions_come_and_two_maintain_and_nothing_is_lost() {
     let db = Database::new();
     let stop = AtomicBool::new(false);
@@ -863,6 +925,25 @@ fn retention_policies_take_what_they_say_and_never_what_is_pinned() {
         "SELECT concat_ws(' ', policy, memories) FROM engram.apply_retention(true, now() + interval '1 year')",
     );
     assert_eq!(later, ["old 5", "opinions 2"]);
+    // What is forgotten goes before what is not.
+    let mut eve = db.user("eve");
+    for content in ["a", "b", "c", "d"] {
+        add(&mut eve, content);
+    }
+    eve.batch_execute(
+        "SELECT engram.forget(id) FROM engram.list() WHERE content IN ('c', 'd');
+         SELECT engram.set_retention('two', max_count => 2, action => 'erase')",
+    )
+    .unwrap();
+    assert_eq!(
+        one::<i64>(
+            &mut eve,
+            "SELECT memories FROM engram.apply_retention()",
+            &[]
+        ),
+        2
+    );
+    assert_eq!(contents(&mut eve), ["a", "b"]);
     for (call, hint) in [
         ("SELECT engram.set_retention('x')", "max_age"),
         (
@@ -880,7 +961,15 @@ fn retention_policies_take_what_they_say_and_never_what_is_pinned() {
         ),
         (
             "SELECT engram.set_retention('x', '1 day', max_importance => 7)",
-            "",
+            "from 0",
+        ),
+        (
+            "SELECT engram.set_retention('x', '1 day', max_importance => 'NaN')",
+            "from 0",
+        ),
+        (
+            "SELECT engram.set_retention('x', '1 day', types => ARRAY['factual', NULL])",
+            "factual",
         ),
     ] {
         let failed = failure(ann.simple_query(call));
@@ -1032,6 +1121,74 @@ fn a_phase_that_fails_is_reported_and_keeps_no_other_from_running() {
         failure(ann.simple_query("CALL engram.maintain()")).code,
         "42501"
     );
+}
+
+#[test]
+fn what_one_user_does_keeps_nobody_else_from_being_cared_for() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    let mut admin = db.admin();
+    ann.batch_execute(
+        "SELECT engram.touch(ARRAY[engram.add('mine')]);
+         SELECT engram.set_retention('an eternity', max_age => '170000000 years');
+         UPDATE engram.memory_state SET base = '{\"x\": 1}'",
+    )
+    .unwrap();
+    bob.batch_execute(
+        "SELECT engram.touch(ARRAY[engram.add('used')]);
+         SELECT engram.set_retention('nothing stays', max_count => 0)",
+    )
+    .unwrap();
+    // Nor does a table that has lost a part.
+    admin
+        .batch_execute("ALTER TABLE engram.messages DETACH PARTITION engram.messages_default")
+        .unwrap();
+    let report = maintain(&mut admin);
+    let error = report["consolidate"]["error"].as_str().unwrap_or_default();
+    assert!(
+        error.contains("workspace") && error.contains("base"),
+        "{report}"
+    );
+    assert_eq!(report["consolidate"]["folded"], 1, "{report}");
+    assert_eq!(report["retention"]["forgotten"], 1, "{report}");
+    assert!(
+        report["partitions"]["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("default partition")),
+        "{report}"
+    );
+    let mend = list(
+        &mut admin,
+        "SELECT substring(a ->> 'hint' FROM 'ALTER TABLE.*') FROM jsonb_array_elements(engram.health() -> 'alerts') a
+         WHERE a ->> 'code' = 'default_partition_missing'",
+    );
+    admin.batch_execute(&mend.join("")).unwrap();
+    ann.batch_execute("UPDATE engram.memory_state SET base = NULL")
+        .unwrap();
+    // What nobody is old enough for takes nothing, and is no error.
+    for call in [
+        "SELECT count(*) FROM engram.apply_retention() WHERE memories > 0",
+        "SELECT count(*) FROM engram.purge('170000000 years')",
+        "SELECT archived FROM engram.archive_messages('170000000 years')",
+    ] {
+        assert_eq!(one::<i64>(&mut ann, call, &[]), 0, "{call}");
+    }
+    assert_eq!(
+        list(
+            &mut admin,
+            "SELECT partition FROM engram.drop_partitions('170000000 years')"
+        ),
+        [""; 0]
+    );
+    // Turns of a far future wait where they are, and nobody is warned of them.
+    ann.batch_execute("SELECT engram.append_messages('[{\"content\": \"later\", \"created_at\": \"2200-01-01\"}]', 's')")
+        .unwrap();
+    let report = maintain(&mut admin);
+    for (phase, did) in report.as_object().unwrap() {
+        assert!(did.get("error").is_none(), "{phase}: {report}");
+    }
+    assert!(alerts(&mut admin).is_empty(), "{:?}", alerts(&mut admin));
 }
 
 #[test]

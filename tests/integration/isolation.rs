@@ -765,6 +765,8 @@ engram_internal.interval_after(unit, moment)
     1     1     1     1     1     SELECT engram_internal.interval_after('month', now())
 engram_internal.check_age(older_than)
     1     1     1     1     1     SELECT engram_internal.check_age('1 day')
+engram_internal.earlier(moment, age)
+    1     1     1     1     1     SELECT engram_internal.earlier(now(), '1 day')
 engram_internal.store_origin()
     1     1     1     1     1     SELECT engram_internal.store_origin()
 # The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.

@@ -77,10 +77,11 @@ fn turns_keep_their_order_and_bad_ones_leave_the_others_alone() {
         {"content": "x", "contents": 1}, 7, {"content": "x", "metadata": []}, {"content": "x", "session_id": ""},
         {"content": "now 1", "id": id.to_string()}, {"content": "now 2"}, {"content": "", "role": "tool"},
         {"content": "elsewhere", "session_id": "other"},
+        {"content": "x", "created_at": "294276-12-31T23:59:59.999999Z"},
     ]);
     let got = append(&mut ann, "s", &items);
     let bad: Vec<usize> = (0..got.len()).filter(|i| got[*i].0 == "error").collect();
-    assert_eq!(bad, [3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(bad, [3, 4, 5, 6, 7, 8, 9, 14]);
     for (i, word) in [
         (3, "robot"),
         (4, "content"),
@@ -89,6 +90,7 @@ fn turns_keep_their_order_and_bad_ones_leave_the_others_alone() {
         (7, "object"),
         (8, "metadata"),
         (9, "session_id"),
+        (14, "9999"),
     ] {
         assert!(got[i].1.as_ref().unwrap().contains(word), "{:?}", got[i]);
     }

@@ -453,6 +453,24 @@ fn nothing_in_the_data_gets_further_than_its_line() {
             json!([{"id": id, "at": at, "action": "updated", "version": 1, "old": {"importance": "high"}}]),
         ),
         with(
+            "events",
+            json!([{"id": id, "at": at, "action": "updated", "version": 1, "old": {"entities": 5}}]),
+        ),
+        with(
+            "events",
+            json!([{"id": id, "at": at, "action": "updated", "version": 1, "old": {"type": "prophetic"}}]),
+        ),
+        with(
+            "events",
+            json!([{"id": id, "at": at, "action": "updated", "version": 1, "old": {"version": 77}}]),
+        ),
+        with(
+            "events",
+            json!([{"id": id, "at": at, "action": "erased", "version": 1}]),
+        ),
+        with("created_at", "294270-01-01T00:00:00Z".into()),
+        json!({"kind": "message", "session_id": "s", "id": id, "created_at": "294276-12-31T23:59:59Z", "role": "user", "content": "x"}),
+        with(
             "uses",
             json!([{"id": id, "at": at, "kind": "used", "gain": 1e9}]),
         ),
@@ -689,6 +707,25 @@ fn mem0_comes_in() {
             r#"(updated,2,"Drinks milk","2024-08-02 16:00:00")"#
         ]
     );
+    // What it did not say of the past was as it is, so that there is a memory to go back to.
+    assert_eq!(
+        all(
+            &mut ann,
+            "SELECT content, type, importance, tags, entities FROM engram.list(as_of => '2024-07-30')
+             WHERE id = '9d1c0c64-2f9b-4b7b-8a5b-63a1f9c0d711'"
+        ),
+        [r#"("Drinks milk",factual,0.3,{},{})"#]
+    );
+    let mut trial = ann.transaction().unwrap();
+    let version: i32 = trial
+        .query_one(
+            "SELECT engram.revert('9d1c0c64-2f9b-4b7b-8a5b-63a1f9c0d711', 1)",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(version, 3);
+    trial.rollback().unwrap();
     let before = export(&mut ann);
     let again = import(&mut ann, &data, "");
     assert!(
