@@ -99,6 +99,15 @@ fn turns_keep_their_order_and_bad_ones_leave_the_others_alone() {
         ["b", "a", "c", "now 1", "now 2", ""]
     );
     assert_eq!(contents(&mut ann, "other", false), ["elsewhere"]);
+    let far = "-999999999999999999_ffffffff-ffff-ffff-ffff-ffffffffffff";
+    for call in [
+        format!("SELECT engram.messages('s', cursor => '{far}')"),
+        format!("SELECT engram.conversations(cursor => '{far}')"),
+    ] {
+        let failed = failure(ann.query(&call, &[]));
+        assert_eq!(failed.code, "22023", "{call}");
+        assert!(failed.hint.contains("unchanged"), "{}", failed.hint);
+    }
     // The same id again is a retry, in this conversation.
     assert_eq!(
         append(
