@@ -1357,6 +1357,32 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION engram_internal.outside_transaction(name text) RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'outside_transaction_wrapper';
+COMMENT ON FUNCTION engram_internal.outside_transaction(text) IS
+'Raises the error of a procedure that commits and was called inside a transaction block.';
+
+-- A procedure that commits cannot pin its search path; every name in it is qualified instead.
+CREATE OR REPLACE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, at timestamptz DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  ws   pg_catalog.uuid;
+  done pg_catalog.bool;
+BEGIN
+  PERFORM engram_internal.outside_transaction('consolidate_in_batches()');
+  FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
+    LOOP
+      SELECT c.done INTO done FROM engram.consolidate(ws, consolidate_in_batches.at, false, consolidate_in_batches.batch_size) AS c;
+      COMMIT;
+      EXIT WHEN done;
+    END LOOP;
+  END LOOP;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1560,7 +1586,7 @@ AS $$
 DECLARE
   most_moved constant integer := 10000;
   -- Each takes locks until the transaction ends, and the server has room for some thousands.
-  most_made  constant integer := 100;
+  most_made  constant integer := 150;
   n        integer := 0;
   unit     text := coalesce(engram_internal.partition_setting('partition_interval'), 'month');
   spare    text := create_partitions_as_owner.parent || '_default';
@@ -1882,7 +1908,7 @@ $$;
 COMMENT ON FUNCTION engram.create_partitions(timestamptz) IS
 'Makes the partitions of access_log, memory_events and messages that are missing, and returns them; lower_bound is NULL for the one that holds everything before the first. For roles that bypass row security; maintain() does it.
 
-until: cover time until then; by default partitions_ahead intervals from now. At most 100 a table and call; what is still missing then the next call makes. Intervals are days, weeks, months (default), quarters or years in UTC: setting partition_interval. Rows that the default partition has caught meanwhile move into theirs. Others read and write on; what cannot be locked at once raises 55P03 and changes nothing.';
+until: cover time until then; by default partitions_ahead intervals from now. At most 150 a table and call; what is still missing then the next call makes. Intervals are days, weeks, months (default), quarters or years in UTC: setting partition_interval. Rows that the default partition has caught meanwhile move into theirs. Others read and write on; what cannot be locked at once raises 55P03 and changes nothing.';
 
 CREATE FUNCTION engram.drop_partitions(older_than interval DEFAULT NULL, parent text DEFAULT NULL, dry_run boolean DEFAULT NULL)
 RETURNS TABLE (parent_table text, partition text, lower_bound timestamptz, upper_bound timestamptz, bytes bigint)
@@ -2159,7 +2185,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.purge(interval, boolean, timestamptz, uuid) IS
-'Erases memories of a workspace that were forgotten, or expired, longer ago than older_than, and returns them. reason: forgotten or expired; gone_at: since when. maintain() does it after purge_after_days (settings).
+'Erases memories of a workspace that were forgotten, or expired, longer ago than older_than, and returns them. reason: forgotten or expired; gone_at: since when. maintain() does it after purge_after_days (settings). A pin does not protect what somebody forgot or let expire.
 
 dry_run: only tell which. at: the moment by which ages are judged, by default now.';
 
@@ -2183,8 +2209,8 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not maintain the store', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
   END IF;
+  INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
   IF phase = 'finish' THEN
-    INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
     SET maintained_at = clock_timestamp(),
@@ -2195,8 +2221,10 @@ BEGIN
     WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
     RETURN '{"done": true}';
   END IF;
-  -- Two that maintain at once do different phases; none waits, and no lock outlives its transaction.
-  IF NOT pg_try_advisory_xact_lock(hashtextextended('engram maintain ' || phase, 0)) THEN
+  -- Two that maintain at once take turns by batches; none waits, and no lock outlives its transaction. A row
+  -- and no advisory lock: those anybody may take.
+  PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
     RETURN '{"done": true, "busy": true}';
   END IF;
   IF phase IN ('partitions', 'drop_partitions') THEN
@@ -2373,6 +2401,8 @@ BEGIN
     report := '{"skipped": "this is a standby: its primary is maintained"}';
     RETURN;
   END IF;
+  PERFORM engram_internal.require_administrator();
+  PERFORM engram_internal.outside_transaction('maintain()');
   FOREACH phase IN ARRAY coalesce(maintain.phases, engram_internal.phases()) LOOP
     step := NULL;
     began := pg_catalog.clock_timestamp();
@@ -2393,7 +2423,7 @@ $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
 'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
 
-Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
+Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
 
 CREATE FUNCTION engram_internal.require_administrator() RETURNS void
 LANGUAGE plpgsql STABLE

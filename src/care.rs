@@ -1,9 +1,9 @@
 //! Tasks of the whole store: its partitions, its maintenance. They run with the rights of the owner of
 //! the tables, for a caller whom row level security does not bind.
 
-use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use pgrx::{JsonB, pg_sys};
 use serde_json::Value;
 
 use crate::api::Report;
@@ -85,4 +85,22 @@ fn store_table_names() -> Vec<String> {
         .filter(|name| !matches!(**name, "memory_overview" | "metrics"))
         .map(|name| (*name).to_owned())
         .collect()
+}
+
+#[pg_extern(sql = false)]
+fn outside_transaction(name: Option<&str>) -> Report<()> {
+    // SAFETY: looks at the state of this backend's transaction.
+    if unsafe { pg_sys::IsTransactionBlock() } {
+        return Err(Error::InTransaction {
+            message: format!(
+                "{} cannot run inside a transaction block",
+                name.unwrap_or("it")
+            ),
+            hint:
+                "It commits as it goes: call it by itself, without BEGIN and not from a function."
+                    .to_owned(),
+        }
+        .into());
+    }
+    Ok(())
 }

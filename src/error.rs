@@ -43,6 +43,14 @@ pub enum Error {
         /// Who may.
         hint: String,
     },
+    /// Something that commits was called inside a transaction block. SQLSTATE 25001.
+    #[error("{message}")]
+    InTransaction {
+        /// What was called.
+        message: String,
+        /// How to call it.
+        hint: String,
+    },
     /// A query of ours failed in the binding layer. SQLSTATE XX000.
     #[error("internal query failed: {0}")]
     Spi(#[from] SpiError),
@@ -85,6 +93,9 @@ impl From<Error> for ErrorReport {
             ),
             Error::Forbidden { hint, .. } => {
                 (PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, Some(hint))
+            }
+            Error::InTransaction { hint, .. } => {
+                (PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, Some(hint))
             }
             Error::Spi(_) => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, None),
         };

@@ -202,6 +202,13 @@ AS 'MODULE_PATHNAME', 'consolidated_workspaces_wrapper';
 COMMENT ON FUNCTION engram_internal.consolidated_workspaces() IS
 'The workspaces that consolidate_in_batches() goes through: for roles that bypass row security all, else the caller''s own.';
 
+CREATE FUNCTION engram_internal.outside_transaction(name text) RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'outside_transaction_wrapper';
+COMMENT ON FUNCTION engram_internal.outside_transaction(text) IS
+'Raises the error of a procedure that commits and was called inside a transaction block.';
+
 -- A procedure that commits cannot pin its search path; every name in it is qualified instead.
 CREATE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, at timestamptz DEFAULT NULL)
 LANGUAGE plpgsql
@@ -210,6 +217,7 @@ DECLARE
   ws   pg_catalog.uuid;
   done pg_catalog.bool;
 BEGIN
+  PERFORM engram_internal.outside_transaction('consolidate_in_batches()');
   FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
     LOOP
       SELECT c.done INTO done FROM engram.consolidate(ws, consolidate_in_batches.at, false, consolidate_in_batches.batch_size) AS c;

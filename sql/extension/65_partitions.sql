@@ -125,7 +125,7 @@ AS $$
 DECLARE
   most_moved constant integer := 10000;
   -- Each takes locks until the transaction ends, and the server has room for some thousands.
-  most_made  constant integer := 100;
+  most_made  constant integer := 150;
   n        integer := 0;
   unit     text := coalesce(engram_internal.partition_setting('partition_interval'), 'month');
   spare    text := create_partitions_as_owner.parent || '_default';
@@ -447,7 +447,7 @@ $$;
 COMMENT ON FUNCTION engram.create_partitions(timestamptz) IS
 'Makes the partitions of access_log, memory_events and messages that are missing, and returns them; lower_bound is NULL for the one that holds everything before the first. For roles that bypass row security; maintain() does it.
 
-until: cover time until then; by default partitions_ahead intervals from now. At most 100 a table and call; what is still missing then the next call makes. Intervals are days, weeks, months (default), quarters or years in UTC: setting partition_interval. Rows that the default partition has caught meanwhile move into theirs. Others read and write on; what cannot be locked at once raises 55P03 and changes nothing.';
+until: cover time until then; by default partitions_ahead intervals from now. At most 150 a table and call; what is still missing then the next call makes. Intervals are days, weeks, months (default), quarters or years in UTC: setting partition_interval. Rows that the default partition has caught meanwhile move into theirs. Others read and write on; what cannot be locked at once raises 55P03 and changes nothing.';
 
 CREATE FUNCTION engram.drop_partitions(older_than interval DEFAULT NULL, parent text DEFAULT NULL, dry_run boolean DEFAULT NULL)
 RETURNS TABLE (parent_table text, partition text, lower_bound timestamptz, upper_bound timestamptz, bytes bigint)

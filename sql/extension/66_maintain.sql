@@ -186,7 +186,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.purge(interval, boolean, timestamptz, uuid) IS
-'Erases memories of a workspace that were forgotten, or expired, longer ago than older_than, and returns them. reason: forgotten or expired; gone_at: since when. maintain() does it after purge_after_days (settings).
+'Erases memories of a workspace that were forgotten, or expired, longer ago than older_than, and returns them. reason: forgotten or expired; gone_at: since when. maintain() does it after purge_after_days (settings). A pin does not protect what somebody forgot or let expire.
 
 dry_run: only tell which. at: the moment by which ages are judged, by default now.';
 
@@ -210,8 +210,8 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not maintain the store', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
   END IF;
+  INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
   IF phase = 'finish' THEN
-    INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
     SET maintained_at = clock_timestamp(),
@@ -222,8 +222,10 @@ BEGIN
     WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
     RETURN '{"done": true}';
   END IF;
-  -- Two that maintain at once do different phases; none waits, and no lock outlives its transaction.
-  IF NOT pg_try_advisory_xact_lock(hashtextextended('engram maintain ' || phase, 0)) THEN
+  -- Two that maintain at once take turns by batches; none waits, and no lock outlives its transaction. A row
+  -- and no advisory lock: those anybody may take.
+  PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
     RETURN '{"done": true, "busy": true}';
   END IF;
   IF phase IN ('partitions', 'drop_partitions') THEN
@@ -400,6 +402,8 @@ BEGIN
     report := '{"skipped": "this is a standby: its primary is maintained"}';
     RETURN;
   END IF;
+  PERFORM engram_internal.require_administrator();
+  PERFORM engram_internal.outside_transaction('maintain()');
   FOREACH phase IN ARRAY coalesce(maintain.phases, engram_internal.phases()) LOOP
     step := NULL;
     began := pg_catalog.clock_timestamp();
@@ -420,7 +424,7 @@ $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
 'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
 
-Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. What another session is doing just now is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block. phases: only these. See also schedule_maintenance().';
+Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
 
 CREATE FUNCTION engram_internal.require_administrator() RETURNS void
 LANGUAGE plpgsql STABLE

@@ -264,7 +264,7 @@ fn what_the_default_partition_caught_is_moved_and_nothing_is_lost() {
                 .unwrap();
             let years =
                 "SELECT count(*) FROM engram.create_partitions(now() + interval '30 years')";
-            assert_eq!(one::<i64>(&mut admin, years, &[]), 300);
+            assert_eq!(one::<i64>(&mut admin, years, &[]), 450);
         }
         // One that somebody took out comes back when it is needed, and not before.
         let one_out = "SELECT partition FROM engram_internal.partition_bounds('access_log') WHERE lower_bound > now() LIMIT 1";

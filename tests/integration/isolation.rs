@@ -421,7 +421,7 @@ engram.consolidate(workspace, at, dry_run, batch_size)
     no    no    1     1     1     SELECT * FROM engram.consolidate()
     no    no    no    1     1     SELECT * FROM engram.consolidate('{ws}')
 engram.consolidate_in_batches(batch_size, at)
-    no    no    2D000 2D000 2D000 CALL engram.consolidate_in_batches()
+    no    25001 25001 25001 25001 CALL engram.consolidate_in_batches()
 engram.configuration(workspace)
     no    0     0     1     22023 SELECT * FROM engram.configuration() c WHERE c ->> 'max_content_chars' = '4242424'
     no    no    no    1     1     SELECT engram.configuration('{ws}')
@@ -687,7 +687,7 @@ engram.drop_partitions(older_than, parent, dry_run)
 engram.detach_partitions(older_than, parent, into_schema, into_table, dry_run)
     no    no    no    no    1     SELECT * FROM engram.detach_partitions('0 days', 'access_log', dry_run => true)
 engram.maintain(phases, report)
-    no    no    no    no    2D000 CALL engram.maintain()
+    no    no    no    no    25001 CALL engram.maintain()
 engram.health()
     no    no    no    no    1     SELECT engram.health()
 engram.metric_rows()
@@ -718,6 +718,8 @@ engram_internal.observe(task, args)
     no    no    no    no    1     SELECT engram_internal.observe('metrics', '{}')
 engram_internal.maintain_step(phase, after, so_far)
     no    no    no    no    1     SELECT engram_internal.maintain_step('purge', null, null)
+engram_internal.outside_transaction(name)
+    25001 25001 25001 25001 25001 SELECT engram_internal.outside_transaction('x')
 engram_internal.require_administrator()
     no    no    no    no    1     SELECT engram_internal.require_administrator()
 # What those do as the owner of the tables is for nobody else.
@@ -1326,7 +1328,7 @@ fn attempt(session: &mut Session, sql: &str, copy_in: &str) -> (Expect, String) 
             let _ = writeln!(shown, "{db:?}");
             // The code outlives the error as one of those that the matrix knows.
             let code = [
-                "42501", "22023", "PT404", "PT409", "23505", "0A000", "2D000", "55000",
+                "42501", "22023", "PT404", "PT409", "23505", "0A000", "2D000", "25001", "55000",
             ]
             .into_iter()
             .find(|c| *c == db.code().code());
