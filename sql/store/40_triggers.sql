@@ -126,9 +126,10 @@ CREATE OR REPLACE FUNCTION engram.memories_after_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  -- Without the extension nothing below may be looked up, least of all with the owner's rights: this fails first.
+  me uuid := engram.current_user_id();
 BEGIN
-  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
-  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_insert() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -155,7 +156,7 @@ BEGIN
   IF current_setting('check_function_bodies') = 'on' THEN
     INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
     SELECT workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), id,
-           engram_internal.store_origin(), engram.current_user_id(), 'added', version
+           engram_internal.store_origin(), me, 'added', version
     FROM added;
   END IF;
   PERFORM engram_internal.index_documents(a.workspace_id, array_agg(engram_internal.document(a.id, a.version, 'plain',
@@ -201,16 +202,17 @@ CREATE OR REPLACE FUNCTION engram.memories_after_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  -- As in memories_after_insert().
+  me uuid := engram.current_user_id();
 BEGIN
-  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
-  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_change() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
   INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version, old)
   VALUES (NEW.workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), NEW.id,
-    engram_internal.store_origin(), engram.current_user_id(),
+    engram_internal.store_origin(), me,
     CASE WHEN OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL THEN 'forgotten'
          WHEN OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL THEN 'restored'
          WHEN NEW.superseded_by IS NOT NULL AND NEW.superseded_by IS DISTINCT FROM OLD.superseded_by THEN 'superseded'
@@ -233,10 +235,10 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  -- As in memories_after_insert().
+  me   uuid := engram.current_user_id();
   heir record;
 BEGIN
-  -- Without the extension nothing below may be looked up, least of all with the owner's rights.
-  PERFORM engram.current_user_id();
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_delete() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
@@ -245,12 +247,12 @@ BEGIN
     RETURN NULL;
   END IF;
   INSERT INTO engram.erasures (workspace_id, id, erased_by)
-  SELECT workspace_id, id, engram.current_user_id() FROM removed
+  SELECT workspace_id, id, me FROM removed
   ON CONFLICT DO NOTHING;
   DELETE FROM engram.memory_events e USING removed r WHERE (e.workspace_id = r.workspace_id) IS TRUE AND e.memory_id = r.id;
   INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
   SELECT workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), id,
-         engram_internal.store_origin(), engram.current_user_id(), 'erased', version + 1
+         engram_internal.store_origin(), me, 'erased', version + 1
   FROM removed;
   -- What is erased leaves the blocks at once, unless somebody else is packing them just now.
   PERFORM engram_internal.index_documents(r.workspace_id, array_agg(engram_internal.document(r.id, r.version + 1, 'gone',
