@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use postgres::types::{FromSql, ToSql};
 use postgres::{Client, Config, NoTls};
 
 /// `nobody` and its group on Debian.
@@ -448,4 +449,31 @@ pub fn failure<T: std::fmt::Debug>(result: Result<T, postgres::Error>) -> Failur
         hint: db.hint().unwrap_or_default().to_owned(),
         detail: db.detail().unwrap_or_default().to_owned(),
     }
+}
+
+/// The only column of the only row of a statement.
+#[track_caller]
+pub fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
+where
+    T: for<'a> FromSql<'a>,
+{
+    client
+        .query_one(sql, args)
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        .get(0)
+}
+
+/// The rows of a statement as JSON.
+#[track_caller]
+pub fn json_rows(
+    client: &mut Client,
+    sql: &str,
+    args: &[&(dyn ToSql + Sync)],
+) -> Vec<serde_json::Value> {
+    client
+        .query(&format!("SELECT to_jsonb(r) FROM ({sql}) r"), args)
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }

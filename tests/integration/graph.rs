@@ -3,32 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::Client;
-use postgres::types::ToSql;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cluster::{Database, failure};
-
-fn one<T: for<'a> postgres::types::FromSql<'a>>(
-    client: &mut Client,
-    sql: &str,
-    args: &[&(dyn ToSql + Sync)],
-) -> T {
-    client
-        .query_one(sql, args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .get(0)
-}
-
-/// The rows of a statement as JSON.
-fn rows(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> Vec<Value> {
-    client
-        .query(&format!("SELECT to_jsonb(r) FROM ({sql}) r"), args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .iter()
-        .map(|row| row.get(0))
-        .collect()
-}
+use crate::cluster::{Database, failure, json_rows, one};
 
 fn add(client: &mut Client, content: &str) -> Uuid {
     one(client, "SELECT engram.add($1)", &[&content])
@@ -128,7 +106,8 @@ fn what_is_used_together_is_linked() {
     let mut ann = db.user("ann");
     let ids = several(&mut ann, 4);
     let (three, alone) = (&ids[..3], ids[3]);
-    let links = |ann: &mut Client, id: Uuid| rows(ann, "SELECT * FROM engram.links($1)", &[&id]);
+    let links =
+        |ann: &mut Client, id: Uuid| json_rows(ann, "SELECT * FROM engram.links($1)", &[&id]);
     for used in 1..=8 {
         touch(&mut ann, three, 0.0);
         if used % 2 == 0 {
@@ -158,12 +137,12 @@ fn what_is_used_together_is_linked() {
         }
     }
     // In order: the first leads to the last, and not the other way.
-    let from_first = &rows(
+    let from_first = &json_rows(
         &mut ann,
         "SELECT * FROM engram.links($1) WHERE other = $2",
         &[&ids[0], &ids[2]],
     )[0];
-    let from_last = &rows(
+    let from_last = &json_rows(
         &mut ann,
         "SELECT * FROM engram.links($1) WHERE other = $2",
         &[&ids[2], &ids[0]],
@@ -245,18 +224,18 @@ fn links_by_use_fade_and_are_kept_by_use() {
 fn readings(client: &mut Client, ids: &[Uuid]) -> Vec<Value> {
     let mut out = Vec::new();
     for id in ids {
-        out.extend(rows(
+        out.extend(json_rows(
             client,
             "SELECT * FROM engram.related($1, hops => 3, match_count => 100)",
             &[id],
         ));
-        out.extend(rows(client, "SELECT * FROM engram.links($1)", &[id]));
-        out.extend(rows(
+        out.extend(json_rows(client, "SELECT * FROM engram.links($1)", &[id]));
+        out.extend(json_rows(
             client,
             "SELECT * FROM engram.path($1, $2, 6)",
             &[id, &ids[0]],
         ));
-        out.extend(rows(
+        out.extend(json_rows(
             client,
             "SELECT * FROM engram.spread(NULL, ARRAY[$1]::uuid[], eps => 0)",
             &[id],
@@ -342,7 +321,7 @@ fn a_link_is_made_once_and_taken_away() {
         link(&mut ann, ids[1], ids[0], 1.0),
         "the other way is another link"
     );
-    let listed = rows(
+    let listed = json_rows(
         &mut ann,
         "SELECT other, kind, relation, strength, direction, causal, count FROM engram.links($1) ORDER BY relation, direction",
         &[&ids[0]],
@@ -361,7 +340,7 @@ fn a_link_is_made_once_and_taken_away() {
         "{listed:?}"
     );
     assert_eq!(
-        rows(
+        json_rows(
             &mut ann,
             "SELECT id, via, relations, hops FROM engram.related($1)",
             &[&ids[1]]
@@ -636,7 +615,7 @@ fn strengths_are_those_of_the_documentation() {
     let (three, two) = (1.0 / (1.0 + 3f64.ln()), 1.0 / (1.0 + 2f64.ln()));
     let to_1 = 1.0 - (1.0 - three) * 0.6;
     let to_2 = 1.0 - (1.0 - three) * (1.0 - two);
-    let found = rows(
+    let found = json_rows(
         &mut ann,
         "SELECT id, content, type, score, hops, via, relations FROM engram.related($1, hops => 3)",
         &[&ids[0]],
@@ -677,7 +656,7 @@ fn strengths_are_those_of_the_documentation() {
     assert!(by(&mut ann, "used_with").is_empty());
     // From an entity: those that mention it, and on from there.
     let from = |ann: &mut Client, hops: i32| {
-        rows(
+        json_rows(
             ann,
             "SELECT id, score, hops, via FROM engram.related(entity => ' Zen ', hops => $1)",
             &[&hops],
@@ -704,7 +683,7 @@ fn what_is_over_is_neither_shown_nor_passed_through() {
         link(&mut ann, pair[0], pair[1], 1.0);
     }
     let path = |ann: &mut Client| {
-        rows(
+        json_rows(
             ann,
             "SELECT * FROM engram.path($1, $2)",
             &[&ids[0], &ids[2]],
@@ -730,7 +709,7 @@ fn what_is_over_is_neither_shown_nor_passed_through() {
         ann.execute(away, &[&ids[1]]).unwrap();
         assert!(related(&mut ann, ids[0], 5).is_empty(), "{away}");
         assert_eq!(path(&mut ann), 0, "{away}");
-        let spread = rows(
+        let spread = json_rows(
             &mut ann,
             "SELECT memory_id FROM engram.spread(NULL, ARRAY[$1, $2]::uuid[])",
             &[&ids[0], &ids[1]],
@@ -747,7 +726,7 @@ fn what_is_over_is_neither_shown_nor_passed_through() {
         .unwrap();
     assert!(related(&mut ann, ids[0], 5).is_empty());
     assert_eq!(path(&mut ann), 0);
-    let spread = rows(
+    let spread = json_rows(
         &mut ann,
         "SELECT memory_id, mass FROM engram.spread(NULL, ARRAY[$1]::uuid[])",
         &[&ids[0]],
@@ -759,7 +738,7 @@ fn what_is_over_is_neither_shown_nor_passed_through() {
         ) && spread.len() == 1,
         "{spread:?}"
     );
-    assert!(rows(&mut ann, "SELECT * FROM engram.links($1)", &[&ids[0]]).is_empty());
+    assert!(json_rows(&mut ann, "SELECT * FROM engram.links($1)", &[&ids[0]]).is_empty());
     assert_eq!(
         failure(ann.query("SELECT engram.links($1)", &[&ids[1]])).code,
         "PT404"
@@ -790,14 +769,14 @@ fn circles_end_and_crowds_are_cut() {
         )
         .unwrap();
     assert_eq!(related(&mut ann, ids[0], 5).len(), 69);
-    let path = rows(
+    let path = json_rows(
         &mut ann,
         "SELECT step, id FROM engram.path($1, $2, 6)",
         &[&ids[7], &ids[60]],
     );
     assert_eq!(path.len(), 2);
     for edges in [0, 1, 10, 100] {
-        let reached = rows(
+        let reached = json_rows(
             &mut ann,
             "SELECT * FROM engram.spread(NULL, ARRAY[$1]::uuid[], eps => 0, max_edges => $2)",
             &[&ids[0], &edges],
@@ -815,7 +794,7 @@ fn circles_end_and_crowds_are_cut() {
         ann.execute("SELECT engram.add_entities($1, ARRAY['Everything'])", &[id])
             .unwrap();
     }
-    let crowd = rows(
+    let crowd = json_rows(
         &mut ann,
         "SELECT id, score FROM engram.related(entity => 'everything', match_count => 1000)",
         &[],
@@ -880,7 +859,7 @@ fn an_alias_is_the_entity_wherever_it_is_said() {
         .is_empty()
     );
     let listed = |ann: &mut Client, query: Option<&str>| {
-        rows(ann, "SELECT * FROM engram.entities($1)", &[&query])
+        json_rows(ann, "SELECT * FROM engram.entities($1)", &[&query])
     };
     let new_york =
         json!({"name": "New York", "node": "new york", "aliases": ["N.Y.C", "nyc"], "memories": 3});
@@ -898,7 +877,7 @@ fn an_alias_is_the_entity_wherever_it_is_said() {
     // An entity that becomes an alias brings its aliases along; neither chains nor circles remain.
     assert!(alias(&mut ann, "The Apple", "Big Apple"));
     assert!(alias(&mut ann, "NYC", "The Apple"));
-    let nodes: Vec<Value> = rows(
+    let nodes: Vec<Value> = json_rows(
         &mut ann,
         "SELECT DISTINCT node FROM engram.entity_aliases",
         &[],
@@ -976,7 +955,7 @@ fn entities_are_added_and_removed() {
     let other = add(&mut ann, "another");
     link(&mut ann, id, other, 1.0);
     assert_eq!(
-        rows(
+        json_rows(
             &mut ann,
             "SELECT name, memories FROM engram.entities()",
             &[]
@@ -1046,7 +1025,7 @@ fn spreading_is_the_walk_that_it_says() {
         }
         here = next;
     }
-    let found = rows(
+    let found = json_rows(
         &mut ann,
         "SELECT memory_id, mass, lift FROM engram.spread(NULL, $1, '{3,1}', 0.7, 4, 0, 10000)",
         &[&vec![ids[0], ids[5]]],
@@ -1064,7 +1043,7 @@ fn spreading_is_the_walk_that_it_says() {
     assert!(found.iter().all(|r| r["lift"].as_f64().unwrap() >= 0.0));
     // Who is not there, or somebody else's, is no seed.
     let theirs = add(&mut db.user("bob"), "of Bob");
-    let again = rows(
+    let again = json_rows(
         &mut ann,
         "SELECT memory_id, mass, lift FROM engram.spread(NULL, $1, '{3,9,1}', 0.7, 4, 0, 10000)",
         &[&vec![ids[0], theirs, ids[5]]],
@@ -1094,7 +1073,7 @@ fn a_path_is_the_shortest_and_of_those_the_strongest() {
             }
         }
         for most in [1i32, 2, 4, 6] {
-            let path = rows(
+            let path = json_rows(
                 &mut ann,
                 "SELECT step, id, content, via, relation FROM engram.path($1, $2, $3)",
                 &[&ids[0], &ids[target], &most],
@@ -1131,7 +1110,7 @@ fn a_path_is_the_shortest_and_of_those_the_strongest() {
             .unwrap();
     }
     assert_eq!(
-        rows(
+        json_rows(
             &mut ann,
             "SELECT * FROM engram.path($1, $2)",
             &[&far, &ids[0]]
@@ -1183,7 +1162,7 @@ fn what_others_have_linked_is_theirs() {
             );
         }
     }
-    let shared = rows(
+    let shared = json_rows(
         &mut ann,
         "SELECT memories FROM engram.entities('shared')",
         &[],
@@ -1214,7 +1193,7 @@ fn what_others_have_linked_is_theirs() {
         );
     }
     assert!(
-        rows(
+        json_rows(
             &mut ann,
             "SELECT * FROM engram.spread(NULL, $1)",
             &[&theirs]
@@ -1239,7 +1218,7 @@ fn what_others_have_linked_is_theirs() {
         assert_eq!(failure(ann.query(sql, &[&bobs])).code, "42501", "{sql}");
     }
     assert_eq!(
-        rows(&mut bob, "SELECT * FROM engram.entity_aliases", &[]).len(),
+        json_rows(&mut bob, "SELECT * FROM engram.entity_aliases", &[]).len(),
         1
     );
     // By a link across that somebody forced in, nothing is seen either.

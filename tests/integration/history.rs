@@ -1,25 +1,14 @@
 //! What memories were before: history, revert, and reading the past.
 
 use postgres::Client;
-use postgres::types::ToSql;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{Database, failure};
+use crate::cluster::{Database, failure, one};
 
 const NOWHERE: Uuid = Uuid::from_u128(0x018f_0000_aaaa_7000_8000_0000_0000_ffff);
 
 /// The first column of the only row.
-fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
-where
-    T: for<'a> postgres::types::FromSql<'a>,
-{
-    client
-        .query_one(sql, args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .get(0)
-}
-
 fn add(client: &mut Client, content: &str) -> Uuid {
     one(client, "SELECT engram.add($1)", &[&content])
 }

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{Read, Write as _};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
@@ -15,7 +14,7 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{self, Cluster, Database, Installation, failure, shared};
+use crate::cluster::{Cluster, Database, Installation, failure, shared};
 
 // --- the victim and what may never be seen of it ------------------------------------------------
 
@@ -3093,38 +3092,7 @@ fn reading_works_on_a_standby() {
              SET engram.user_id = 'bob'; SELECT engram.add('another zebra')",
         )
         .unwrap();
-    let standby = Cluster {
-        installation: Installation::current(),
-        directory: cluster::scratch("standby"),
-    };
-    cluster::run(
-        standby
-            .installation
-            .command("pg_basebackup")
-            .args([
-                "-U",
-                "postgres",
-                "-R",
-                "-c",
-                "fast",
-                "-X",
-                "stream",
-                "--no-sync",
-                "-h",
-            ])
-            .arg(&primary.directory)
-            .arg("-D")
-            .arg(standby.data()),
-    );
-    let conf = standby.data().join("postgresql.conf");
-    let mut text = fs::read_to_string(&conf).unwrap();
-    let _ = writeln!(
-        text,
-        "unix_socket_directories = '{}'",
-        standby.directory.display()
-    );
-    fs::write(&conf, text).unwrap();
-    standby.up();
+    let standby = primary.standby("standby");
     let mut ann = standby.connect("postgres", "app");
     ann.batch_execute("SET engram.user_id = 'ann'").unwrap();
     assert_eq!(rows(&mut ann, "SELECT pg_is_in_recovery()")[0][0], "t");

@@ -6,31 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use postgres::Client;
-use postgres::types::{FromSql, ToSql};
+use postgres::types::ToSql;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, Database, Installation};
-
-fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
-where
-    T: for<'a> FromSql<'a>,
-{
-    client
-        .query_one(sql, args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .get(0)
-}
-
-/// The rows of a statement as JSON.
-fn rows(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> Vec<Value> {
-    client
-        .query(&format!("SELECT to_jsonb(r) FROM ({sql}) r"), args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .iter()
-        .map(|row| row.get(0))
-        .collect()
-}
+use crate::cluster::{Cluster, Database, Installation, json_rows, one};
 
 fn log_in(client: &mut Client, user: &str) {
     client
@@ -276,7 +256,7 @@ const SCHEDULES: [Schedule; 5] = [
 fn readings(app: &mut Client) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
     let mut read = |name: &str, sql: &str| {
-        let found = rows(app, sql, &[]);
+        let found = json_rows(app, sql, &[]);
         out.insert(name.to_owned(), Value::Array(found));
     };
     for (when, at) in [
@@ -512,7 +492,7 @@ fn a_year(seed: u64, late: bool) {
             ("log", "SELECT memory_id, accessed_at, kind, gain, rating, place, pair_gain FROM engram.access_log ORDER BY 1, 2, 3, 4, 6"),
             ("memories", "SELECT id, layer, version, created_at = updated_at AS unchanged FROM engram.memories ORDER BY id"),
         ] {
-            tables.insert(name.to_owned(), Value::Array(rows(&mut app, sql, &[])));
+            tables.insert(name.to_owned(), Value::Array(json_rows(&mut app, sql, &[])));
         }
         stored.push((schedule.user, tables));
     }
@@ -546,7 +526,7 @@ fn a_year(seed: u64, late: bool) {
             schedule.user,
             BTreeMap::from([(
                 "retention".to_owned(),
-                Value::Array(rows(&mut app, "SELECT m.id, r.* FROM engram.memories m, engram.retention(m.id, now() + interval '30 days') r ORDER BY m.id", &[])),
+                Value::Array(json_rows(&mut app, "SELECT m.id, r.* FROM engram.memories m, engram.retention(m.id, now() + interval '30 days') r ORDER BY m.id", &[])),
             )]),
         ));
     }
@@ -566,7 +546,7 @@ fn nor_does_it_when_uses_come_to_light_late() {
 
 /// What every table of engram holds, where, and by which transactions.
 fn fingerprint(admin: &mut Client) -> BTreeMap<String, String> {
-    let tables = rows(
+    let tables = json_rows(
         admin,
         "SELECT relname FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relkind = 'r'",
         &[],
@@ -659,7 +639,7 @@ fn a_run_says_beforehand_what_it_will_do_and_does_it_once() {
                 "SELECT m.id AS source, r.id, r.score FROM engram.memories m, engram.related(m.id, match_count => 1000, {at}) r
                  WHERE m.deleted_at IS NULL ORDER BY 1, 2"
             );
-            rows(app, &sql, &[])
+            json_rows(app, &sql, &[])
         };
         for batch in [", batch_size => 7", ""] {
             let before = fingerprint(&mut admin);
@@ -859,7 +839,7 @@ fn a_run_that_is_killed_is_run_again() {
             "SELECT memory_id, accessed_at, kind, place, pair_gain FROM engram.access_log ORDER BY memory_id, accessed_at, place",
             "SELECT count(*) FROM engram.access_queue",
         ] {
-            out.push(Value::Array(rows(client, sql, &[])));
+            out.push(Value::Array(json_rows(client, sql, &[])));
         }
         Value::Array(out)
     };

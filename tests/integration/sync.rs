@@ -7,23 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use postgres::Client;
-use postgres::types::ToSql;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{self, Cluster, Database, Installation, failure, shared};
+use crate::cluster::{self, Cluster, Database, Installation, failure, one, shared};
 
 /// The first column of the only row.
-fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
-where
-    T: for<'a> postgres::types::FromSql<'a>,
-{
-    client
-        .query_one(sql, args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .get(0)
-}
-
 fn add(client: &mut Client, content: &str) -> Uuid {
     one(client, "SELECT engram.add($1)", &[&content])
 }

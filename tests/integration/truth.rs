@@ -9,7 +9,7 @@ use postgres::types::ToSql;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{Database, Failure, failure};
+use crate::cluster::{Database, Failure, failure, one};
 
 const NOWHERE: Uuid = Uuid::from_u128(0x018f_0000_aaaa_7000_8000_0000_0000_ffff);
 
@@ -18,16 +18,6 @@ fn add(client: &mut Client, content: &str) -> Uuid {
 }
 
 /// The first column of the only row.
-fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
-where
-    T: for<'a> postgres::types::FromSql<'a>,
-{
-    client
-        .query_one(sql, args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .get(0)
-}
-
 /// The first column of all rows.
 fn all<T>(client: &mut Client, sql: &str) -> Vec<T>
 where

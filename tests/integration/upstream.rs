@@ -8,17 +8,7 @@ use postgres::types::{FromSql, ToSql};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cluster::{Database, failure};
-
-fn one<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> T
-where
-    T: for<'a> FromSql<'a>,
-{
-    client
-        .query_one(sql, args)
-        .unwrap_or_else(|e| panic!("{sql}: {e:?}"))
-        .get(0)
-}
+use crate::cluster::{Database, failure, one};
 
 fn all<T>(client: &mut Client, sql: &str, args: &[&(dyn ToSql + Sync)]) -> Vec<T>
 where

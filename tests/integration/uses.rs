@@ -1,7 +1,6 @@
 //! Uses of memories: what they add up to, in whatever order, however often, by whomever they come.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postgres::Client;
 use uuid::Uuid;
 
-use crate::cluster::{self, Cluster, Database, Failure, Installation, failure};
+use crate::cluster::{Cluster, Database, Failure, Installation, failure};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -1750,40 +1749,7 @@ fn where_nothing_can_be_written_uses_are_read() {
     assert_reads_only(&mut ann, ids[0]);
     ann.batch_execute("ROLLBACK").unwrap();
 
-    let standby = Cluster {
-        installation: Installation::current(),
-        directory: cluster::scratch("standby"),
-    };
-    cluster::run(
-        standby
-            .installation
-            .command("pg_basebackup")
-            .args([
-                "-U",
-                "postgres",
-                "-R",
-                "-c",
-                "fast",
-                "-X",
-                "stream",
-                "--no-sync",
-                "-h",
-            ])
-            .arg(&primary.directory)
-            .arg("-D")
-            .arg(standby.data()),
-    );
-    let conf = standby.data().join("postgresql.conf");
-    let text = fs::read_to_string(&conf).unwrap();
-    fs::write(
-        &conf,
-        format!(
-            "{text}unix_socket_directories = '{}'\n",
-            standby.directory.display()
-        ),
-    )
-    .unwrap();
-    standby.up();
+    let standby = primary.standby("standby");
     let mut reader = connect(&standby);
     assert_eq!(
         count(&mut reader, "SELECT pg_is_in_recovery()::int::bigint"),
