@@ -177,6 +177,9 @@ fn devices_end_equal_to_the_server_whatever_writers_do() {
                         device.page(&mut client, 1 + dice.below(20) as i32).unwrap();
                         thread::sleep(Duration::from_millis(dice.below(12) as u64));
                     }
+                    // To the end of the round that it is in, which may have begun before the last commit, and
+                    // of one that begins now.
+                    device.sync(&mut client, 1 + dice.below(9) as i32);
                     device.sync(&mut client, 1 + dice.below(9) as i32);
                     device
                 })
