@@ -15,7 +15,7 @@ use crate::raw::RawJsonb;
 use crate::search::{self, Request};
 use crate::text::{self, Date};
 use crate::vector::Vector;
-use crate::{identity, items, setup, spi, sync, terms};
+use crate::{identity, items, locks, setup, spi, sync, terms};
 
 pub type Report<T> = Result<T, ErrorReport>;
 
@@ -474,8 +474,24 @@ fn auto_setup() -> Report<()> {
 }
 
 #[pg_extern(sql = false)]
-fn take_lock() -> bool {
-    crate::locks::take()
+fn lock_keys(workspace: pgrx::Uuid, keys: Vec<Option<String>>) -> Report<()> {
+    let keys: Vec<&str> = keys.iter().flatten().map(String::as_str).collect();
+    Ok(locks::keys(spi::uuid(workspace), keys.into_iter())?)
+}
+
+#[pg_extern(sql = false)]
+fn try_lock_key(workspace: pgrx::Uuid, key: &str) -> Report<bool> {
+    Ok(locks::try_key(spi::uuid(workspace), key)?)
+}
+
+#[pg_extern(sql = false)]
+fn lock_workspace(workspace: pgrx::Uuid) -> Report<()> {
+    Ok(locks::workspace(spi::uuid(workspace))?)
+}
+
+#[pg_extern(sql = false)]
+fn try_lock_work(workspace: pgrx::Uuid, work: &str) -> Report<bool> {
+    Ok(locks::try_work(spi::uuid(workspace), work)?)
 }
 
 #[pg_extern(sql = false)]
@@ -484,6 +500,11 @@ fn library_version() -> &'static str {
 }
 
 // What the SQL of version 0.3 calls, until it is updated.
+#[pg_extern(sql = false)]
+fn take_lock() -> bool {
+    locks::take()
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn search(

@@ -4,11 +4,14 @@
 //! Supabase's `auth.uid()` and engram agree; any other (Auth0, Clerk, a role name) maps to a
 //! UUIDv5, always the same for the same subject.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::error::Result;
 use crate::settings::{self, IdentitySource};
+use crate::spi;
 
 /// Namespace of the UUIDv5 of subjects that are no UUID. Never change it: ids are stored.
 const SUBJECT_NAMESPACE: Uuid = Uuid::from_u128(0x6b2d_0c3e_5f7a_4c1b_9d24_e1a6_3f50_87cd);
@@ -57,6 +60,16 @@ pub fn user_id(subject: &str) -> Option<Uuid> {
         _ => Uuid::new_v5(&SUBJECT_NAMESPACE, subject.as_bytes()),
     };
     (!id.is_nil()).then_some(id)
+}
+
+/// Whether the caller may write the workspace, as an error if not.
+pub fn require_writer(workspace: Uuid) -> Result<()> {
+    spi::row(
+        "SELECT CASE WHEN NOT engram_internal.may_write($1) THEN engram_internal.refuse_workspace($1) END",
+        &[DatumWithOid::from(spi::pg_uuid(workspace))],
+        |_| Ok(()),
+    )?;
+    Ok(())
 }
 
 /// The caller of the running statement.

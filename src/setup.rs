@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
-use crate::{settings, spi, uses};
+use crate::{locks, settings, spi, uses};
 
 /// The SQL of the store, in load order. Every statement may run again.
 const STORE: [&str; 6] = [
@@ -209,7 +209,7 @@ fn restoring() -> Result<bool> {
 pub fn setup(options: Option<Value>) -> Result<&'static str> {
     let options = Options::parse(options)?;
     // Two sessions that create the same objects at once would trip over each other.
-    run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('engram setup', 0))")?;
+    locks::setup();
     check_encoding()?;
     // The tables are made for the functions of this version. In the middle of an update over several
     // versions the last step does it.

@@ -408,16 +408,6 @@ pub fn waiting(workspace: Uuid, until: i64) -> Result<Vec<Call>> {
     Ok(calls)
 }
 
-/// Whether the caller may write the workspace, as an error if not.
-fn require_writer(workspace: Uuid) -> Result<()> {
-    spi::row(
-        "SELECT CASE WHEN NOT engram_internal.may_write($1) THEN engram_internal.refuse_workspace($1) END",
-        &[DatumWithOid::from(spi::pg_uuid(workspace))],
-        |_| Ok(()),
-    )?;
-    Ok(())
-}
-
 /// The owner of the tables.
 pub fn owner() -> Result<pg_sys::Oid> {
     let owner = spi::row(
@@ -430,7 +420,7 @@ pub fn owner() -> Result<pg_sys::Oid> {
 
 /// Folds at most so many waiting calls of a workspace that the caller may write.
 pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
-    require_writer(workspace)?;
+    identity::require_writer(workspace)?;
     let _owner = AsOwner::new(owner()?);
     let folded = spi::changed(
         "SELECT engram_internal.fold_queue($1, $2)",
@@ -448,7 +438,7 @@ pub use fold::{Rules, fold as fold_calls};
 
 /// Dates the state of a memory now, before what it depends on changes.
 pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> {
-    require_writer(workspace)?;
+    identity::require_writer(workspace)?;
     let _owner = AsOwner::new(owner()?);
     spi::changed(
         "SELECT engram_internal.rebase_state($1, $2, $3)",

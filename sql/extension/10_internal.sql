@@ -231,7 +231,7 @@ BEGIN
   -- One at a time in a workspace, until its end is visible to the next, and under a snapshot taken
   -- afterwards: then every entry of a memory that is being replaced is seen. Nobody waits here.
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
-     OR NOT pg_try_advisory_xact_lock(hashtextextended('engram pack ' || workspace, 0)) THEN
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
     RETURN 0;
   END IF;
   IF (SELECT count(*) FROM engram.search_blocks b
@@ -509,42 +509,32 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.metadata_object(jsonb) IS 'Metadata as the object that it must be; NULL passes, anything else raises.';
 
-CREATE FUNCTION engram_internal.take_lock() RETURNS boolean
-LANGUAGE c VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'take_lock_wrapper';
-COMMENT ON FUNCTION engram_internal.take_lock() IS 'Counts the locks of this transaction; false when it has taken as many single ones as it may.';
-
 CREATE FUNCTION engram_internal.lock_keys(workspace uuid, keys text[]) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  k bigint;
-  all_of_it bigint := hashtextextended('engram workspace ' || workspace, 0);
-BEGIN
-  IF NOT engram_internal.may_write(workspace) THEN
-    PERFORM engram_internal.refuse_workspace(workspace);
-  END IF;
-  -- Many single locks would fill the table of locks that all sessions share: a batch, or a
-  -- transaction that has taken many, locks the whole workspace instead.
-  IF cardinality(keys) <= 64 THEN
-    PERFORM pg_advisory_xact_lock_shared(all_of_it);
-    -- Always in the same order: who waits for one of them holds none that comes later.
-    FOR k IN SELECT DISTINCT hashtextextended('engram ' || workspace || ' ' || u, 0) AS h FROM unnest(keys) u ORDER BY h LOOP
-      IF NOT engram_internal.take_lock() THEN
-        PERFORM pg_advisory_xact_lock(all_of_it);
-        RETURN;
-      END IF;
-      PERFORM pg_advisory_xact_lock(k);
-    END LOOP;
-  ELSE
-    PERFORM pg_advisory_xact_lock(all_of_it);
-  END IF;
-END
-$$;
+AS 'MODULE_PATHNAME', 'lock_keys_wrapper';
 COMMENT ON FUNCTION engram_internal.lock_keys(uuid, text[]) IS
 'Until the end of the transaction nobody else stores what has one of these keys in the workspace.';
+
+CREATE FUNCTION engram_internal.try_lock_key(workspace uuid, key text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_lock_key_wrapper';
+COMMENT ON FUNCTION engram_internal.try_lock_key(uuid, text) IS 'The lock that lock_keys() takes for one key, if it is free; false when it is not.';
+
+CREATE FUNCTION engram_internal.lock_workspace(workspace uuid) RETURNS void
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'lock_workspace_wrapper';
+COMMENT ON FUNCTION engram_internal.lock_workspace(uuid) IS
+'Until the end of the transaction nobody else stores anything in the workspace that lock_keys() locks for.';
+
+CREATE FUNCTION engram_internal.try_lock_work(workspace uuid, work text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_lock_work_wrapper';
+COMMENT ON FUNCTION engram_internal.try_lock_work(uuid, text) IS
+'Until the end of the transaction nobody else does this kind of work in the workspace; false when somebody does.';
 
 CREATE FUNCTION engram_internal.link_entities(workspace uuid, memory uuid, names text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE

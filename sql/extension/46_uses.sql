@@ -183,7 +183,7 @@ BEGIN
   -- One at a time in a workspace. Nobody who folds waits for anybody, here or below, and others only until
   -- it commits: hence no deadlock.
   IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace) THEN
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('engram fold ' || fold_queue.workspace, 0)) THEN
+    IF NOT engram_internal.try_lock_work(fold_queue.workspace, 'fold') THEN
       RETURN 0;
     END IF;
     INSERT INTO engram.maintenance (workspace_id) VALUES (fold_queue.workspace) ON CONFLICT DO NOTHING;

@@ -194,7 +194,7 @@ BEGIN
   END IF;
   -- Who stores a name just now holds this lock shared, see lock_keys(): nobody resolves the alias before it is
   -- there and links it afterwards, and no two aliases make a circle.
-  PERFORM pg_advisory_xact_lock(hashtextextended('engram workspace ' || ws, 0));
+  PERFORM engram_internal.lock_workspace(ws);
   meant := engram_internal.entity_key(ws, add_alias.entity);
   IF meant = other THEN
     RAISE EXCEPTION 'alias "%" is the entity that "%" stands for', add_alias.alias, add_alias.entity

@@ -369,20 +369,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION engram_internal.archived_turn(uuid, text, text, text, jsonb, timestamptz) IS 'A turn as message_archive holds it.';
 
-CREATE FUNCTION engram_internal.try_lock_key(workspace uuid, key text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF NOT engram_internal.may_write(workspace) THEN
-    PERFORM engram_internal.refuse_workspace(workspace);
-  END IF;
-  RETURN pg_try_advisory_xact_lock_shared(hashtextextended('engram workspace ' || workspace, 0))
-     AND pg_try_advisory_xact_lock(hashtextextended('engram ' || workspace || ' ' || key, 0));
-END
-$$;
-COMMENT ON FUNCTION engram_internal.try_lock_key(uuid, text) IS 'The lock that lock_keys() takes for one key, if it is free; false when it is not.';
-
 CREATE FUNCTION engram.archive_messages(
   inactive_for interval DEFAULT NULL,
   keep integer DEFAULT NULL,

@@ -682,7 +682,7 @@ fn writers_never_wait_for_packers() {
         pack_all(&mut packer, ws);
         let held: bool = admin
             .query_one(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)",
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE classid = 'engram_internal'::regnamespace AND granted)",
                 &[],
             )
             .unwrap()
