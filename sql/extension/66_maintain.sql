@@ -212,13 +212,20 @@ BEGIN
   END IF;
   INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
   IF phase = 'finish' THEN
+    -- What others were busy with they report themselves, and a run of some phases says nothing of the others.
+    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') AS phases,
+           coalesce(jsonb_object_agg(e.key, clock_timestamp()), '{}') AS ends INTO c
+    FROM jsonb_each(args -> 'report') e WHERE NOT e.value ? 'busy';
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
-    SET maintained_at = clock_timestamp(),
-        report = jsonb_build_object('phases', coalesce(args -> 'report', '{}'), 'sizes', now_.sizes,
+    SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
+                         FROM unnest(engram_internal.phases()) p),
+        report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
           'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
                          ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
-    FROM (SELECT engram_internal.sizes() AS sizes) now_
+    FROM (SELECT engram_internal.sizes() AS sizes) now_,
+         (SELECT coalesce(o.report -> 'ends', '{}') || c.ends AS ends FROM engram.maintenance o
+          WHERE o.workspace_id = '00000000-0000-0000-0000-000000000000') both_
     WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
     RETURN '{"done": true}';
   END IF;

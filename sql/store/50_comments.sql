@@ -107,8 +107,8 @@ COMMENT ON TABLE engram.maintenance IS 'When a workspace was last folded and con
 COMMENT ON COLUMN engram.maintenance.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.maintenance.folded_at IS 'When waiting uses were last folded.';
 COMMENT ON COLUMN engram.maintenance.consolidated_at IS 'The latest moment that consolidate() was run for.';
-COMMENT ON COLUMN engram.maintenance.maintained_at IS 'When maintain() last came to its end. In the row of the all-zero workspace.';
-COMMENT ON COLUMN engram.maintenance.report IS 'What maintain() last reported. In the row of the all-zero workspace.';
+COMMENT ON COLUMN engram.maintenance.maintained_at IS 'When all phases of maintain() had last come to their ends. In the row of the all-zero workspace.';
+COMMENT ON COLUMN engram.maintenance.report IS 'What maintain() last reported of each phase, and when that ended. In the row of the all-zero workspace.';
 COMMENT ON COLUMN engram.maintenance.events_dropped_xid IS 'The latest transaction whose events were dropped: devices that may not have seen it start anew. In the row of the all-zero workspace.';
 COMMENT ON COLUMN engram.maintenance.events_dropped_until IS 'Until when events were dropped: what was before is not known. In the row of the all-zero workspace.';
 
