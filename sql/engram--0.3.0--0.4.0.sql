@@ -5,6 +5,7 @@ DECLARE
   p regprocedure;
 BEGIN
   FOREACH f IN ARRAY ARRAY[
+    'engram_internal.take_lock()',
     'engram_internal.get(uuid, uuid)',
     'engram.get(uuid, uuid)',
     'engram.list(jsonb, integer, integer, text, text[], uuid)',
@@ -27,10 +28,86 @@ LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_origin_wrapper';
 COMMENT ON FUNCTION engram_internal.store_origin() IS
 'A number for the table of events in this database of this cluster. Events that a dump brought in carry another.';
 
+CREATE OR REPLACE FUNCTION engram_internal.pack(workspace uuid, model text, replacing boolean, at_least integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded, rows that look like a dump's are left out: not these.
+SET check_function_bodies = on
+AS $$
+DECLARE
+  packed integer := 0;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- One at a time in a workspace, until its end is visible to the next, and under a snapshot taken
+  -- afterwards: then every entry of a memory that is being replaced is seen. Nobody waits here.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
+    RETURN 0;
+  END IF;
+  IF (SELECT count(*) FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = pack.model AND b.level = CASE WHEN replacing THEN 0 ELSE 1 END) < at_least THEN
+    RETURN 0;
+  END IF;
+  -- One statement, hence one snapshot: of a block that waits, committed while this runs, either all
+  -- memories are being replaced or none.
+  BEGIN
+    WITH waiting AS MATERIALIZED (
+      SELECT array_agg(e.id) AS ids
+      FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE replacing AND b.workspace_id = workspace AND b.model = pack.model AND b.level = 0
+    ), old AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = pack.model
+        AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w))
+                 ELSE b.level = 1 END
+      RETURNING b.block
+    ), new AS (
+      INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+      SELECT workspace, pack.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+      FROM engram_internal.merge_blocks((SELECT array_agg(o.block) FROM old o), replacing) m
+      RETURNING 1
+    )
+    SELECT count(*) INTO packed FROM new;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read: reindex() mends it, and until then writing goes on.
+    RETURN 0;
+  END;
+  RETURN packed;
+END
+$$;
+
 CREATE FUNCTION engram_internal.compile_past_filter(filter jsonb) RETURNS TABLE (condition text, params jsonb)
 LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_past_filter_wrapper';
 COMMENT ON FUNCTION engram_internal.compile_past_filter(jsonb) IS
 'As compile_filter(), over engram_internal.memories_as_of() m.';
+
+CREATE OR REPLACE FUNCTION engram_internal.lock_keys(workspace uuid, keys text[]) RETURNS void
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'lock_keys_wrapper';
+
+CREATE FUNCTION engram_internal.try_lock_key(workspace uuid, key text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_lock_key_wrapper';
+COMMENT ON FUNCTION engram_internal.try_lock_key(uuid, text) IS 'The lock that lock_keys() takes for one key, if it is free; false when it is not.';
+
+CREATE FUNCTION engram_internal.lock_workspace(workspace uuid) RETURNS void
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'lock_workspace_wrapper';
+COMMENT ON FUNCTION engram_internal.lock_workspace(uuid) IS
+'Until the end of the transaction nobody else stores anything in the workspace that lock_keys() locks for.';
+
+CREATE FUNCTION engram_internal.try_lock_work(workspace uuid, work text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_lock_work_wrapper';
+COMMENT ON FUNCTION engram_internal.try_lock_work(uuid, text) IS
+'Until the end of the transaction nobody else does this kind of work in the workspace; false when somebody does.';
 
 CREATE FUNCTION engram_internal.links_anew(workspace uuid, memory uuid, names text[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -581,7 +658,7 @@ BEGIN
   -- One at a time in a workspace. Nobody who folds waits for anybody, here or below, and others only until
   -- it commits: hence no deadlock.
   IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = fold_queue.workspace) THEN
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('engram fold ' || fold_queue.workspace, 0)) THEN
+    IF NOT engram_internal.try_lock_work(fold_queue.workspace, 'fold') THEN
       RETURN 0;
     END IF;
     INSERT INTO engram.maintenance (workspace_id) VALUES (fold_queue.workspace) ON CONFLICT DO NOTHING;
@@ -765,6 +842,55 @@ BEGIN
   WHERE g.workspace_id = ws AND g.memory_id = remove_entities.id AND g.relation = 'mentions' AND g.node = ANY (nodes);
   GET DIAGNOSTICS gone = ROW_COUNT;
   RETURN gone;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram.add_alias(entity text, alias text, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(add_alias.workspace, true);
+  other text := engram_internal.entity_node(add_alias.alias);
+  meant text;
+  known text;
+BEGIN
+  IF coalesce(engram_internal.entity_node(add_alias.entity), '') = '' OR coalesce(other, '') = '' THEN
+    RAISE EXCEPTION 'entity "%" or alias "%" has no letter or digit in its name',
+        left(coalesce(add_alias.entity, 'NULL'), 40), left(coalesce(add_alias.alias, 'NULL'), 40)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give two names, for example add_alias(''New York'', ''NYC'').';
+  END IF;
+  IF greatest(char_length(add_alias.entity), char_length(add_alias.alias)) > 500 THEN
+    RAISE EXCEPTION 'a name has % characters, the limit is 500', greatest(char_length(add_alias.entity), char_length(add_alias.alias))
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
+  END IF;
+  -- Who stores a name just now holds this lock shared, see lock_keys(): nobody resolves the alias before it is
+  -- there and links it afterwards, and no two aliases make a circle.
+  PERFORM engram_internal.lock_workspace(ws);
+  meant := engram_internal.entity_key(ws, add_alias.entity);
+  IF meant = other THEN
+    RAISE EXCEPTION 'alias "%" is the entity that "%" stands for', add_alias.alias, add_alias.entity
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give a name that is not yet its own. To turn an alias round, call engram.remove_alias() first.';
+  END IF;
+  SELECT a.node INTO known FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = other;
+  IF known = meant THEN
+    RETURN false;
+  ELSIF known IS NOT NULL THEN
+    RAISE EXCEPTION 'alias "%" already stands for entity "%"', add_alias.alias, known
+      USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'entity_aliases', CONSTRAINT = 'entity_aliases_pkey',
+            HINT = 'Take it away first: SELECT engram.remove_alias(alias);';
+  END IF;
+  INSERT INTO engram.entity_aliases (workspace_id, alias, node, label) VALUES (ws, other, meant, btrim(add_alias.alias));
+  -- What was an entity of its own until now: its aliases and its memories become the other's.
+  UPDATE engram.entity_aliases a SET node = meant WHERE a.workspace_id = ws AND a.node = other;
+  INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, created_at, weight)
+  SELECT g.workspace_id, g.memory_id, g.relation, meant, g.label, g.created_at, g.weight
+  FROM engram.graph_links g WHERE g.workspace_id = ws AND g.node = other AND g.target_id IS NULL
+  ON CONFLICT DO NOTHING;
+  DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.node = other AND g.target_id IS NULL;
+  RETURN true;
 END
 $$;
 
@@ -2211,13 +2337,20 @@ BEGIN
   END IF;
   INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
   IF phase = 'finish' THEN
+    -- What others were busy with they report themselves, and a run of some phases says nothing of the others.
+    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') AS phases,
+           coalesce(jsonb_object_agg(e.key, clock_timestamp()), '{}') AS ends INTO c
+    FROM jsonb_each(args -> 'report') e WHERE NOT e.value ? 'busy';
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
-    SET maintained_at = clock_timestamp(),
-        report = jsonb_build_object('phases', coalesce(args -> 'report', '{}'), 'sizes', now_.sizes,
+    SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
+                         FROM unnest(engram_internal.phases()) p),
+        report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
           'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
                          ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
-    FROM (SELECT engram_internal.sizes() AS sizes) now_
+    FROM (SELECT engram_internal.sizes() AS sizes) now_,
+         (SELECT coalesce(o.report -> 'ends', '{}') || c.ends AS ends FROM engram.maintenance o
+          WHERE o.workspace_id = '00000000-0000-0000-0000-000000000000') both_
     WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
     RETURN '{"done": true}';
   END IF;
@@ -3158,20 +3291,6 @@ AS $$
     || CASE WHEN $5 = '{}' THEN '{}' ELSE jsonb_build_object('metadata', $5) END
 $$;
 COMMENT ON FUNCTION engram_internal.archived_turn(uuid, text, text, text, jsonb, timestamptz) IS 'A turn as message_archive holds it.';
-
-CREATE FUNCTION engram_internal.try_lock_key(workspace uuid, key text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF NOT engram_internal.may_write(workspace) THEN
-    PERFORM engram_internal.refuse_workspace(workspace);
-  END IF;
-  RETURN pg_try_advisory_xact_lock_shared(hashtextextended('engram workspace ' || workspace, 0))
-     AND pg_try_advisory_xact_lock(hashtextextended('engram ' || workspace || ' ' || key, 0));
-END
-$$;
-COMMENT ON FUNCTION engram_internal.try_lock_key(uuid, text) IS 'The lock that lock_keys() takes for one key, if it is free; false when it is not.';
 
 CREATE FUNCTION engram.archive_messages(
   inactive_for interval DEFAULT NULL,
