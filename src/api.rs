@@ -1,6 +1,8 @@
 //! The functions that SQL sees. Each turns arguments into domain types, calls one function and
 //! turns its error into a report; the declarations are in `sql/extension`.
 
+use std::borrow::Cow;
+
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::datum::datetime_support::now;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -13,6 +15,7 @@ use crate::error::Error;
 use crate::model::similarity::{self, Distance};
 use crate::raw::RawJsonb;
 use crate::search::{self, Request};
+use crate::store::{self, New};
 use crate::text::{self, Date};
 use crate::vector::Vector;
 use crate::{identity, items, locks, setup, spi, sync, terms};
@@ -439,6 +442,96 @@ fn parse_items(
         })
         .collect();
     Ok(TableIterator::new(rows))
+}
+
+/// Texts of which none is NULL; `None` when one is.
+fn words(words: Array<'_, &str>) -> Option<Vec<Cow<'static, str>>> {
+    words
+        .iter()
+        .map(|word| Some(Cow::Owned(word?.to_owned())))
+        .collect()
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn store_new(
+    content: Option<&str>,
+    r#type: Option<&str>,
+    importance: Option<f64>,
+    embedding: Option<Vector>,
+    tags: Option<Array<'_, &str>>,
+    metadata: Option<RawJsonb>,
+    occurred_at: Option<TimestampWithTimeZone>,
+    agent_id: Option<&str>,
+    session_id: Option<&str>,
+    speaker: Option<&str>,
+    role: Option<&str>,
+    source: Option<&str>,
+    entities: Option<Array<'_, &str>>,
+    id: Option<Uuid>,
+    expires_at: Option<TimestampWithTimeZone>,
+    on_duplicate: Option<&str>,
+    workspace: Option<Uuid>,
+) -> Report<Option<Uuid>> {
+    let tags = tags.map(words);
+    let entities = entities.map(words);
+    let metadata = metadata.map(|m| m.object());
+    let (Some(tags), Some(entities), Some(metadata)) =
+        (given(tags), given(entities), given(metadata))
+    else {
+        return Ok(None);
+    };
+    let new = New {
+        content: content.map(Cow::Borrowed),
+        kind: r#type.map(Cow::Borrowed),
+        importance,
+        embedding: embedding.as_deref().map(Cow::Borrowed),
+        tags,
+        metadata,
+        occurred_at: occurred_at.map(i64::from),
+        agent_id: agent_id.map(Cow::Borrowed),
+        session_id: session_id.map(Cow::Borrowed),
+        speaker: speaker.map(Cow::Borrowed),
+        role: role.map(Cow::Borrowed),
+        source: source.map(Cow::Borrowed),
+        entities,
+        id: id.map(spi::uuid),
+        expires_at: expires_at.map(i64::from),
+        on_duplicate: on_duplicate.map(Cow::Borrowed),
+    };
+    let stored = store::store(workspace.map(spi::uuid), &[new])?;
+    Ok(stored
+        .and_then(|ids| ids.into_iter().next().flatten())
+        .map(spi::pg_uuid))
+}
+
+/// An argument that is not given is as good as one that can be read.
+fn given<T>(argument: Option<Option<T>>) -> Option<Option<T>> {
+    argument.map_or(Some(None), |read| read.map(Some))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn store_items(
+    items: Option<RawJsonb>,
+    workspace: Option<Uuid>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(given, i32),
+            name!(positions, Vec<i32>),
+            name!(ids, Vec<Uuid>),
+        ),
+    >,
+> {
+    let stored = match items {
+        Some(items) => store::store_items(&items, workspace.map(spi::uuid))?,
+        None => None,
+    };
+    Ok(TableIterator::new(stored.into_iter().map(
+        |(given, positions, ids)| (given, positions, spi::pg_uuids(&ids)),
+    )))
 }
 
 /// Most items that one call of `add_many` takes.

@@ -14,6 +14,7 @@
 //! | `vector`, `raw` | reading and passing on pgvector's and jsonb's values |
 //! | `scan` | reading rows straight from their table |
 //! | `write` | writing rows straight to their table |
+//! | `store` | storing memories without a statement for each |
 //! | `rows` | which memories the caller may see, without a statement |
 //! | `locks` | how many locks a transaction has taken |
 //! | `partitions` | into which partition a row belongs |
@@ -58,6 +59,7 @@ mod settings;
 mod setup;
 pub mod simd;
 mod spi;
+mod store;
 mod sync;
 pub mod terms;
 pub mod text;

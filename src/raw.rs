@@ -35,6 +35,21 @@ impl RawJsonb {
         })
     }
 
+    /// A copy of the value as PostgreSQL reads it, good until the end of the call.
+    pub fn container(&self) -> *mut pg_sys::JsonbContainer {
+        // SAFETY: the container follows the length word.
+        unsafe {
+            let copy = self.datum().cast_mut_ptr::<u8>();
+            copy.add(size_of::<i32>()).cast()
+        }
+    }
+
+    /// The value if it is an object, as PostgreSQL has it.
+    pub fn object(&self) -> Option<pg_sys::Datum> {
+        let head = self.0.get(4..8)?.first_chunk::<4>()?;
+        (u32::from_ne_bytes(*head) & pg_sys::JB_FOBJECT != 0).then(|| self.datum())
+    }
+
     fn datum(&self) -> pg_sys::Datum {
         // SAFETY: palloc gives aligned memory of that size, which is then filled.
         unsafe {

@@ -70,6 +70,21 @@ fn only_ours(memories: &Table) -> bool {
 /// Whether the policy that setup() made is the only one that decides what may be read.
 unsafe fn deciding_policy(relation: pg_sys::Relation) -> bool {
     // SAFETY: the caller's promise.
+    unsafe { only_policy(relation, pg_sys::ACL_SELECT_CHR, c"memories_select", OURS) }
+}
+
+/// Whether a table has one policy for a command, of this name and condition and for everybody. White space
+/// does not count.
+///
+/// # Safety
+/// The relation is open and locked.
+pub unsafe fn only_policy(
+    relation: pg_sys::Relation,
+    command: u8,
+    name: &CStr,
+    condition: &str,
+) -> bool {
+    // SAFETY: the policies are nodes, arrays and C strings that the relation's cache entry owns.
     unsafe {
         let description = (*relation).rd_rsdesc;
         if description.is_null() || (*description).policies.is_null() {
@@ -80,25 +95,45 @@ unsafe fn deciding_policy(relation: pg_sys::Relation) -> bool {
         for nth in 0..usize::try_from(policies.length).unwrap_or(0) {
             let policy = (*policies.elements.add(nth)).ptr_value;
             let policy = policy.cast::<pg_sys::RowSecurityPolicy>();
-            let command = u8::try_from((*policy).polcmd).unwrap_or(b'*');
-            if command != pg_sys::ACL_SELECT_CHR && command != b'*' {
+            let of = u8::try_from((*policy).polcmd).unwrap_or(b'*');
+            if of != command && of != b'*' {
                 continue;
             }
-            if CStr::from_ptr((*policy).policy_name) != c"memories_select"
+            let expression = if command == pg_sys::ACL_INSERT_CHR {
+                (*policy).with_check_qual
+            } else {
+                (*policy).qual
+            };
+            if CStr::from_ptr((*policy).policy_name) != name
+                || of != command
                 || !(*policy).permissive
-                || (*policy).qual.is_null()
+                || !for_everybody((*policy).roles)
+                || expression.is_null()
             {
                 return false;
             }
-            let context = pg_sys::deparse_context_for(c"memories".as_ptr(), (*relation).rd_id);
-            let text = pg_sys::deparse_expression((*policy).qual.cast(), context, false, false);
+            let table = (*(*relation).rd_rel).relname.data.as_ptr();
+            let context = pg_sys::deparse_context_for(table, (*relation).rd_id);
+            let text = pg_sys::deparse_expression(expression.cast(), context, false, false);
             let letters = |text: &str| text.split_ascii_whitespace().collect::<String>();
-            if letters(&CStr::from_ptr(text).to_string_lossy()) != letters(OURS) {
+            if letters(&CStr::from_ptr(text).to_string_lossy()) != letters(condition) {
                 return false;
             }
             ours += 1;
         }
         ours == 1
+    }
+}
+
+/// Whether a policy's list of roles says PUBLIC.
+unsafe fn for_everybody(roles: *mut pg_sys::ArrayType) -> bool {
+    // SAFETY: a plain array of Oids: its length and lower bound, then its elements.
+    unsafe {
+        if roles.is_null() || (*roles).ndim != 1 {
+            return false;
+        }
+        let start = roles.add(1).cast::<i32>();
+        *start == 1 && *start.add(2) == 0
     }
 }
 

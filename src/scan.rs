@@ -95,6 +95,17 @@ impl Table {
         self.granted(pg_sys::ACL_SELECT)
     }
 
+    /// Whether the current role may add rows; its policies are not asked.
+    pub fn may_insert(&self) -> bool {
+        self.granted(pg_sys::ACL_INSERT)
+    }
+
+    /// The role that owns it.
+    pub fn owner(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*(*self.relation).rd_rel).relowner }
+    }
+
     /// The role that owns it, if the current one may read, insert and update rows; its policies are not asked.
     pub fn owner_for_writing(&self) -> Option<pg_sys::Oid> {
         let rights = [pg_sys::ACL_SELECT, pg_sys::ACL_INSERT, pg_sys::ACL_UPDATE];
@@ -447,6 +458,102 @@ impl<'t, const N: usize> Lookup<'t, N> {
 impl<const N: usize> Drop for Lookup<'_, N> {
     fn drop(&mut self) {
         // SAFETY: all made by `new`. After an error the abort releases them.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
+            }
+        }
+    }
+}
+
+/// Rows of a table by an index on a `bytea` column and, after it, the workspace.
+pub struct ByHash<'t> {
+    _table: &'t Table,
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Table {
+    /// Opens index `engram.<name>` under the active snapshot, which must outlive it. `None` when it is not
+    /// there, or another than setup() makes.
+    pub fn by_hash(&self, name: &CStr) -> Option<ByHash<'_>> {
+        // SAFETY: catalog look-ups by C strings; the index is looked at while it is open.
+        unsafe {
+            let schema = (*(*self.relation).rd_rel).relnamespace;
+            let id = pg_sys::get_relname_relid(name.as_ptr(), schema);
+            let kind = u8::try_from(pg_sys::get_rel_relkind(id));
+            if kind != Ok(pg_sys::RELKIND_INDEX) {
+                return None;
+            }
+            let index = pg_sys::index_open(id, pg_sys::AccessShareLock as i32);
+            let state = &*(*index).rd_index;
+            let types = PgTupleDesc::from_pg_unchecked((*index).rd_att);
+            let types: Vec<pg_sys::Oid> = types.iter().map(|a| a.atttypid).collect();
+            if state.indrelid != (*self.relation).rd_id
+                || !state.indisvalid
+                || (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID
+                || types != [pg_sys::BYTEAOID, pg_sys::UUIDOID]
+                || !pg_sys::RelationGetIndexPredicate(index).is_null()
+            {
+                pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
+                return None;
+            }
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(feature = "pg18")]
+            let scan =
+                pg_sys::index_beginscan(self.relation, index, snapshot, std::ptr::null_mut(), 2, 0);
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(self.relation, index, snapshot, 2, 0);
+            Some(ByHash {
+                _table: self,
+                index,
+                scan,
+                slot: pg_sys::table_slot_create(self.relation, std::ptr::null_mut()),
+            })
+        }
+    }
+}
+
+impl ByHash<'_> {
+    /// Whether a workspace has such a row.
+    pub fn any(&mut self, hash: &[u8], workspace: Uuid) -> bool {
+        let hash = hash.into_datum().expect("bytes are not NULL");
+        let workspace = *workspace.as_bytes();
+        let of = [
+            (pg_sys::F_BYTEAEQ, hash),
+            (pg_sys::F_UUID_EQ, pg_sys::Datum::from(workspace.as_ptr())),
+        ];
+        let mut keys = [
+            pg_sys::ScanKeyData::default(),
+            pg_sys::ScanKeyData::default(),
+        ];
+        // SAFETY: the keys are of the index's columns, and what they point at lives until the row is found.
+        unsafe {
+            for (nth, (procedure, value)) in of.into_iter().enumerate() {
+                pg_sys::ScanKeyEntryInitialize(
+                    &raw mut keys[nth],
+                    0,
+                    (nth + 1) as i16,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::InvalidOid,
+                    pg_sys::InvalidOid,
+                    pg_sys::Oid::from(procedure),
+                    value,
+                );
+            }
+            pg_sys::index_rescan(self.scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            pg_sys::index_getnext_slot(self.scan, forward, self.slot)
+        }
+    }
+}
+
+impl Drop for ByHash<'_> {
+    fn drop(&mut self) {
+        // SAFETY: as for `Lookup`.
         unsafe {
             if !std::thread::panicking() {
                 pg_sys::ExecDropSingleTupleTableSlot(self.slot);

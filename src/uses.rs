@@ -434,7 +434,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
 }
 
 pub use care::moved;
-pub use fold::{Rules, fold as fold_calls};
+pub use fold::{Rules, STATE, fold as fold_calls};
 
 /// Dates the state of a memory now, before what it depends on changes.
 pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> {

@@ -43,6 +43,19 @@ pub fn numbers(bytes: &[u8]) -> Option<Vec<f32>> {
     (numbers.len() == dims).then(|| numbers.iter().map(|n| f32::from_ne_bytes(*n)).collect())
 }
 
+/// A `vector` of these numbers, as pgvector has it. At most 16,000.
+pub fn datum(numbers: &[f32]) -> pg_sys::Datum {
+    let size = size_of::<Header>() + size_of_val(numbers);
+    // SAFETY: so many bytes are allocated, aligned for the header and the numbers after it.
+    unsafe {
+        let header = pg_sys::palloc0(size).cast::<Header>();
+        pgrx::set_varsize_4b(header.cast(), i32::try_from(size).unwrap_or(0));
+        (*header).dims = i16::try_from(numbers.len()).unwrap_or(0);
+        std::ptr::copy_nonoverlapping(numbers.as_ptr(), header.add(1).cast(), numbers.len());
+        header.into()
+    }
+}
+
 /// pgvector's in-memory form: length word, dimensions, unused, then the numbers.
 #[repr(C)]
 struct Header {

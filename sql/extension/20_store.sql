@@ -128,6 +128,24 @@ $$;
 COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, real[], text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid) IS
 'What add() and add_many() do with one memory, as the caller, in a workspace that has been resolved. Tells whether it was added, merged, skipped or unchanged.';
 
+CREATE FUNCTION engram_internal.store_new(
+  content text, type text, importance double precision, embedding vector, tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], id uuid, expires_at timestamptz, on_duplicate text, workspace uuid) RETURNS uuid
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'store_new_wrapper';
+COMMENT ON FUNCTION engram_internal.store_new(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
+'What store() does, for a memory that is new beyond doubt, where the tables are as setup() made them: its id. NULL leaves all else to store(), errors too.';
+
+CREATE FUNCTION engram_internal.store_items(items jsonb, workspace uuid, OUT given integer, OUT positions integer[], OUT ids uuid[])
+RETURNS SETOF record
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'store_items_wrapper';
+COMMENT ON FUNCTION engram_internal.store_items(jsonb, uuid) IS
+'store_new() for the items of add_many(): how many there are, and positions and ids of those that were stored. No row when nothing can be stored so.';
+
 CREATE FUNCTION engram_internal.check_embedding(embedding vector, model text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -177,7 +195,13 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
+DECLARE
+  stored uuid := engram_internal.store_new(content, type, importance, embedding, tags, metadata, occurred_at, agent_id,
+    session_id, speaker, role, source, entities, id, expires_at, on_duplicate, workspace);
 BEGIN
+  IF stored IS NOT NULL THEN
+    RETURN stored;
+  END IF;
   RETURN (SELECT s.id FROM engram_internal.store(engram_internal.resolve_workspace(workspace, true),
     content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role,
     source, entities, expires_at, on_duplicate, id) s);
@@ -196,13 +220,25 @@ AS $$
 #variable_conflict use_column
 DECLARE
   ws        uuid := engram_internal.resolve_workspace(add_many.workspace, true);
-  done      integer[] := '{}';
-  done_ids  uuid[] := '{}';
+  done      integer[];
+  done_ids  uuid[];
   done_at   integer;
+  given     integer;
   item      record;
   help      text;
   model     text;
 BEGIN
+  -- The short way, for what is new beyond doubt. If anything in it is refused, nothing of it is stored.
+  BEGIN
+    SELECT s.given, s.positions, s.ids INTO given, done, done_ids FROM engram_internal.store_items(add_many.items, ws) s;
+  EXCEPTION WHEN OTHERS THEN
+    done := NULL;
+  END;
+  IF cardinality(done) = given THEN
+    RETURN QUERY SELECT u.position, u.id, 'added', NULL::text FROM unnest(done, done_ids) AS u (position, id);
+    RETURN;
+  END IF;
+
   model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
   PERFORM engram_internal.lock_keys(ws, ARRAY(
     SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
@@ -210,8 +246,9 @@ BEGIN
     FROM engram_internal.parse_items(add_many.items) p
     WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
 
-  -- What is new beyond doubt goes in with one statement. If anything in it is refused, nothing of
-  -- it is stored and every item takes the careful way below.
+  -- The same with one statement, for tables of which more is to be minded. If anything in it is refused, nothing
+  -- of it is stored and every item takes the careful way below.
+  IF done IS NULL THEN
   BEGIN
     WITH parsed AS MATERIALIZED (
       SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
@@ -244,6 +281,7 @@ BEGIN
     done := '{}';
     done_ids := '{}';
   END;
+  END IF;
 
   FOR item IN SELECT p.* FROM engram_internal.parse_items(add_many.items) p ORDER BY p.position LOOP
     position := item.position;

@@ -27,7 +27,7 @@ use crate::write::{self, Shape, Value, Writer};
 const DAY: f64 = 86_400e6;
 
 /// `memory_state` as setup() makes it.
-const STATE: Shape<11> = Shape {
+pub const STATE: Shape<11> = Shape {
     columns: [
         (c"workspace_id", pg_sys::UUIDOID),
         (c"memory_id", pg_sys::UUIDOID),

@@ -1,0 +1,927 @@
+//! Storing memories the short way.
+//!
+//! A statement for each memory with its triggers, policies and foreign keys costs many times what its rows do.
+//! Where the tables are as setup() made them, all that those would do is known: then the rows are written
+//! straight away. Everything else is left to the statements of `engram_internal.store()`: tables that users
+//! have changed, memories that are there already, and whatever is wrong with a memory, so that all errors
+//! are raised there.
+
+mod read;
+mod table;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use uuid::Uuid;
+
+use crate::api::MAX_ITEMS;
+use crate::blocks::{self, Stamp, State};
+use crate::error::Result;
+use crate::model::similarity;
+use crate::partitions::Routes;
+use crate::privilege::AsOwner;
+use crate::raw::RawJsonb;
+use crate::scan::{Fresh, Key, Lookup, Table};
+use crate::text::{self, Date};
+use crate::write::{self, Value, Writer};
+use crate::{identity, locks, rows, spi, sync, terms};
+use table::{Layout, Shape, Type};
+
+/// A memory to store: the arguments of `add()`.
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct New<'a> {
+    pub content: Option<Cow<'a, str>>,
+    pub kind: Option<Cow<'a, str>>,
+    pub importance: Option<f64>,
+    pub embedding: Option<Cow<'a, [f32]>>,
+    pub tags: Option<Vec<Cow<'a, str>>>,
+    /// A jsonb object.
+    pub metadata: Option<pg_sys::Datum>,
+    /// This and other moments in microseconds since the epoch of PostgreSQL.
+    pub occurred_at: Option<i64>,
+    pub agent_id: Option<Cow<'a, str>>,
+    pub session_id: Option<Cow<'a, str>>,
+    pub speaker: Option<Cow<'a, str>>,
+    pub role: Option<Cow<'a, str>>,
+    pub source: Option<Cow<'a, str>>,
+    pub entities: Option<Vec<Cow<'a, str>>>,
+    pub id: Option<Uuid>,
+    pub expires_at: Option<i64>,
+    pub on_duplicate: Option<Cow<'a, str>>,
+}
+
+const KINDS: [&str; 7] = [
+    "factual",
+    "episodic",
+    "relational",
+    "emotional",
+    "procedural",
+    "opinion",
+    "causal",
+];
+const ROLES: [&str; 4] = ["user", "assistant", "system", "tool"];
+const STRATEGIES: [&str; 4] = ["merge", "skip", "reject", "allow"];
+
+const UUID: Type = Type::Of(pg_sys::UUIDOID);
+const TEXT: Type = Type::Of(pg_sys::TEXTOID);
+const TIME: Type = Type::Of(pg_sys::TIMESTAMPTZOID);
+
+const MEMORIES: Shape = Shape {
+    columns: &[
+        (c"workspace_id", UUID),
+        (c"id", UUID),
+        (c"user_id", UUID),
+        (c"agent_id", TEXT),
+        (c"session_id", TEXT),
+        (c"speaker", TEXT),
+        (c"role", TEXT),
+        (c"content", TEXT),
+        (c"type", TEXT),
+        (c"importance", Type::Of(pg_sys::FLOAT8OID)),
+        (c"layer", TEXT),
+        (c"pinned", Type::Of(pg_sys::BOOLOID)),
+        (c"tags", Type::Of(pg_sys::TEXTARRAYOID)),
+        (c"metadata", Type::Of(pg_sys::JSONBOID)),
+        (c"source", TEXT),
+        (c"occurred_at", TIME),
+        (c"expires_at", TIME),
+        (c"version", Type::Of(pg_sys::INT4OID)),
+        (c"created_at", TIME),
+        (c"updated_at", TIME),
+        (c"content_hash", Type::Of(pg_sys::BYTEAOID)),
+        // From here on NULL.
+        (c"summary", TEXT),
+        (c"valid_from", TIME),
+        (c"valid_to", TIME),
+        (c"superseded_by", UUID),
+        (c"contradicts", Type::Of(pg_sys::UUIDARRAYOID)),
+        (c"contradicted_by", Type::Of(pg_sys::UUIDARRAYOID)),
+        (c"deleted_at", TIME),
+    ],
+    checks: &[
+        c"memories_role_check",
+        c"memories_content_check",
+        c"memories_type_check",
+        c"memories_importance_check",
+        c"memories_layer_check",
+        c"memories_metadata_check",
+        c"memories_version_check",
+        c"memories_valid_check",
+    ],
+    triggers: &[c"memories_before_write", c"memories_after_insert"],
+    keys: &[],
+    never: Some(c"pinned"),
+    policy: (
+        c"memories_insert",
+        "((workspace_id = ANY ((SELECT engram.writable_workspaces() AS writable_workspaces)::uuid[])) \
+         AND (user_id = (SELECT engram.current_user_id() AS current_user_id)))",
+    ),
+};
+
+const EMBEDDINGS: Shape = Shape {
+    columns: &[
+        (c"workspace_id", UUID),
+        (c"memory_id", UUID),
+        (c"model", TEXT),
+        (c"embedding", Type::Vector),
+        (c"created_at", TIME),
+    ],
+    checks: &[],
+    triggers: &[c"embeddings_before_write", c"embeddings_after_insert"],
+    keys: &[c"embeddings_memory_fkey", c"embeddings_model_fkey"],
+    never: None,
+    policy: (
+        c"embeddings_insert",
+        "(workspace_id = ANY ((SELECT engram.writable_workspaces() AS writable_workspaces)::uuid[]))",
+    ),
+};
+
+/// `memory_events` and its partitions.
+const EVENTS: write::Shape<10> = write::Shape {
+    columns: [
+        (c"workspace_id", pg_sys::UUIDOID),
+        (c"xid", pg_sys::XID8OID),
+        (c"id", pg_sys::UUIDOID),
+        (c"at", pg_sys::TIMESTAMPTZOID),
+        (c"memory_id", pg_sys::UUIDOID),
+        (c"origin", pg_sys::INT8OID),
+        (c"actor", pg_sys::UUIDOID),
+        (c"action", pg_sys::TEXTOID),
+        (c"version", pg_sys::INT4OID),
+        (c"old", pg_sys::JSONBOID),
+    ],
+    checks: 1,
+    triggers: &[],
+};
+
+const BLOCKS: write::Shape<7> = write::Shape {
+    columns: [
+        (c"workspace_id", pg_sys::UUIDOID),
+        (c"model", pg_sys::TEXTOID),
+        (c"level", pg_sys::INT2OID),
+        (c"cluster", pg_sys::INT4OID),
+        (c"block_id", pg_sys::UUIDOID),
+        (c"entries", pg_sys::INT4OID),
+        (c"block", pg_sys::BYTEAOID),
+    ],
+    checks: 1,
+    triggers: &[c"search_blocks_restore"],
+};
+
+/// Memories that are written one after the other, so that what they need meanwhile is bounded.
+const PART: usize = 1000;
+
+/// Whether this session and transaction are of the usual kind.
+fn usual() -> bool {
+    // SAFETY: reads flags of this backend.
+    unsafe {
+        !pg_sys::XactReadOnly
+            && !pg_sys::RecoveryInProgress()
+            && !pg_sys::IsInParallelMode()
+            // What others did since the snapshot was taken is to be seen.
+            && pg_sys::XactIsoLevel <= pg_sys::XACT_READ_COMMITTED as i32
+            // No dump is being loaded, and no change of another server applied.
+            && pg_sys::check_function_bodies
+            && pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as i32
+    }
+}
+
+/// Settings of a workspace, its own before the defaults.
+struct Settings {
+    longest: usize,
+    near: bool,
+    /// The text search configuration.
+    config: pg_sys::Oid,
+}
+
+fn settings(workspace: Uuid) -> Result<Option<Settings>> {
+    let table = Table::open(c"settings")?;
+    let (mut longest, mut near, mut config) = (None, false, None);
+    for key in [workspace, Uuid::nil()] {
+        table.rows(
+            &[(c"workspace_id", Key::Uuid(key))],
+            [
+                c"max_content_chars",
+                c"near_duplicate_threshold",
+                c"text_config",
+            ],
+            |[chars, threshold, name]| {
+                // SAFETY: setup() gave the columns these types.
+                unsafe {
+                    longest = longest.or(chars.and_then(|d| i32::from_datum(d, false)));
+                    near |= threshold.is_some();
+                    if config.is_none() {
+                        config = name.and_then(|d| String::from_datum(d, false));
+                    }
+                }
+                Ok(())
+            },
+        )?;
+    }
+    let Some(longest) = longest.and_then(|n| usize::try_from(n).ok()) else {
+        return Ok(None);
+    };
+    let name = config.unwrap_or_else(|| "pg_catalog.english".to_owned());
+    Ok(Some(Settings {
+        longest,
+        near,
+        config: configuration(&name),
+    }))
+}
+
+/// The text search configuration of a name; an error where there is none.
+fn configuration(name: &str) -> pg_sys::Oid {
+    let name = std::ffi::CString::new(name).unwrap_or_default();
+    // SAFETY: an input function by a C string.
+    unsafe {
+        let found = pgrx::direct_function_call_as_datum(
+            pg_sys::regconfigin,
+            &[Some(pg_sys::Datum::from(name.as_ptr()))],
+        );
+        found.map_or(pg_sys::InvalidOid, |d| pg_sys::Oid::from(d.value() as u32))
+    }
+}
+
+struct Model {
+    name: String,
+    dims: usize,
+    cosine: bool,
+}
+
+/// The default model of embeddings.
+fn default_model() -> Result<Option<Model>> {
+    let mut found = None;
+    Table::open(c"embedding_models")?.rows(
+        &[],
+        [c"name", c"dims", c"distance", c"is_default"],
+        |[name, dims, distance, is_default]| {
+            // SAFETY: setup() gave the columns these types.
+            unsafe {
+                if is_default.and_then(|d| bool::from_datum(d, false)) == Some(true) {
+                    let dims = dims.and_then(|d| i32::from_datum(d, false)).unwrap_or(0);
+                    let distance = distance.and_then(|d| <&str>::from_datum(d, false));
+                    found = name
+                        .and_then(|d| String::from_datum(d, false))
+                        .map(|name| Model {
+                            name,
+                            dims: usize::try_from(dims).unwrap_or(0),
+                            cosine: distance == Some("cosine"),
+                        });
+                }
+            }
+            Ok(())
+        },
+    )?;
+    Ok(found)
+}
+
+/// The importance of memories of a type that say none.
+fn default_importance(workspace: Uuid, kind: &str) -> Result<f64> {
+    let table = Table::open(c"memory_type_settings")?;
+    for key in [workspace, Uuid::nil()] {
+        let mut found = None;
+        table.rows(
+            &[
+                (c"workspace_id", Key::Uuid(key)),
+                (c"type", Key::Collated(kind)),
+            ],
+            [c"default_importance"],
+            |[value]| {
+                // SAFETY: setup() gave the column this type.
+                found = value.and_then(|d| unsafe { f64::from_datum(d, false) });
+                Ok(())
+            },
+        )?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    Ok(0.5)
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    // SAFETY: a function of one bytea that gives one.
+    unsafe {
+        pgrx::direct_function_call(pg_sys::sha256_bytea, &[bytes.into_datum()])
+            .expect("a hash is not NULL")
+    }
+}
+
+/// What `hashtextextended(text, 0)` gives, of which the locks of the statements are made.
+fn hash(text: &str) -> i64 {
+    // SAFETY: a function of a text and a number that gives a number.
+    unsafe {
+        pg_sys::OidFunctionCall2Coll(
+            pg_sys::Oid::from(pg_sys::F_HASHTEXTEXTENDED),
+            pg_sys::DEFAULT_COLLATION_OID,
+            text.into_datum().expect("a text is not NULL"),
+            0i64.into_datum().expect("a number is not NULL"),
+        )
+        .value() as i64
+    }
+}
+
+/// As `engram_internal.lock_keys()`: nobody else stores what has one of these keys until the transaction ends.
+fn lock(workspace: Uuid, keys: &[String]) {
+    let take = |key: i64, shared: bool| {
+        let function = if shared {
+            pg_sys::pg_advisory_xact_lock_shared_int8
+        } else {
+            pg_sys::pg_advisory_xact_lock_int8
+        };
+        // SAFETY: a function of a number.
+        unsafe { pgrx::direct_function_call_as_datum(function, &[key.into_datum()]) };
+    };
+    let everything = hash(&format!("engram workspace {workspace}"));
+    if keys.len() > 64 {
+        take(everything, false);
+        return;
+    }
+    take(everything, true);
+    let mut hashes: Vec<i64> = keys
+        .iter()
+        .map(|key| hash(&format!("engram {workspace} {key}")))
+        .collect();
+    // Always in the same order: who waits for one of them holds none that comes later.
+    hashes.sort_unstable();
+    hashes.dedup();
+    for key in hashes {
+        if !locks::take() {
+            take(everything, false);
+            return;
+        }
+        take(key, false);
+    }
+}
+
+/// Whose memories these will be, and who may say so.
+struct Caller {
+    id: Option<Uuid>,
+    workspace: Uuid,
+    user: Uuid,
+}
+
+fn caller(memories: &Table, layout: &Layout, workspace: Option<Uuid>) -> Option<Caller> {
+    let me = identity::caller().id;
+    // SAFETY: the relation is open; InvalidOid means the current user, and no error is raised.
+    let bound = unsafe {
+        pg_sys::check_enable_rls((*memories.relation()).rd_id, pg_sys::InvalidOid, true)
+            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    };
+    let workspace = workspace.or(me)?;
+    if bound
+        && (me != Some(workspace) || !layout.only_ours || !rows::all_visible(memories, workspace))
+    {
+        return None;
+    }
+    Some(Caller {
+        id: me,
+        workspace,
+        user: me.unwrap_or(workspace),
+    })
+}
+
+/// A memory that nothing is wrong with.
+struct Ready<'n, 'a> {
+    new: &'n New<'a>,
+    content: &'n str,
+    kind: &'n str,
+    hash: Vec<u8>,
+    key: String,
+    id: Uuid,
+}
+
+fn ready<'n, 'a>(
+    new: &'n New<'a>,
+    settings: &Settings,
+    model: Option<&Model>,
+) -> Option<Ready<'n, 'a>> {
+    let known = |value: &Option<Cow<'_, str>>, names: &[&str]| {
+        value.as_deref().is_none_or(|value| names.contains(&value))
+    };
+    let content = new.content.as_deref()?;
+    let sound = known(&new.kind, &KINDS)
+        && known(&new.role, &ROLES)
+        && known(&new.on_duplicate, &STRATEGIES)
+        && new.importance.is_none_or(|n| (0.0..=1.0).contains(&n))
+        && !text::is_blank(content)
+        && (content.len() <= settings.longest || content.chars().count() <= settings.longest);
+    if !sound {
+        return None;
+    }
+    if let Some(vector) = new.embedding.as_deref() {
+        let model = model?;
+        if vector.len() != model.dims
+            || settings.near
+            || (model.cosine && similarity::norm(vector) == 0.0)
+        {
+            return None;
+        }
+    }
+    let hash = sha256(text::normalize_content(content).as_bytes());
+    Some(Ready {
+        new,
+        content,
+        kind: new.kind.as_deref().unwrap_or("factual"),
+        key: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        hash,
+        id: new.id.unwrap_or_else(Uuid::now_v7),
+    })
+}
+
+/// The tables beside `memories`, and how they are written to.
+struct Beside {
+    embeddings: Option<(Table, std::rc::Rc<Layout>)>,
+    states: Table,
+    events: Table,
+    blocks: Table,
+}
+
+impl Beside {
+    fn open(with_embeddings: bool, bound: &Caller) -> Result<Option<Self>> {
+        let embeddings = if with_embeddings {
+            let table = Table::open_for_insert(c"embeddings")?;
+            let Some(layout) = table::layout(&table, &EMBEDDINGS) else {
+                return Ok(None);
+            };
+            // SAFETY: as in `caller`.
+            let free = unsafe {
+                pg_sys::check_enable_rls((*table.relation()).rd_id, pg_sys::InvalidOid, true)
+                    != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+            };
+            if !table.may_insert()
+                || !(free || layout.only_ours && bound.id == Some(bound.workspace))
+            {
+                return Ok(None);
+            }
+            Some((table, layout))
+        } else {
+            None
+        };
+        let Some(part) = Routes::open(c"memory_events").and_then(|routes| {
+            // SAFETY: reads the clock.
+            routes.find(unsafe { pg_sys::GetCurrentTimestamp() })
+        }) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            embeddings,
+            states: Table::open_for_insert(c"memory_state")?,
+            events: Table::open_part(part)?,
+            blocks: Table::open_for_insert(c"search_blocks")?,
+        }))
+    }
+}
+
+/// Stores those that are new beyond doubt and gives the id of each, `None` for those that are to be stored
+/// with care; `None` when none of them can be stored here. Nothing is written then.
+pub fn store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Option<Uuid>>>> {
+    if !usual() {
+        return Ok(None);
+    }
+    // An older store, or none yet, is told of by the statements.
+    let Ok(memories) = Table::open_for_insert(c"memories") else {
+        return Ok(None);
+    };
+    let Some(layout) = table::layout(&memories, &MEMORIES) else {
+        return Ok(None);
+    };
+    let Some(caller) = caller(&memories, &layout, workspace) else {
+        return Ok(None);
+    };
+    if !memories.may_insert() || !memories.may_read() {
+        return Ok(None);
+    }
+    let embedded = news.iter().any(|new| new.embedding.is_some());
+    let Some(beside) = Beside::open(embedded, &caller)? else {
+        return Ok(None);
+    };
+    let (Some(mut states), Some(mut events), Some(mut blocks)) = (
+        Writer::open(&beside.states, &crate::uses::STATE),
+        Writer::open(&beside.events, &EVENTS),
+        Writer::open(&beside.blocks, &BLOCKS),
+    ) else {
+        return Ok(None);
+    };
+    let before = Fresh::new();
+    let Some(settings) = settings(caller.workspace)? else {
+        return Ok(None);
+    };
+    let model = if embedded { default_model()? } else { None };
+    drop(before);
+
+    let sound: Vec<Option<Ready<'_, '_>>> = news
+        .iter()
+        .map(|new| ready(new, &settings, model.as_ref()))
+        .collect();
+    let mut keys: Vec<String> = Vec::with_capacity(news.len());
+    for (new, sound) in news.iter().zip(&sound) {
+        // Those that need care have their keys locked with the others: locks that came one by one later
+        // could come in another's way.
+        if new.on_duplicate.as_deref() != Some("allow") {
+            match (sound, new.content.as_deref()) {
+                (Some(sound), _) => keys.push(sound.key.clone()),
+                (None, Some(content)) => {
+                    let hash = sha256(text::normalize_content(content).as_bytes());
+                    keys.push(hash.iter().map(|byte| format!("{byte:02x}")).collect());
+                }
+                (None, None) => {}
+            }
+        }
+        keys.extend(new.id.map(|id| id.to_string()));
+    }
+    lock(caller.workspace, &keys);
+
+    // What others have stored until they let go of the locks is seen from here.
+    let snapshot = Fresh::new();
+    let Some(fresh) = fresh(&memories, caller.workspace, sound)? else {
+        return Ok(None);
+    };
+    drop(snapshot);
+    let ids: Vec<Option<Uuid>> = fresh.iter().map(|f| f.as_ref().map(|f| f.id)).collect();
+    let stored: Vec<Ready<'_, '_>> = fresh.into_iter().flatten().collect();
+    for part in stored.chunks(PART) {
+        let mut write = Write {
+            caller: &caller,
+            config: settings.config,
+            model: model.as_ref(),
+            blocks: &mut blocks,
+        };
+        write.memories(&memories, &layout, part)?;
+        write.states(&mut states, part);
+        write.events(&mut events, part);
+        write.documents(part)?;
+        if let Some((table, layout)) = &beside.embeddings {
+            write.embeddings(table, layout, part)?;
+        }
+    }
+    let owner = beside.blocks.owner();
+    drop((states, events, blocks));
+    write::done();
+    after(&caller, model.as_ref(), owner, &stored)?;
+    Ok(Some(ids))
+}
+
+/// Takes out those that are there already, and those that come a second time.
+fn fresh<'n, 'a>(
+    memories: &Table,
+    workspace: Uuid,
+    sound: Vec<Option<Ready<'n, 'a>>>,
+) -> Result<Option<Vec<Option<Ready<'n, 'a>>>>> {
+    let Some(mut by_content) = memories.by_hash(c"memories_content_idx") else {
+        return Ok(None);
+    };
+    let erasures = Table::open(c"erasures")?;
+    let mut by_id = Lookup::upto(memories, 2)?;
+    let mut erased = Lookup::upto(&erasures, 2)?;
+    let mut seen: HashSet<Vec<u8>> = HashSet::new();
+    let mut seen_ids: HashSet<Uuid> = HashSet::new();
+    let mut out = Vec::with_capacity(sound.len());
+    for one in sound {
+        pgrx::check_for_interrupts!();
+        out.push(one.filter(|one| {
+            let twice = !seen.insert(one.hash.clone());
+            let allowed = one.new.on_duplicate.as_deref() == Some("allow");
+            let known = allowed || !twice && !by_content.any(&one.hash, workspace);
+            let told = one.new.id.is_none_or(|id| {
+                seen_ids.insert(id)
+                    && by_id.find([workspace, id]).is_none()
+                    && erased.find([workspace, id]).is_none()
+            });
+            known && told
+        }));
+    }
+    Ok(Some(out))
+}
+
+struct Write<'w, 'b> {
+    caller: &'w Caller,
+    config: pg_sys::Oid,
+    model: Option<&'w Model>,
+    blocks: &'w mut Writer<'b, 7>,
+}
+
+impl Write<'_, '_> {
+    fn memories(&self, table: &Table, layout: &Layout, stored: &[Ready<'_, '_>]) -> Result<()> {
+        let now = now();
+        let text = |value: Option<&str>| value.and_then(IntoDatum::into_datum);
+        let factual = text(Some("factual"));
+        let working = text(Some("working"));
+        let mut importances: Vec<(&str, f64)> = Vec::new();
+        let mut rows = Vec::with_capacity(stored.len());
+        for one in stored {
+            let new = one.new;
+            let importance = match new.importance {
+                Some(given) => given,
+                None => match importances.iter().find(|(kind, _)| *kind == one.kind) {
+                    Some((_, known)) => *known,
+                    None => {
+                        let snapshot = Fresh::new();
+                        let found = default_importance(self.caller.workspace, one.kind)?;
+                        drop(snapshot);
+                        importances.push((one.kind, found));
+                        found
+                    }
+                },
+            };
+            let created = now.into_datum();
+            let kind = if one.kind == "factual" {
+                factual
+            } else {
+                text(Some(one.kind))
+            };
+            rows.push(vec![
+                uuid(&self.caller.workspace),
+                uuid(&one.id),
+                uuid(&self.caller.user),
+                text(new.agent_id.as_deref()),
+                text(new.session_id.as_deref()),
+                text(new.speaker.as_deref()),
+                text(new.role.as_deref()),
+                text(Some(one.content)),
+                kind,
+                importance.into_datum(),
+                working,
+                false.into_datum(),
+                Some(texts(new.tags.as_deref().unwrap_or_default())),
+                Some(new.metadata.unwrap_or_else(no_metadata)),
+                text(new.source.as_deref()),
+                new.occurred_at.and_then(IntoDatum::into_datum),
+                new.expires_at.and_then(IntoDatum::into_datum),
+                1i32.into_datum(),
+                created,
+                created,
+                one.hash.as_slice().into_datum(),
+            ]);
+        }
+        layout.insert(table, &rows);
+        Ok(())
+    }
+
+    fn states(&self, states: &mut Writer<'_, 11>, stored: &[Ready<'_, '_>]) {
+        let now = now();
+        states.insert_all(stored.iter().map(|one| {
+            let mut row = [const { Value::Null }; 11];
+            row[0] = Value::Uuid(self.caller.workspace);
+            row[1] = Value::Uuid(one.id);
+            row[2] = Value::Int8(1);
+            row[3] = Value::Time(now);
+            row[7] = Value::Text("working");
+            row
+        }));
+    }
+
+    fn events(&self, events: &mut Writer<'_, 10>, stored: &[Ready<'_, '_>]) {
+        // SAFETY: gives the transaction its id, and reads the clock.
+        let (xid, at) = unsafe {
+            (
+                pg_sys::GetTopFullTransactionId().value,
+                pg_sys::GetCurrentTimestamp(),
+            )
+        };
+        let origin = sync::origin();
+        let actor = || self.caller.id.map_or(Value::Null, Value::Uuid);
+        events.insert_all(stored.iter().map(|one| {
+            [
+                Value::Uuid(self.caller.workspace),
+                Value::Int8(xid.cast_signed()),
+                Value::Uuid(Uuid::now_v7()),
+                Value::Time(at),
+                Value::Uuid(one.id),
+                Value::Int8(origin),
+                actor(),
+                Value::Text("added"),
+                Value::Int4(1),
+                Value::Null,
+            ]
+        }));
+    }
+
+    fn documents(&mut self, stored: &[Ready<'_, '_>]) -> Result<()> {
+        let now = now();
+        let mut documents: Vec<Vec<u8>> = Vec::with_capacity(stored.len());
+        for one in stored {
+            pgrx::check_for_interrupts!();
+            let new = one.new;
+            let date = new.occurred_at.and_then(Date::from_postgres);
+            let speaker = new.speaker.as_deref();
+            let indexed = text::indexed_text(one.content, speaker, date, None);
+            let extra = match text::extra(&indexed) {
+                Some(extra) => self.terms(&extra)?,
+                None => Vec::new(),
+            };
+            let document = terms::document(
+                one.id.into_bytes(),
+                Stamp::new(1, State::Plain),
+                new.session_id.as_deref(),
+                new.occurred_at.unwrap_or(now),
+                one.content,
+                speaker,
+                &self.terms(&indexed)?,
+                &extra,
+            );
+            documents.push(document.encode());
+        }
+        self.block("", &documents);
+        Ok(())
+    }
+
+    /// The lexemes of a text, as `tsvectorsend()` gives them.
+    fn terms(&self, indexed: &str) -> Result<Vec<u8>> {
+        // Only a long text may hold a word that PostgreSQL gives a notice of, or too many of them.
+        if indexed.len() > 2000 {
+            let sent = spi::row(
+                "SELECT pg_catalog.tsvectorsend(engram_internal.to_terms($1::pg_catalog.oid::pg_catalog.regconfig::text, $2))",
+                &[DatumWithOid::from(self.config), DatumWithOid::from(indexed)],
+                |row| Ok(row.get::<Vec<u8>>(1)?),
+            )?;
+            return Ok(sent.flatten().unwrap_or_default());
+        }
+        // SAFETY: functions of a configuration and a text, and of a tsvector.
+        unsafe {
+            let terms = pgrx::direct_function_call_as_datum(
+                pg_sys::to_tsvector_byid,
+                &[self.config.into_datum(), indexed.into_datum()],
+            );
+            let sent = pgrx::direct_function_call::<Vec<u8>>(pg_sys::tsvectorsend, &[terms]);
+            Ok(sent.unwrap_or_default())
+        }
+    }
+
+    fn embeddings(
+        &mut self,
+        table: &Table,
+        layout: &Layout,
+        stored: &[Ready<'_, '_>],
+    ) -> Result<()> {
+        let Some(model) = self.model else {
+            return Ok(());
+        };
+        let name = model.name.as_str().into_datum();
+        let created = now().into_datum();
+        let mut rows = Vec::with_capacity(stored.len());
+        let mut entries = Vec::with_capacity(stored.len());
+        for one in stored {
+            if let Some(vector) = one.new.embedding.as_deref() {
+                rows.push(vec![
+                    uuid(&self.caller.workspace),
+                    uuid(&one.id),
+                    name,
+                    Some(crate::vector::datum(vector)),
+                    created,
+                ]);
+                entries.push(blocks::vectors::encode(
+                    one.id.into_bytes(),
+                    Stamp::new(1, State::Plain),
+                    vector,
+                ));
+            }
+        }
+        if !rows.is_empty() {
+            layout.insert(table, &rows);
+            self.block(&model.name, &entries);
+        }
+        Ok(())
+    }
+
+    /// Adds entries to what search scans.
+    fn block(&mut self, model: &str, entries: &[Vec<u8>]) {
+        let parts: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+        let merged = blocks::merge(&parts, blocks::ROOM, false).expect("entries of one kind");
+        let workspace = self.caller.workspace;
+        self.blocks.insert_all(merged.iter().map(|m| {
+            [
+                Value::Uuid(workspace),
+                Value::Text(model),
+                Value::Int2(if m.full { 2 } else { 1 }),
+                Value::Int4(0),
+                Value::Uuid(Uuid::now_v7()),
+                Value::Int4(i32::try_from(m.entries).unwrap_or(i32::MAX)),
+                Value::Bytes(&m.bytes),
+            ]
+        }));
+    }
+}
+
+/// New entries for which it is worth to pack.
+const PACKED: u64 = 24;
+
+/// What is done with statements once the rows are there: entities, as the caller, and packing.
+fn after(
+    caller: &Caller,
+    model: Option<&Model>,
+    owner: pg_sys::Oid,
+    stored: &[Ready<'_, '_>],
+) -> Result<()> {
+    let workspace = || DatumWithOid::from(spi::pg_uuid(caller.workspace));
+    for one in stored {
+        if let Some(names) = &one.new.entities {
+            let names: Vec<String> = names.iter().map(|name| name.clone().into_owned()).collect();
+            spi::changed(
+                "SELECT engram_internal.link_entities($1, $2, $3)",
+                &[
+                    workspace(),
+                    DatumWithOid::from(spi::pg_uuid(one.id)),
+                    DatumWithOid::from(names),
+                ],
+                |_| Ok(()),
+            )?;
+        }
+    }
+    let embedded = stored.iter().filter(|one| one.new.embedding.is_some());
+    let of = [
+        ("", stored.len()),
+        (model.map_or("", |m| m.name.as_str()), embedded.count()),
+    ];
+    for (model, added) in of {
+        // By chance, so that nobody need count. The last bytes of an id are as good as a die.
+        let die = u64::from_be_bytes(*Uuid::now_v7().as_bytes().last_chunk().unwrap_or(&[0; 8]));
+        if added == 0 || die % PACKED >= added as u64 {
+            continue;
+        }
+        let _owner = AsOwner::new(owner);
+        spi::changed(
+            "SELECT engram_internal.pack_sometimes($1, $2, $3, 'plain')",
+            &[
+                workspace(),
+                DatumWithOid::from(model),
+                DatumWithOid::from(i32::try_from(PACKED).unwrap_or(i32::MAX)),
+            ],
+            |_| Ok(()),
+        )?;
+    }
+    Ok(())
+}
+
+/// The start of the transaction.
+fn now() -> i64 {
+    // SAFETY: reads a value of this backend.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// By reference: whoever forms the row copies it.
+fn uuid(id: &Uuid) -> Option<pg_sys::Datum> {
+    Some(pg_sys::Datum::from(id.as_bytes().as_ptr()))
+}
+
+fn texts(words: &[Cow<'_, str>]) -> pg_sys::Datum {
+    let mut words: Vec<pg_sys::Datum> = words
+        .iter()
+        .filter_map(|word| word.as_ref().into_datum())
+        .collect();
+    // SAFETY: so many texts, which are copied.
+    unsafe {
+        pg_sys::construct_array(
+            words.as_mut_ptr(),
+            i32::try_from(words.len()).unwrap_or(i32::MAX),
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            pg_sys::TYPALIGN_INT as core::ffi::c_char,
+        )
+        .into()
+    }
+}
+
+/// An empty jsonb object.
+fn no_metadata() -> pg_sys::Datum {
+    // SAFETY: so many bytes are allocated: a length word and the header of a container without members.
+    unsafe {
+        let object = pg_sys::palloc0(8).cast::<pg_sys::varlena>();
+        pgrx::set_varsize_4b(object, 8);
+        *object.cast::<u32>().add(1) = pg_sys::JB_FOBJECT;
+        object.into()
+    }
+}
+
+/// Stores the items of `add_many` that are new beyond doubt: their number, positions and ids. `None` when none can
+/// be stored here.
+#[allow(clippy::type_complexity)]
+pub fn store_items(
+    items: &RawJsonb,
+    workspace: Option<Uuid>,
+) -> Result<Option<(i32, Vec<i32>, Vec<Uuid>)>> {
+    if !usual() {
+        return Ok(None);
+    }
+    let container = items.container();
+    // SAFETY: the container lives until the end of the call.
+    let Some(news) = (unsafe { read::items(container, MAX_ITEMS) }) else {
+        return Ok(None);
+    };
+    let Some(ids) = store(workspace, &news)? else {
+        return Ok(None);
+    };
+    let (positions, ids) = (1..)
+        .zip(ids)
+        .filter_map(|(position, id)| Some((position, id?)))
+        .unzip();
+    Ok(Some((
+        i32::try_from(news.len()).unwrap_or(i32::MAX),
+        positions,
+        ids,
+    )))
+}
