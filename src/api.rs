@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::blocks::{self, Stamp, State};
 use crate::error::Error;
 use crate::model::similarity::{self, Distance};
-use crate::raw::RawJsonb;
+use crate::raw::{RawJsonb, Words};
 use crate::search::{self, Request};
 use crate::store::{self, New};
 use crate::text::{self, Date};
@@ -444,14 +444,6 @@ fn parse_items(
     Ok(TableIterator::new(rows))
 }
 
-/// Texts of which none is NULL; `None` when one is.
-fn words(words: Array<'_, &str>) -> Option<Vec<Cow<'static, str>>> {
-    words
-        .iter()
-        .map(|word| Some(Cow::Owned(word?.to_owned())))
-        .collect()
-}
-
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn store_new(
@@ -459,7 +451,7 @@ fn store_new(
     r#type: Option<&str>,
     importance: Option<f64>,
     embedding: Option<Vector>,
-    tags: Option<Array<'_, &str>>,
+    tags: Option<Words>,
     metadata: Option<RawJsonb>,
     occurred_at: Option<TimestampWithTimeZone>,
     agent_id: Option<&str>,
@@ -467,14 +459,16 @@ fn store_new(
     speaker: Option<&str>,
     role: Option<&str>,
     source: Option<&str>,
-    entities: Option<Array<'_, &str>>,
+    entities: Option<Words>,
     id: Option<Uuid>,
     expires_at: Option<TimestampWithTimeZone>,
     on_duplicate: Option<&str>,
     workspace: Option<Uuid>,
 ) -> Report<Option<Uuid>> {
-    let tags = tags.map(words);
-    let entities = entities.map(words);
+    let words = |Words(words): Words| {
+        words.map(|words| words.into_iter().map(Cow::Owned).collect::<Vec<_>>())
+    };
+    let (tags, entities) = (tags.map(words), entities.map(words));
     let metadata = metadata.map(|m| m.object());
     let (Some(tags), Some(entities), Some(metadata)) =
         (given(tags), given(entities), given(metadata))

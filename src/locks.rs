@@ -22,11 +22,23 @@ thread_local! {
 
 /// Counts one more; false when the transaction has had its share.
 pub fn take() -> bool {
+    add(1);
+    TAKEN.get().1 <= MAX_SINGLE
+}
+
+/// Whether so many more are within the transaction's share.
+pub fn room(n: usize) -> bool {
+    let (of, taken) = TAKEN.get();
+    let taken = if of == current() { taken } else { 0 };
+    taken as usize + n <= MAX_SINGLE as usize
+}
+
+/// Counts some that were taken.
+pub fn add(n: u32) {
     let transaction = current();
-    let (of, n) = TAKEN.get();
-    let n = if of == transaction { n + 1 } else { 1 };
-    TAKEN.set((transaction, n));
-    n <= MAX_SINGLE
+    let (of, taken) = TAKEN.get();
+    let taken = if of == transaction { taken } else { 0 };
+    TAKEN.set((transaction, taken.saturating_add(n)));
 }
 
 fn current() -> pg_sys::LocalTransactionId {

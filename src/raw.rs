@@ -114,3 +114,40 @@ unsafe impl BoxRet for RawJsonb {
         unsafe { fcinfo.return_raw_datum(self.datum()) }
     }
 }
+
+/// A `text[]`; `None` when it is not a plain list or holds a NULL.
+pub struct Words(pub Option<Vec<String>>);
+
+impl FromDatum for Words {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        of: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the SQL declaration says that the value is text[].
+        unsafe {
+            let plain = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let flat = (*plain.cast::<pg_sys::ArrayType>()).ndim <= 1;
+            let words = flat
+                .then(|| Vec::<Option<String>>::from_polymorphic_datum(plain.into(), false, of))
+                .flatten();
+            Some(Self(words.and_then(|words| words.into_iter().collect())))
+        }
+    }
+}
+
+// SAFETY: unboxing goes through FromDatum, which copies.
+unsafe impl<'fcx> ArgAbi<'fcx> for Words {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the caller promises a datum of the declared type that is not NULL.
+        unsafe { arg.unbox_arg_using_from_datum() }.expect("the function is STRICT or takes Option")
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<Self> {
+        // SAFETY: the caller promises a datum of the declared type.
+        unsafe { arg.unbox_arg_using_from_datum() }.into()
+    }
+}

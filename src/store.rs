@@ -324,7 +324,8 @@ fn hash(text: &str) -> i64 {
     }
 }
 
-/// As `engram_internal.lock_keys()`: nobody else stores what has one of these keys until the transaction ends.
+/// As `engram_internal.lock_keys()`: nobody else stores what has one of these keys until the transaction ends. What
+/// is stored then is counted by the caller: an error gives the locks back, and who goes on with care counts them.
 fn lock(workspace: Uuid, keys: &[String]) {
     let take = |key: i64, shared: bool| {
         let function = if shared {
@@ -336,7 +337,7 @@ fn lock(workspace: Uuid, keys: &[String]) {
         unsafe { pgrx::direct_function_call_as_datum(function, &[key.into_datum()]) };
     };
     let everything = hash(&format!("engram workspace {workspace}"));
-    if keys.len() > 64 {
+    if !locks::room(keys.len()) {
         take(everything, false);
         return;
     }
@@ -349,10 +350,6 @@ fn lock(workspace: Uuid, keys: &[String]) {
     hashes.sort_unstable();
     hashes.dedup();
     for key in hashes {
-        if !locks::take() {
-            take(everything, false);
-            return;
-        }
         take(key, false);
     }
 }
@@ -562,6 +559,7 @@ pub fn store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     drop((states, events, blocks));
     write::done();
     after(&caller, model.as_ref(), owner, &stored)?;
+    locks::add(u32::try_from(stored.len()).unwrap_or(u32::MAX));
     Ok(Some(ids))
 }
 

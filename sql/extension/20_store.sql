@@ -239,48 +239,47 @@ BEGIN
     RETURN;
   END IF;
 
-  model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
-  PERFORM engram_internal.lock_keys(ws, ARRAY(
-    SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
-    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
-    FROM engram_internal.parse_items(add_many.items) p
-    WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
-
   -- The same with one statement, for tables of which more is to be minded. If anything in it is refused, nothing
   -- of it is stored and every item takes the careful way below.
   IF done IS NULL THEN
-  BEGIN
-    WITH parsed AS MATERIALIZED (
-      SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
+    model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+    PERFORM engram_internal.lock_keys(ws, ARRAY(
+      SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+      UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
       FROM engram_internal.parse_items(add_many.items) p
-      WHERE p.error IS NULL AND p.content IS NOT NULL
-    ), fresh AS MATERIALIZED (
-      SELECT p.*, engram_internal.uuid_v7() AS new_id
-      FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
-      WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
-        AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
-        AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
-          SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
-            AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
-        -- One look-up an item: as a join it could read everybody's rows.
-        AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash LIMIT 1) known) = 0
-    ), stored AS (
-      INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
-        agent_id, session_id, speaker, role, source, expires_at)
-      SELECT ws, f.new_id, f.content, f.type, f.importance, f.tags, f.metadata, f.occurred_at,
-        f.agent_id, f.session_id, f.speaker, f.role, f.source, f.expires_at
-      FROM fresh f ORDER BY f.position
-    ), embedded AS (
-      INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
-      SELECT ws, f.new_id, model, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
-    )
-    SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
-           coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
-    INTO done, done_ids FROM fresh f;
-  EXCEPTION WHEN OTHERS THEN
-    done := '{}';
-    done_ids := '{}';
-  END;
+      WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
+    BEGIN
+      WITH parsed AS MATERIALIZED (
+        SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
+        FROM engram_internal.parse_items(add_many.items) p
+        WHERE p.error IS NULL AND p.content IS NOT NULL
+      ), fresh AS MATERIALIZED (
+        SELECT p.*, engram_internal.uuid_v7() AS new_id
+        FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
+        WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
+          AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
+          AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
+            SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
+              AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
+          -- One look-up an item: as a join it could read everybody's rows.
+          AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash LIMIT 1) known) = 0
+      ), stored AS (
+        INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at)
+        SELECT ws, f.new_id, f.content, f.type, f.importance, f.tags, f.metadata, f.occurred_at,
+          f.agent_id, f.session_id, f.speaker, f.role, f.source, f.expires_at
+        FROM fresh f ORDER BY f.position
+      ), embedded AS (
+        INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+        SELECT ws, f.new_id, model, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
+      )
+      SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
+             coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
+      INTO done, done_ids FROM fresh f;
+    EXCEPTION WHEN OTHERS THEN
+      done := '{}';
+      done_ids := '{}';
+    END;
   END IF;
 
   FOR item IN SELECT p.* FROM engram_internal.parse_items(add_many.items) p ORDER BY p.position LOOP

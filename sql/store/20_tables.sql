@@ -68,7 +68,8 @@ CREATE TABLE IF NOT EXISTS engram.memory_state (
 ) WITH (fillfactor = 50);
 DO $$
 BEGIN
-  -- A fold may change all rows of a page at once, and each finds a place for its new version there.
+  -- A row is short until its memory is used. Its first use may move it to another page, for it grows to more than
+  -- twice as much; from then on a fold may change all rows of a page at once, and each finds a place there.
   IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.memory_state'::regclass AND 'fillfactor=75' = ANY (reloptions)) THEN
     ALTER TABLE engram.memory_state SET (fillfactor = 50);
   END IF;

@@ -146,9 +146,10 @@ BEGIN
     INSERT INTO engram.erasures (workspace_id, id) SELECT workspace_id, id FROM added ON CONFLICT DO NOTHING;
     DELETE FROM engram.erasures e USING added a WHERE e.workspace_id = a.workspace_id AND e.id = a.id;
   END IF;
-  -- As long as it will ever be, so that the first use finds room beside it.
+  -- Until it is used, what its readers begin with need not be there.
   INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, heat, working_strength, core_strength, layer, base)
-  SELECT workspace_id, id, created_at, engram.heat_new(created_at, 1), 1, 0, layer,
+  SELECT workspace_id, id, created_at, CASE WHEN layer <> 'working' THEN engram.heat_new(created_at, 1) END,
+         CASE WHEN layer <> 'working' THEN 1 END, CASE WHEN layer <> 'working' THEN 0 END, layer,
          CASE WHEN layer <> 'working' THEN engram_internal.first_base(created_at, layer) END
   FROM added
   ON CONFLICT DO NOTHING;
