@@ -113,6 +113,7 @@ const MEMORIES: Shape = Shape {
     ],
     triggers: &[c"memories_before_write", c"memories_after_insert"],
     keys: &[],
+    dated: None,
     never: Some(c"pinned"),
     policy: (
         c"memories_insert",
@@ -132,6 +133,7 @@ const EMBEDDINGS: Shape = Shape {
     checks: &[],
     triggers: &[c"embeddings_before_write", c"embeddings_after_insert"],
     keys: &[c"embeddings_memory_fkey", c"embeddings_model_fkey"],
+    dated: Some(c"created_at"),
     never: None,
     policy: (
         c"embeddings_insert",

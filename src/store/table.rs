@@ -32,6 +32,8 @@ pub struct Shape {
     pub triggers: &'static [&'static CStr],
     /// Its foreign keys, which the caller vouches for.
     pub keys: &'static [&'static CStr],
+    /// The column whose default is `now()`, which the caller gives it; no other has a default.
+    pub dated: Option<&'static CStr>,
     /// A boolean column that is false in every row that is written: no index of rows where it is true
     /// gets them.
     pub never: Option<&'static CStr>,
@@ -121,7 +123,10 @@ unsafe fn read(relation: pg_sys::Relation, shape: &Shape) -> Option<Layout> {
     // SAFETY: the caller's promise: everything read hangs on the cache entry of an open relation.
     unsafe {
         let class = &*(*relation).rd_rel;
-        if class.relam != pg_sys::HEAP_TABLE_AM_OID || class.relhasrules || class.relispartition {
+        if class.relam != pg_sys::HEAP_TABLE_AM_OID
+            || !(*relation).rd_rules.is_null()
+            || class.relispartition
+        {
             return None;
         }
         let attributes = PgTupleDesc::from_pg_unchecked((*relation).rd_att);
@@ -152,13 +157,29 @@ unsafe fn read(relation: pg_sys::Relation, shape: &Shape) -> Option<Layout> {
                 }
             }
         }
+        let place = |name: Option<&CStr>| {
+            let nth = shape
+                .columns
+                .iter()
+                .position(|(known, _)| Some(*known) == name)?;
+            Some(places[nth])
+        };
+        if !constraints.is_null() {
+            for nth in 0..usize::from((*constraints).num_defval) {
+                let default = &*(*constraints).defval.add(nth);
+                let column = usize::try_from(default.adnum).ok()?.checked_sub(1);
+                let now = format!(":funcid {} ", pg_sys::F_NOW);
+                let value = CStr::from_ptr(default.adbin).to_string_lossy();
+                if column != place(shape.dated) || !value.starts_with(&format!("{{FUNCEXPR {now}"))
+                {
+                    return None;
+                }
+            }
+        }
         if !triggers_are(relation, shape) {
             return None;
         }
-        let never = shape.never.and_then(|name| {
-            let nth = shape.columns.iter().position(|(known, _)| *known == name)?;
-            Some(places[nth])
-        });
+        let never = place(shape.never);
         Some(Layout {
             indexes: indexes(relation, never)?,
             only_ours: rows::only_policy(

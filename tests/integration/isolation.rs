@@ -776,6 +776,15 @@ engram_internal.store(workspace, content, type, importance, embedding, tags, met
 # Neither the victim's content nor its id is recognised on the way to the refusal.
     no    no    no    1     1     SELECT * FROM engram_internal.store('{ws}', 'Plain zebra note', null, 1, '{1,2,3}', '{t}', null, null, null, null, null, null, null, '{me}', null, 'merge', null)
     no    no    no    1     1     SELECT * FROM engram_internal.store('{ws}', 'Plain zebra note', null, null, null, null, null, null, null, null, null, null, null, null, null, null, '{id}')
+# The short way stores nothing for those who may not, and leaves the refusal to the long one.
+engram_internal.store_new(content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, id, expires_at, on_duplicate, workspace)
+    0     0     1     1     0     SELECT s FROM engram_internal.store_new('new', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null) s WHERE s IS NOT NULL
+    0     0     0     1     1     SELECT s FROM engram_internal.store_new('new', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, '{ws}') s WHERE s IS NOT NULL
+# The same content and the same id in one's own workspace find nothing of the victim's.
+    0     0     1     0     0     SELECT s FROM engram_internal.store_new('Plain zebra note', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null) s WHERE s IS NOT NULL
+engram_internal.store_items(items, workspace)
+    0     0     1     1     0     SELECT * FROM engram_internal.store_items('[{"content": "new", "embedding": [1,2,3], "entities": ["zebra"]}]', null) WHERE ids <> '{}'
+    0     0     0     1     1     SELECT * FROM engram_internal.store_items('["new"]', '{ws}') WHERE ids <> '{}'
 engram_internal.change(workspace, id, what)
     no    no    PT404 1     22023 SELECT engram_internal.change(null, '{id}', 'forget')
     no    no    no    1     1     SELECT engram_internal.change('{ws}', '{id}', 'forget')

@@ -1,5 +1,6 @@
 //! Tests against a real server, as ordinary roles. Run them with `./task test`.
 
+mod adds;
 mod blocks;
 mod care;
 mod cluster;

@@ -1522,7 +1522,10 @@ fn folds_change_states_in_place() {
     fold_all(&mut ann);
     let (changed, in_place) = changes(&mut ann);
     assert!(changed >= 10 * i64::from(MEMORIES), "{changed}");
-    assert!(changed - in_place <= i64::from(MEMORIES), "{in_place} of {changed}");
+    assert!(
+        changed - in_place <= i64::from(MEMORIES),
+        "{in_place} of {changed}"
+    );
     let (changed, in_place) = (changed - grown.0, in_place - grown.1);
     assert!(
         in_place as f64 >= 0.99 * changed as f64,

@@ -1,0 +1,462 @@
+//! Storing without statements: the same as with them, and only where nothing is missed by it.
+
+use postgres::Client;
+use serde_json::{Value, json};
+
+use crate::cluster::{Database, failure};
+
+/// Memories of all kinds. Vectors have three dimensions.
+fn items() -> Vec<Value> {
+    let long = "getUserName() ".repeat(200) + &"x".repeat(3000);
+    vec![
+        json!("only a text"),
+        json!({"content": "Ann Lee: I like green tea, don't you?", "embedding": [1, 0.5, -2e-3],
+               "occurred_at": "2023-05-08T10:00:00Z", "session_id": "s1"}),
+        json!({"content": "She likes it", "type": "opinion", "importance": 0.7, "embedding": "[0.1,0.2,0.3]",
+               "tags": ["drink", "taste", "drink"], "metadata": {"a": {"b": [1, null, "c"]}}, "agent_id": "bot",
+               "session_id": "s1", "speaker": "Ann", "role": "user", "source": "chat",
+               "entities": ["Ann", "Green Tea", "ann!"], "expires_at": "2099-01-01T00:00:00Z"}),
+        json!({"content": "twice", "on_duplicate": "allow", "tags": [], "metadata": {}}),
+        json!({"content": "twice", "on_duplicate": "allow", "embedding": [123456789.125, 1e-9, 0]}),
+        json!({"content": "東京都へ行く on 2023-05-08, x86_64", "type": "episodic", "occurred_at": "infinity"}),
+        json!({"content": long, "type": "causal"}),
+        json!({"content": "  the same  ", "embedding": [3, 2, 1]}),
+        json!({"content": "The SAME", "tags": ["more"]}),
+        json!({"content": "with an id", "id": "018f3a2e-0000-7000-8000-0000000000aa"}),
+        // Refused, each for itself.
+        json!({"content": " "}),
+        json!({"content": "x", "type": "nonsense"}),
+        json!({"content": "x", "importance": 2}),
+        json!({"content": "x", "role": "king"}),
+        json!({"content": "x", "embedding": [1, 2]}),
+        json!({"content": "x", "embedding": [0, 0, 0]}),
+        json!({"content": "x", "entities": ["?"]}),
+        json!({"content": "x", "metadata": "no object"}),
+    ]
+}
+
+/// All that is stored of the caller's memories, without ids and moments.
+fn stored(admin: &mut Client, user: &str) -> Vec<String> {
+    admin
+        .query(
+            "WITH me AS (SELECT u.id FROM (SELECT set_config('engram.user_id', $1, false)) s, engram.current_user_id() u (id))
+             SELECT (to_jsonb(m) - '{id,workspace_id,user_id,created_at,updated_at}'::text[])::text
+               || (m.user_id = m.workspace_id)::text
+               || (m.created_at = m.updated_at)::text
+               || (SELECT to_jsonb(s) - '{workspace_id,memory_id,last_accessed_at}'::text[] FROM engram.memory_state s
+                   WHERE s.memory_id = m.id AND s.workspace_id = m.workspace_id AND s.last_accessed_at = m.created_at)::text
+               || (SELECT jsonb_agg(jsonb_build_array(e.action, e.version, e.old - '{user_id,created_at,updated_at}'::text[], e.actor = m.user_id,
+                     e.origin = engram_internal.store_origin(), e.at BETWEEN m.created_at AND clock_timestamp(),
+                     e.xid < pg_snapshot_xmax(pg_current_snapshot())) ORDER BY e.at) FROM engram.memory_events e
+                   WHERE e.memory_id = m.id AND e.workspace_id = m.workspace_id)::text
+               || coalesce((SELECT e.embedding::text || e.model || (e.created_at = m.created_at) FROM engram.embeddings e
+                   WHERE e.memory_id = m.id AND e.workspace_id = m.workspace_id), 'no vector')
+               || coalesce((SELECT jsonb_agg(g.label ORDER BY g.node) FROM engram.graph_links g
+                   WHERE g.memory_id = m.id AND g.workspace_id = m.workspace_id)::text, 'no entity')
+             FROM engram.memories m, me WHERE m.workspace_id = me.id
+             ORDER BY 1",
+            &[&user],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+/// Memories whose entry in a block is not what the memory says, and those without one.
+fn unsearchable(admin: &mut Client) -> i64 {
+    admin
+        .query_one(
+            "WITH entries AS (SELECT b.workspace_id, b.model, e.* FROM engram.search_blocks b, engram_internal.block_entries(b.block) e)
+             SELECT (SELECT count(*) FROM engram.memories m WHERE NOT EXISTS (
+                       SELECT FROM entries e, engram_internal.block_entries(engram_internal.document(m.id, m.version, 'plain', m.session_id,
+                         coalesce(m.occurred_at, m.created_at), 'pg_catalog.english', m.content, m.speaker, m.occurred_at, m.summary)) d
+                       WHERE e.workspace_id = m.workspace_id AND e.model = '' AND e.id = m.id AND e.entry = d.entry))
+                  + (SELECT count(*) FROM engram.embeddings v WHERE NOT EXISTS (
+                       SELECT FROM entries e, engram_internal.block_entries(engram_internal.vector_entry(v.memory_id, 1, 'plain', v.embedding)) d
+                       WHERE e.workspace_id = v.workspace_id AND e.model = v.model AND e.id = v.memory_id AND e.entry = d.entry))
+                  + (SELECT abs(count(*) - (SELECT count(*) FROM engram.memories) - (SELECT count(*) FROM engram.embeddings)) FROM entries)",
+            &[],
+        )
+        .unwrap()
+        .get(0)
+}
+
+/// How many of the items are stored without a statement; `None` when that is not tried.
+fn short(client: &mut Client, items: &Value) -> Option<i32> {
+    client
+        .query_opt(
+            "SELECT cardinality(ids) FROM engram_internal.store_items($1, NULL)",
+            &[items],
+        )
+        .unwrap()
+        .map(|row| row.get(0))
+}
+
+fn add_many(client: &mut Client, items: &[Value]) -> Vec<(String, Option<String>)> {
+    client
+        .query(
+            "SELECT status, error FROM engram.add_many($1) ORDER BY position",
+            &[&Value::from(items)],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect()
+}
+
+#[test]
+fn both_ways_store_the_same() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let outcome = |user: &str| -> Vec<(String, Option<String>)> {
+        let mut client = db.user(user);
+        // Together, then each in a call of its own.
+        let mut all = add_many(&mut client, &items());
+        let mut alone = db.user(&format!("{user} alone"));
+        for item in items() {
+            all.extend(add_many(&mut alone, &[item]));
+        }
+        all
+    };
+    let mut ann = db.user("ann");
+    ann.batch_execute("BEGIN").unwrap();
+    let some = Value::from(&items()[..8]);
+    assert_eq!(short(&mut ann, &some), Some(8));
+    ann.batch_execute("ROLLBACK").unwrap();
+    let first = outcome("ann");
+    assert_eq!(unsearchable(&mut admin), 0);
+    let tally = |status: &str| first.iter().filter(|(s, _)| s == status).count();
+    assert_eq!(
+        (tally("added"), tally("merged"), tally("error")),
+        (18, 2, 16)
+    );
+
+    // The trigger does nothing, and the statements are used for it.
+    admin
+        .batch_execute(
+            "CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER nothing BEFORE INSERT ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.nothing()",
+        )
+        .unwrap();
+    assert_eq!(short(&mut ann, &some), None);
+    assert_eq!(outcome("bob"), first);
+    assert_eq!(unsearchable(&mut admin), 0);
+    for (one, other) in [("ann", "bob"), ("ann alone", "bob alone")] {
+        let (one, other) = (stored(&mut admin, one), stored(&mut admin, other));
+        assert_eq!(one.len(), 9);
+        assert_eq!(one, other);
+    }
+}
+
+#[test]
+fn what_users_add_to_the_tables_counts() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    admin
+        .batch_execute(
+            "CREATE TABLE public.log (content text); GRANT ALL ON public.log TO app;
+             CREATE TABLE public.people (id uuid PRIMARY KEY);
+             CREATE FUNCTION public.loud() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.content := upper(NEW.content); RETURN NEW; END';
+             CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.log VALUES (TG_RELID::regclass); RETURN NULL; END'",
+        )
+        .unwrap();
+    // What is done to the tables, how it is undone, and what shows that it counts: a SQLSTATE, or a query that
+    // counts 1 for each memory that is stored while it lasts.
+    let cases = [
+        (
+            "CREATE TRIGGER loud BEFORE INSERT ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.loud()",
+            "DROP TRIGGER loud ON engram.memories",
+            "SELECT count(*) FROM engram.memories WHERE content = upper(content)",
+        ),
+        (
+            "CREATE TRIGGER note AFTER INSERT ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.note()",
+            "DROP TRIGGER note ON engram.memories",
+            "SELECT count(*) FROM public.log",
+        ),
+        (
+            "CREATE TRIGGER note AFTER INSERT ON engram.embeddings FOR EACH ROW EXECUTE FUNCTION public.note()",
+            "DROP TRIGGER note ON engram.embeddings",
+            "SELECT count(*) FROM public.log",
+        ),
+        (
+            "CREATE RULE also AS ON INSERT TO engram.memories DO ALSO INSERT INTO public.log VALUES ('x')",
+            "DROP RULE also ON engram.memories",
+            "SELECT count(*) FROM public.log",
+        ),
+        (
+            "ALTER TABLE engram.memories ADD COLUMN colour text DEFAULT 'red'",
+            "ALTER TABLE engram.memories DROP COLUMN colour",
+            "SELECT count(*) FROM engram.memories WHERE colour = 'red'",
+        ),
+        (
+            "ALTER TABLE engram.memories ADD COLUMN size integer GENERATED ALWAYS AS (char_length(content)) STORED",
+            "ALTER TABLE engram.memories DROP COLUMN size",
+            "SELECT count(*) FROM engram.memories WHERE size = char_length(content)",
+        ),
+        (
+            "ALTER TABLE engram.memories ALTER COLUMN summary SET DEFAULT 'none'",
+            "ALTER TABLE engram.memories ALTER COLUMN summary DROP DEFAULT",
+            "SELECT count(*) FROM engram.memories WHERE summary = 'none'",
+        ),
+        (
+            "ALTER TABLE engram.memories DISABLE TRIGGER memories_after_insert",
+            "ALTER TABLE engram.memories ENABLE TRIGGER memories_after_insert",
+            "SELECT count(*) FROM engram.memories m WHERE NOT EXISTS (SELECT FROM engram.memory_state s WHERE s.memory_id = m.id)",
+        ),
+        (
+            "ALTER TABLE engram.memories ADD CONSTRAINT short CHECK (char_length(content) < 5)",
+            "ALTER TABLE engram.memories DROP CONSTRAINT short",
+            "23514",
+        ),
+        (
+            "ALTER TABLE engram.memories ADD CONSTRAINT known FOREIGN KEY (user_id) REFERENCES public.people",
+            "ALTER TABLE engram.memories DROP CONSTRAINT known",
+            "23503",
+        ),
+        (
+            "ALTER TABLE engram.embeddings ADD CONSTRAINT known FOREIGN KEY (memory_id) REFERENCES public.people",
+            "ALTER TABLE engram.embeddings DROP CONSTRAINT known",
+            "23503",
+        ),
+        (
+            "CREATE UNIQUE INDEX once ON engram.memories (workspace_id, (content <> ''))",
+            "DROP INDEX engram.once",
+            "23505",
+        ),
+        (
+            // On a plain column, which the short way minds itself.
+            "CREATE UNIQUE INDEX once ON engram.memories (workspace_id, version)",
+            "DROP INDEX engram.once",
+            "23505",
+        ),
+        (
+            "CREATE POLICY quiet ON engram.memories AS RESTRICTIVE FOR INSERT WITH CHECK (content = 'no')",
+            "DROP POLICY quiet ON engram.memories",
+            "42501",
+        ),
+        (
+            "CREATE POLICY quiet ON engram.embeddings AS RESTRICTIVE FOR ALL USING (false)",
+            "DROP POLICY quiet ON engram.embeddings",
+            "42501",
+        ),
+        (
+            "ALTER POLICY memories_insert ON engram.memories TO postgres",
+            "ALTER POLICY memories_insert ON engram.memories TO public",
+            "42501",
+        ),
+        (
+            "ALTER POLICY embeddings_insert ON engram.embeddings WITH CHECK (false)",
+            "ALTER POLICY embeddings_insert ON engram.embeddings WITH CHECK (workspace_id = ANY ((SELECT engram.writable_workspaces())::uuid[]))",
+            "42501",
+        ),
+        (
+            "REVOKE INSERT ON engram.memories FROM app",
+            "GRANT INSERT ON engram.memories TO app",
+            "42501",
+        ),
+        (
+            "REVOKE INSERT ON engram.embeddings FROM app",
+            "GRANT INSERT ON engram.embeddings TO app",
+            "42501",
+        ),
+    ];
+    let mut n = 0;
+    for (done, undone, shows) in cases {
+        admin
+            .batch_execute(
+                "DELETE FROM engram.memories WHERE true; DELETE FROM engram.erasures WHERE true; DELETE FROM public.log WHERE true",
+            )
+            .unwrap();
+        // One is there already, for what must be unique.
+        let one = |n: i32| format!("SELECT engram.add('memory {n}', embedding => '[1,2,{n}]')");
+        let many = |n: i32| {
+            format!(
+                "SELECT count(*) FROM engram.add_many('[{{\"content\": \"memory {n}\", \"embedding\": [1,2,{n}]}}]') WHERE status = 'added'"
+            )
+        };
+        if shows == "23505" {
+            ann.batch_execute(&one(n)).unwrap();
+        }
+        let before: i64 = admin
+            .query_one("SELECT count(*) FROM engram.memories", &[])
+            .unwrap()
+            .get(0);
+        admin.batch_execute(done).unwrap();
+        n += 1;
+        let added = ann.batch_execute(&one(n));
+        n += 1;
+        let together: i64 = ann.query_one(&many(n), &[]).unwrap().get(0);
+        let count: i64 = admin
+            .query_one(
+                if shows.len() == 5 {
+                    "SELECT count(*) FROM engram.memories"
+                } else {
+                    shows
+                },
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        if shows.len() == 5 {
+            let error = added.expect_err(done);
+            assert_eq!(error.code().map(|c| c.code()), Some(shows), "{done}");
+            assert_eq!((together, count), (0, before), "{done}");
+        } else {
+            added.unwrap_or_else(|e| panic!("{done}: {e:?}"));
+            assert_eq!((together, count), (1, 2), "{done}");
+        }
+        admin.batch_execute(undone).unwrap();
+        // And is as it was.
+        n += 1;
+        if shows.len() != 5 || undone.starts_with("DROP") {
+            let item = json!([{"content": format!("memory {n}"), "embedding": [1, 2, n]}]);
+            let again = short(&mut ann, &item);
+            let dropped = undone.contains("DROP COLUMN");
+            assert!(dropped || again == Some(1), "{undone}: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn every_index_gets_its_rows() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    admin
+        .batch_execute(
+            "CREATE INDEX by_tag ON engram.memories USING gin (tags);
+             CREATE INDEX by_source ON engram.memories (source) WHERE source IS NOT NULL",
+        )
+        .unwrap();
+    let items: Vec<Value> = (0..200)
+        .map(|n| {
+            let mut item = json!({"content": format!("memory {n}"), "tags": [format!("t{n}")], "embedding": [1, 2, n]});
+            if n % 10 == 0 {
+                item["source"] = json!("s");
+                item["expires_at"] = json!("2099-01-01");
+            }
+            item
+        })
+        .collect();
+    assert_eq!(short(&mut ann, &Value::from(items)), Some(200));
+    admin
+        .batch_execute("VACUUM ANALYZE engram.memories, engram.embeddings")
+        .unwrap();
+    admin.batch_execute("SET enable_seqscan = off").unwrap();
+    for (index, condition, wanted) in [
+        (
+            "memories_pkey",
+            "id > '00000000-0000-0000-0000-000000000001' AND workspace_id = workspace_id",
+            200,
+        ),
+        ("by_tag", "tags @> '{t7}'", 1),
+        ("by_source", "source = 's'", 20),
+        (
+            "memories_expires_idx",
+            "workspace_id = (SELECT workspace_id FROM engram.memories LIMIT 1) AND expires_at > now()",
+            20,
+        ),
+        (
+            "memories_standing_idx",
+            "workspace_id = (SELECT workspace_id FROM engram.memories LIMIT 1) AND pinned AND type = 'procedural'",
+            0,
+        ),
+        (
+            "memories_content_idx",
+            "content_hash = sha256('memory 7')",
+            1,
+        ),
+    ] {
+        let plan: Vec<String> = admin
+            .query(
+                &format!("EXPLAIN SELECT * FROM engram.memories WHERE {condition}"),
+                &[],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        if index != "memories_pkey" {
+            assert!(plan.concat().contains(index), "{plan:?}");
+        }
+        let count: i64 = admin
+            .query_one(
+                &format!("SELECT count(*) FROM engram.memories WHERE {condition}"),
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(count, wanted, "{index}");
+    }
+    // Of every index as many entries as VACUUM has counted rows that it should have.
+    let wrong: Vec<String> = admin
+        .query(
+            "SELECT c.relname::text || ' ' || c.reltuples FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+             WHERE i.indrelid IN ('engram.memories'::regclass, 'engram.embeddings'::regclass) AND i.indpred IS NULL
+               AND c.relname <> 'by_tag' AND c.reltuples <> 200",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn it_belongs_to_its_transaction() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let found = |client: &mut Client, text: &str| -> i64 {
+        client
+            .query_one(
+                "SELECT count(*) FROM engram.search($1, '[1,2,3]')",
+                &[&text],
+            )
+            .unwrap()
+            .get(0)
+    };
+    ann.batch_execute(
+        "BEGIN; SELECT engram.add('kept walnut', embedding => '[1,2,3]'); SAVEPOINT s",
+    )
+    .unwrap();
+    assert_eq!(found(&mut ann, "walnut"), 1);
+    ann.batch_execute("SELECT engram.add('lost hazelnut', embedding => '[1,2,4]'); SELECT * FROM engram.add_many('[\"lost peanut\"]')")
+        .unwrap();
+    assert_eq!(found(&mut ann, "hazelnut peanut"), 3);
+    ann.batch_execute("ROLLBACK TO s").unwrap();
+    assert_eq!(found(&mut ann, "hazelnut peanut walnut"), 1);
+    ann.batch_execute("COMMIT").unwrap();
+    assert_eq!(found(&mut ann, "walnut"), 1);
+    let count: i64 = db
+        .admin()
+        .query_one(
+            "SELECT (SELECT count(*) FROM engram.memory_state) + (SELECT count(*) FROM engram.memory_events)
+               + (SELECT count(*) FROM engram.embeddings) + (SELECT sum(entries) FROM engram.search_blocks)",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(count, 5);
+
+    let refused = ann.batch_execute("BEGIN READ ONLY; SELECT engram.add('never')");
+    assert_eq!(failure(refused).code, "25006");
+    ann.batch_execute(
+        "ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT engram.add('kept cashew'); COMMIT",
+    )
+    .unwrap();
+    assert_eq!(found(&mut ann, "cashew"), 2);
+    // Erased for good, whichever way it comes back.
+    for call in [
+        "SELECT engram.add('again', id => '018f3a2e-0000-7000-8000-0000000000aa')",
+        "SELECT 1 / count(*) FROM engram.add_many('[{\"content\": \"again\", \"id\": \"018f3a2e-0000-7000-8000-0000000000aa\"}]') WHERE status = 'added'",
+    ] {
+        ann.batch_execute(&format!(
+            "BEGIN; {call}; SELECT engram.erase('{{018f3a2e-0000-7000-8000-0000000000aa}}')"
+        ))
+        .unwrap();
+        assert!(ann.batch_execute(call).is_err());
+        ann.batch_execute("ROLLBACK").unwrap();
+    }
+}
