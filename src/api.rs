@@ -562,8 +562,8 @@ fn auto_setup() -> Report<()> {
 
 #[pg_extern(sql = false)]
 fn lock_keys(workspace: pgrx::Uuid, keys: Vec<Option<String>>) -> Report<()> {
-    let keys: Vec<&str> = keys.iter().flatten().map(String::as_str).collect();
-    Ok(locks::keys(spi::uuid(workspace), keys.into_iter())?)
+    let keys = keys.iter().flatten().map(String::as_str);
+    Ok(locks::keys(spi::uuid(workspace), keys)?)
 }
 
 #[pg_extern(sql = false)]

@@ -23,11 +23,11 @@ thread_local! {
 /// Counts one more; false when the transaction has had its share.
 pub fn take() -> bool {
     add(1);
-    TAKEN.get().1 <= MAX_SINGLE
+    room(0)
 }
 
 /// Whether so many more are within the transaction's share.
-pub fn room(n: usize) -> bool {
+fn room(n: usize) -> bool {
     let (of, taken) = TAKEN.get();
     let taken = if of == current() { taken } else { 0 };
     taken as usize + n <= MAX_SINGLE as usize
@@ -106,27 +106,30 @@ impl Name {
     }
 }
 
-/// Nobody else stores what has one of these keys in the workspace. Waits for who has.
-pub fn keys<'k>(workspace: Uuid, keys: impl ExactSizeIterator<Item = &'k str>) -> Result<()> {
-    identity::require_writer(workspace)?;
-    // Many single locks would fill the table of locks that all sessions share: a batch, or a
-    // transaction that has taken many, locks the whole workspace instead.
-    if keys.len() > MAX_SINGLE as usize {
-        Name::of(workspace).lock(Mode::Alone, true);
-        return Ok(());
-    }
-    Name::of(workspace).lock(Mode::Shared, true);
+/// Nobody else stores what has one of these keys in the workspace. Waits for who has. Does not ask whether the
+/// caller may, and does not count: gives how many single locks are to be counted with [`add`].
+pub fn hold<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> u32 {
     let mut names: Vec<Name> = keys.map(|key| Name::of_key(workspace, key)).collect();
     // Always in the same order: who waits for one of them holds none that comes later.
     names.sort_unstable();
     names.dedup();
-    for name in names {
-        if !take() {
-            Name::of(workspace).lock(Mode::Alone, true);
-            break;
-        }
+    // Many single locks would fill the table of locks that all sessions share: a batch, or a
+    // transaction that has taken many, locks the whole workspace instead.
+    if !room(names.len()) {
+        Name::of(workspace).lock(Mode::Alone, true);
+        return 0;
+    }
+    Name::of(workspace).lock(Mode::Shared, true);
+    for name in &names {
         name.lock(Mode::Alone, true);
     }
+    u32::try_from(names.len()).unwrap_or(u32::MAX)
+}
+
+/// As [`hold`], for a caller who may write the workspace.
+pub fn keys<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> Result<()> {
+    identity::require_writer(workspace)?;
+    add(hold(workspace, keys));
     Ok(())
 }
 

@@ -280,6 +280,17 @@ fn default_model() -> Result<Option<Model>> {
     Ok(found)
 }
 
+/// Has a model stay until the transaction ends, as a foreign key would; false when it is gone.
+fn stays(owner: pg_sys::Oid, model: &str) -> Result<bool> {
+    let _owner = AsOwner::new(owner);
+    let found = spi::changed(
+        "SELECT 1 FROM engram.embedding_models m WHERE m.name = $1 FOR KEY SHARE",
+        &[DatumWithOid::from(model)],
+        |_| Ok(()),
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// The importance of memories of a type that say none.
 fn default_importance(workspace: Uuid, kind: &str) -> Result<f64> {
     let table = Table::open(c"memory_type_settings")?;
@@ -309,50 +320,6 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     unsafe {
         pgrx::direct_function_call(pg_sys::sha256_bytea, &[bytes.into_datum()])
             .expect("a hash is not NULL")
-    }
-}
-
-/// What `hashtextextended(text, 0)` gives, of which the locks of the statements are made.
-fn hash(text: &str) -> i64 {
-    // SAFETY: a function of a text and a number that gives a number.
-    unsafe {
-        pg_sys::OidFunctionCall2Coll(
-            pg_sys::Oid::from(pg_sys::F_HASHTEXTEXTENDED),
-            pg_sys::DEFAULT_COLLATION_OID,
-            text.into_datum().expect("a text is not NULL"),
-            0i64.into_datum().expect("a number is not NULL"),
-        )
-        .value() as i64
-    }
-}
-
-/// As `engram_internal.lock_keys()`: nobody else stores what has one of these keys until the transaction ends. What
-/// is stored then is counted by the caller: an error gives the locks back, and who goes on with care counts them.
-fn lock(workspace: Uuid, keys: &[String]) {
-    let take = |key: i64, shared: bool| {
-        let function = if shared {
-            pg_sys::pg_advisory_xact_lock_shared_int8
-        } else {
-            pg_sys::pg_advisory_xact_lock_int8
-        };
-        // SAFETY: a function of a number.
-        unsafe { pgrx::direct_function_call_as_datum(function, &[key.into_datum()]) };
-    };
-    let everything = hash(&format!("engram workspace {workspace}"));
-    if !locks::room(keys.len()) {
-        take(everything, false);
-        return;
-    }
-    take(everything, true);
-    let mut hashes: Vec<i64> = keys
-        .iter()
-        .map(|key| hash(&format!("engram {workspace} {key}")))
-        .collect();
-    // Always in the same order: who waits for one of them holds none that comes later.
-    hashes.sort_unstable();
-    hashes.dedup();
-    for key in hashes {
-        take(key, false);
     }
 }
 
@@ -516,6 +483,11 @@ pub fn store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         .iter()
         .map(|new| ready(new, &settings, model.as_ref()))
         .collect();
+    if let Some(model) = &model
+        && !stays(beside.blocks.owner(), &model.name)?
+    {
+        return Ok(None);
+    }
     let mut keys: Vec<String> = Vec::with_capacity(news.len());
     for (new, sound) in news.iter().zip(&sound) {
         // Those that need care have their keys locked with the others: locks that came one by one later
@@ -532,7 +504,8 @@ pub fn store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         }
         keys.extend(new.id.map(|id| id.to_string()));
     }
-    lock(caller.workspace, &keys);
+    // What is stored is counted in the end: an error gives the locks back, and who goes on with care counts them.
+    locks::hold(caller.workspace, keys.iter().map(String::as_str));
 
     // What others have stored until they let go of the locks is seen from here.
     let snapshot = Fresh::new();

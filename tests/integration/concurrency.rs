@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, Database, Installation};
+use crate::cluster::{self, Cluster, Database, Installation};
 
 const SESSIONS: usize = 8;
 
@@ -365,5 +366,53 @@ fn what_was_acknowledged_before_a_crash_is_there_after_it() {
             .unwrap()
             .get(0);
         assert_eq!(complete, listed.len() as i64);
+    }
+}
+
+#[test]
+fn a_model_that_goes_leaves_no_vector_of_it_behind() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    admin
+        .batch_execute(
+            "SELECT engram.set_embedding_model('old', 3); SELECT engram.set_embedding_model('new', 2, make_default => false)",
+        )
+        .unwrap();
+    for store in [
+        "SELECT engram.add('one', embedding => '[1,0,0]')",
+        r#"SELECT engram.add_many('[{"content": "two", "embedding": [1,0,0]}]')"#,
+    ] {
+        ann.batch_execute("BEGIN").unwrap();
+        ann.batch_execute(store).unwrap();
+        thread::scope(|scope| {
+            let drop = scope.spawn(|| {
+                admin.batch_execute(
+                    "SELECT engram.set_embedding_model('new', 2); SELECT engram.drop_embedding_model('old')",
+                )
+            });
+            // It waits for the vector that may come.
+            let mut look = db.admin();
+            while !drop.is_finished()
+                && !cluster::one::<bool>(
+                    &mut look,
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')",
+                    &[],
+                )
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            ann.batch_execute("COMMIT").unwrap();
+            drop.join().unwrap().unwrap();
+        });
+        let lost: i64 = cluster::one(
+            &mut admin,
+            "SELECT count(*) FROM engram.embeddings e LEFT JOIN engram.embedding_models m ON m.name = e.model
+             WHERE m.name IS NULL",
+            &[],
+        );
+        assert_eq!(lost, 0);
+        admin
+            .batch_execute("SELECT engram.set_embedding_model('old', 3)")
+            .unwrap();
     }
 }
