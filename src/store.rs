@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::api::MAX_ITEMS;
 use crate::blocks::{self, Stamp, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::similarity;
 use crate::partitions::Routes;
 use crate::privilege::AsOwner;
@@ -448,10 +448,16 @@ pub fn store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     if !usual() {
         return Ok(None);
     }
-    // An older store, or none yet, is told of by the statements.
-    let Ok(memories) = Table::open_for_insert(c"memories") else {
-        return Ok(None);
-    };
+    match try_store(workspace, news) {
+        // A store that is not there yet, older or mended by hand: the statements tell. All tables are
+        // opened before the first row is written.
+        Err(Error::NotReady { .. }) => Ok(None),
+        other => other,
+    }
+}
+
+fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Option<Uuid>>>> {
+    let memories = Table::open_for_insert(c"memories")?;
     let Some(layout) = table::layout(&memories, &MEMORIES) else {
         return Ok(None);
     };
