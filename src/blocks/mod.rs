@@ -11,6 +11,7 @@
 //! All numbers are little-endian. The first byte of a block is its format.
 
 pub mod documents;
+pub mod sketch;
 pub mod vectors;
 
 use std::collections::HashMap;
