@@ -640,6 +640,7 @@ fn search(
         at,
         workspace,
         None,
+        None,
     )?)?;
     Ok(TableIterator::new(hits.into_iter().map(hit_row)))
 }
@@ -659,6 +660,7 @@ fn search_as_of(
     at: Option<TimestampWithTimeZone>,
     workspace: Option<Uuid>,
     as_of: Option<TimestampWithTimeZone>,
+    diversity: Option<f64>,
 ) -> Report<
     TableIterator<
         'static,
@@ -693,6 +695,7 @@ fn search_as_of(
         at,
         workspace,
         as_of,
+        diversity,
     )?)?;
     Ok(TableIterator::new(hits.into_iter().map(hit_row)))
 }
@@ -712,6 +715,7 @@ pub fn request(
     at: Option<TimestampWithTimeZone>,
     workspace: Option<Uuid>,
     as_of: Option<TimestampWithTimeZone>,
+    diversity: Option<f64>,
 ) -> Result<Request, Error> {
     Ok(Request {
         text: query_text,
@@ -726,6 +730,7 @@ pub fn request(
         at: at.or(as_of).unwrap_or_else(now),
         workspace,
         as_of,
+        diversity: diversity.unwrap_or(0.0),
     })
 }
 

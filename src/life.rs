@@ -767,6 +767,7 @@ fn recall(
         at,
         workspace,
         None,
+        None,
     )?)?;
     let ids: Vec<uuid::Uuid> = hits.iter().map(|hit| hit.id).collect();
     let recall_id = uses::shown(&ids, workspace)?.map(spi::pg_uuid);

@@ -10,7 +10,8 @@ CREATE FUNCTION engram.search(
   model text DEFAULT NULL,
   at timestamptz DEFAULT NULL,
   workspace uuid DEFAULT NULL,
-  as_of timestamptz DEFAULT NULL
+  as_of timestamptz DEFAULT NULL,
+  diversity double precision DEFAULT 0
 ) RETURNS TABLE (
   id uuid, content text, type text, score double precision, importance double precision, tags text[],
   metadata jsonb, speaker text, role text, session_id text, occurred_at timestamptz,
@@ -24,7 +25,7 @@ SET enable_seqscan = off
 -- Before PostgreSQL 18 a scan that cannot be avoided then looks so expensive that it would be compiled.
 SET jit = off
 AS 'MODULE_PATHNAME', 'search_as_of_wrapper';
-COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) IS
+COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz, double precision) IS
 'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.
 
-query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged, by default now or as_of. as_of: search what was recorded at that moment and is still known: contents, states and filters of then, uses until then; links between memories add nothing, and vectors count where the text is the same today. What was erased since is gone from the past too. Nothing that matches gives no rows.';
+query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged, by default now or as_of. as_of: search what was recorded at that moment and is still known: contents, states and filters of then, uses until then; links between memories add nothing, and vectors count where the text is the same today. What was erased since is gone from the past too. diversity: 0 to 1, by default 0: takes that much times its likeness (cosine of the vectors, else words in common) to the most similar memory before it off a score, so that a result repeats itself less. Of memories that say the same in the same words, but for articles, emphasis and punctuation, and have vectors as alike as duplicate_similarity (settings), only the best is returned, and explain names the others under repeats. Nothing that matches gives no rows.';

@@ -55,11 +55,14 @@ BEGIN
       ORDER BY m.created_at DESC, m.id DESC LIMIT 1000) m
     UNION ALL
     SELECT false, s.place, s.id, s.content, s.type, s.score, s.speaker, s.occurred_at, s.created_at
-    FROM engram.search($4, $5, $6, $7, $8, at => $9, workspace => $10) WITH ORDINALITY AS s (
+    FROM engram.search($4, $5, $6, $7, $8, at => $9, workspace => $10, diversity => $11) WITH ORDINALITY AS s (
       id, content, type, score, importance, tags, metadata, speaker, role, session_id, occurred_at, created_at, matched, explain, place)
     ORDER BY standing DESC, place$q$
     USING params, ws, moment, context.query_text, context.query_embedding, coalesce(context.match_count, 50),
-          context.filter, context.types, context.at, context.workspace
+          context.filter, context.types, context.at, context.workspace,
+          (SELECT coalesce(w.context_diversity, d.context_diversity) FROM engram.settings d
+           LEFT JOIN engram.settings w ON w.workspace_id = ws
+           WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
   LOOP
     plain := engram_internal.normalize_content(m.content);
     CONTINUE WHEN plain = ANY (said);
@@ -80,6 +83,6 @@ $$;
 COMMENT ON FUNCTION engram.context(text, vector, integer, jsonb, integer, text[], timestamptz, uuid) IS
 'The best memories within a budget of tokens, as a block of text to put into a prompt: {"text", "ids", "tokens", "memories": [{"id", "content", "type", "score", "speaker", "occurred_at", "created_at", "standing", "tokens"}]}. Reading does not count as a use: pass the ids that were of use to touch().
 
-text: a line a memory, - [8 May 2023] Speaker: content, without what is not known; dates in UTC, line breaks as blanks. First standing instructions (pinned procedural memories), newest first, in at most a quarter of the budget, whatever is asked; they have no score. Then what search() finds, best first, or with nothing asked what is most needed now, in all that is left. A memory that does not fit is left out whole and shorter ones may follow; the same content comes once.
+text: a line a memory, - [8 May 2023] Speaker: content, without what is not known; dates in UTC, line breaks as blanks. First standing instructions (pinned procedural memories), newest first, in at most a quarter of the budget, whatever is asked; they have no score. Then what search() finds with the diversity of the setting context_diversity, best first, or with nothing asked what is most needed now, in all that is left. A memory that does not fit is left out whole and shorter ones may follow; the same content comes once.
 
 max_tokens: 1 to 1000000, by default 1000. A token is taken as four characters of a line with its end, or one character of a script without spaces (Han, Kana, Hangul, Thai); models differ, so leave some room. match_count: how many memories search() may give, 1 to 1000, by default 50. filter: as in search(), for standing instructions too. types: only these, beside standing instructions. query_text, query_embedding, at: as in search().';

@@ -452,6 +452,11 @@ ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS link_limit integer CONSTRAINT settings_link_limit_check CHECK (link_limit BETWEEN 1 AND 1000),
   ADD COLUMN IF NOT EXISTS link_weight double precision CONSTRAINT settings_link_weight_check CHECK (link_weight >= 0 AND link_weight <= 1),
   ADD COLUMN IF NOT EXISTS contradiction_weight double precision CONSTRAINT settings_contradiction_weight_check CHECK (contradiction_weight >= 0 AND contradiction_weight <= 1);
+-- What search leaves out of its results, and how words that nobody wrote are read.
+ALTER TABLE engram.settings
+  ADD COLUMN IF NOT EXISTS duplicate_similarity double precision CONSTRAINT settings_duplicate_similarity_check CHECK (duplicate_similarity > 0 AND duplicate_similarity <= 1),
+  ADD COLUMN IF NOT EXISTS context_diversity double precision CONSTRAINT settings_context_diversity_check CHECK (context_diversity >= 0 AND context_diversity <= 1),
+  ADD COLUMN IF NOT EXISTS fuzzy_weight double precision CONSTRAINT settings_fuzzy_weight_check CHECK (fuzzy_weight >= 0 AND fuzzy_weight <= 1);
 -- Years of data. NULL keeps for ever. Those of the logs are read from the defaults alone.
 ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS purge_after_days double precision CONSTRAINT settings_purge_after_days_check CHECK (purge_after_days >= 0 AND purge_after_days <= 100000),
@@ -502,6 +507,10 @@ WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
   AND num_nulls(decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, shown_gain, fold_threshold, forgetting,
     forget_threshold, forget_after_days, link_half_life_days, link_members, link_threshold, link_prune, link_limit,
     link_weight, contradiction_weight) > 0;
+
+UPDATE engram.settings SET duplicate_similarity = coalesce(duplicate_similarity, 0.95), context_diversity = coalesce(context_diversity, 0.1),
+  fuzzy_weight = coalesce(fuzzy_weight, 0.5)
+WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(duplicate_similarity, context_diversity, fuzzy_weight) > 0;
 
 UPDATE engram.settings SET partition_interval = coalesce(partition_interval, 'month'), partitions_ahead = coalesce(partitions_ahead, 2)
 WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(partition_interval, partitions_ahead) > 0;

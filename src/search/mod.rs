@@ -12,10 +12,12 @@ pub mod ids;
 mod need;
 mod past;
 mod semantic;
+mod similar;
 mod words;
 
 pub use past::check as check_as_of;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -33,7 +35,7 @@ use crate::model::{dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
 use crate::scan::Table;
-use crate::text::{self, Date};
+use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
 use corpus::{Corpus, Sessions};
@@ -59,6 +61,8 @@ pub struct Request {
     pub workspace: Option<pgrx::Uuid>,
     /// The moment whose recorded state is searched; `None` is the present.
     pub as_of: Option<TimestampWithTimeZone>,
+    /// What likeness to a better one takes off a score, 0 to 1.
+    pub diversity: f64,
 }
 
 /// What of a request decides about rows that have been found.
@@ -66,6 +70,7 @@ struct Conditions {
     match_count: usize,
     min_score: Option<f64>,
     explain: bool,
+    diversity: f64,
 }
 
 /// One row of the result.
@@ -84,12 +89,18 @@ pub struct Hit {
     pub created_at: TimestampWithTimeZone,
     pub matched: Vec<String>,
     pub explain: Option<Value>,
-    /// Memories that contradict it and still stand; none where that does not count.
+    /// Memories that contradict it and still stand.
     contradicted_by: Vec<Uuid>,
+    /// Memories that say the same and were left out.
+    repeats: Vec<Uuid>,
 }
 
 /// Most rows that one search returns.
 pub const MAX_MATCH_COUNT: i32 = 1000;
+
+/// Of context.sql: columns that stores of version 0.3 do not have.
+const NEW_SETTINGS: &str = "coalesce(w.duplicate_similarity, d.duplicate_similarity),
+       coalesce(w.fuzzy_weight, d.fuzzy_weight)";
 
 /// What every part of one search needs to know.
 struct Context {
@@ -105,6 +116,8 @@ struct Context {
     contradiction_weight: f64,
     /// Most that links add.
     link_weight: f64,
+    /// Cosine from which memories of the same words are one; 1 for never.
+    duplicate_similarity: f64,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
@@ -134,6 +147,12 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         return Err(Error::invalid(
             format!("min_score is {min}"),
             "Give a number from 0 to 1, or leave it out.",
+        ));
+    }
+    if !(0.0..=1.0).contains(&request.diversity) {
+        return Err(Error::invalid(
+            format!("diversity is {}", request.diversity),
+            "Give a number from 0, which ranks by score alone, to 1.",
         ));
     }
     past::check(request.as_of)?;
@@ -185,6 +204,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         match_count,
         min_score: request.min_score,
         explain: request.explain,
+        diversity: request.diversity,
     };
     loop {
         let ranked = match &words {
@@ -245,8 +265,14 @@ impl Context {
         let blocks = Table::open(c"search_blocks")?;
         Table::open(c"hebbian_links")?;
         let partly_hidden = rows::partly_hidden(&Table::open(c"memories")?);
+        // Until setup() brings the store of an older version up to date, what is new is off.
+        let sql = include_str!("sql/context.sql");
+        let sql = match Table::open(c"settings")?.column(c"fuzzy_weight") {
+            Ok(_) => Cow::Borrowed(sql),
+            Err(_) => Cow::Owned(sql.replacen(NEW_SETTINGS, "NULL::float8, NULL::float8", 1)),
+        };
         let context = spi::row(
-            include_str!("sql/context.sql"),
+            &sql,
             &[
                 DatumWithOid::from(spi::pg_uuid(workspace)),
                 DatumWithOid::from(request.model.as_deref()),
@@ -291,6 +317,7 @@ impl Context {
                     decay: row.get::<f64>(19)?.unwrap_or(0.5),
                     contradiction_weight: row.get::<f64>(20)?.unwrap_or(0.3),
                     link_weight: row.get::<f64>(21)?.unwrap_or(0.2),
+                    duplicate_similarity: row.get::<f64>(22)?.unwrap_or(1.0),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),
@@ -791,11 +818,13 @@ struct Scored {
     important: f64,
     /// 0 or less.
     contradicted: f64,
+    /// What likeness to better ones takes off; 0 or less.
+    alike: f64,
 }
 
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use,
-/// importance and contradictions then add their share. Also tells whether a row was missing.
+/// importance, contradictions and diversity then add their share. Also tells whether a row was missing.
 fn fetch(
     context: &Context,
     ranked: Ranked,
@@ -803,11 +832,17 @@ fn fetch(
     waiting: &[Call],
 ) -> Result<(Vec<Hit>, bool)> {
     let mut missing = false;
-    let wanted = request.match_count + request.match_count.min(SPARE);
+    let spare = if request.diversity > 0.0 {
+        (2 * request.match_count).clamp(SPARE, similar::MOST)
+    } else {
+        request.match_count.min(SPARE)
+    };
+    let wanted = request.match_count + spare;
     let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
     // Contradicted ones may fall behind what comes after them.
     let mut undisputed = 0;
-    let mut said: HashSet<String> = HashSet::new();
+    let mut said = similar::Said::new(context);
+    let disputes = context.contradiction_weight > 0.0;
     let mut rest = ranked.order.iter();
     while undisputed < wanted {
         let batch: Vec<&(Uuid, f64, usize)> = rest.by_ref().take(wanted).collect();
@@ -821,9 +856,13 @@ fn fetch(
                 missing = true;
                 continue;
             };
-            if undisputed < wanted && said.insert(text::normalize_content(&hit.content)) {
+            if undisputed < wanted {
+                if let Some(first) = said.before(&hits, &hit)? {
+                    hits[first].0.repeats.push(hit.id);
+                    continue;
+                }
                 hit.score = *score;
-                undisputed += usize::from(hit.contradicted_by.is_empty());
+                undisputed += usize::from(!disputes || hit.contradicted_by.is_empty());
                 hits.push((hit, *index));
             }
         }
@@ -846,10 +885,19 @@ fn fetch(
                 used,
                 important,
                 contradicted: 0.0,
+                alike: 0.0,
             }
         })
         .collect();
-    contradict(context.contradiction_weight, &mut scored);
+    if disputes {
+        contradict(context.contradiction_weight, &mut scored);
+    }
+    if request.diversity > 0.0 {
+        similar::spread(context, request.diversity, &mut scored)?;
+        if disputes {
+            contradict(0.0, &mut scored);
+        }
+    }
     scored.retain(|s| request.min_score.is_none_or(|min| s.hit.score >= min));
     scored.sort_by(|a, b| {
         let (a, b) = (&a.hit, &b.hit);
@@ -867,10 +915,15 @@ fn fetch(
                     ("activation", scored.used),
                     ("importance", scored.important),
                     ("contradicted", scored.contradicted),
+                    ("diversity", scored.alike),
                 ] {
                     if contribution != 0.0 {
                         parts.insert(name.to_owned(), Value::from(contribution));
                     }
+                }
+                if !hit.repeats.is_empty() {
+                    let ids = hit.repeats.iter().map(Uuid::to_string).collect::<Vec<_>>();
+                    parts.insert("repeats".to_owned(), json!(ids));
                 }
                 parts.insert("score".to_owned(), Value::from(hit.score));
                 hit.explain = Some(Value::Object(parts));
@@ -888,7 +941,7 @@ fn contradict(weight: f64, hits: &mut [Scored]) {
         .filter(|i| !hits[*i].hit.contradicted_by.is_empty())
         .collect();
     for i in &disputed {
-        hits[*i].contradicted = -weight;
+        hits[*i].contradicted -= weight;
         hits[*i].hit.score -= weight;
     }
     // What contradicts may be contradicted itself: as many rounds as the longest such chain, and an
@@ -1009,12 +1062,14 @@ fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
                 created_at: row.get(11)?.expect("NOT NULL"),
                 matched: Vec::new(),
                 explain: None,
-                contradicted_by: if context.contradiction_weight > 0.0 {
-                    let ids = row.get::<Vec<Option<pgrx::Uuid>>>(12)?;
-                    ids.into_iter().flatten().flatten().map(spi::uuid).collect()
-                } else {
-                    Vec::new()
-                },
+                contradicted_by: row
+                    .get::<Vec<Option<pgrx::Uuid>>>(12)?
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(spi::uuid)
+                    .collect(),
+                repeats: Vec::new(),
             },
         ))
     })?;

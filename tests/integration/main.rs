@@ -16,6 +16,7 @@ mod lifecycle;
 mod messages;
 mod schedule;
 mod search;
+mod similar;
 mod store;
 mod sync;
 mod transfer;

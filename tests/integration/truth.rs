@@ -893,7 +893,9 @@ fn context_holds_the_best_that_fits_in_order_and_whole() {
     for question in ["'tea'", "NULL", "'quantum'"] {
         let found = lines(
             &mut ann,
-            &format!("engram.search({question}, match_count => 50, at => '{at}')"),
+            &format!(
+                "engram.search({question}, match_count => 50, at => '{at}', diversity => 0.1)"
+            ),
         );
         let mut longest = 0;
         for budget in (1..120).chain([200, 333, 1000, 5000, 1_000_000]) {

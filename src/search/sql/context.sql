@@ -17,7 +17,9 @@ SELECT c.relowner,
        coalesce(w.importance_weight, d.importance_weight),
        coalesce(w.decay, d.decay),
        coalesce(w.contradiction_weight, d.contradiction_weight),
-       coalesce(w.link_weight, d.link_weight)
+       coalesce(w.link_weight, d.link_weight),
+       coalesce(w.duplicate_similarity, d.duplicate_similarity),
+       coalesce(w.fuzzy_weight, d.fuzzy_weight)
 FROM pg_catalog.pg_class c
 JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
 LEFT JOIN engram.settings w ON w.workspace_id = $1

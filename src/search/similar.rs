@@ -1,0 +1,322 @@
+//! Results that resemble each other: repetitions, of which only the best is returned, and diversity.
+//!
+//! Vectors alone cannot tell a repetition from another fact. Among the turns of five long chats, with
+//! sentence embeddings, paraphrases by one speaker have cosines of .88 to .97, thanks by two people
+//! .94, and "talk to you later" and "talk to you soon" .97; a changed weekday or number moves a cosine
+//! by less than a changed phrase. So the words decide, and the vectors have to agree.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::ids::IdMap;
+use super::{Context, Hit, Scored};
+use crate::blocks::documents;
+use crate::error::Result;
+use crate::model::similarity::{Distance, similarity};
+use crate::scan::{Key, Table};
+use crate::text::{self, Date};
+use crate::vector;
+
+/// Most results beyond `match_count` among which diversity chooses, and most places that it fills.
+pub const MOST: usize = 200;
+
+/// Vectors of memories that have been looked up; `None` where there is none.
+#[derive(Default)]
+struct Vectors(IdMap<Option<Vec<f32>>>);
+
+impl Vectors {
+    fn of(&mut self, context: &Context, id: Uuid) -> Result<Option<&Vec<f32>>> {
+        if !self.0.contains_key(&id) {
+            let mut found = None;
+            // A vector of another text says nothing about the one of then.
+            let past = context.past.as_ref();
+            if let Some(model) = &context.model
+                && !past.is_some_and(|past| past.rewritten.contains(&id))
+            {
+                Table::open(c"embeddings")?.scan(
+                    &[
+                        (c"workspace_id", Key::Uuid(context.workspace)),
+                        (c"memory_id", Key::Uuid(id)),
+                        (c"model", Key::Collated(&model.name)),
+                    ],
+                    c"embedding",
+                    |bytes| {
+                        found = vector::numbers(bytes);
+                        Ok(())
+                    },
+                )?;
+            }
+            self.0.insert(id, found);
+        }
+        Ok(self.0.get(&id).and_then(Option::as_ref))
+    }
+
+    /// Cosine of the vectors of two memories; `None` when one has none.
+    fn cosine(&mut self, context: &Context, a: Uuid, b: Uuid) -> Result<Option<f64>> {
+        let Some(a) = self.of(context, a)?.cloned() else {
+            return Ok(None);
+        };
+        let b = self.of(context, b)?;
+        Ok(b.and_then(|b| similarity(Distance::Cosine, &a, b)))
+    }
+}
+
+/// What the results so far say.
+pub struct Said<'a> {
+    context: &'a Context,
+    /// Contents up to case and white space, and which hit has them.
+    contents: HashMap<String, usize>,
+    /// [`gist`]s of hits.
+    gists: HashMap<Vec<String>, Vec<usize>>,
+    vectors: Vectors,
+    /// The workspace's texts are English.
+    english: bool,
+}
+
+impl<'a> Said<'a> {
+    pub fn new(context: &'a Context) -> Self {
+        Self {
+            context,
+            contents: HashMap::new(),
+            gists: HashMap::new(),
+            vectors: Vectors::default(),
+            english: context.text_config.ends_with("english"),
+        }
+    }
+
+    /// Which of `hits` says what `hit` says. If none does, `hit` is remembered as the next of them.
+    pub fn before(&mut self, hits: &[(Hit, usize)], hit: &Hit) -> Result<Option<usize>> {
+        let disputed = |at: usize| {
+            let other = &hits[at].0;
+            hit.contradicted_by.contains(&other.id) || other.contradicted_by.contains(&hit.id)
+        };
+        let content = text::normalize_content(&hit.content);
+        if let Some(first) = self.contents.get(&content)
+            && !disputed(*first)
+        {
+            return Ok(Some(*first));
+        }
+        let threshold = self.context.duplicate_similarity;
+        if threshold < 1.0 {
+            let alike = self
+                .gists
+                .entry(gist(&hit.content, self.english))
+                .or_default();
+            for at in alike.iter().copied() {
+                let other = &hits[at].0;
+                if !disputed(at)
+                    && same_source(hit, other)
+                    && (self.vectors)
+                        .cosine(self.context, hit.id, other.id)?
+                        .is_some_and(|cosine| cosine >= threshold)
+                {
+                    return Ok(Some(at));
+                }
+            }
+            alike.push(hits.len());
+        }
+        self.contents.entry(content).or_insert(hits.len());
+        Ok(None)
+    }
+}
+
+/// Said by the same person, and not known to be of different days.
+fn same_source(a: &Hit, b: &Hit) -> bool {
+    let speaker =
+        |hit: &Hit| text::speaker(&hit.content, hit.speaker.as_deref()).map(text::entity_node);
+    let day = |hit: &Hit| {
+        hit.occurred_at
+            .and_then(|at| Date::from_postgres(at.into()))
+    };
+    speaker(a) == speaker(b) && a.role == b.role && day(a).zip(day(b)).is_none_or(|(a, b)| a == b)
+}
+
+/// Words that say nothing of their own in English.
+const EMPHASIS: [&str; 12] = [
+    "a", "an", "the", "really", "very", "just", "so", "also", "too", "actually", "please", "oh",
+];
+
+/// The words of a text in their order, without case, accents, punctuation around words, and, in English, articles
+/// and emphasis. Order counts ("Ann paid Bob"), and so do all other small words ("to" and "from",
+/// "I" and "she"), signs (-5, C++), and whether it is asked.
+fn gist(content: &str, english: bool) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in content.split_whitespace() {
+        let word = text::fold(word).to_lowercase().replace('’', "'");
+        let word = bare(&word);
+        if word.is_empty() {
+            continue;
+        }
+        match word.strip_suffix("n't").filter(|_| english) {
+            Some("ca") => words.extend(["can".to_owned(), "not".to_owned()]),
+            Some("wo") => words.extend(["will".to_owned(), "not".to_owned()]),
+            Some(verb) => words.extend([verb.to_owned(), "not".to_owned()]),
+            None if english && word == "cannot" => {
+                words.extend(["can".to_owned(), "not".to_owned()]);
+            }
+            None => {
+                let short = [
+                    ("'m", "am"),
+                    ("'re", "are"),
+                    ("'ve", "have"),
+                    ("'ll", "will"),
+                ];
+                let short = short
+                    .iter()
+                    .filter(|_| english)
+                    .find_map(|(end, full)| Some((word.strip_suffix(end)?, *full)));
+                match short {
+                    Some((first, second)) => words.extend([first.to_owned(), second.to_owned()]),
+                    None => words.push(word.to_owned()),
+                }
+            }
+        }
+    }
+    if english {
+        let all = words.clone();
+        let mut next = all.iter().skip(1).map(String::as_str);
+        words.retain(|word| {
+            // "A few" are more than "few".
+            let quantity = matches!(next.next(), Some("few" | "little"));
+            quantity || !EMPHASIS.contains(&word.as_str())
+        });
+    }
+    if text::is_question(content) {
+        words.push("?".to_owned());
+    }
+    words
+}
+
+/// A word without punctuation around it.
+fn bare(word: &str) -> &str {
+    let mark = |c: char| ".,;:!?…\"'“”‘()[]*_`~—–¡¿。、！？".contains(c);
+    let word = word.trim_end_matches(mark);
+    let first = word.trim_start_matches(mark);
+    // .5 is not 5.
+    if first.starts_with(|c: char| c.is_ascii_digit()) && word.len() > first.len() {
+        let before = &word[..word.len() - first.len()];
+        if before.ends_with('.') {
+            return &word[before.len() - 1..];
+        }
+    }
+    // A dash that begins an item of a list.
+    if first == "-" { "" } else { first }
+}
+
+/// Hashes of the words of a text that may say something, sorted.
+fn words(content: &str) -> Vec<u32> {
+    let lower = content.to_lowercase();
+    let mut hashes: Vec<u32> = lower
+        .split(|c: char| !c.is_alphanumeric())
+        // Short words are mostly small ones, unless they are numbers or of other scripts.
+        .filter(|w| w.len() > 3 || w.bytes().any(|b| b.is_ascii_digit()))
+        .chain(
+            text::extra(&lower)
+                .iter()
+                .flat_map(|extra| extra.split(' ')),
+        )
+        .map(|word| documents::hash(text::fold(word).as_bytes()))
+        .collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
+}
+
+/// Cosine of two sets of words, 0 to 1.
+fn in_common(a: &[u32], b: &[u32]) -> f64 {
+    let b_set: HashSet<&u32> = b.iter().collect();
+    let common = a.iter().filter(|w| b_set.contains(w)).count();
+    if common == 0 {
+        return 0.0;
+    }
+    common as f64 / (a.len() as f64 * b.len() as f64).sqrt()
+}
+
+/// Takes `diversity` times its likeness to the most similar of those before it off every score:
+/// maximal marginal relevance (Carbonell & Goldstein 1998), in which every place goes to what then
+/// has most. Scores in that order never rise. The first [`MOST`] places are filled that way.
+pub fn spread(context: &Context, diversity: f64, hits: &mut [Scored]) -> Result<()> {
+    let mut vectors = Vectors::default();
+    let texts: Vec<Vec<u32>> = hits.iter().map(|s| words(&s.hit.content)).collect();
+    let mut nearest = vec![0f64; hits.len()];
+    let mut left: Vec<usize> = (0..hits.len()).collect();
+    for _ in 0..MOST {
+        let value = |i: usize| hits[i].hit.score - diversity * nearest[i];
+        let best = left.iter().copied().max_by(|a, b| {
+            value(*a)
+                .total_cmp(&value(*b))
+                .then_with(|| hits[*a].hit.id.cmp(&hits[*b].hit.id))
+        });
+        let Some(best) = best else { break };
+        left.retain(|i| *i != best);
+        for i in &left {
+            pgrx::check_for_interrupts!();
+            let likeness = match vectors.cosine(context, hits[*i].hit.id, hits[best].hit.id)? {
+                Some(cosine) => cosine,
+                None => in_common(&texts[*i], &texts[best]),
+            };
+            nearest[*i] = nearest[*i].max(likeness);
+        }
+    }
+    for (scored, nearest) in hits.iter_mut().zip(nearest) {
+        scored.alike = -diversity * nearest;
+        scored.hit.score += scored.alike;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_the_same_has_the_same_gist() {
+        let same = |a: &str, b: &str| gist(a, true) == gist(b, true);
+        for (a, b) in [
+            (
+                "I'm really fond of the old café!",
+                "i am fond of the old cafe",
+            ),
+            ("She can't swim.", "She cannot swim"),
+            ("- Buy milk, please", "buy (the) milk"),
+            ("We don’t know", "We do not know"),
+        ] {
+            assert!(
+                same(a, b),
+                "{a} / {b}: {:?} {:?}",
+                gist(a, true),
+                gist(b, true)
+            );
+        }
+        for (a, b) in [
+            ("The meeting is on Monday", "The meeting is on Tuesday"),
+            ("He owes me 5 euros", "He owes me 15 euros"),
+            ("Ann paid Bob", "Bob paid Ann"),
+            ("I called her", "She called me"),
+            ("The key is under the mat", "The key is on the mat"),
+            ("He likes tea", "He does not like tea"),
+            ("She moved from Rome", "She moved to Rome"),
+            ("I have few friends", "I have a few friends"),
+            ("You like tea?", "You like tea."),
+            ("It was -5 degrees", "It was 5 degrees"),
+            ("It weighs .5 kg", "It weighs 5 kg"),
+            ("Learns C++", "Learns C"),
+            ("👍", "👎"),
+        ] {
+            assert!(!same(a, b), "{a} / {b}");
+        }
+        // An English article is a German verb's pronoun.
+        assert_ne!(gist("so ist es", false), gist("ist es", false));
+    }
+
+    #[test]
+    fn words_in_common() {
+        let likeness = |a: &str, b: &str| in_common(&words(a), &words(b));
+        assert!((likeness("Green tea tastes good", "green TASTES good") - 1.0).abs() < 1e-9);
+        assert_eq!(likeness("Green tea", "black coffee"), 0.0);
+        assert_eq!(likeness("", "black coffee"), 0.0);
+        assert!(likeness("我喜欢绿茶", "绿茶很好") > 0.0);
+        assert!(likeness("room 12 upstairs", "room 13 upstairs") < 1.0);
+    }
+}
