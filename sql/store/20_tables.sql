@@ -509,7 +509,7 @@ WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
     link_weight, contradiction_weight) > 0;
 
 UPDATE engram.settings SET duplicate_similarity = coalesce(duplicate_similarity, 0.95), context_diversity = coalesce(context_diversity, 0.1),
-  fuzzy_weight = coalesce(fuzzy_weight, 0.5)
+  fuzzy_weight = coalesce(fuzzy_weight, 0.7)
 WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(duplicate_similarity, context_diversity, fuzzy_weight) > 0;
 
 UPDATE engram.settings SET partition_interval = coalesce(partition_interval, 'month'), partitions_ahead = coalesce(partitions_ahead, 2)

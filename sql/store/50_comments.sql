@@ -248,7 +248,7 @@ COMMENT ON COLUMN engram.settings.link_weight IS 'Most that links to the best hi
 COMMENT ON COLUMN engram.settings.contradiction_weight IS 'What a contradicted memory loses in ranking, 0 to 1; by default 0.3.';
 COMMENT ON COLUMN engram.settings.duplicate_similarity IS 'Cosine from which two memories of the same words, but for articles, emphasis and punctuation, are one to search(), above 0 to 1; by default 0.95. 1 switches it off.';
 COMMENT ON COLUMN engram.settings.context_diversity IS 'diversity of the search that fills context(), 0 to 1; by default 0.1.';
-COMMENT ON COLUMN engram.settings.fuzzy_weight IS 'What a word counts that is taken for a word of the query that nothing holds, 0 to 1; by default 0.5. 0 switches it off.';
+COMMENT ON COLUMN engram.settings.fuzzy_weight IS 'What a word counts that is taken for a word of the query that nothing holds, 0 to 1; by default 0.7. 0 switches it off.';
 COMMENT ON COLUMN engram.settings.purge_after_days IS 'Days after which maintain() erases what was forgotten or has expired; by default NULL: never.';
 COMMENT ON COLUMN engram.settings.partition_interval IS 'Span of new partitions of the logs: day, week, month (default), quarter or year, in UTC. For the whole store.';
 COMMENT ON COLUMN engram.settings.partitions_ahead IS 'Partitions that are made ahead of time, 1 to 100; by default 2. For the whole store.';

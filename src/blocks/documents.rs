@@ -29,7 +29,7 @@ const FIXED: usize = 48;
 const QUESTION: u32 = 1 << 31;
 
 /// One distinct word of a document or query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word {
     /// 32 bits of [`hash`].
     pub hash: u32,
@@ -221,6 +221,11 @@ impl<'a> Documents<'a> {
 
     fn begin(&self, i: usize) -> usize {
         i.checked_sub(1).map_or(0, |before| self.end(before))
+    }
+
+    /// Hash of word `w`.
+    pub fn hash(&self, w: usize) -> u32 {
+        u32_at(self.hashes, 4 * w)
     }
 
     /// Letters and number of occurrences of word `w`.

@@ -8,6 +8,7 @@
 
 mod corpus;
 mod eligible;
+mod fuzzy;
 pub mod ids;
 mod need;
 mod past;
@@ -118,6 +119,8 @@ struct Context {
     link_weight: f64,
     /// Cosine from which memories of the same words are one; 1 for never.
     duplicate_similarity: f64,
+    /// What a word counts that is taken for another.
+    fuzzy_weight: f64,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
@@ -180,7 +183,9 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         Some(embedding) => Some(Semantic::new(&context, embedding)?),
         None => None,
     };
-    let corpus = Rc::new(Corpus::read(&context, &blocks, &analysed.words())?);
+    let mut corpus = Corpus::read(&context, &blocks, &analysed.words())?;
+    let taken = fuzzy::take(&context, &blocks, &parsed.free, &analysed, &mut corpus)?;
+    let corpus = Rc::new(corpus);
     let words = if nothing_asked {
         None
     } else {
@@ -195,6 +200,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
             &corpus,
             &named.names,
             &analysed,
+            taken,
         )?))
     };
     let admitted = analysed.admitted(&corpus);
@@ -318,6 +324,7 @@ impl Context {
                     contradiction_weight: row.get::<f64>(20)?.unwrap_or(0.3),
                     link_weight: row.get::<f64>(21)?.unwrap_or(0.2),
                     duplicate_similarity: row.get::<f64>(22)?.unwrap_or(1.0),
+                    fuzzy_weight: row.get::<f64>(23)?.unwrap_or(0.0),
                     bm25: bm25::Params {
                         k1: row.get::<f64>(4)?.unwrap_or(1.2),
                         pivot: row.get::<f64>(5)?.unwrap_or(30.0),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::corpus::{Corpus, Match};
+use super::fuzzy::Taken;
 use crate::blocks::documents::Word;
 use crate::error::Result;
 use crate::model::bm25;
@@ -166,6 +167,8 @@ pub struct Words {
     params: bm25::Params,
     /// Parts of entities by document: (index of the name, part).
     named: HashMap<usize, Vec<(usize, f64)>>,
+    /// Words that were taken for others.
+    taken: Taken,
     /// All that match, by document.
     pub scores: Vec<Scored>,
 }
@@ -177,6 +180,7 @@ impl Words {
         corpus: &Corpus,
         names: &[String],
         analysed: &Analysed,
+        taken: Taken,
     ) -> Result<Self> {
         let scoring = analysed.lexemes.len();
         let n = corpus.count() as u64;
@@ -188,7 +192,17 @@ impl Words {
         {
             df[m.word as usize] += 1;
         }
-        let idf: Vec<f64> = df.iter().map(|df| bm25::idf(n, *df)).collect();
+        let idf: Vec<f64> = (0..)
+            .zip(&df)
+            .map(|(word, df)| {
+                let sure = if taken.holds(word) {
+                    context.fuzzy_weight
+                } else {
+                    1.0
+                };
+                sure * bm25::idf(n, *df)
+            })
+            .collect();
         let total_idf: f64 = idf
             .iter()
             .zip(&df)
@@ -200,6 +214,7 @@ impl Words {
             idf,
             params: context.bm25,
             named: HashMap::new(),
+            taken,
             scores: Vec::new(),
         };
         let mut matches = corpus.matches.as_slice();
@@ -355,7 +370,10 @@ impl Words {
         found
             .iter()
             .chain(self.named.get(&document).into_iter().flatten())
-            .map(|(word, part)| (self.lexemes[*word].as_str(), *part))
+            .map(|(word, part)| {
+                let lexeme = self.lexemes[*word].as_str();
+                (self.taken.label(document, *word).unwrap_or(lexeme), *part)
+            })
             .collect()
     }
 }

@@ -8,6 +8,7 @@ mod concurrency;
 mod demo;
 mod dynamics;
 mod filters;
+mod fuzzy;
 mod golden;
 mod graph;
 mod history;

@@ -1,0 +1,419 @@
+//! Words of the query that nothing holds: slips of the finger, and fragments of longer words.
+//!
+//! Blocks hold words as hashes, beside which letters each has. Those whose letters fit are candidates;
+//! one memory of each is read, a bounded number of them, and the word in its text decides. It is
+//! taken for the word of the query when it is one edit away (two from eight letters on) or begins with
+//! it; else when it begins with a word one edit away, or holds it anywhere. All of it is only done when a word matches nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use pgrx::datum::DatumWithOid;
+
+use super::Context;
+use super::corpus::{Corpus, Match};
+use super::words::Analysed;
+use crate::blocks::documents::{self, Documents, Word};
+use crate::error::{Error, Result};
+use crate::scan::{Key, Lookup, Table};
+use crate::{spi, terms, text};
+
+/// Words of one query for which others are taken, the first.
+const MOST_WORDS: usize = 4;
+/// Shortest such word, in letters.
+const SHORTEST: usize = 4;
+/// Letters from which two edits are one slip.
+const LONG: usize = 8;
+/// Letters from which other endings are looked for.
+const INFLECTED: usize = 6;
+/// Candidates of one word whose memories are read.
+const MOST_READ: usize = 48;
+/// Most words that are taken for one.
+const MOST_TAKEN: usize = 8;
+
+/// Which words were taken for which.
+#[derive(Default)]
+pub struct Taken {
+    /// Indexes of the query's words, sorted.
+    words: Vec<u32>,
+    /// "typed~found"
+    labels: Vec<String>,
+    /// (document, word) → label
+    of: HashMap<(u32, u32), usize>,
+}
+
+impl Taken {
+    /// Whether others were taken for this word of the query.
+    pub fn holds(&self, word: usize) -> bool {
+        self.words.contains(&(word as u32))
+    }
+
+    /// What stands in a document for a word of the query: "typed~found".
+    pub fn label(&self, document: usize, word: usize) -> Option<&str> {
+        let label = *self.of.get(&(document as u32, word as u32))?;
+        Some(&self.labels[label])
+    }
+}
+
+/// A word of the query that nothing holds.
+struct Missing {
+    /// Its index.
+    word: u32,
+    /// As it was typed, folded.
+    typed: Vec<char>,
+    letters: u32,
+    /// Words of the workspace that it may be, with the documents that hold them and how often.
+    candidates: HashMap<Word, Vec<(u32, u32)>>,
+}
+
+/// Finds words for those of the query that match nothing, and adds their matches to the corpus.
+pub fn take(
+    context: &Context,
+    blocks: &Table,
+    free: &str,
+    analysed: &Analysed,
+    corpus: &mut Corpus,
+) -> Result<Taken> {
+    let mut found = vec![false; analysed.lexemes.len()];
+    for m in &corpus.matches {
+        if let Some(found) = found.get_mut(m.word as usize) {
+            *found = true;
+        }
+    }
+    if context.fuzzy_weight == 0.0 || found.iter().all(|found| *found) {
+        return Ok(Taken::default());
+    }
+    let typed: Vec<String> = free
+        .split(|c: char| !c.is_alphanumeric())
+        .map(|token| text::fold(token).to_lowercase())
+        .collect();
+    let mut missing: Vec<Missing> = (0u32..)
+        .zip(&analysed.lexemes)
+        .zip(found)
+        .filter(|(_, found)| !found)
+        .filter_map(|((word, lexeme), _)| Missing::new(word, lexeme, &typed))
+        .take(MOST_WORDS)
+        .collect();
+    if missing.is_empty() {
+        return Ok(Taken::default());
+    }
+    scan(context, blocks, corpus, &mut missing)?;
+    let texts = read(context, corpus, &missing)?;
+    let mut taken = Taken::default();
+    for missing in &missing {
+        missing.choose(context, &texts, corpus, &mut taken)?;
+    }
+    if !taken.words.is_empty() {
+        corpus.matches.sort_by_key(|m| (m.document, m.word));
+    }
+    Ok(taken)
+}
+
+impl Missing {
+    /// `None` for what is no word of Latin letters: a number that differs is another number.
+    fn new(word: u32, lexeme: &str, typed: &[String]) -> Option<Self> {
+        let lexeme = text::fold(lexeme).to_lowercase();
+        // The word that it is the stem of: stems differ from words at the end.
+        let common = |token: &&String| {
+            let pairs = token.bytes().zip(lexeme.bytes());
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        let surface = typed
+            .iter()
+            .filter(|token| common(token) + 2 >= lexeme.len().max(SHORTEST))
+            .max_by_key(|token| (common(token), std::cmp::Reverse(token.len())))
+            .unwrap_or(&lexeme);
+        let plain = surface.bytes().all(|b| b.is_ascii_lowercase());
+        (plain && surface.len() >= SHORTEST).then(|| Self {
+            word,
+            typed: surface.chars().collect(),
+            letters: documents::letters(lexeme.as_bytes()),
+            candidates: HashMap::new(),
+        })
+    }
+
+    /// Whether a word of these letters may be meant. An edit changes two bits at most.
+    fn may_be(&self, letters: u32) -> bool {
+        let edits = if self.typed.len() >= LONG { 2 } else { 1 };
+        (self.letters ^ letters).count_ones() <= 2 * edits || self.letters & !letters == 0
+    }
+
+    /// Those of the candidates that are read, with a document of each: the likest letters first, then
+    /// what many memories say.
+    fn likely(&self) -> Vec<(Word, u32)> {
+        let mut order: Vec<(u32, usize, Word, u32)> = self
+            .candidates
+            .iter()
+            .map(|(word, places)| {
+                let differ = (self.letters ^ word.letters).count_ones();
+                (differ, usize::MAX - places.len(), *word, places[0].0)
+            })
+            .collect();
+        order.sort_unstable();
+        order.truncate(MOST_READ);
+        order
+            .into_iter()
+            .map(|(_, _, word, document)| (word, document))
+            .collect()
+    }
+
+    /// Takes the nearest words of the texts, and adds their matches.
+    fn choose(
+        &self,
+        context: &Context,
+        texts: &BTreeMap<u32, BTreeSet<String>>,
+        corpus: &mut Corpus,
+        taken: &mut Taken,
+    ) -> Result<()> {
+        let near: BTreeSet<(u8, &String)> = self
+            .likely()
+            .iter()
+            .filter_map(|(_, document)| texts.get(document))
+            .flatten()
+            .filter_map(|word| Some((distance(&self.typed, word)?, word)))
+            .collect();
+        let Some((nearest, _)) = near.first() else {
+            return Ok(());
+        };
+        let words: Vec<String> = near
+            .iter()
+            .take_while(|(distance, _)| distance == nearest)
+            .take(MOST_READ)
+            .map(|(_, word)| (*word).clone())
+            .collect();
+        let mut lexemes: Vec<(usize, String, Word)> = spi::rows(
+            include_str!("sql/lexemes.sql"),
+            &[
+                DatumWithOid::from(context.text_config.as_str()),
+                DatumWithOid::from(words),
+            ],
+            |row| {
+                let word = row.get::<String>(1)?.unwrap_or_default();
+                let lexeme = row.get::<String>(2)?.unwrap_or_default();
+                Ok((word, terms::word(lexeme.as_bytes())))
+            },
+        )?
+        .into_iter()
+        .filter_map(|(word, key)| Some((self.candidates.get(&key)?.len(), word, key)))
+        .collect();
+        // What most memories say first; each lexeme once.
+        lexemes.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (a.2, &a.1).cmp(&(b.2, &b.1))));
+        lexemes.dedup_by_key(|(_, _, key)| *key);
+        lexemes.truncate(MOST_TAKEN);
+        let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+        for (_, word, key) in &lexemes {
+            let typed: String = self.typed.iter().collect();
+            taken.labels.push(format!("{typed}~{word}"));
+            for (document, count) in &self.candidates[key] {
+                *counts.entry(*document).or_default() += count;
+                let label = taken.labels.len() - 1;
+                taken.of.entry((*document, self.word)).or_insert(label);
+            }
+        }
+        if !counts.is_empty() {
+            taken.words.push(self.word);
+        }
+        let word = self.word;
+        let matches = counts.into_iter();
+        corpus
+            .matches
+            .extend(matches.map(|(document, count)| Match {
+                document,
+                word,
+                count,
+            }));
+        Ok(())
+    }
+}
+
+/// Collects the candidates from all documents that count.
+fn scan(context: &Context, blocks: &Table, corpus: &Corpus, missing: &mut [Missing]) -> Result<()> {
+    let mut document = 0u32;
+    let mut take = |bytes: &[u8]| -> Result<()> {
+        let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
+        let mut place = 0;
+        for i in 0..block.len() {
+            let alive = corpus.entries.alive(document as usize);
+            for word in place..block.end(i) {
+                let (letters, count) = block.info(word);
+                for missing in missing.iter_mut().filter(|m| alive && m.may_be(letters)) {
+                    let word = Word {
+                        hash: block.hash(word),
+                        letters,
+                    };
+                    let places = missing.candidates.entry(word).or_default();
+                    places.push((document, count.max(1)));
+                }
+            }
+            place = block.end(i);
+            document += 1;
+        }
+        Ok(())
+    };
+    blocks.scan(
+        &[
+            (c"workspace_id", Key::Uuid(context.workspace)),
+            (c"model", Key::Text("")),
+        ],
+        c"block",
+        &mut take,
+    )?;
+    for document in context.past.iter().flat_map(|past| &past.documents) {
+        take(document)?;
+    }
+    Ok(())
+}
+
+/// The words of the documents that tell which words the candidates are, folded. What the caller may not see
+/// is not among the candidates.
+fn read(
+    context: &Context,
+    corpus: &Corpus,
+    missing: &[Missing],
+) -> Result<BTreeMap<u32, BTreeSet<String>>> {
+    let wanted: BTreeSet<u32> = missing
+        .iter()
+        .flat_map(Missing::likely)
+        .map(|(_, document)| document)
+        .collect();
+    let mut texts = BTreeMap::new();
+    if context.past.is_some() {
+        let places: HashMap<uuid::Uuid, u32> = wanted
+            .iter()
+            .map(|document| (corpus.entries.id(*document as usize), *document))
+            .collect();
+        let ids: Vec<uuid::Uuid> = places.keys().copied().collect();
+        let past = context.past.as_ref().map(|past| past.as_of);
+        spi::rows(
+            include_str!("sql/texts_past.sql"),
+            &[
+                DatumWithOid::from(spi::pg_uuid(context.workspace)),
+                DatumWithOid::from(spi::pg_uuids(&ids)),
+                DatumWithOid::from(past),
+            ],
+            |row| {
+                let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
+                let text = row.get::<String>(2)?.unwrap_or_default();
+                if let Some(document) = places.get(&id) {
+                    texts.insert(*document, tokens(&[&text]));
+                }
+                Ok(())
+            },
+        )?;
+        return Ok(texts);
+    }
+    let memories = Table::open(c"memories")?;
+    let columns = [c"content", c"speaker", c"summary"].map(|name| memories.column(name));
+    let [content, speaker, summary] = columns;
+    let columns = [content?, speaker?, summary?];
+    let mut rows = Lookup::new(&memories)?;
+    for document in wanted {
+        pgrx::check_for_interrupts!();
+        let id = corpus.entries.id(document as usize);
+        if let Some(row) = rows.find([context.workspace, id]) {
+            // SAFETY: all three columns are text.
+            let parts = columns.map(|column| unsafe { row.text(column) }.unwrap_or(""));
+            texts.insert(document, tokens(&parts));
+        }
+    }
+    Ok(texts)
+}
+
+/// The different words of texts, folded, with the parts of identifiers.
+fn tokens(texts: &[&str]) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for text in texts {
+        let extra = text::extra(text).unwrap_or_default();
+        for part in [*text, &extra] {
+            for word in part.split(|c: char| !c.is_alphanumeric()) {
+                if word.chars().count() >= SHORTEST {
+                    words.insert(text::fold(word).to_lowercase());
+                }
+            }
+        }
+    }
+    words
+}
+
+/// How far a word is from what was typed, 1 or 2; `None` when it is another word. The first letter is
+/// hardly ever wrong, unless it changed places with the second.
+fn distance(typed: &[char], word: &str) -> Option<u8> {
+    let word: Vec<char> = word.chars().collect();
+    if word.len() > typed.len() && word.starts_with(typed) {
+        return Some(1);
+    }
+    let first = typed.first() == word.first()
+        || typed.first() == word.get(1) && typed.get(1) == word.first();
+    let most = if typed.len() >= LONG { 2 } else { 1 };
+    if first
+        && typed.len().abs_diff(word.len()) <= most
+        && let edits @ 1..=2 = edits(typed, &word)
+        && edits <= most
+    {
+        return u8::try_from(edits).ok();
+    }
+    // The text may have another form of it: "questioned" for "qeustion".
+    let ends = typed.len() - 1..=typed.len() + 1;
+    if first
+        && typed.len() >= INFLECTED
+        && (typed.len() + 1..=typed.len() + 3).contains(&word.len())
+        && ends
+            .filter_map(|end| word.get(..end))
+            .any(|stem| edits(typed, stem) == 1)
+    {
+        return Some(2);
+    }
+    let inside = word.windows(typed.len()).any(|part| part == typed);
+    (inside && word.len() > typed.len()).then_some(2)
+}
+
+/// Damerau-Levenshtein distance where no part is edited twice: letters left out, added, changed, or
+/// two neighbours swapped.
+fn edits(a: &[char], b: &[char]) -> usize {
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let changed = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (rows[i - 1][j] + 1)
+                .min(rows[i][j - 1] + 1)
+                .min(rows[i - 1][j - 1] + changed);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = least;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_and_fragments_are_near_and_other_words_are_not() {
+        let distance = |typed: &str, word: &str| distance(&typed.chars().collect::<Vec<_>>(), word);
+        for (typed, word, wanted) in [
+            ("quesion", "question", Some(1)),
+            ("qeustion", "question", Some(1)),
+            ("uqestion", "question", Some(1)),
+            ("tiramsu", "tiramisu", Some(1)),
+            ("tiarmisu", "tiramisu", Some(1)),
+            ("tiramissuu", "tiramisu", Some(2)),
+            ("pythn", "python", Some(1)),
+            ("postgr", "postgresql", Some(1)),
+            ("username", "getusername", Some(2)),
+            ("qeustion", "questioned", Some(2)),
+            ("house", "mouse", None),
+            ("sale", "sell", None),
+            ("monday", "sunday", None),
+            ("marble", "table", None),
+            ("word", "word", None),
+        ] {
+            assert_eq!(distance(typed, word), wanted, "{typed} {word}");
+        }
+    }
+}
