@@ -3,6 +3,7 @@
 //! filter never empties a result that was cut before it, and as the caller, so that what a policy
 //! hides takes no place among the candidates.
 
+use std::cell::{Cell, RefCell};
 use std::str::FromStr;
 
 use pgrx::JsonB;
@@ -23,10 +24,31 @@ pub struct Eligible<'a> {
     /// Nothing is asked of a memory.
     free: bool,
     sql: String,
+    /// Asks for all memories of the workspace at once, where that can pay.
+    whole: Option<String>,
+    /// Lanes that ask.
+    lanes: usize,
+    known: RefCell<Known>,
+    memories: Cell<usize>,
     params: Value,
     types: Option<Vec<String>>,
     phrases: Option<String>,
 }
+
+/// What has been asked already.
+#[derive(Default)]
+struct Known {
+    asked: IdSet,
+    passed: IdSet,
+    /// `passed` are all that do.
+    whole: bool,
+}
+
+/// Reading a memory with all others costs a third of looking it up by its key, or less.
+const LOOKED_UP: f64 = 3.0;
+/// Memories that one statement looks up.
+const FEWEST: usize = 200;
+const MOST: usize = 4_000;
 
 const TYPES: [&str; 7] = [
     "factual",
@@ -86,35 +108,45 @@ impl<'a> Eligible<'a> {
         let free =
             types.is_none() && compiled.condition == filter::NO_CONDITION && phrases.is_none();
         // Names every parameter once, so that each has a type whatever the conditions are.
-        let mut sql = String::from(
-            "SELECT u.id FROM pg_catalog.unnest($2) AS u (id) CROSS JOIN LATERAL ( \
-             SELECT 1 FROM ",
-        );
-        sql.push_str(match context.past {
-            None => "engram.memories m WHERE m.workspace_id = $1 AND m.id = u.id AND ",
-            Some(_) => "engram_internal.memories_as_of($1, $10, ARRAY[u.id]) m WHERE ",
-        });
-        sql.push_str(
+        let mut conditions = String::from(
             "m.deleted_at IS NULL \
              AND ($4::text[] IS NULL OR m.type = ANY ($4)) \
              AND ($5 OR m.superseded_by IS NULL) \
              AND ($6 OR m.expires_at IS NULL OR m.expires_at > $3) \
              AND ($7::jsonb, $8::text) IS NOT NULL IS NOT NULL AND ",
         );
-        sql.push_str(&compiled.condition.replace("$1", "$7"));
+        conditions.push_str(&compiled.condition.replace("$1", "$7"));
         if phrases.is_some() {
-            sql.push_str(
+            conditions.push_str(
                 " AND engram_internal.to_terms($9, engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)) \
                  OPERATOR(pg_catalog.@@) $8::pg_catalog.tsquery",
             );
         } else {
-            sql.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
+            conditions.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
         }
-        sql.push_str(" OFFSET 0) passed");
+        let from = match context.past {
+            None => "engram.memories m WHERE m.workspace_id = $1 AND m.id = u.id AND ",
+            Some(_) => "engram_internal.memories_as_of($1, $10, ARRAY[u.id]) m WHERE ",
+        };
+        let sql = format!(
+            "SELECT u.id FROM pg_catalog.unnest($2) AS u (id) CROSS JOIN LATERAL ( \
+             SELECT 1 FROM {from}{conditions} OFFSET 0) passed"
+        );
+        // Phrases are dear to look for: where the words are is known.
+        let whole = (context.past.is_none() && phrases.is_none()).then(|| {
+            format!(
+                "SELECT m.id FROM engram.memories m WHERE m.workspace_id = $1 AND {conditions} \
+                 AND ($2::pg_catalog.uuid[]) IS NOT NULL IS NOT NULL"
+            )
+        });
         Ok(Self {
             context,
             free,
             sql,
+            whole,
+            lanes: 1 + usize::from(request.text.is_some() && request.embedding.is_some()),
+            known: RefCell::default(),
+            memories: Cell::new(usize::MAX),
             params: Value::Array(compiled.params),
             types,
             phrases,
@@ -134,19 +166,53 @@ impl<'a> Eligible<'a> {
         if self.free {
             return Ok(ids.iter().copied().take(wanted).collect());
         }
+        let mut known = self.known.borrow_mut();
         let mut out = Vec::with_capacity(wanted.min(ids.len()));
-        for chunk in ids.chunks(wanted.max(200)) {
-            let passed = self.among(chunk)?;
-            out.extend(chunk.iter().filter(|id| passed.contains(id)));
-            if out.len() >= wanted {
-                out.truncate(wanted);
-                break;
+        let (mut rest, mut size) = (ids, wanted.max(FEWEST));
+        while out.len() < wanted && !rest.is_empty() {
+            let (chunk, more) = rest.split_at(size.min(rest.len()));
+            rest = more;
+            self.look_up(&mut known, chunk)?;
+            out.extend(chunk.iter().filter(|id| known.passed.contains(id)));
+            // How many more have to be asked, if as many pass as until now.
+            let seen = (ids.len() - rest.len()) as f64;
+            let missing = wanted.saturating_sub(out.len()) as f64;
+            let expected = (missing * seen / out.len().max(1) as f64).min(rest.len() as f64);
+            if !known.whole
+                && expected * self.lanes as f64 > self.memories.get() as f64 / LOOKED_UP
+                && let Some(sql) = &self.whole
+            {
+                known.passed = self.run(sql, &[])?;
+                known.whole = true;
             }
+            size = (expected * 1.25) as usize;
+            size = size.clamp(FEWEST, MOST);
         }
+        out.truncate(wanted);
         Ok(out)
     }
 
-    fn among(&self, ids: &[Uuid]) -> Result<IdSet> {
+    /// How many memories the workspace has, about: what reading all of them costs.
+    pub fn of(&self, memories: usize) {
+        self.memories.set(memories);
+    }
+
+    fn look_up(&self, known: &mut Known, ids: &[Uuid]) -> Result<()> {
+        if known.whole {
+            return Ok(());
+        }
+        let new: Vec<Uuid> = ids
+            .iter()
+            .filter(|id| known.asked.insert(**id))
+            .copied()
+            .collect();
+        if !new.is_empty() {
+            known.passed.extend(self.run(&self.sql, &new)?);
+        }
+        Ok(())
+    }
+
+    fn run(&self, sql: &str, ids: &[Uuid]) -> Result<IdSet> {
         let mut args = vec![
             DatumWithOid::from(spi::pg_uuid(self.context.workspace)),
             DatumWithOid::from(spi::pg_uuids(ids)),
@@ -161,7 +227,7 @@ impl<'a> Eligible<'a> {
         if let Some(past) = &self.context.past {
             args.push(DatumWithOid::from(past.as_of));
         }
-        let rows = spi::rows(&self.sql, &args, spi::id)?;
+        let rows = spi::rows(sql, &args, spi::id)?;
         Ok(rows.into_iter().flatten().map(spi::uuid).collect())
     }
 }

@@ -184,6 +184,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         None => None,
     };
     let mut corpus = Corpus::read(&context, &blocks, &analysed.words())?;
+    eligible.of(corpus.entries.len());
     let taken = fuzzy::take(&context, &blocks, &parsed.free, &analysed, &mut corpus)?;
     let corpus = Rc::new(corpus);
     let words = if nothing_asked {

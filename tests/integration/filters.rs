@@ -469,3 +469,61 @@ fn times_and_ids_filter_too() {
         );
     }
 }
+
+/// A filter that few pass is asked of the whole workspace at once, one that many pass of candidates; what was
+/// recorded at a moment is always asked of candidates. All three give the same.
+#[test]
+fn rare_and_common_conditions_find_what_looking_up_finds() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea number ' || i || repeat(' tea', i % 7),
+           'tags', jsonb_build_array('t' || i % 40), 'metadata', jsonb_build_object('n', i),
+           'embedding', jsonb_build_array(1, i % 50, i % 31))))
+         FROM generate_series(1, 900) i",
+        &[],
+    )
+    .unwrap();
+    ann.batch_execute(
+        "SELECT engram.forget(id) FROM engram.memories WHERE (metadata ->> 'n')::integer % 90 = 3;
+         SELECT engram.supersede(id, engram.add('coffee instead of ' || id)) FROM engram.memories WHERE (metadata ->> 'n')::integer % 400 = 83",
+    )
+    .unwrap();
+    let mut search = |call: &str| -> Vec<(String, f64)> {
+        let sql = format!("SELECT content, score FROM engram.search({call}, match_count => 50)");
+        let rows = ann.query(&sql, &[]);
+        let rows = rows.unwrap_or_else(|e| panic!("{call}: {e:?}"));
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    for hidden in [false, true] {
+        if hidden {
+            db.admin()
+                .batch_execute(
+                    "CREATE POLICY odd ON engram.memories AS RESTRICTIVE FOR SELECT
+                     USING (coalesce((metadata ->> 'n')::integer % 2, 1) = 1)",
+                )
+                .unwrap();
+        }
+        for (filter, most) in [
+            (r#"{"tags": "t3"}"#, 23),
+            (r#"{"n": {"in": [7, 83, 93, 95, 96]}}"#, 5),
+            (r#"{"n": {"gt": 100}}"#, 50),
+            (r#"{"tags": "none"}"#, 0),
+        ] {
+            for question in ["'tea'", "NULL, '[1,20,10]'", "'number tea', '[1,20,10]'"] {
+                let call = format!("{question}, filter => '{filter}'");
+                let found = search(&call);
+                let past = search(&format!("{call}, as_of => clock_timestamp()"));
+                assert_eq!(found.len(), past.len(), "{call}");
+                assert!(
+                    found.len() <= most && (most == 0 || !found.is_empty()),
+                    "{call}"
+                );
+                for (a, b) in found.iter().zip(&past) {
+                    assert_eq!(a.0, b.0, "{call}");
+                    assert!((a.1 - b.1).abs() < 1e-9, "{call}");
+                }
+            }
+        }
+    }
+}
