@@ -256,6 +256,153 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION engram_internal.store_new(
+  content text, type text, importance double precision, embedding vector, tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], id uuid, expires_at timestamptz, on_duplicate text, workspace uuid) RETURNS uuid
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'store_new_wrapper';
+COMMENT ON FUNCTION engram_internal.store_new(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
+'What store() does, for a memory that is new beyond doubt, where the tables are as setup() made them: its id. NULL leaves all else to store(), errors too.';
+
+CREATE FUNCTION engram_internal.store_items(items jsonb, workspace uuid, OUT given integer, OUT positions integer[], OUT ids uuid[])
+RETURNS SETOF record
+LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'store_items_wrapper';
+COMMENT ON FUNCTION engram_internal.store_items(jsonb, uuid) IS
+'store_new() for the items of add_many(): how many there are, and positions and ids of those that were stored. No row when nothing can be stored so.';
+
+CREATE OR REPLACE FUNCTION engram.add(
+  content text,
+  type text DEFAULT NULL,
+  importance double precision DEFAULT NULL,
+  embedding vector DEFAULT NULL,
+  tags text[] DEFAULT NULL,
+  metadata jsonb DEFAULT NULL,
+  occurred_at timestamptz DEFAULT NULL,
+  agent_id text DEFAULT NULL,
+  session_id text DEFAULT NULL,
+  speaker text DEFAULT NULL,
+  role text DEFAULT NULL,
+  source text DEFAULT NULL,
+  entities text[] DEFAULT NULL,
+  id uuid DEFAULT NULL,
+  expires_at timestamptz DEFAULT NULL,
+  on_duplicate text DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  stored uuid := engram_internal.store_new(content, type, importance, embedding, tags, metadata, occurred_at, agent_id,
+    session_id, speaker, role, source, entities, id, expires_at, on_duplicate, workspace);
+BEGIN
+  IF stored IS NOT NULL THEN
+    RETURN stored;
+  END IF;
+  RETURN (SELECT s.id FROM engram_internal.store(engram_internal.resolve_workspace(workspace, true),
+    content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role,
+    source, entities, expires_at, on_duplicate, id) s);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram.add_many(items jsonb, workspace uuid DEFAULT NULL)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(add_many.workspace, true);
+  done      integer[];
+  done_ids  uuid[];
+  done_at   integer;
+  given     integer;
+  item      record;
+  help      text;
+  model     text;
+BEGIN
+  -- The short way, for what is new beyond doubt. If anything in it is refused, nothing of it is stored.
+  BEGIN
+    SELECT s.given, s.positions, s.ids INTO given, done, done_ids FROM engram_internal.store_items(add_many.items, ws) s;
+  EXCEPTION WHEN OTHERS THEN
+    done := NULL;
+  END;
+  IF cardinality(done) = given THEN
+    RETURN QUERY SELECT u.position, u.id, 'added', NULL::text FROM unnest(done, done_ids) AS u (position, id);
+    RETURN;
+  END IF;
+
+  -- The same with one statement, for tables of which more is to be minded. If anything in it is refused, nothing
+  -- of it is stored and every item takes the careful way below.
+  IF done IS NULL THEN
+    model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+    PERFORM engram_internal.lock_keys(ws, ARRAY(
+      SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+      UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
+      FROM engram_internal.parse_items(add_many.items) p
+      WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
+    BEGIN
+      WITH parsed AS MATERIALIZED (
+        SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
+        FROM engram_internal.parse_items(add_many.items) p
+        WHERE p.error IS NULL AND p.content IS NOT NULL
+      ), fresh AS MATERIALIZED (
+        SELECT p.*, engram_internal.uuid_v7() AS new_id
+        FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
+        WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
+          AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
+          AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
+            SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
+              AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
+          -- One look-up an item: as a join it could read everybody's rows.
+          AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash LIMIT 1) known) = 0
+      ), stored AS (
+        INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at)
+        SELECT ws, f.new_id, f.content, f.type, f.importance, f.tags, f.metadata, f.occurred_at,
+          f.agent_id, f.session_id, f.speaker, f.role, f.source, f.expires_at
+        FROM fresh f ORDER BY f.position
+      ), embedded AS (
+        INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+        SELECT ws, f.new_id, model, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
+      )
+      SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
+             coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
+      INTO done, done_ids FROM fresh f;
+    EXCEPTION WHEN OTHERS THEN
+      done := '{}';
+      done_ids := '{}';
+    END;
+  END IF;
+
+  FOR item IN SELECT p.* FROM engram_internal.parse_items(add_many.items) p ORDER BY p.position LOOP
+    position := item.position;
+    id := NULL;
+    error := item.error;
+    status := 'error';
+    done_at := array_position(done, item.position);
+    IF done_at IS NOT NULL THEN
+      id := done_ids[done_at];
+      status := 'added';
+    ELSIF item.error IS NULL THEN
+      BEGIN
+        SELECT s.id, s.status INTO id, status
+        FROM engram_internal.store(ws, item.content, item.type, item.importance, item.embedding, item.tags,
+          item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
+          item.source, item.entities, item.expires_at, item.on_duplicate, item.id) s;
+      EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        id := NULL;
+        status := 'error';
+        error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+      END;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+
 CREATE FUNCTION engram_internal.get(wanted uuid, workspace uuid, as_of timestamptz)
 RETURNS TABLE (
   id uuid, workspace_id uuid, user_id uuid, agent_id text, session_id text, speaker text, role text,
@@ -600,7 +747,8 @@ CREATE FUNCTION engram.search(
   model text DEFAULT NULL,
   at timestamptz DEFAULT NULL,
   workspace uuid DEFAULT NULL,
-  as_of timestamptz DEFAULT NULL
+  as_of timestamptz DEFAULT NULL,
+  diversity double precision DEFAULT 0
 ) RETURNS TABLE (
   id uuid, content text, type text, score double precision, importance double precision, tags text[],
   metadata jsonb, speaker text, role text, session_id text, occurred_at timestamptz,
@@ -614,10 +762,10 @@ SET enable_seqscan = off
 -- Before PostgreSQL 18 a scan that cannot be avoided then looks so expensive that it would be compiled.
 SET jit = off
 AS 'MODULE_PATHNAME', 'search_as_of_wrapper';
-COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) IS
+COMMENT ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz, double precision) IS
 'The memories that the caller most likely needs, best first. Searching does not count as a use and runs in read-only transactions.
 
-query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged, by default now or as_of. as_of: search what was recorded at that moment and is still known: contents, states and filters of then, uses until then; links between memories add nothing, and vectors count where the text is the same today. What was erased since is gone from the past too. Nothing that matches gives no rows.';
+query_text: free words, any of which may match; "a phrase" must occur, -word must not; the first 64 different words count. query_embedding: of the default model, of model, or of the one registered model that has its length; memories without a vector of that model are found by their words. Text, vector or both; with neither, what is most needed now by frequency and recency of use. match_count: 1 to 1000, by default 10. filter: see README, "Filters". types: only these. min_score: leave out what scores less; score is relative to the candidates of this search: 0 to 1 for words and vector, and bonuses that explain names. explain: fill the column explain with the parts of the score. include: superseded, expired, which are left out otherwise. at: the moment for which expiry and recency are judged, by default now or as_of. as_of: search what was recorded at that moment and is still known: contents, states and filters of then, uses until then; links between memories add nothing, and vectors count where the text is the same today. What was erased since is gone from the past too. diversity: 0 to 1, by default 0: takes that much times its likeness (cosine of the vectors, else words in common) to the most similar memory before it off a score, so that a result repeats itself less. Of memories that say the same in the same words, but for articles, emphasis and punctuation, and have vectors as alike as duplicate_similarity (settings), only the best is returned, and explain names the others under repeats. Nothing that matches gives no rows.';
 
 CREATE FUNCTION engram_internal.fold_calls(
   workspace uuid, at_most integer, params double precision[], members integer, half_life_days double precision, prune double precision)
@@ -893,6 +1041,83 @@ BEGIN
   RETURN true;
 END
 $$;
+
+CREATE OR REPLACE FUNCTION engram.context(
+  query_text text DEFAULT NULL,
+  query_embedding vector DEFAULT NULL,
+  max_tokens integer DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(context.workspace, false);
+  moment    timestamptz := coalesce(context.at, now());
+  budget    integer := coalesce(context.max_tokens, 1000);
+  condition text;
+  params    jsonb;
+  m         record;
+  line      text;
+  plain     text;
+  cost      integer;
+  spent     integer := 0;
+  lines     text[] := '{}';
+  ids       uuid[] := '{}';
+  said      text[] := '{}';
+  memories  jsonb[] := '{}';
+BEGIN
+  IF budget NOT BETWEEN 1 AND 1000000 THEN
+    RAISE EXCEPTION 'max_tokens is %', budget
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000000.';
+  END IF;
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(context.filter) f;
+  FOR m IN EXECUTE
+    $q$SELECT true AS standing, row_number() OVER (ORDER BY m.created_at DESC, m.id DESC) AS place,
+              m.id, m.content, m.type, NULL::double precision AS score, m.speaker, m.occurred_at, m.created_at
+    FROM (
+      SELECT m.* FROM engram.memories m
+      WHERE m.workspace_id = $2 AND $1 IS NOT NULL AND m.pinned AND m.type = 'procedural' AND m.deleted_at IS NULL
+        AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > $3) AND $q$ || condition || $q$
+      ORDER BY m.created_at DESC, m.id DESC LIMIT 1000) m
+    UNION ALL
+    SELECT false, s.place, s.id, s.content, s.type, s.score, s.speaker, s.occurred_at, s.created_at
+    FROM engram.search($4, $5, $6, $7, $8, at => $9, workspace => $10, diversity => $11) WITH ORDINALITY AS s (
+      id, content, type, score, importance, tags, metadata, speaker, role, session_id, occurred_at, created_at, matched, explain, place)
+    ORDER BY standing DESC, place$q$
+    USING params, ws, moment, context.query_text, context.query_embedding, coalesce(context.match_count, 50),
+          context.filter, context.types, context.at, context.workspace,
+          (SELECT coalesce(w.context_diversity, d.context_diversity) FROM engram.settings d
+           LEFT JOIN engram.settings w ON w.workspace_id = ws
+           WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000')
+  LOOP
+    plain := engram_internal.normalize_content(m.content);
+    CONTINUE WHEN plain = ANY (said);
+    line := engram_internal.prompt_line(m.content, m.speaker, m.occurred_at);
+    cost := engram_internal.tokens(line || E'\n');
+    -- A later one may be shorter.
+    CONTINUE WHEN spent + cost > CASE WHEN m.standing THEN budget / 4 ELSE budget END;
+    spent := spent + cost;
+    said := said || plain;
+    lines := lines || line;
+    ids := ids || m.id;
+    memories := memories || jsonb_build_object('id', m.id, 'content', m.content, 'type', m.type, 'score', m.score,
+      'speaker', m.speaker, 'occurred_at', m.occurred_at, 'created_at', m.created_at, 'standing', m.standing, 'tokens', cost);
+  END LOOP;
+  RETURN jsonb_build_object('text', array_to_string(lines, E'\n'), 'ids', ids, 'tokens', spent, 'memories', memories);
+END
+$$;
+COMMENT ON FUNCTION engram.context(text, vector, integer, jsonb, integer, text[], timestamptz, uuid) IS
+'The best memories within a budget of tokens, as a block of text to put into a prompt: {"text", "ids", "tokens", "memories": [{"id", "content", "type", "score", "speaker", "occurred_at", "created_at", "standing", "tokens"}]}. Reading does not count as a use: pass the ids that were of use to touch().
+
+text: a line a memory, - [8 May 2023] Speaker: content, without what is not known; dates in UTC, line breaks as blanks. First standing instructions (pinned procedural memories), newest first, in at most a quarter of the budget, whatever is asked; they have no score. Then what search() finds with the diversity of the setting context_diversity, best first, or with nothing asked what is most needed now, in all that is left. A memory that does not fit is left out whole and shorter ones may follow; the same content comes once.
+
+max_tokens: 1 to 1000000, by default 1000. A token is taken as four characters of a line with its end, or one character of a script without spaces (Han, Kana, Hangul, Thai); models differ, so leave some room. match_count: how many memories search() may give, 1 to 1000, by default 50. filter: as in search(), for standing instructions too. types: only these, beside standing instructions. query_text, query_embedding, at: as in search().';
 
 -- What memories were before: versions, going back to one of them, and the past as a whole. All of it reads
 -- memory_events as the caller, and only of memories whose present row the caller may see.
@@ -4287,7 +4512,7 @@ Times, versions, states, uses and history come as they were. For callers whom ro
 REVOKE EXECUTE ON FUNCTION engram.get(uuid, uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.list(jsonb, integer, integer, text, text[], uuid, timestamptz) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.erase(uuid[], jsonb, boolean, uuid) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION engram.search(text, vector, integer, jsonb, text[], double precision, boolean, text[], text, timestamptz, uuid, timestamptz, double precision) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.history(uuid, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.revert(uuid, integer, integer, uuid) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION engram.changes(text, integer, uuid) FROM PUBLIC;
