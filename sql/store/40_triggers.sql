@@ -16,7 +16,7 @@ BEGIN
     NEW.workspace_id := coalesce(NEW.workspace_id, me);
     IF NEW.workspace_id IS NULL THEN
       PERFORM engram_internal.refuse_unidentified(trusted);
-    ELSIF NOT trusted AND NEW.workspace_id <> ALL (engram.writable_workspaces()) THEN
+    ELSIF NOT trusted AND NEW.workspace_id IS DISTINCT FROM me AND NEW.workspace_id <> ALL (engram.writable_workspaces()) THEN
       PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
     END IF;
     NEW.user_id := coalesce(NEW.user_id, me, NEW.workspace_id);
@@ -352,9 +352,11 @@ CREATE OR REPLACE FUNCTION engram.embeddings_before_write() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  me uuid := engram.current_user_id();
 BEGIN
-  PERFORM engram.current_user_id();
-  IF NOT engram_internal.may_write(NEW.workspace_id) THEN
+  -- One's own workspace needs no further question: the policies ask it once a statement.
+  IF NEW.workspace_id IS DISTINCT FROM me AND NOT engram_internal.may_write(NEW.workspace_id) THEN
     PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
   END IF;
   PERFORM engram_internal.check_embedding(NEW.embedding, NEW.model);
