@@ -158,11 +158,11 @@ impl<'a> Eligible<'a> {
         std::mem::take(&mut self.free)
     }
 
-    /// The first `wanted` of `ids` that may be a result.
+    /// The first `wanted` of `ids` that may be a result. Where too few are, the caller has `more` to ask for.
     ///
     /// Without any condition all may, until [`Self::ask`]: those that are superseded or expired, which
     /// are few, drop out when the rows are fetched.
-    pub fn first(&self, ids: &[Uuid], wanted: usize) -> Result<Vec<Uuid>> {
+    pub fn first(&self, ids: &[Uuid], wanted: usize, more: usize) -> Result<Vec<Uuid>> {
         if self.free {
             return Ok(ids.iter().copied().take(wanted).collect());
         }
@@ -170,14 +170,15 @@ impl<'a> Eligible<'a> {
         let mut out = Vec::with_capacity(wanted.min(ids.len()));
         let (mut rest, mut size) = (ids, wanted.max(FEWEST));
         while out.len() < wanted && !rest.is_empty() {
-            let (chunk, more) = rest.split_at(size.min(rest.len()));
-            rest = more;
+            let (chunk, others) = rest.split_at(size.min(rest.len()));
+            rest = others;
             self.look_up(&mut known, chunk)?;
             out.extend(chunk.iter().filter(|id| known.passed.contains(id)));
             // How many more have to be asked, if as many pass as until now.
             let seen = (ids.len() - rest.len()) as f64;
             let missing = wanted.saturating_sub(out.len()) as f64;
-            let expected = (missing * seen / out.len().max(1) as f64).min(rest.len() as f64);
+            let expected =
+                (missing * seen / out.len().max(1) as f64).min((rest.len() + more) as f64);
             if !known.whole
                 && expected * self.lanes as f64 > self.memories.get() as f64 / LOOKED_UP
                 && let Some(sql) = &self.whole

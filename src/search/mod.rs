@@ -423,7 +423,7 @@ fn needed(
     levels.retain(|(id, _)| places.contains_key(id));
     levels.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
-    let passed: IdSet = eligible.first(&ids, context.pool)?.into_iter().collect();
+    let passed: IdSet = eligible.first(&ids, context.pool, 0)?.into_iter().collect();
     levels.retain(|(id, _)| passed.contains(id));
     let scores = fusion::min_max(&levels.iter().map(|(_, level)| *level).collect::<Vec<_>>());
     let order = levels
@@ -443,12 +443,13 @@ fn needed(
 }
 
 /// The best `pool` of what a lane has found (score, place), best first, eligible all. Of equals the
-/// newer memory comes first.
+/// newer memory comes first. `more` were found that are not among them.
 fn best(
     eligible: &Eligible<'_>,
     id: impl Fn(u32) -> Uuid,
     mut found: Vec<(f64, u32)>,
     pool: usize,
+    more: usize,
 ) -> Result<Vec<u32>> {
     let order =
         |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then_with(|| id(b.1).cmp(&id(a.1)));
@@ -458,9 +459,9 @@ fn best(
         found.select_nth_unstable_by(head, order);
     }
     found[..head].sort_unstable_by(order);
-    let passed = |part: &[(f64, u32)], wanted: usize| -> Result<Vec<u32>> {
+    let passed = |part: &[(f64, u32)], wanted: usize, more: usize| -> Result<Vec<u32>> {
         let ids: Vec<Uuid> = part.iter().map(|f| id(f.1)).collect();
-        let chosen: IdSet = eligible.first(&ids, wanted)?.into_iter().collect();
+        let chosen: IdSet = eligible.first(&ids, wanted, more)?.into_iter().collect();
         Ok(part
             .iter()
             .zip(&ids)
@@ -468,10 +469,10 @@ fn best(
             .map(|(f, _)| f.1)
             .collect())
     };
-    let mut out = passed(&found[..head], pool)?;
+    let mut out = passed(&found[..head], pool, found.len() - head + more)?;
     if out.len() < pool && found.len() > head {
         found[head..].sort_unstable_by(order);
-        out.extend(passed(&found[head..], pool - out.len())?);
+        out.extend(passed(&found[head..], pool - out.len(), more)?);
     }
     Ok(out)
 }
@@ -497,7 +498,7 @@ fn rank(
         .map(|s| (s.covered(&context.weights), s.document))
         .collect();
     let id = |document: u32| corpus.entries.id(document as usize);
-    let by_words: Vec<usize> = best(eligible, id, found, context.pool)?
+    let by_words: Vec<usize> = best(eligible, id, found, context.pool, 0)?
         .into_iter()
         .map(|d| d as usize)
         .collect();
@@ -516,7 +517,7 @@ fn rank(
         .filter(|document| admitted(*document))
         .collect();
     let ids: Vec<Uuid> = beside.iter().map(|d| corpus.entries.id(*d)).collect();
-    let passed: IdSet = eligible.first(&ids, ids.len())?.into_iter().collect();
+    let passed: IdSet = eligible.first(&ids, ids.len(), 0)?.into_iter().collect();
     pool.extend(
         beside
             .iter()
@@ -606,7 +607,7 @@ fn rank(
         .filter(|id| places.get(id).is_some_and(|place| admitted(*place)))
         .collect();
     let mut documents = pool.clone();
-    for id in eligible.first(&others, others.len())? {
+    for id in eligible.first(&others, others.len(), 0)? {
         order.push((id, links[&id], documents.len()));
         documents.push(places[&id]);
         linked.push(links[&id]);
@@ -803,6 +804,7 @@ fn nearest(
             |i| points.entries.id(i as usize),
             found,
             context.pool,
+            all.len() - order.len(),
         )?;
         if order.len() == all.len() || enough.len() >= context.pool {
             let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
