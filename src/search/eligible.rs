@@ -44,10 +44,10 @@ struct Known {
     whole: bool,
 }
 
-/// Reading a memory with all others costs a third of looking it up by its key, or less.
-const LOOKED_UP: f64 = 3.0;
-/// Memories that one statement looks up.
-const FEWEST: usize = 200;
+/// Looking a memory up by its key costs so many times what reading it with all others does.
+const LOOKED_UP: f64 = 5.0;
+/// Memories that one statement looks up; the first tells how many pass.
+const FEWEST: usize = 64;
 const MOST: usize = 4_000;
 
 const TYPES: [&str; 7] = [
@@ -168,7 +168,7 @@ impl<'a> Eligible<'a> {
         }
         let mut known = self.known.borrow_mut();
         let mut out = Vec::with_capacity(wanted.min(ids.len()));
-        let (mut rest, mut size) = (ids, wanted.max(FEWEST));
+        let (mut rest, mut size) = (ids, FEWEST);
         while out.len() < wanted && !rest.is_empty() {
             let (chunk, others) = rest.split_at(size.min(rest.len()));
             rest = others;
