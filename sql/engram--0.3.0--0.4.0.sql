@@ -260,13 +260,17 @@ CREATE FUNCTION engram_internal.store_new(
   content text, type text, importance double precision, embedding vector, tags text[],
   metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
   source text, entities text[], id uuid, expires_at timestamptz, on_duplicate text, workspace uuid) RETURNS uuid
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'store_new_wrapper';
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'store_new_wrapper';
 COMMENT ON FUNCTION engram_internal.store_new(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
 'What store() does, for a memory that is new beyond doubt, where the tables are as setup() made them: its id. NULL leaves all else to store(), errors too.';
 
 CREATE FUNCTION engram_internal.store_items(items jsonb, workspace uuid, OUT given integer, OUT positions integer[], OUT ids uuid[])
 RETURNS SETOF record
-LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'store_items_wrapper';
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'store_items_wrapper';
 COMMENT ON FUNCTION engram_internal.store_items(jsonb, uuid) IS
 'store_new() for the items of add_many(): how many there are, and positions and ids of those that were stored. No row when nothing can be stored so.';
 
