@@ -5,6 +5,7 @@
 //! .94, and "talk to you later" and "talk to you soon" .97; a changed weekday or number moves a cosine
 //! by less than a changed phrase. So the words decide, and the vectors have to agree.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
@@ -27,29 +28,30 @@ struct Vectors(IdMap<Option<Vec<f32>>>);
 
 impl Vectors {
     fn of(&mut self, context: &Context, id: Uuid) -> Result<Option<&Vec<f32>>> {
-        if !self.0.contains_key(&id) {
-            let mut found = None;
-            // A vector of another text says nothing about the one of then.
-            let past = context.past.as_ref();
-            if let Some(model) = &context.model
-                && !past.is_some_and(|past| past.rewritten.contains(&id))
-            {
-                Table::open(c"embeddings")?.scan(
-                    &[
-                        (c"workspace_id", Key::Uuid(context.workspace)),
-                        (c"memory_id", Key::Uuid(id)),
-                        (c"model", Key::Collated(&model.name)),
-                    ],
-                    c"embedding",
-                    |bytes| {
-                        found = vector::numbers(bytes);
-                        Ok(())
-                    },
-                )?;
-            }
-            self.0.insert(id, found);
+        let place = match self.0.entry(id) {
+            Entry::Occupied(known) => return Ok(known.into_mut().as_ref()),
+            Entry::Vacant(place) => place,
+        };
+        let mut found = None;
+        // A vector of another text says nothing about the one of then.
+        let past = context.past.as_ref();
+        if let Some(model) = &context.model
+            && !past.is_some_and(|past| past.rewritten.contains(&id))
+        {
+            Table::open(c"embeddings")?.scan(
+                &[
+                    (c"workspace_id", Key::Uuid(context.workspace)),
+                    (c"memory_id", Key::Uuid(id)),
+                    (c"model", Key::Collated(&model.name)),
+                ],
+                c"embedding",
+                |bytes| {
+                    found = vector::numbers(bytes);
+                    Ok(())
+                },
+            )?;
         }
-        Ok(self.0.get(&id).and_then(Option::as_ref))
+        Ok(place.insert(found).as_ref())
     }
 
     /// Cosine of the vectors of two memories; `None` when one has none.
