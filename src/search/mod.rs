@@ -36,7 +36,7 @@ use crate::scan::Table;
 use crate::text::{self, Date};
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
-use corpus::{Corpus, Sessions};
+use corpus::{Corpus, Entries, Sessions};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
 use ids::{IdMap, IdSet};
@@ -368,20 +368,20 @@ struct Named {
 type Description = (Vec<String>, Option<Map<String, Value>>);
 
 /// Candidates in order, with what explains them.
-struct Ranked {
+struct Ranked<'a> {
     /// (id, score, index for `describe`), best first.
     order: Vec<(Uuid, f64, usize)>,
     /// Describes one by its index; the flag asks for the parts of the score.
-    describe: Box<dyn Fn(usize, bool) -> Description>,
+    describe: Box<dyn Fn(usize, bool) -> Description + 'a>,
 }
 
 /// The memories most needed now, whatever they say.
 fn needed(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     eligible: &Eligible<'_>,
     waiting: &[Call],
-) -> Result<Ranked> {
+) -> Result<Ranked<'static>> {
     let mut levels = need::levels(context, waiting)?;
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let places = corpus.entries.find(&ids);
@@ -411,12 +411,15 @@ fn needed(
 /// newer memory comes first.
 fn best(
     eligible: &Eligible<'_>,
-    id: impl Fn(u32) -> Uuid,
+    entries: &Entries<'_>,
     mut found: Vec<(f64, u32)>,
     pool: usize,
 ) -> Result<Vec<u32>> {
-    let order =
-        |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then_with(|| id(b.1).cmp(&id(a.1)));
+    let id = |place: u32| entries.id(place as usize);
+    let order = |a: &(f64, u32), b: &(f64, u32)| {
+        b.0.total_cmp(&a.0)
+            .then_with(|| entries.compare(b.1 as usize, a.1 as usize))
+    };
     // What comes after twice the pool is sorted only when conditions have eaten what came before.
     let head = found.len().min(pool * 2);
     if found.len() > head {
@@ -445,15 +448,15 @@ fn best(
 const GROWN: usize = 20;
 
 /// Collects the candidates of the lanes and fuses them: best first, ties to the newer memory.
-fn rank(
+fn rank<'a>(
     context: &Context,
-    corpus: &Rc<Corpus>,
+    corpus: &Rc<Corpus<'a>>,
     eligible: &Eligible<'_>,
     admitted: Option<&[bool]>,
     words: Rc<Words>,
     semantic: &mut Option<Semantic<'_>>,
     named: &Named,
-) -> Result<Ranked> {
+) -> Result<Ranked<'a>> {
     let admitted = |document: usize| admitted.is_none_or(|a| a[document]);
     let found = words
         .scores
@@ -461,8 +464,7 @@ fn rank(
         .filter(|s| admitted(s.document as usize))
         .map(|s| (s.covered(&context.weights), s.document))
         .collect();
-    let id = |document: u32| corpus.entries.id(document as usize);
-    let by_words: Vec<usize> = best(eligible, id, found, context.pool)?
+    let by_words: Vec<usize> = best(eligible, &corpus.entries, found, context.pool)?
         .into_iter()
         .map(|d| d as usize)
         .collect();
@@ -612,7 +614,7 @@ const SECOND_HOP: f64 = 0.5;
 /// join the candidates.
 fn associated(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     order: &[(Uuid, f64, usize)],
 ) -> Result<IdMap<f64>> {
     let Some((_, best, _)) = order.first() else {
@@ -658,7 +660,11 @@ fn associated(
 
 /// Where one step of a random walk leads from memories with these shares. What is forgotten, or hidden from
 /// the caller, is not in the corpus, and no step leads there.
-fn walk(graph: &mut Graph, corpus: &Corpus, from: &[(Uuid, f64)]) -> Result<BTreeMap<Uuid, f64>> {
+fn walk(
+    graph: &mut Graph,
+    corpus: &Corpus<'_>,
+    from: &[(Uuid, f64)],
+) -> Result<BTreeMap<Uuid, f64>> {
     let mut reached: BTreeMap<Uuid, f64> = BTreeMap::new();
     let ids: Vec<Uuid> = from.iter().map(|(id, _)| *id).collect();
     let links = graph.neighbours(&ids)?;
@@ -729,27 +735,45 @@ fn explained(
 /// Documents of the best vectors.
 fn nearest(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     eligible: &Eligible<'_>,
     admitted: &dyn Fn(usize) -> bool,
     lane: &mut Semantic<'_>,
 ) -> Result<Vec<usize>> {
     let points = &lane.points;
-    let all: Vec<u32> = (0..points.entries.len() as u32)
-        .filter(|i| points.entries.alive(*i as usize))
-        .filter(|i| lane.counts(f64::from(points.similarities[*i as usize])))
-        .collect();
+    let similarity = |i: u32| points.similarities[i as usize];
     let mut wanted = context.pool * 2;
     loop {
-        let mut order = all.clone();
-        if order.len() > wanted {
+        // The best so many; what is below the worst of them is passed over.
+        let mut order: Vec<u32> = Vec::new();
+        let mut least = f32::NEG_INFINITY;
+        let mut all = true;
+        let cut = |order: &mut Vec<u32>| {
             order.select_nth_unstable_by(wanted, |a, b| {
-                let (a, b) = (*a as usize, *b as usize);
-                points.similarities[b]
-                    .total_cmp(&points.similarities[a])
-                    .then_with(|| points.entries.id(b).cmp(&points.entries.id(a)))
+                similarity(*b)
+                    .total_cmp(&similarity(*a))
+                    .then_with(|| points.entries.compare(*b as usize, *a as usize))
             });
             order.truncate(wanted);
+            order
+                .iter()
+                .map(|i| similarity(*i))
+                .fold(f32::INFINITY, f32::min)
+        };
+        for (i, found) in (0..).zip(&points.similarities) {
+            if *found < least || !lane.counts((*found).into()) || !points.entries.alive(i as usize)
+            {
+                continue;
+            }
+            order.push(i);
+            if order.len() >= wanted.saturating_mul(4) {
+                least = cut(&mut order);
+                all = false;
+            }
+        }
+        if order.len() > wanted {
+            cut(&mut order);
+            all = false;
         }
         // A memory may have a vector and not be there to be found: forgotten, or hidden.
         let ids: Vec<Uuid> = order
@@ -763,13 +787,8 @@ fn nearest(
             .filter(|(_, id)| places.get(id).is_some_and(|document| admitted(*document)))
             .map(|(i, _)| (f64::from(points.similarities[*i as usize]), *i))
             .collect();
-        let enough = best(
-            eligible,
-            |i| points.entries.id(i as usize),
-            found,
-            context.pool,
-        )?;
-        if order.len() == all.len() || enough.len() >= context.pool {
+        let enough = best(eligible, &points.entries, found, context.pool)?;
+        if all || enough.len() >= context.pool {
             let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
             lane.rerank(&mut ranked)?;
             let ids = ranked.iter().map(|i| lane.points.entries.id(*i));
@@ -798,7 +817,7 @@ struct Scored {
 /// importance and contradictions then add their share. Also tells whether a row was missing.
 fn fetch(
     context: &Context,
-    ranked: Ranked,
+    ranked: Ranked<'_>,
     request: &Conditions,
     waiting: &[Call],
 ) -> Result<(Vec<Hit>, bool)> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Context;
-use super::corpus::{Corpus, Match};
+use super::corpus::Corpus;
 use crate::blocks::documents::Word;
 use crate::error::Result;
 use crate::model::bm25;
@@ -31,6 +31,9 @@ pub struct Analysed {
     /// Lexemes that no result may hold.
     excluded: Vec<String>,
 }
+
+/// Documents whose sums are made at a time.
+const WINDOW: u32 = 4096;
 
 /// Separates lexemes in what analysing a phrase gives; no lexeme contains it.
 const SEPARATOR: char = '\u{1}';
@@ -117,19 +120,20 @@ impl Analysed {
     }
 
     /// Which documents hold all words that must and none that must not occur; `None` when all do.
-    pub fn admitted(&self, corpus: &Corpus) -> Option<Vec<bool>> {
+    pub fn admitted(&self, corpus: &Corpus<'_>) -> Option<Vec<bool>> {
         if self.required.is_empty() && self.excluded.is_empty() {
             return None;
         }
         let scoring = self.lexemes.len();
         let mut held = vec![0usize; corpus.entries.len()];
         let mut barred = vec![false; corpus.entries.len()];
-        for m in &corpus.matches {
-            let word = m.word as usize;
-            if word >= scoring + self.required.len() {
-                barred[m.document as usize] = true;
-            } else if word >= scoring {
-                held[m.document as usize] += 1;
+        for (word, occurrences) in corpus.occurrences.iter().enumerate().skip(scoring) {
+            for (document, _) in occurrences {
+                if word >= scoring + self.required.len() {
+                    barred[*document as usize] = true;
+                } else {
+                    held[*document as usize] += 1;
+                }
             }
         }
         Some(
@@ -174,20 +178,14 @@ impl Words {
     /// Scores the matches and adds the memories that mention what the query names.
     pub fn new(
         context: &Context,
-        corpus: &Corpus,
+        corpus: &Corpus<'_>,
         names: &[String],
         analysed: &Analysed,
     ) -> Result<Self> {
         let scoring = analysed.lexemes.len();
         let n = corpus.count() as u64;
-        let mut df = vec![0u64; scoring];
-        for m in corpus
-            .matches
-            .iter()
-            .filter(|m| (m.word as usize) < scoring)
-        {
-            df[m.word as usize] += 1;
-        }
+        let occurrences = &corpus.occurrences[..scoring];
+        let df: Vec<u64> = occurrences.iter().map(|o| o.len() as u64).collect();
         let idf: Vec<f64> = df.iter().map(|df| bm25::idf(n, *df)).collect();
         let total_idf: f64 = idf
             .iter()
@@ -202,29 +200,31 @@ impl Words {
             named: HashMap::new(),
             scores: Vec::new(),
         };
-        let mut matches = corpus.matches.as_slice();
-        while let Some(first) = matches.first() {
-            let document = first.document;
-            let end = matches
-                .iter()
-                .take_while(|m| m.document == document)
-                .count();
-            let (these, rest) = matches.split_at(end);
-            matches = rest;
-            let (length, _) = corpus.length(document as usize);
-            let (mut score, mut covered) = (0.0, 0.0);
-            for m in these.iter().filter(|m| (m.word as usize) < scoring) {
-                let idf = lane.idf[m.word as usize];
-                score += bm25::weight(lane.params, idf, m.count, length);
-                covered += idf;
+        let mut rest: Vec<&[(u32, u32)]> = occurrences.iter().map(Vec::as_slice).collect();
+        let mut sums = vec![(0.0, 0.0); WINDOW as usize];
+        // A window of documents after the other, so that the sums stay in the cache.
+        while let Some(first) = rest.iter().filter_map(|o| o.first()).map(|o| o.0).min() {
+            let end = first.saturating_add(WINDOW);
+            for (word, rest) in rest.iter_mut().enumerate() {
+                let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < end));
+                *rest = after;
+                let idf = lane.idf[word];
+                for (document, count) in these {
+                    let (length, _) = corpus.length(*document as usize);
+                    let (score, covered) = &mut sums[(document - first) as usize];
+                    *score += bm25::weight(lane.params, idf, *count, length);
+                    *covered += idf;
+                }
             }
-            if score > 0.0 {
-                let coverage = (covered / total_idf).min(1.0);
-                lane.scores.push(Scored {
-                    document,
-                    score,
-                    coverage,
-                });
+            for (document, sum) in (first..).zip(&mut sums) {
+                let (score, covered) = std::mem::take(sum);
+                if score > 0.0 {
+                    lane.scores.push(Scored {
+                        document,
+                        score,
+                        coverage: (covered / total_idf).min(1.0),
+                    });
+                }
             }
         }
         lane.add_entities(context, corpus, names, n)?;
@@ -236,7 +236,7 @@ impl Words {
     fn add_entities(
         &mut self,
         context: &Context,
-        corpus: &Corpus,
+        corpus: &Corpus<'_>,
         names: &[String],
         n: u64,
     ) -> Result<()> {
@@ -329,29 +329,21 @@ impl Words {
         Some(&self.scores[place])
     }
 
-    fn matches(corpus: &Corpus, document: usize) -> impl Iterator<Item = &Match> {
-        let at = document as u32;
-        let from = corpus.matches.partition_point(|m| m.document < at);
-        corpus.matches[from..]
-            .iter()
-            .take_while(move |m| m.document == at)
-    }
-
     /// The parts that make up the score of a document: (word or name, part).
-    pub fn parts(&self, corpus: &Corpus, document: usize) -> Vec<(&str, f64)> {
-        let scoring = self.idf.len();
-        let (length, _) = corpus.length(document);
-        let mut found: Vec<(usize, f64)> = Self::matches(corpus, document)
-            .filter(|m| (m.word as usize) < scoring)
-            .map(|m| {
-                let word = m.word as usize;
-                (
+    pub fn parts(&self, corpus: &Corpus<'_>, document: usize) -> Vec<(&str, f64)> {
+        let at = document as u32;
+        let occurrences = corpus.occurrences[..self.idf.len()].iter().enumerate();
+        let found: Vec<(usize, f64)> = occurrences
+            .filter_map(|(word, occurrences)| {
+                let place = occurrences.binary_search_by_key(&at, |o| o.0).ok()?;
+                let (length, _) = corpus.length(document);
+                let count = occurrences[place].1;
+                Some((
                     word,
-                    bm25::weight(self.params, self.idf[word], m.count, length),
-                )
+                    bm25::weight(self.params, self.idf[word], count, length),
+                ))
             })
             .collect();
-        found.sort_unstable_by_key(|(word, _)| *word);
         found
             .iter()
             .chain(self.named.get(&document).into_iter().flatten())

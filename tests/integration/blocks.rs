@@ -114,8 +114,9 @@ const PURE: &str = "UPDATE engram.settings SET coverage_weight = 0, context_weig
 /// that replace others, outside of level 0.
 const WRONG: &str = "
 WITH entries AS MATERIALIZED (
-  SELECT b.workspace_id, b.model, b.level, e.id, e.version, e.state
-  FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e WHERE b.level < 4
+  SELECT b.workspace_id, b.model, e.level, e.id, e.version, e.state
+  FROM (SELECT DISTINCT workspace_id, model FROM engram.search_blocks) b
+  CROSS JOIN LATERAL engram_internal.held_entries(b.workspace_id, b.model) e
 ), newest AS (
   SELECT DISTINCT ON (workspace_id, model, id) * FROM entries ORDER BY workspace_id, model, id, version DESC
 ), truth AS (
@@ -131,7 +132,8 @@ SELECT
      WHERE e.state <> 'gone' AND (l.version IS NULL OR e.version >= l.version)
      GROUP BY workspace_id, model, id HAVING count(*) > 1) twice),
   (SELECT count(*) FROM engram.search_blocks b
-   WHERE b.entries <> (SELECT count(*) FROM engram_internal.block_entries(b.block))),
+   WHERE b.entries <> CASE b.level WHEN 3 THEN get_byte(b.block, 2) + 256 * get_byte(b.block, 3)
+                                   ELSE (SELECT count(*) FROM engram_internal.block_entries(b.block)) END),
   (SELECT count(*) FROM entries WHERE state <> 'plain' AND level <> 0)";
 
 /// The blocks say what the tables say, and reindex() finds nothing to repair.
@@ -158,10 +160,21 @@ fn pack(admin: &mut Client, workspace: Uuid, model: &str, replacing: bool) {
         .unwrap();
 }
 
+/// Segments far smaller than those of real life.
+fn seal(admin: &mut Client, workspace: Uuid, model: &str) {
+    admin
+        .query(
+            "SELECT engram_internal.seal($1, $2, 8, 120)",
+            &[&workspace, &model],
+        )
+        .unwrap();
+}
+
 fn pack_all(admin: &mut Client, workspace: Uuid) {
     for model in ["", "tiny"] {
         pack(admin, workspace, model, true);
         pack(admin, workspace, model, false);
+        seal(admin, workspace, model);
     }
 }
 
@@ -452,7 +465,10 @@ fn search_equals_brute_force_whatever_happens() {
                     admin.batch_execute("BEGIN").unwrap();
                     for _ in 0..1 + random.below(4) {
                         let model = random.pick(&["", "tiny"]);
-                        pack(&mut admin, workspaces[n], model, random.chance(50));
+                        match random.below(4) {
+                            0 => seal(&mut admin, workspaces[n], model),
+                            kind => pack(&mut admin, workspaces[n], model, kind > 1),
+                        }
                     }
                     let end = random.pick(&["COMMIT", "COMMIT", "ROLLBACK"]);
                     admin.batch_execute(end).unwrap();
@@ -501,17 +517,18 @@ fn search_equals_brute_force_whatever_happens() {
     consistent(&mut admin, "packed");
     let row = admin
         .query_one(
-            "SELECT count(*) FILTER (WHERE level = 0), count(*) FILTER (WHERE level = 2),
-               (SELECT count(*) FROM engram.search_blocks b, engram_internal.block_entries(b.block) e
-                JOIN engram.erasures x ON x.id = e.id)
+            "SELECT count(*) FILTER (WHERE level = 0), count(*) FILTER (WHERE level = 3),
+               (SELECT count(*) FROM engram.search_blocks b
+                WHERE level <> 3 AND engram_internal.block_holds(b.block, ARRAY(SELECT x.id FROM engram.erasures x))),
+               count(*) FILTER (WHERE level = 3 AND model = '')
              FROM engram.search_blocks",
             &[],
         )
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(2)), (0, 0));
     assert!(
-        row.get::<_, i64>(1) > 20,
-        "enough for blocks to become full"
+        row.get::<_, i64>(1) > 8 && row.get::<_, i64>(3) > 3,
+        "enough for segments"
     );
     for client in &mut clients {
         searched_as_by_brute_force(&mut random, client, "packed");
@@ -544,6 +561,9 @@ fn packers_adders_and_erasers_at_once_lose_and_duplicate_nothing() {
                         if n == 5 {
                             let model = random.pick(&["", "tiny"]);
                             let replacing = random.chance(60);
+                            if random.chance(20) {
+                                seal(&mut client, ws, model);
+                            }
                             let result = client.query(
                                 "SELECT engram_internal.pack($1, $2, $3, 0)",
                                 &[&ws, &model, &replacing],
