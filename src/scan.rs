@@ -235,18 +235,8 @@ impl Table {
     }
 
     /// Calls `visit` with the value of the varlena column `value` of every row whose key begins
-    /// with `keys`, in the order of the key.
+    /// with `keys`, in the order of the key, until it says that it has seen enough.
     pub fn scan(
-        &self,
-        keys: &[(&CStr, Key<'_>)],
-        value: &CStr,
-        mut visit: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        self.scan_while(keys, value, |bytes| visit(bytes).map(|()| true))
-    }
-
-    /// As [`Self::scan`], until `visit` says that it has seen enough.
-    pub fn scan_while(
         &self,
         keys: &[(&CStr, Key<'_>)],
         value: &CStr,
@@ -784,8 +774,6 @@ pub enum Key<'a> {
     Uuid(Uuid),
     /// A `text` column of collation "C".
     Text(&'a str),
-    /// A `text` column of the database's collation.
-    Collated(&'a str),
 }
 
 impl Key<'_> {
@@ -793,14 +781,13 @@ impl Key<'_> {
         match self {
             Self::Uuid(_) => (pg_sys::F_UUID_EQ, pg_sys::InvalidOid),
             Self::Text(_) => (pg_sys::F_TEXTEQ, pg_sys::C_COLLATION_OID),
-            Self::Collated(_) => (pg_sys::F_TEXTEQ, pg_sys::DEFAULT_COLLATION_OID),
         }
     }
 
     fn datum(&self) -> pg_sys::Datum {
         match self {
             Self::Uuid(id) => spi::pg_uuid(*id).into_datum(),
-            Self::Text(text) | Self::Collated(text) => text.into_datum(),
+            Self::Text(text) => text.into_datum(),
         }
         .expect("a value is not NULL")
     }

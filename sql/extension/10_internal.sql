@@ -304,11 +304,23 @@ DECLARE
   h      record;
   parts  bytea[];
   buried record;
+  erased uuid[];
+  other  text;
   n      integer := 0;
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
     RAISE EXCEPTION 'role "%" may not change what search scans', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  erased := ARRAY(
+    SELECT u.id FROM unnest(ids) AS u (id)
+    WHERE (SELECT m.id FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0) IS NULL);
+  IF model = '' AND erased <> '{}' THEN
+    -- A vector of an earlier text is dead, and nothing else tells that it must go.
+    FOR other IN SELECT m.name FROM engram.embedding_models m WHERE EXISTS (
+        SELECT FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = m.name AND b.level = 3) LOOP
+      n := n + engram_internal.bury(workspace, other, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END LOOP;
   END IF;
   FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3
@@ -320,9 +332,7 @@ BEGIN
     SELECT * INTO buried FROM engram_internal.bury_entries(h.block, parts, ids, versions);
     CONTINUE WHEN buried.held = '{}';
     -- Of a memory that was erased nothing may stay; what else is dead only costs time and room.
-    IF buried.dead * 4 > h.entries OR EXISTS (
-         SELECT FROM unnest(buried.held) AS u (id)
-         WHERE (SELECT m.id FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0) IS NULL) THEN
+    IF buried.dead * 4 > h.entries OR buried.held && erased THEN
       WITH old AS (
         DELETE FROM engram.search_blocks b
         WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level IN (3, 4) AND b.cluster = h.cluster

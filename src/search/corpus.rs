@@ -86,7 +86,7 @@ impl<'t> Entries<'t> {
         mut take: impl FnMut(&mut Self, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let mut segments = Vec::new();
-        blocks.scan_while(
+        blocks.scan(
             &[
                 (c"workspace_id", Key::Uuid(context.workspace)),
                 (c"model", Key::Text(model)),
