@@ -358,8 +358,6 @@ pub struct Corpus<'t> {
     sessions: Vec<u8>,
     speakers: Vec<u8>,
     lengths: Vec<u8>,
-    /// Lengths of all.
-    all_lengths: OnceCell<Vec<u8>>,
     /// Where the query's words occur, by word, in documents that count.
     pub occurrences: Vec<Occurrences>,
 }
@@ -382,7 +380,6 @@ impl<'t> Corpus<'t> {
             sessions: Vec::with_capacity(4 * room),
             speakers: Vec::with_capacity(4 * room),
             lengths: Vec::with_capacity(4 * room),
-            all_lengths: OnceCell::new(),
             occurrences: vec![Vec::new(); words.len()],
         };
         let hashes: Vec<u32> = words.iter().map(|w| w.hash).collect();
@@ -461,19 +458,21 @@ impl<'t> Corpus<'t> {
 
     /// Length of document `i` in occurrences of lexemes, and whether it is a question.
     pub fn length(&self, i: usize) -> (u32, bool) {
-        // Every word that is found asks for one: all in one place.
-        let lengths = self.all_lengths.get_or_init(|| {
-            let mut all = self.lengths.clone();
-            all.reserve(4 * (self.entries.len() - self.entries.loose()));
-            for segment in &self.entries.segments {
-                match segment.head.constant(Kind::Lengths) {
-                    Some(value) => all.extend(value.repeat(segment.head.n)),
-                    None => all.extend_from_slice(self.entries.column(segment, Kind::Lengths)),
-                }
-            }
-            all
-        });
-        documents::length(u32::from_le_bytes(column(lengths, i)))
+        let stored = self.entries.value(Kind::Lengths, &self.lengths, i);
+        documents::length(u32::from_le_bytes(stored))
+    }
+
+    /// Documents that lie together, one range after the other, with their lengths as [`documents::length`]
+    /// reads them; a single one is that of all.
+    pub fn ranges(&self) -> impl Iterator<Item = (std::ops::Range<u32>, Lengths<'_, 't>)> {
+        let entries = &self.entries;
+        let loose = 0..entries.loose() as u32;
+        std::iter::once((loose, Lengths(LengthsOf::Column(&self.lengths)))).chain(
+            entries.segments.iter().map(move |s| {
+                let range = s.base as u32..(s.base + s.head.n) as u32;
+                (range, Lengths(LengthsOf::Segment(entries, s)))
+            }),
+        )
     }
 
     /// Hash of the speaker of document `i`, 0 for none.
@@ -517,6 +516,28 @@ impl<'t> Corpus<'t> {
     /// When document `i` happened, microseconds since 2000-01-01 UTC.
     pub fn time(&self, i: usize) -> i64 {
         i64::from_le_bytes(self.entries.value(Kind::Times, &self.times, i))
+    }
+}
+
+/// Lengths of documents that lie together, read when they are asked for.
+pub struct Lengths<'a, 't>(LengthsOf<'a, 't>);
+
+enum LengthsOf<'a, 't> {
+    Column(&'a [u8]),
+    Segment(&'a Entries<'t>, &'a Segment),
+}
+
+impl<'a> Lengths<'a, '_> {
+    /// All of them, or one that all have.
+    pub fn read(&self) -> &'a [[u8; 4]] {
+        let bytes = match self.0 {
+            LengthsOf::Column(bytes) => bytes,
+            LengthsOf::Segment(entries, segment) => match segment.head.constant(Kind::Lengths) {
+                Some(value) => value,
+                None => entries.column(segment, Kind::Lengths),
+            },
+        };
+        bytes.as_chunks::<4>().0
     }
 }
 

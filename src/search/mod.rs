@@ -32,7 +32,7 @@ use crate::model::similarity::Distance;
 use crate::model::{dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
-use crate::scan::Table;
+use crate::scan::{Lookup, Row, Table};
 use crate::text::{self, Date};
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
@@ -420,12 +420,22 @@ fn best(
         b.0.total_cmp(&a.0)
             .then_with(|| entries.compare(b.1 as usize, a.1 as usize))
     };
-    // What comes after twice the pool is sorted only when conditions have eaten what came before.
-    let head = found.len().min(pool * 2);
-    if found.len() > head {
-        found.select_nth_unstable_by(head, order);
+    // What comes after twice the pool is looked at only when conditions have eaten what came before.
+    let mut head: Vec<(f64, u32)> = Vec::with_capacity(pool * 8);
+    let mut least = f64::NEG_INFINITY;
+    for f in &found {
+        if f.0 < least {
+            continue;
+        }
+        head.push(*f);
+        if head.len() >= pool * 8 {
+            head.select_nth_unstable_by(pool * 2, order);
+            head.truncate(pool * 2);
+            least = head.iter().map(|f| f.0).fold(f64::INFINITY, f64::min);
+        }
     }
-    found[..head].sort_unstable_by(order);
+    head.sort_unstable_by(order);
+    head.truncate(pool * 2);
     let passed = |part: &[(f64, u32)], wanted: usize| -> Result<Vec<u32>> {
         let ids: Vec<Uuid> = part.iter().map(|f| id(f.1)).collect();
         let chosen: IdSet = eligible.first(&ids, wanted)?.into_iter().collect();
@@ -436,10 +446,11 @@ fn best(
             .map(|(f, _)| f.1)
             .collect())
     };
-    let mut out = passed(&found[..head], pool)?;
-    if out.len() < pool && found.len() > head {
-        found[head..].sort_unstable_by(order);
-        out.extend(passed(&found[head..], pool - out.len())?);
+    let mut out = passed(&head, pool)?;
+    if out.len() < pool && found.len() > head.len() {
+        let looked = head.len();
+        found.sort_unstable_by(order);
+        out.extend(passed(&found[looked..], pool - out.len())?);
     }
     Ok(out)
 }
@@ -742,7 +753,13 @@ fn nearest(
 ) -> Result<Vec<usize>> {
     let points = &lane.points;
     let similarity = |i: u32| points.similarities[i as usize];
-    let mut wanted = context.pool * 2;
+    // Conditions take some away, and a few vectors are of memories that are not there to be found.
+    let spare = if eligible.asks() {
+        context.pool
+    } else {
+        context.pool / 8
+    };
+    let mut wanted = context.pool + spare;
     loop {
         // The best so many; what is below the worst of them is passed over.
         let mut order: Vec<u32> = Vec::new();
@@ -951,30 +968,39 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
     let at = i64::from(context.at);
     let until = context.past.as_ref().map_or(i64::MAX, Past::at);
     let mut later: Vec<Uuid> = Vec::new();
-    let rows = context.as_owner(
-        include_str!("sql/uses.sql"),
-        &[
-            DatumWithOid::from(spi::pg_uuid(context.workspace)),
-            DatumWithOid::from(spi::pg_uuids(&ids)),
-        ],
-        |row| {
-            let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
-            let count = row.get::<i64>(2)?.unwrap_or(1);
-            let more = uses.remove(&id);
-            let waits = more.iter().flatten().any(|(_, gain)| *gain > 0.0);
-            if count <= 1 && !waits {
-                return Ok(None);
-            }
-            let last = row.get::<TimestampWithTimeZone>(3)?.map_or(0, i64::from);
-            let heat = need::heat_of(row.get::<&[u8]>(4)?, count, last)?;
-            if last.max(heat.at) > until {
-                later.push(id);
-                return Ok(None);
-            }
-            Ok(Some((id, need::with(heat, more).level_with(at, &weights))))
-        },
-    )?;
-    let mut levels: IdMap<f64> = rows.into_iter().flatten().collect();
+    let mut levels: IdMap<f64> = IdMap::default();
+    // The workspace has been checked; these are numbers of rows that the caller sees.
+    let states = Table::open(c"memory_state")?;
+    let [count, last, heat] = [
+        states.column(c"access_count")?,
+        states.column(c"last_accessed_at")?,
+        states.column(c"heat")?,
+    ];
+    let mut rows = Lookup::new(&states)?;
+    for id in ids {
+        let Some(row) = rows.find([context.workspace, id]) else {
+            continue;
+        };
+        // SAFETY: the columns have these types; setup() made them.
+        let (count, last, heat) = unsafe {
+            (
+                row.get(count).unwrap_or(1),
+                row.get(last).unwrap_or(0),
+                row.bytes(heat),
+            )
+        };
+        let more = uses.remove(&id);
+        let waits = more.iter().flatten().any(|(_, gain)| *gain > 0.0);
+        if count <= 1 && !waits {
+            continue;
+        }
+        let heat = need::heat_of(heat, count, last)?;
+        if last.max(heat.at) > until {
+            later.push(id);
+            continue;
+        }
+        levels.insert(id, need::with(heat, more).level_with(at, &weights));
+    }
     let mut uses = need::by_memory(waiting);
     for (id, (count, heat)) in past::replayed(context, &later)? {
         let more = uses.remove(&id);
@@ -990,6 +1016,102 @@ const PRIOR_DECAY: f64 = 0.3;
 
 /// The rows of these memories that the caller may see, without scores.
 fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
+    let memories = Table::open(c"memories")?;
+    if context.past.is_none() && rows::all_visible(&memories, context.workspace) {
+        return rows_directly(context, &memories, ids);
+    }
+    rows_as_caller(context, ids)
+}
+
+/// What `sql/fetch.sql` gives, of a workspace all of whose rows the caller may see.
+fn rows_directly(context: &Context, memories: &Table, ids: &[Uuid]) -> Result<IdMap<Hit>> {
+    let column = |name| memories.column(name);
+    let [content, kind, importance, tags, metadata] = [
+        column(c"content")?,
+        column(c"type")?,
+        column(c"importance")?,
+        column(c"tags")?,
+        column(c"metadata")?,
+    ];
+    let [speaker, role, session, occurred, created] = [
+        column(c"speaker")?,
+        column(c"role")?,
+        column(c"session_id")?,
+        column(c"occurred_at")?,
+        column(c"created_at")?,
+    ];
+    let [deleted, superseded, expires, contradicted] = [
+        column(c"deleted_at")?,
+        column(c"superseded_by")?,
+        column(c"expires_at")?,
+        column(c"contradicted_by")?,
+    ];
+    let at = i64::from(context.at);
+    // Deleted, superseded, expired
+    let over = |row: &Row<'_>| {
+        // SAFETY: the column is a timestamp.
+        let expires = unsafe { row.get::<i64>(expires) };
+        (
+            row.datum(deleted).is_some(),
+            row.datum(superseded).is_some(),
+            expires.is_some_and(|expires| expires <= at),
+        )
+    };
+    let mut found = IdMap::default();
+    let mut rows = Lookup::new(memories)?;
+    for id in ids {
+        pgrx::check_for_interrupts!();
+        let Some(row) = rows.find([context.workspace, *id]) else {
+            continue;
+        };
+        let (deleted, superseded, expired) = over(&row);
+        if deleted || superseded && !context.superseded || expired && !context.expired {
+            continue;
+        }
+        // SAFETY: the columns have these types; setup() made them. All is copied.
+        let hit = unsafe {
+            Hit {
+                id: *id,
+                content: row.get(content).unwrap_or_default(),
+                kind: row.get(kind).unwrap_or_default(),
+                score: 0.0,
+                importance: row.get(importance).unwrap_or_default(),
+                tags: row
+                    .get::<Vec<Option<String>>>(tags)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                metadata: row.get(metadata).expect("NOT NULL"),
+                speaker: row.get(speaker),
+                role: row.get(role),
+                session_id: row.get(session),
+                occurred_at: row.get(occurred),
+                created_at: row.get(created).expect("NOT NULL"),
+                matched: Vec::new(),
+                explain: None,
+                contradicted_by: if context.contradiction_weight > 0.0 {
+                    row.uuids(contradicted)
+                } else {
+                    Vec::new()
+                },
+            }
+        };
+        found.insert(*id, hit);
+    }
+    // Only what still stands contradicts.
+    let mut stands = |id: &Uuid| {
+        let row = rows.find([context.workspace, *id]);
+        row.is_some_and(|row| over(&row) == (false, false, false))
+    };
+    for hit in found.values_mut() {
+        hit.contradicted_by.retain(&mut stands);
+    }
+    Ok(found)
+}
+
+/// As [`rows_of`], asked of the policies on the table.
+fn rows_as_caller(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
     let mut args = vec![
         DatumWithOid::from(spi::pg_uuid(context.workspace)),
         DatumWithOid::from(spi::pg_uuids(ids)),

@@ -19,8 +19,8 @@ const MOST_RERANKED: usize = 100;
 
 /// Standard deviations by which two similarities of half codes may be in the wrong order, and most vectors
 /// that are compared again because of it.
-const DOUBT: f64 = 2.0;
-const MOST_DOUBTED: usize = 60;
+const DOUBT: f64 = 3.0;
+const MOST_DOUBTED: usize = 75;
 
 /// The lane of one query vector.
 pub struct Semantic<'a> {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::corpus::Corpus;
-use crate::blocks::documents::Word;
+use crate::blocks::documents::{self, Word};
 use crate::error::Result;
 use crate::model::bm25;
 use crate::model::ranking::{Weights, coverage_factor};
@@ -31,9 +31,6 @@ pub struct Analysed {
     /// Lexemes that no result may hold.
     excluded: Vec<String>,
 }
-
-/// Documents whose sums are made at a time.
-const WINDOW: u32 = 4096;
 
 /// Separates lexemes in what analysing a phrase gives; no lexeme contains it.
 const SEPARATOR: char = '\u{1}';
@@ -201,27 +198,38 @@ impl Words {
             scores: Vec::new(),
         };
         let mut rest: Vec<&[(u32, u32)]> = occurrences.iter().map(Vec::as_slice).collect();
-        let mut sums = vec![(0.0, 0.0); WINDOW as usize];
-        // A window of documents after the other, so that the sums stay in the cache.
-        while let Some(first) = rest.iter().filter_map(|o| o.first()).map(|o| o.0).min() {
-            let end = first.saturating_add(WINDOW);
+        let longest = df.iter().max().copied().unwrap_or(0);
+        lane.scores = Vec::with_capacity(usize::try_from(longest).unwrap_or(0) * 2);
+        let mut sums: Vec<(f64, f64)> = Vec::new();
+        // Documents that lie together, so that sums and lengths stay in the cache.
+        for (range, lengths) in corpus.ranges() {
+            if rest
+                .iter()
+                .all(|o| o.first().is_none_or(|o| o.0 >= range.end))
+            {
+                continue;
+            }
+            let lengths = lengths.read();
+            sums.clear();
+            sums.resize(range.len(), (0.0, 0.0));
             for (word, rest) in rest.iter_mut().enumerate() {
-                let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < end));
+                let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < range.end));
                 *rest = after;
                 let idf = lane.idf[word];
                 for (document, count) in these {
-                    let (length, _) = corpus.length(*document as usize);
-                    let (score, covered) = &mut sums[(document - first) as usize];
+                    let place = (document - range.start) as usize;
+                    let stored = lengths.get(place).unwrap_or(&lengths[0]);
+                    let (length, _) = documents::length(u32::from_le_bytes(*stored));
+                    let (score, covered) = &mut sums[place];
                     *score += bm25::weight(lane.params, idf, *count, length);
                     *covered += idf;
                 }
             }
-            for (document, sum) in (first..).zip(&mut sums) {
-                let (score, covered) = std::mem::take(sum);
-                if score > 0.0 {
+            for (document, (score, covered)) in range.zip(&sums) {
+                if *score > 0.0 {
                     lane.scores.push(Scored {
                         document,
-                        score,
+                        score: *score,
                         coverage: (covered / total_idf).min(1.0),
                     });
                 }

@@ -3195,13 +3195,6 @@ fn the_statements_of_search_read_by_index() {
             "graph_links_",
         ),
         (
-            include_str!("../../src/search/sql/uses.sql"),
-            "uuid, uuid[]",
-            format!("'{some}'"),
-            "postgres",
-            "memory_state_pkey",
-        ),
-        (
             include_str!("../../src/search/sql/fetch.sql"),
             "uuid, uuid[], timestamptz, boolean, boolean",
             format!("'{some}', now(), false, false"),
