@@ -22,7 +22,7 @@ use crate::simd;
 /// Documents that hold a word of the query, ascending, and how often.
 pub type Occurrences = Vec<(u32, u32)>;
 
-/// Levels of heads and parts in the table.
+/// The level of the parts of segments in the table.
 const PARTS: i16 = 4;
 
 /// A segment, whose columns are read when somebody asks for them.

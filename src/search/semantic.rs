@@ -1,5 +1,5 @@
 //! The vector lane: nearest neighbours of the query vector within the workspace. All vectors are
-//! compared by their 8-bit codes, and the best by full precision.
+//! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision.
 
 use std::collections::HashMap;
 
