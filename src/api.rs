@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
-use crate::blocks::{self, Stamp, State};
+use crate::blocks::{self, Stamp, State, segment};
 use crate::error::Error;
 use crate::model::similarity::{self, Distance};
 use crate::raw::{RawJsonb, Words};
@@ -269,22 +269,137 @@ fn block_entries(
         ),
     >,
 > {
-    let entries =
-        blocks::split(block.unwrap_or_default()).map_err(|_| Error::unreadable_block())?;
-    Ok(TableIterator::new(entries.into_iter().map(
-        |(id, stamp, entry)| {
-            let state = match (stamp.supersedes(), stamp.gone()) {
-                (_, true) => "gone",
-                (true, false) => "replaces",
-                (false, false) => "plain",
-            };
-            (
-                Uuid::from_bytes(id),
-                stamp.version().cast_signed(),
-                state,
-                entry,
-            )
-        },
+    let block = block.unwrap_or_default();
+    // What a segment holds its rows say together.
+    if segment::is_row(block) {
+        return Ok(entries_table(Vec::new()));
+    }
+    let entries = blocks::split(block).map_err(|_| Error::unreadable_block())?;
+    Ok(entries_table(entries))
+}
+
+#[allow(clippy::type_complexity)]
+fn entries_table(
+    entries: Vec<(blocks::Id, blocks::Stamp, Vec<u8>)>,
+) -> TableIterator<
+    'static,
+    (
+        name!(id, Uuid),
+        name!(version, i64),
+        name!(state, &'static str),
+        name!(entry, Vec<u8>),
+    ),
+> {
+    TableIterator::new(entries.into_iter().map(|(id, stamp, entry)| {
+        let state = match (stamp.supersedes(), stamp.gone()) {
+            (_, true) => "gone",
+            (true, false) => "replaces",
+            (false, false) => "plain",
+        };
+        (
+            Uuid::from_bytes(id),
+            stamp.version().cast_signed(),
+            state,
+            entry,
+        )
+    }))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn seal_blocks(
+    blocks: Option<Array<'_, &[u8]>>,
+    tag: Option<i32>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(level, i16),
+            name!(cluster, i32),
+            name!(block_id, Uuid),
+            name!(entries, i32),
+            name!(block, Vec<u8>),
+        ),
+    >,
+> {
+    let rows: Vec<&[u8]> = match &blocks {
+        Some(blocks) => blocks.iter().flatten().collect(),
+        None => Vec::new(),
+    };
+    let tag = required(tag, "tag")?;
+    let sealed =
+        segment::seal(&rows, tag.cast_unsigned()).map_err(|_| Error::unreadable_block())?;
+    Ok(TableIterator::new(sealed.into_iter().map(|row| {
+        (
+            if row.part.is_none() { 3 } else { 4 },
+            row.tag.cast_signed(),
+            Uuid::from_bytes(row.key()),
+            i32::try_from(row.entries).unwrap_or(i32::MAX),
+            row.bytes,
+        )
+    })))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn segment_entries(
+    blocks: Option<Array<'_, &[u8]>>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(id, Uuid),
+            name!(version, i64),
+            name!(state, &'static str),
+            name!(entry, Vec<u8>),
+        ),
+    >,
+> {
+    let rows: Vec<&[u8]> = match &blocks {
+        Some(blocks) => blocks.iter().flatten().collect(),
+        None => Vec::new(),
+    };
+    let entries = segment::entries(&rows).map_err(|_| Error::unreadable_block())?;
+    Ok(entries_table(entries))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn bury_entries(
+    head: Option<&[u8]>,
+    parts: Option<Array<'_, &[u8]>>,
+    ids: Option<Vec<Option<Uuid>>>,
+    versions: Option<Vec<Option<i64>>>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(head, Vec<u8>),
+            name!(dead, i32),
+            name!(held, Vec<Uuid>),
+        ),
+    >,
+> {
+    let parts: Vec<&[u8]> = match &parts {
+        Some(parts) => parts.iter().flatten().collect(),
+        None => Vec::new(),
+    };
+    let newer = ids.unwrap_or_default().into_iter().flatten();
+    let newer = newer.zip(versions.unwrap_or_default().into_iter().flatten());
+    let newer: Vec<(blocks::Id, blocks::Stamp)> = newer
+        .map(|(id, version)| {
+            let version = u64::try_from(version).unwrap_or(0);
+            (*id.as_bytes(), blocks::Stamp::new(version, State::Gone))
+        })
+        .collect();
+    let unreadable = |_| Error::unreadable_block();
+    let (head, held) =
+        segment::bury(head.unwrap_or_default(), &parts, &newer).map_err(unreadable)?;
+    let dead = segment::Head::parse(&head).map_or(0, |head| head.dead());
+    Ok(TableIterator::once((
+        head,
+        i32::try_from(dead).unwrap_or(i32::MAX),
+        held.into_iter().map(Uuid::from_bytes).collect(),
     )))
 }
 
@@ -292,6 +407,9 @@ fn block_entries(
 fn block_holds(block: &[u8], ids: Array<'_, Uuid>) -> Report<bool> {
     let mut ids: Vec<blocks::Id> = ids.iter().flatten().map(|id| *id.as_bytes()).collect();
     ids.sort_unstable();
+    if segment::is_row(block) {
+        return Ok(segment::holds(block, &ids).ok_or_else(Error::unreadable_block)?);
+    }
     let block = blocks::Block::parse(block).ok_or_else(Error::unreadable_block)?;
     Ok(block
         .entries()

@@ -246,12 +246,12 @@ impl Table {
     }
 
     /// Calls `visit` with the value of the varlena column `value` of every row whose key begins
-    /// with `keys`, in the order of the key.
+    /// with `keys`, in the order of the key, until it says that it has seen enough.
     pub fn scan(
         &self,
         keys: &[(&CStr, Key<'_>)],
         value: &CStr,
-        mut visit: impl FnMut(&[u8]) -> Result<()>,
+        mut visit: impl FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
         let column = NonZeroUsize::new(usize::from(self.column(value)?.unsigned_abs()))
             .expect("column numbers begin at 1");
@@ -286,7 +286,9 @@ impl Table {
                 if plain != stored {
                     pg_sys::pfree(plain.cast());
                 }
-                result?;
+                if !result? {
+                    return Ok(());
+                }
             }
         }
     }
@@ -552,6 +554,145 @@ impl ByHash<'_> {
 }
 
 impl Drop for ByHash<'_> {
+    fn drop(&mut self) {
+        // SAFETY: as for `Lookup`.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
+            }
+        }
+    }
+}
+
+/// Rows of `search_blocks` of one model of a workspace, from any place in the order of the key on.
+pub struct Parts<'t> {
+    /// It must stay open meanwhile.
+    _table: &'t Table,
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+    keys: [pg_sys::ScanKeyData; 5],
+    /// What keys point at: the workspace, and where to begin.
+    values: Box<[[u8; 16]; 2]>,
+    column: i16,
+}
+
+impl<'t> Parts<'t> {
+    /// Of the table `search_blocks`, under the active snapshot, which must outlive it, as the memory context
+    /// must.
+    pub fn new(table: &'t Table, workspace: Uuid, model: &str) -> Result<Self> {
+        let column = table.column(c"block")?;
+        let equal = pg_sys::BTEqualStrategyNumber;
+        // workspace_id, model, level, cluster, block_id
+        let kinds = [
+            (equal, pg_sys::F_UUID_EQ),
+            (equal, pg_sys::F_TEXTEQ),
+            (equal, pg_sys::F_INT2EQ),
+            (equal, pg_sys::F_INT4EQ),
+            (pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_UUID_GE),
+        ];
+        let values = Box::new([workspace.into_bytes(), [0; 16]]);
+        // SAFETY: as for `Lookup`; the keys are of the types of the columns of the primary key, by whose
+        // numbers in the index they go.
+        unsafe {
+            let index = pg_sys::index_open(table.key, pg_sys::AccessShareLock as i32);
+            let of = PgTupleDesc::from_pg_unchecked((*index).rd_att);
+            let types = [
+                pg_sys::UUIDOID,
+                pg_sys::TEXTOID,
+                pg_sys::INT2OID,
+                pg_sys::INT4OID,
+                pg_sys::UUIDOID,
+            ];
+            if !of.iter().map(|a| a.atttypid).eq(types) {
+                return Err(Error::NotReady {
+                    message: "table engram.search_blocks has another primary key".to_owned(),
+                    hint: "Somebody changed it. Drop the table, then run: SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
+                });
+            }
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(
+                table.relation,
+                index,
+                snapshot,
+                std::ptr::null_mut(),
+                5,
+                0,
+            );
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, 5, 0);
+            let keys = std::array::from_fn(|nth| {
+                let (strategy, procedure) = kinds[nth];
+                let (value, collation) = match nth {
+                    0 => (pg_sys::Datum::from(values[0].as_ptr()), pg_sys::InvalidOid),
+                    1 => (
+                        model.into_datum().expect("a text is not NULL"),
+                        pg_sys::C_COLLATION_OID,
+                    ),
+                    4 => (pg_sys::Datum::from(values[1].as_ptr()), pg_sys::InvalidOid),
+                    _ => (pg_sys::Datum::from(0), pg_sys::InvalidOid),
+                };
+                let mut key = pg_sys::ScanKeyData::default();
+                pg_sys::ScanKeyEntryInitialize(
+                    &raw mut key,
+                    0,
+                    (nth + 1) as i16,
+                    strategy as u16,
+                    pg_sys::InvalidOid,
+                    collation,
+                    pg_sys::Oid::from(procedure),
+                    value,
+                );
+                key
+            });
+            Ok(Self {
+                _table: table,
+                index,
+                scan,
+                slot: pg_sys::table_slot_create(table.relation, std::ptr::null_mut()),
+                keys,
+                values,
+                column,
+            })
+        }
+    }
+
+    /// Begins anew: the rows of a level and cluster, from this `block_id` on.
+    pub fn seek(&mut self, level: i16, cluster: i32, from: [u8; 16]) {
+        self.values[1] = from;
+        self.keys[2].sk_argument = pg_sys::Datum::from(level);
+        self.keys[3].sk_argument = pg_sys::Datum::from(cluster);
+        // SAFETY: the keys are those that the scan was begun with; what they point at stays.
+        unsafe {
+            pg_sys::index_rescan(
+                self.scan,
+                self.keys.as_mut_ptr(),
+                5,
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+    }
+
+    /// The block of the next row, where it lies.
+    pub fn next(&mut self) -> Option<&[u8]> {
+        pgrx::check_for_interrupts!();
+        // SAFETY: as in `Lookup`; the column is `bytea`.
+        unsafe {
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            if !pg_sys::index_getnext_slot(self.scan, forward, self.slot) {
+                return None;
+            }
+            pg_sys::slot_getsomeattrs_int(self.slot, i32::from(self.column));
+            Row::of(&*self.slot, i32::from(self.column)).bytes(self.column)
+        }
+    }
+}
+
+impl Drop for Parts<'_> {
     fn drop(&mut self) {
         // SAFETY: as for `Lookup`.
         unsafe {

@@ -2,6 +2,7 @@
 //! compiled for several instruction sets, which all give the same bits; the widest that the machine has
 //! is chosen at run time.
 
+use crate::blocks::segment::High;
 use crate::blocks::vectors::Vectors;
 
 /// Compiles `$name` for several instruction sets and calls the best one.
@@ -81,6 +82,71 @@ impl Query {
     }
 }
 
+/// A query for vectors of which only the upper halves of the codes are read.
+#[derive(Clone, Debug)]
+pub struct HalfQuery {
+    /// Numbers of the dimensions in the low halves of bytes, and of those in the high ones.
+    lower: Vec<i16>,
+    upper: Vec<i16>,
+    dims: usize,
+    sum: f64,
+    scale: f64,
+}
+
+impl Query {
+    /// The same query for halves of codes.
+    pub fn halved(&self) -> HalfQuery {
+        let half = self.codes.len().div_ceil(2);
+        let mut upper = self.codes[half..].to_vec();
+        upper.resize(half, 0);
+        HalfQuery {
+            lower: self.codes[..half].to_vec(),
+            upper,
+            dims: self.codes.len(),
+            sum: self.codes.iter().map(|c| f64::from(*c)).sum(),
+            scale: self.scale,
+        }
+    }
+}
+
+/// What a code whose upper half is 0 is on average: −128 and half of 0 to 15.
+const LEAST: f64 = -120.5;
+
+impl HalfQuery {
+    /// Dimensions of the vectors that it can be compared with.
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// Approximate dot products with all vectors of a part, appended to `out`.
+    pub fn dots(&self, part: &High<'_>, raw: &mut Vec<i32>, out: &mut Vec<f32>) {
+        raw.clear();
+        raw.resize(part.n, 0);
+        halves(&self.lower, &self.upper, part.halves, raw);
+        let least = LEAST * self.sum;
+        out.extend(raw.iter().enumerate().map(|(i, dot)| {
+            ((16.0 * f64::from(*dot) + least) * self.scale * f64::from(part.scale(i))) as f32
+        }));
+    }
+
+    /// By how much a dot product with a vector of this scale is off, a standard deviation: what is missing
+    /// of a code is spread evenly over 16 values, whatever the query.
+    pub fn error(&self, norm: f64, scale: f32) -> f32 {
+        (norm * 16.0 / 12f64.sqrt() * f64::from(scale)) as f32
+    }
+}
+
+multiversion! {
+    /// Dot products of a query with vectors of 4 bits that lie two to a byte in `codes`, one for each place
+    /// of `out`: `lower` are the query's numbers for the low halves of the bytes.
+    pub fn halves(lower: &[i16], upper: &[i16], codes: &[u8], out: &mut [i32]) {
+        for (dot, vector) in out.iter_mut().zip(codes.chunks_exact(lower.len().max(1))) {
+            *dot = lower.iter().zip(upper).zip(vector)
+                .map(|((l, u), c)| i32::from(*l) * i32::from(*c & 15) + i32::from(*u) * i32::from(*c >> 4)).sum();
+        }
+    }
+}
+
 multiversion! {
     /// Dot products of `query` with the vectors of 8-bit codes that lie one after another in
     /// `codes`, one for each place of `out`.
@@ -121,7 +187,7 @@ pub fn find(hashes: &[u8], wanted: &[u32], found: &mut Vec<(u32, u32)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blocks::{Stamp, State, vectors};
+    use crate::blocks::{Stamp, State, segment, vectors};
     use crate::model::similarity::norm;
     use proptest::prelude::*;
 
@@ -160,6 +226,32 @@ mod tests {
             // Half a scale in every dimension at the worst.
             let bound = norm(&q) * 8.0 / 127.0 * 0.51 + 1e-3;
             prop_assert!((f64::from(out[0]) - exact).abs() <= bound);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn half_codes_are_near_and_say_how_near(dims in 1usize..100, seed: u64) {
+            let mut x = seed;
+            let mut next = || { x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (x >> 40) as f32 / 8e6 - 1.0 };
+            let vectors: Vec<Vec<f32>> = (0..50).map(|_| (0..dims).map(|_| next()).collect()).collect();
+            let query: Vec<f32> = (0..dims).map(|_| next()).collect();
+            let blocks: Vec<Vec<u8>> = (0u128..).zip(&vectors)
+                .map(|(i, v)| vectors::encode(i.to_be_bytes(), Stamp::new(1, State::Plain), v)).collect();
+            let rows = segment::seal(&blocks.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1).unwrap();
+            let coded = Query::new(&query).halved();
+            let (mut raw, mut out, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+            for row in &rows {
+                if let Some(part) = segment::Part::parse(&row.bytes) && part.kind == segment::Kind::High {
+                    let high = High::parse(part.content, dims).unwrap();
+                    coded.dots(&high, &mut raw, &mut out);
+                    errors.extend((0..high.n).map(|i| coded.error(norm(&query), high.scale(i))));
+                }
+            }
+            for (v, (dot, error)) in vectors.iter().zip(out.iter().zip(&errors)) {
+                let exact: f64 = v.iter().zip(&query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                prop_assert!((f64::from(*dot) - exact).abs() < 6.0 * f64::from(*error) + 1e-3, "{dot} {exact} {error}");
+            }
         }
     }
 

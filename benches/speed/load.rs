@@ -84,6 +84,8 @@ pub fn database(
                     "{name}: {} of {total} memories in engram, {rate:.0} a second",
                     done + rows.len()
                 ));
+                // Autovacuum, which is off so that nothing disturbs, would have come by.
+                admin.batch_execute("VACUUM engram.search_blocks")?;
             }
             done += rows.len();
         }

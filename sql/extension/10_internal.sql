@@ -112,7 +112,26 @@ COMMENT ON FUNCTION engram_internal.block_entries(bytea) IS
 
 CREATE FUNCTION engram_internal.block_holds(block bytea, ids uuid[]) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'block_holds_wrapper';
-COMMENT ON FUNCTION engram_internal.block_holds(bytea, uuid[]) IS 'True when a block has an entry of any of the memories.';
+COMMENT ON FUNCTION engram_internal.block_holds(bytea, uuid[]) IS
+'True when a block has an entry of any of the memories. Of the rows of a segment, those with ids can tell; its head says whether any of them may be in it.';
+
+CREATE FUNCTION engram_internal.seal_blocks(blocks bytea[], tag integer)
+RETURNS TABLE (level smallint, cluster integer, block_id uuid, entries integer, block bytea)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'seal_blocks_wrapper';
+COMMENT ON FUNCTION engram_internal.seal_blocks(bytea[], integer) IS
+'The entries of blocks and of whole segments, the newest of each memory, as rows of new segments, numbered from tag on.';
+
+CREATE FUNCTION engram_internal.segment_entries(blocks bytea[])
+RETURNS TABLE (id uuid, version bigint, state text, entry bytea)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_entries(bytea[]) IS
+'What counts in the rows of a segment, as block_entries() gives it.';
+
+CREATE FUNCTION engram_internal.bury_entries(old bytea, parts bytea[], ids uuid[], versions bigint[])
+RETURNS TABLE (head bytea, dead integer, held uuid[])
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'bury_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.bury_entries(bytea, bytea[], uuid[], bigint[]) IS
+'The head of a segment with those entries marked dead that are older than these versions of their memories; how many are dead in all; which of the memories are in it, dead or not. parts: its ids and stamps.';
 
 CREATE FUNCTION engram_internal.document(id uuid, version bigint, state text, session_id text, at timestamptz,
   config text, content text, speaker text, occurred_at timestamptz, summary text) RETURNS bytea
@@ -207,6 +226,9 @@ BEGIN
       PERFORM engram_internal.pack(workspace, model, false, 16);
       PERFORM engram_internal.pack(workspace, model, true, 20);
     END IF;
+    IF random() * 128 < added THEN
+      PERFORM engram_internal.seal(workspace, model, 1024, 4096);
+    END IF;
   ELSIF random() * 100 < added THEN
     PERFORM engram_internal.pack(workspace, model, true, 50);
   END IF;
@@ -222,7 +244,9 @@ SET search_path = pg_catalog, pg_temp
 SET check_function_bodies = on
 AS $$
 DECLARE
-  packed integer := 0;
+  packed   integer := 0;
+  ids      uuid[];
+  versions bigint[];
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
     RAISE EXCEPTION 'role "%" may not change what search scans', current_user
@@ -242,14 +266,14 @@ BEGIN
   -- memories are being replaced or none.
   BEGIN
     WITH waiting AS MATERIALIZED (
-      SELECT array_agg(e.id) AS ids
+      SELECT array_agg(e.id) AS ids, array_agg(e.version) AS versions
       FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
       WHERE replacing AND b.workspace_id = workspace AND b.model = pack.model AND b.level = 0
     ), old AS (
       DELETE FROM engram.search_blocks b
       WHERE b.workspace_id = workspace AND b.model = pack.model
-        AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w))
-                 ELSE b.level = 1 END
+        AND b.level BETWEEN CASE WHEN replacing THEN 0 ELSE 1 END AND CASE WHEN replacing THEN 2 ELSE 1 END
+        AND CASE WHEN replacing THEN engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w)) ELSE true END
       RETURNING b.block
     ), new AS (
       INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
@@ -257,7 +281,10 @@ BEGIN
       FROM engram_internal.merge_blocks((SELECT array_agg(o.block) FROM old o), replacing) m
       RETURNING 1
     )
-    SELECT count(*) INTO packed FROM new;
+    SELECT count(*), (SELECT w.ids FROM waiting w), (SELECT w.versions FROM waiting w) INTO packed, ids, versions FROM new;
+    IF ids IS NOT NULL THEN
+      packed := packed + engram_internal.bury(workspace, model, ids, versions);
+    END IF;
   EXCEPTION WHEN object_not_in_prerequisite_state THEN
     -- A block that cannot be read: reindex() mends it, and until then writing goes on.
     RETURN 0;
@@ -267,6 +294,156 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
 'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
+CREATE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  h      record;
+  parts  bytea[];
+  buried record;
+  erased uuid[];
+  other  text;
+  n      integer := 0;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  erased := ARRAY(
+    SELECT u.id FROM unnest(ids) AS u (id)
+    WHERE (SELECT m.id FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0) IS NULL);
+  IF model = '' AND erased <> '{}' THEN
+    -- A vector of an earlier text is dead, and nothing else tells that it must go.
+    FOR other IN SELECT m.name FROM engram.embedding_models m WHERE EXISTS (
+        SELECT FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = m.name AND b.level = 3) LOOP
+      n := n + engram_internal.bury(workspace, other, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END LOOP;
+  END IF;
+  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3
+             AND engram_internal.block_holds(b.block, ids) LOOP
+    -- Ids and stamps come first.
+    parts := ARRAY(SELECT b.block FROM engram.search_blocks b
+                   WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 4 AND b.cluster = h.cluster
+                     AND b.block_id < '03000000-0000-0000-0000-000000000000');
+    SELECT * INTO buried FROM engram_internal.bury_entries(h.block, parts, ids, versions);
+    CONTINUE WHEN buried.held = '{}';
+    -- Of a memory that was erased nothing may stay; what else is dead only costs time and room.
+    IF buried.dead * 4 > h.entries OR buried.held && erased THEN
+      WITH old AS (
+        DELETE FROM engram.search_blocks b
+        WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level IN (3, 4) AND b.cluster = h.cluster
+        RETURNING CASE WHEN b.level = 3 THEN buried.head ELSE b.block END AS block
+      )
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, bury.model, s.level, s.cluster, s.block_id, s.entries, s.block
+      FROM engram_internal.seal_blocks((SELECT array_agg(o.block) FROM old o),
+        (SELECT max(b.cluster) + 1 FROM engram.search_blocks b
+         WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3)) s;
+      n := n + 1;
+    ELSIF buried.head <> h.block THEN
+      UPDATE engram.search_blocks b SET block = buried.head
+      WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3 AND b.cluster = h.cluster;
+      n := n + 1;
+    END IF;
+  END LOOP;
+  RETURN n;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.bury(uuid, text, uuid[], bigint[]) IS
+'Marks in the segments of a workspace what these versions of memories replace, and takes out what was erased, and all that is dead where that is much. Returns how many segments changed. For pack(), which holds the lock.';
+
+CREATE FUNCTION engram_internal.seal(workspace uuid, model text, at_least integer, most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  full_blocks uuid[];
+  h           record;
+  tags        integer[] := '{}';
+  next_tag    integer := 1;
+  all_of_them integer;
+  n           integer;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- As in pack().
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT pg_try_advisory_xact_lock(hashtextextended('engram pack ' || workspace, 0)) THEN
+    RETURN 0;
+  END IF;
+  SELECT array_agg(f.block_id), max(f.upto) INTO full_blocks, n
+  FROM (SELECT b.block_id, b.entries, sum(b.entries) OVER (ORDER BY b.block_id) AS upto FROM engram.search_blocks b
+        WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 2) f
+  WHERE f.upto <= most OR f.upto = f.entries;
+  IF n IS NULL OR n < at_least THEN
+    RETURN 0;
+  END IF;
+  -- The small ones join once they fill a segment: every entry moves twice.
+  all_of_them := n;
+  FOR h IN SELECT b.cluster, b.entries FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 3 ORDER BY b.cluster DESC LOOP
+    next_tag := greatest(next_tag, h.cluster + 1);
+    CONTINUE WHEN h.entries > most / 2 OR all_of_them + h.entries > most;
+    tags := tags || h.cluster;
+    all_of_them := all_of_them + h.entries;
+  END LOOP;
+  IF all_of_them < most / 4 * 3 THEN
+    tags := '{}';
+  END IF;
+  BEGIN
+    -- Versions stay what they are, so that it does not matter which later ones are seen.
+    WITH loose AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 2 AND b.block_id = ANY (full_blocks)
+      RETURNING b.block
+    ), old AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level IN (3, 4) AND b.cluster = ANY (tags)
+      RETURNING b.block
+    ), new AS (
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, seal.model, s.level, s.cluster, s.block_id, s.entries, s.block
+      FROM engram_internal.seal_blocks(
+        (SELECT array_agg(x.block) FROM (SELECT l.block FROM loose l UNION ALL SELECT o.block FROM old o) x), next_tag) s
+      RETURNING 1
+    )
+    SELECT count(*) INTO n FROM new;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    RETURN 0;
+  END;
+  RETURN n;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.seal(uuid, text, integer, integer) IS
+'Makes a segment of the full blocks of a workspace, when they have at least so many entries, and of its small segments when together they come near to the most that a segment may have. Returns how many rows it has; 0 when there was nothing to do. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
+CREATE FUNCTION engram_internal.held_entries(workspace uuid, model text)
+RETURNS TABLE (level smallint, id uuid, version bigint, state text, entry bytea)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT b.level, e.id, e.version, e.state, e.entry
+  FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+  WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level < 3
+  UNION ALL
+  SELECT 3::smallint, e.id, e.version, e.state, e.entry
+  FROM (SELECT array_agg(b.block) AS blocks FROM engram.search_blocks b
+        WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level > 2
+        GROUP BY b.cluster) s CROSS JOIN LATERAL engram_internal.segment_entries(s.blocks) e;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.held_entries(uuid, text) IS
+'What the blocks and segments of a workspace hold: the words of its memories (model empty) or the vectors of one model. As the caller.';
 
 -- The next three serve the triggers of tables that 0.1 made, until setup() brings them up to date: a dump
 -- of 0.1 can be loaded and stored into.

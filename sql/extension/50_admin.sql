@@ -59,8 +59,8 @@ BEGIN
     RAISE EXCEPTION 'reindex() cannot run in a transaction that is %', current_setting('transaction_isolation')
       USING ERRCODE = 'active_sql_transaction', HINT = 'Run it by itself, or BEGIN ISOLATION LEVEL READ COMMITTED.';
   END IF;
-  -- Nobody stores meanwhile, or what they store would be in it twice or not at all.
-  LOCK TABLE engram.memories, engram.embeddings IN SHARE ROW EXCLUSIVE MODE;
+  -- Nobody stores or packs meanwhile, or what they store would be in it twice or not at all.
+  LOCK TABLE engram.memories, engram.embeddings, engram.search_blocks IN SHARE ROW EXCLUSIVE MODE;
   FOR ws, model IN
     SELECT m.workspace_id, '' FROM engram.memories m
     WHERE reindex.workspace IS NULL OR m.workspace_id = reindex.workspace
@@ -116,8 +116,7 @@ BEGIN
     WITH held AS (
       SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
              max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
-      FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
-      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level < 4
+      FROM engram_internal.held_entries(workspace, reindex.model) e
     ), doubled AS (
       -- More than one entry of a memory that none of them replaces.
       SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
@@ -140,6 +139,9 @@ BEGIN
             FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
       GROUP BY f.part
     ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
+    LOOP
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, 1024, 4096) = 0;
+    END LOOP;
   END IF;
   RETURN wrong;
 END

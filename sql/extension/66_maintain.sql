@@ -203,6 +203,7 @@ DECLARE
   counts jsonb := '{}';
   done   boolean := true;
   n      bigint := 0;
+  sealed bigint;
   ws     uuid;
   c      record;
 BEGIN
@@ -328,15 +329,22 @@ BEGIN
     WHEN 'pack' THEN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
-        WHERE b.level <= 1 AND b.workspace_id IN (
+        WHERE b.level <= 2 AND b.workspace_id IN (
+          -- A few full blocks may be enough for a segment.
           SELECT x.workspace_id FROM engram.search_blocks x
-          WHERE x.level <= 1 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id ORDER BY x.workspace_id LIMIT 100)
+          WHERE x.level <= 2 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+          HAVING bool_or(x.level <= 1) OR count(*) >= 8 ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
         IF c.replacing THEN
           n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
         END IF;
         n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
+        LOOP
+          sealed := engram_internal.seal(c.workspace_id, c.model, 1024, 4096);
+          EXIT WHEN sealed = 0;
+          n := n + sealed;
+        END LOOP;
         last := c.workspace_id;
         done := false;
       END LOOP;

@@ -224,8 +224,8 @@ CREATE TABLE IF NOT EXISTS engram.retention_policies (
 -- What search scans: words and quantised vectors of many memories in one row, derived from memories
 -- and embeddings by trigger. The format of block is the library's (src/blocks). Writers only insert;
 -- whoever holds the packing lock of the workspace merges, so writers never wait for each other here.
--- Levels: 0 entries that replace older ones, 1 a few entries, 2 full blocks, 3 full blocks in
--- clusters, 4 the clusters' centres.
+-- Levels: 0 entries that replace older ones, 1 a few entries, 2 full blocks, 3 heads of segments, 4 the
+-- parts of segments, whose number is in cluster.
 CREATE TABLE IF NOT EXISTS engram.search_blocks (
   workspace_id uuid NOT NULL,
   model        text COLLATE "C" NOT NULL,

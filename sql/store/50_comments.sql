@@ -125,10 +125,10 @@ COMMENT ON COLUMN engram.retention_policies.created_at IS 'When it was made.';
 COMMENT ON TABLE engram.search_blocks IS 'Words and quantised vectors of memories, many to a row, as search scans them. Derived by trigger; not for callers. engram.reindex() makes it anew.';
 COMMENT ON COLUMN engram.search_blocks.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.search_blocks.model IS 'The embedding model whose vectors it holds; empty for words.';
-COMMENT ON COLUMN engram.search_blocks.level IS '0 entries that replace older ones, 1 a few entries, 2 a full block, 3 a full block of a cluster, 4 centres of clusters.';
-COMMENT ON COLUMN engram.search_blocks.cluster IS 'The cluster of a block of level 3, else 0.';
-COMMENT ON COLUMN engram.search_blocks.block_id IS 'A time-ordered UUID.';
-COMMENT ON COLUMN engram.search_blocks.entries IS 'Entries in the block.';
+COMMENT ON COLUMN engram.search_blocks.level IS '0 entries that replace older ones, 1 a few entries, 2 a full block, 3 the head of a segment of thousands of entries, 4 its parts.';
+COMMENT ON COLUMN engram.search_blocks.cluster IS 'The segment of a row of level 3 or 4, else 0.';
+COMMENT ON COLUMN engram.search_blocks.block_id IS 'A time-ordered UUID; in a segment, what the part holds and its number.';
+COMMENT ON COLUMN engram.search_blocks.entries IS 'Entries in the block, or in the segment of a head.';
 COMMENT ON COLUMN engram.search_blocks.block IS 'The entries, in the library''s format.';
 
 COMMENT ON TABLE engram.embedding_models IS 'The models whose vectors are stored, for all workspaces. See engram.set_embedding_model().';

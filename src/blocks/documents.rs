@@ -103,8 +103,7 @@ impl Document {
         out.extend(self.time.to_le_bytes());
         out.extend(self.session.to_le_bytes());
         out.extend(self.speaker.to_le_bytes());
-        let question = if self.question { QUESTION } else { 0 };
-        out.extend((self.length.min(QUESTION - 1) | question).to_le_bytes());
+        out.extend(stored_length(self.length, self.question).to_le_bytes());
         out.extend(count(self.words.len()).to_le_bytes());
         for (word, _) in &self.words {
             out.extend(word.hash.to_le_bytes());
@@ -114,6 +113,11 @@ impl Document {
         }
         out
     }
+}
+
+/// What the column of lengths holds.
+pub(super) fn stored_length(length: u32, question: bool) -> u32 {
+    length.min(QUESTION - 1) | if question { QUESTION } else { 0 }
 }
 
 /// Length, and whether it is a question, from the column of lengths.
@@ -234,6 +238,27 @@ impl<'a> Documents<'a> {
         (info >> 8, info & 0xff)
     }
 
+    /// Document `i`, copied out.
+    pub(super) fn get(&self, i: usize) -> Document {
+        let (length, question) = length(u32_at(self.lengths, 4 * i));
+        Document {
+            id: self.id(i),
+            stamp: self.stamp(i),
+            time: i64::from_le_bytes(array(self.times, 8 * i)),
+            session: u32_at(self.sessions, 4 * i),
+            speaker: u32_at(self.speakers, 4 * i),
+            length,
+            question,
+            words: (self.begin(i)..self.end(i))
+                .map(|w| {
+                    let (letters, tf) = self.info(w);
+                    let hash = u32_at(self.hashes, 4 * w);
+                    (Word { hash, letters }, tf)
+                })
+                .collect(),
+        }
+    }
+
     pub(super) fn bytes_of(&self, i: usize) -> usize {
         FIXED + 8 * (self.end(i) - self.begin(i))
     }
@@ -309,29 +334,7 @@ mod tests {
 
     fn read(block: &[u8]) -> Vec<Document> {
         let d = Documents::parse(block).unwrap();
-        (0..d.len())
-            .map(|i| Document {
-                id: d.id(i),
-                stamp: d.stamp(i),
-                time: i64::from_le_bytes(array(d.times, 8 * i)),
-                session: u32_at(d.sessions, 4 * i),
-                speaker: u32_at(d.speakers, 4 * i),
-                length: length(u32_at(d.lengths, 4 * i)).0,
-                question: length(u32_at(d.lengths, 4 * i)).1,
-                words: (d.begin(i)..d.end(i))
-                    .map(|w| {
-                        let (letters, tf) = d.info(w);
-                        (
-                            Word {
-                                hash: u32_at(d.hashes, 4 * w),
-                                letters,
-                            },
-                            tf,
-                        )
-                    })
-                    .collect(),
-            })
-            .collect()
+        (0..d.len()).map(|i| d.get(i)).collect()
     }
 
     proptest! {

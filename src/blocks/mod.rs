@@ -8,9 +8,13 @@
 //! it [replaces](State::Replaces) older ones, or that the memory is [gone](State::Gone); readers let
 //! the newest version win, and merging with `resolve` removes the others.
 //!
+//! What has been there for a while moves on into [segments](segment), of which a search reads only what it
+//! asks for.
+//!
 //! All numbers are little-endian. The first byte of a block is its format.
 
 pub mod documents;
+pub mod segment;
 pub mod sketch;
 pub mod vectors;
 

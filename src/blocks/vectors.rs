@@ -39,6 +39,18 @@ pub fn encode(id: Id, stamp: Stamp, vector: &[f32]) -> Vec<u8> {
     out
 }
 
+/// A block of one vector that is quantised already.
+pub(super) fn alone(id: Id, stamp: Stamp, scale: f32, norm: f32, codes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + FIXED + codes.len());
+    header(&mut out, 1, codes.len() as u16);
+    out.extend(id);
+    out.extend(stamp.0.to_le_bytes());
+    out.extend(scale.to_le_bytes());
+    out.extend(norm.to_le_bytes());
+    out.extend_from_slice(codes);
+    out
+}
+
 fn header(out: &mut Vec<u8>, n: usize, dims: u16) {
     out.extend([FORMAT, 0]);
     out.extend(

@@ -1,51 +1,124 @@
 //! Everything that a workspace holds, as one search sees it: which memories there are, when and in
 //! which session they happened, and where the words of the query occur.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::panic::ErrorReport;
 use uuid::Uuid;
 
 use super::Context;
 use super::ids::{IdMap, IdSet};
 use crate::blocks::documents::{self, Documents, Word};
+use crate::blocks::segment::{self, Head, High, Kind, Part, Postings};
 use crate::blocks::vectors::Vectors;
 use crate::blocks::{Id, Stamp};
 use crate::error::{Error, Result};
-use crate::scan::{Key, Table};
+use crate::scan::{Key, Parts, Table};
 use crate::simd;
 
-/// Where a word of the query occurs.
-#[derive(Clone, Copy, Debug)]
-pub struct Match {
-    /// Index of the document.
-    pub document: u32,
-    /// Index of the word.
-    pub word: u32,
-    /// How often.
-    pub count: u32,
+/// Documents that hold a word of the query, ascending, and how often.
+pub type Occurrences = Vec<(u32, u32)>;
+
+/// The level of the parts of segments in the table.
+const PARTS: i16 = 4;
+
+/// A segment, whose columns are read when somebody asks for them.
+struct Segment {
+    head: Head,
+    /// Index of its first entry.
+    base: usize,
+    columns: [OnceCell<Vec<u8>>; COLUMNS],
 }
 
-/// Memories by index, column by column.
-#[derive(Default)]
-pub struct Entries {
+/// Kinds of parts that are read whole, by their numbers from 1.
+const COLUMNS: usize = 7;
+
+impl Segment {
+    fn of(head: Head) -> Self {
+        Self {
+            head,
+            base: 0,
+            columns: Default::default(),
+        }
+    }
+}
+
+/// Memories by index: first those in blocks, then those in segments.
+pub struct Entries<'t> {
+    /// Of those in blocks, column by column.
     ids: Vec<u8>,
     stamps: Vec<u8>,
+    segments: Vec<Segment>,
+    total: usize,
+    parts: Option<RefCell<Parts<'t>>>,
     /// Entries that count; `None` when all do.
     alive: Option<Vec<bool>>,
 }
 
-impl Entries {
+/// What is wrong inside the table ends the search.
+fn unreadable() -> ! {
+    ErrorReport::from(Error::unreadable_block()).report(PgLogLevel::ERROR);
+    unreachable!("an error does not return")
+}
+
+impl<'t> Entries<'t> {
     fn with_capacity(n: usize) -> Self {
         Self {
             ids: Vec::with_capacity(16 * n),
             stamps: Vec::with_capacity(8 * n),
+            segments: Vec::new(),
+            total: 0,
+            parts: None,
             alive: None,
         }
     }
 
+    /// Reads the blocks of a model of the workspace, each of which `take` is given together with this, and
+    /// the heads of its segments.
+    fn read(
+        &mut self,
+        context: &Context,
+        blocks: &'t Table,
+        model: &str,
+        mut take: impl FnMut(&mut Self, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut segments = Vec::new();
+        blocks.scan(
+            &[
+                (c"workspace_id", Key::Uuid(context.workspace)),
+                (c"model", Key::Text(model)),
+            ],
+            c"block",
+            |bytes| {
+                match bytes.first() {
+                    Some(&segment::HEAD) => {
+                        let head = Head::parse(bytes).ok_or_else(Error::unreadable_block)?;
+                        segments.push(Segment::of(head));
+                    }
+                    // Heads come before all parts.
+                    Some(&segment::PART) => return Ok(false),
+                    _ => take(self, bytes)?,
+                }
+                Ok(true)
+            },
+        )?;
+        if !segments.is_empty() {
+            self.parts = Some(RefCell::new(Parts::new(blocks, context.workspace, model)?));
+            self.segments = segments;
+        }
+        Ok(())
+    }
+
     /// How many, those that do not count included.
     pub fn len(&self) -> usize {
+        self.total
+    }
+
+    /// How many of them are in blocks.
+    fn loose(&self) -> usize {
         self.ids.len() / 16
     }
 
@@ -55,11 +128,86 @@ impl Entries {
     }
 
     fn raw(&self, i: usize) -> Id {
-        column(&self.ids, i)
+        self.value(Kind::Ids, &self.ids, i)
     }
 
     fn stamp(&self, i: usize) -> Stamp {
-        Stamp::from_bytes(column(&self.stamps, i))
+        Stamp::from_bytes(self.value(Kind::Stamps, &self.stamps, i))
+    }
+
+    fn segment(&self, i: usize) -> &Segment {
+        let after = self.segments.partition_point(|s| s.base <= i);
+        &self.segments[after - 1]
+    }
+
+    /// Value `i` of a column, which for entries in blocks is `loose`.
+    fn value<const N: usize>(&self, kind: Kind, loose: &[u8], i: usize) -> [u8; N] {
+        if i < self.loose() {
+            return column(loose, i);
+        }
+        let segment = self.segment(i);
+        match segment.head.constant(kind) {
+            Some(value) => column(value, 0),
+            None => column(self.column(segment, kind), i - segment.base),
+        }
+    }
+
+    /// Calls `visit` with parts of a segment, from `number` on, until it has been given `count`.
+    fn each_part(
+        &self,
+        segment: &Segment,
+        kind: Kind,
+        number: usize,
+        count: usize,
+        mut visit: impl FnMut(&[u8]) -> Option<()>,
+    ) -> Option<()> {
+        let mut parts = self.parts.as_ref()?.borrow_mut();
+        parts.seek(PARTS, segment.head.tag.cast_signed(), kind.key(number));
+        for number in number..number + count {
+            let part = Part::parse(parts.next()?)?;
+            if (part.kind, part.number, part.tag) != (kind, number, segment.head.tag) {
+                return None;
+            }
+            visit(part.content)?;
+        }
+        Some(())
+    }
+
+    /// A column of a segment that has parts.
+    fn column<'a>(&self, segment: &'a Segment, kind: Kind) -> &'a [u8] {
+        segment.columns[kind as usize - 1].get_or_init(|| {
+            let size = kind.width() * segment.head.n;
+            let mut bytes = Vec::with_capacity(size);
+            let count = segment.head.parts(kind);
+            let read = self.each_part(segment, kind, 0, count, |content| {
+                bytes.extend_from_slice(content);
+                Some(())
+            });
+            if read.is_none() || bytes.len() != size {
+                unreadable();
+            }
+            bytes
+        })
+    }
+
+    /// The documents of a segment by session; empty when none has one.
+    fn order<'a>(&self, segment: &'a Segment) -> &'a [u8] {
+        segment.columns[Kind::Order as usize - 1].get_or_init(|| {
+            let mut bytes = Vec::new();
+            let mut parts = match &self.parts {
+                Some(parts) => parts.borrow_mut(),
+                None => unreadable(),
+            };
+            parts.seek(PARTS, segment.head.tag.cast_signed(), Kind::Order.key(0));
+            while let Some(row) = parts.next() {
+                match Part::parse(row) {
+                    Some(part) if part.kind == Kind::Order => bytes.extend_from_slice(part.content),
+                    Some(_) => break,
+                    None => unreadable(),
+                }
+            }
+            bytes
+        })
     }
 
     fn extend(&mut self, ids: &[u8], stamps: &[u8]) {
@@ -67,40 +215,89 @@ impl Entries {
         self.stamps.extend_from_slice(stamps);
     }
 
+    /// Which of two entries has the smaller id, mostly without reading it.
+    pub fn compare(&self, a: usize, b: usize) -> Ordering {
+        let loose = self.loose();
+        if a >= loose && b >= loose {
+            let (x, y) = (self.segment(a), self.segment(b));
+            if x.base == y.base {
+                return a.cmp(&b);
+            }
+            let (x, y) = (x.head.range, y.head.range);
+            if x.1 < y.0 {
+                return Ordering::Less;
+            }
+            if y.1 < x.0 {
+                return Ordering::Greater;
+            }
+        }
+        self.raw(a).cmp(&self.raw(b))
+    }
+
     /// Whether entry `i` counts.
     pub fn alive(&self, i: usize) -> bool {
         self.alive.as_ref().is_none_or(|alive| alive[i])
     }
 
-    /// Marks what newer entries replace. Only entries that say so can replace others.
+    /// Once everything is read: numbers the entries of segments and marks what newer entries replace. Only
+    /// entries that say so can replace others, and only in blocks there are such.
     fn settle(&mut self) {
+        let loose = self.loose();
+        self.total = loose;
+        for segment in &mut self.segments {
+            segment.base = self.total;
+            self.total += segment.head.n;
+        }
         let mut newest: HashMap<Id, Stamp> = HashMap::new();
-        for i in 0..self.len() {
+        for i in 0..loose {
             let stamp = self.stamp(i);
             if stamp.supersedes() {
                 let known = newest.entry(self.raw(i)).or_insert(stamp);
                 *known = (*known).max(stamp);
             }
         }
-        if newest.is_empty() {
+        if newest.is_empty() && self.segments.iter().all(|s| s.head.dead() == 0) {
             return;
         }
+        let mut alive = vec![true; self.total];
         // An entry that is stored anew after all of them has a higher version and no mark.
-        let alive = (0..self.len())
-            .map(|i| {
+        if !newest.is_empty() {
+            for (i, alive) in alive[..loose].iter_mut().enumerate() {
                 let stamp = self.stamp(i);
-                !stamp.gone() && newest.get(&self.raw(i)).is_none_or(|n| stamp >= *n)
-            })
-            .collect();
+                *alive = !stamp.gone() && newest.get(&self.raw(i)).is_none_or(|n| stamp >= *n);
+            }
+        }
+        for segment in &self.segments {
+            if segment.head.dead() > 0 {
+                for i in 0..segment.head.n {
+                    alive[segment.base + i] = segment.head.alive(i);
+                }
+            }
+            for (id, stamp) in newest.iter().filter(|(id, _)| segment.head.may_hold(id)) {
+                if let Some(i) = self.place(segment, id)
+                    && self.stamp(i) < *stamp
+                {
+                    alive[i] = false;
+                }
+            }
+        }
         self.alive = Some(alive);
+    }
+
+    /// Where an id is in a segment.
+    fn place(&self, segment: &Segment, id: &Id) -> Option<usize> {
+        let ids = self.column(segment, Kind::Ids).as_chunks::<16>().0;
+        Some(segment.base + ids.binary_search(id).ok()?)
     }
 
     /// Lets these not count.
     pub fn discard(&mut self, gone: &IdSet) {
-        let alive = (0..self.len())
-            .map(|i| self.alive(i) && !gone.contains(&self.id(i)))
-            .collect();
-        self.alive = Some(alive);
+        let gone: Vec<Uuid> = gone.iter().copied().collect();
+        let places = self.find(&gone);
+        let alive = self.alive.get_or_insert_with(|| vec![true; self.total]);
+        for place in places.into_values() {
+            alive[place] = false;
+        }
     }
 
     /// Lets only these count.
@@ -136,33 +333,46 @@ impl Entries {
                 }
             }
         }
+        for segment in &self.segments {
+            let likely = wanted
+                .iter()
+                .filter(|id| segment.head.may_hold(id.as_bytes()));
+            for id in likely {
+                if let Some(i) = self.place(segment, id.as_bytes())
+                    && self.alive(i)
+                {
+                    found.insert(*id, i);
+                }
+            }
+        }
         found
     }
 }
 
 /// The documents of a workspace.
-pub struct Corpus {
+pub struct Corpus<'t> {
     /// Which memories.
-    pub entries: Entries,
+    pub entries: Entries<'t>,
+    /// Columns of those in blocks.
     times: Vec<u8>,
     sessions: Vec<u8>,
     speakers: Vec<u8>,
     lengths: Vec<u8>,
-    /// Occurrences of the query's words in documents that count, by document.
-    pub matches: Vec<Match>,
+    /// Where the query's words occur, by word, in documents that count.
+    pub occurrences: Vec<Occurrences>,
 }
 
 thread_local! {
-    /// Documents and vectors of the last search: the next one makes room at once. A number, no data.
+    /// Documents and vectors in blocks of the last search: the next one makes room at once. A number, no data.
     static LAST: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
 /// More than this is not reserved ahead.
 const MOST_RESERVED: usize = 200_000;
 
-impl Corpus {
+impl<'t> Corpus<'t> {
     /// Reads the workspace and finds `words` in it.
-    pub fn read(context: &Context, blocks: &Table, words: &[Word]) -> Result<Self> {
+    pub fn read(context: &Context, blocks: &'t Table, words: &[Word]) -> Result<Self> {
         let room = LAST.get().0.min(MOST_RESERVED);
         let mut corpus = Self {
             entries: Entries::with_capacity(room),
@@ -170,14 +380,14 @@ impl Corpus {
             sessions: Vec::with_capacity(4 * room),
             speakers: Vec::with_capacity(4 * room),
             lengths: Vec::with_capacity(4 * room),
-            matches: Vec::new(),
+            occurrences: vec![Vec::new(); words.len()],
         };
         let hashes: Vec<u32> = words.iter().map(|w| w.hash).collect();
         let mut found = Vec::new();
-        let mut take = |bytes: &[u8]| -> Result<()> {
+        let mut take = |entries: &mut Entries<'t>, bytes: &[u8]| -> Result<()> {
             let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
-            let base = corpus.entries.len();
-            corpus.entries.extend(block.ids, block.stamps);
+            let base = entries.loose();
+            entries.extend(block.ids, block.stamps);
             corpus.times.extend_from_slice(block.times);
             corpus.sessions.extend_from_slice(block.sessions);
             corpus.speakers.extend_from_slice(block.speakers);
@@ -193,15 +403,80 @@ impl Corpus {
                     document += 1;
                 }
                 let (letters, count) = block.info(*place as usize);
-                if letters == words[*word as usize].letters {
-                    corpus.matches.push(Match {
-                        document: (base + document) as u32,
-                        word: *word,
-                        count: count.max(1),
-                    });
+                let word = *word as usize;
+                if letters == words[word].letters {
+                    corpus.occurrences[word].push(((base + document) as u32, count.max(1)));
                 }
             }
             Ok(())
+        };
+        let entries = &mut corpus.entries;
+        entries.read(context, blocks, "", &mut take)?;
+        for document in context.past.iter().flat_map(|past| &past.documents) {
+            take(entries, document)?;
+        }
+        LAST.set((entries.loose(), LAST.get().1));
+        entries.settle();
+        if context.partly_hidden {
+            let visible = context.visible()?;
+            entries.retain(&visible);
+        }
+        for segment in &entries.segments {
+            for (word, occurrences) in words.iter().zip(&mut corpus.occurrences) {
+                let (from, count) = segment.head.words(word.hash);
+                let base = segment.base as u32;
+                entries
+                    .each_part(segment, Kind::Words, from, count, |content| {
+                        Postings::parse(content)?.find(*word, |document, count| {
+                            occurrences.push((base + u32::from(document), count));
+                        });
+                        Some(())
+                    })
+                    .ok_or_else(Error::unreadable_block)?;
+                // Numbers out of range must not reach the columns.
+                let end = base + segment.head.n as u32;
+                if occurrences.last().is_some_and(|last| last.0 >= end) {
+                    return Err(Error::unreadable_block());
+                }
+            }
+        }
+        if let Some(alive) = &entries.alive {
+            for occurrences in &mut corpus.occurrences {
+                occurrences.retain(|(document, _)| alive[*document as usize]);
+            }
+        }
+        Ok(corpus)
+    }
+
+    /// Calls `visit` with every word that may be wanted, by its letters, of every document that counts, the
+    /// document and how often. Each word's documents ascend.
+    pub fn each_word(
+        &self,
+        context: &Context,
+        blocks: &Table,
+        wanted: &dyn Fn(u32) -> bool,
+        visit: &mut dyn FnMut(Word, u32, u32),
+    ) -> Result<()> {
+        let entries = &self.entries;
+        let mut document = 0u32;
+        let mut take = |bytes: &[u8]| -> Result<bool> {
+            if matches!(bytes.first(), Some(&segment::HEAD | &segment::PART)) {
+                return Ok(false);
+            }
+            let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
+            let mut place = 0;
+            for i in 0..block.len() {
+                for at in place..block.end(i) {
+                    let (letters, count) = block.info(at);
+                    if wanted(letters) && entries.alive(document as usize) {
+                        let hash = block.hash(at);
+                        visit(Word { hash, letters }, document, count.max(1));
+                    }
+                }
+                place = block.end(i);
+                document += 1;
+            }
+            Ok(true)
         };
         blocks.scan(
             &[
@@ -214,19 +489,22 @@ impl Corpus {
         for document in context.past.iter().flat_map(|past| &past.documents) {
             take(document)?;
         }
-        LAST.set((corpus.entries.len(), LAST.get().1));
-        corpus.entries.settle();
-        if context.partly_hidden {
-            let visible = context.visible()?;
-            corpus.entries.retain(&visible);
+        for segment in &entries.segments {
+            let base = segment.base as u32;
+            let count = segment.head.word_parts();
+            entries
+                .each_part(segment, Kind::Words, 0, count, |content| {
+                    Postings::parse(content)?.each_word(wanted, |word, document, count| {
+                        let document = base + u32::from(document);
+                        if entries.alive(document as usize) {
+                            visit(word, document, count);
+                        }
+                    });
+                    Some(())
+                })
+                .ok_or_else(Error::unreadable_block)?;
         }
-        if corpus.entries.alive.is_some() {
-            let entries = &corpus.entries;
-            corpus
-                .matches
-                .retain(|m| entries.alive(m.document as usize));
-        }
-        Ok(corpus)
+        Ok(())
     }
 
     /// How many documents count.
@@ -239,20 +517,42 @@ impl Corpus {
 
     /// Length of document `i` in occurrences of lexemes, and whether it is a question.
     pub fn length(&self, i: usize) -> (u32, bool) {
-        documents::length(u32::from_le_bytes(column(&self.lengths, i)))
+        let stored = self.entries.value(Kind::Lengths, &self.lengths, i);
+        documents::length(u32::from_le_bytes(stored))
+    }
+
+    /// Documents that lie together, one range after the other, with their lengths as [`documents::length`]
+    /// reads them; a single one is that of all.
+    pub fn ranges(&self) -> impl Iterator<Item = (std::ops::Range<u32>, Lengths<'_, 't>)> {
+        let entries = &self.entries;
+        let loose = 0..entries.loose() as u32;
+        std::iter::once((loose, Lengths(LengthsOf::Column(&self.lengths)))).chain(
+            entries.segments.iter().map(move |s| {
+                let range = s.base as u32..(s.base + s.head.n) as u32;
+                (range, Lengths(LengthsOf::Segment(entries, s)))
+            }),
+        )
     }
 
     /// Hash of the speaker of document `i`, 0 for none.
     pub fn speaker(&self, i: usize) -> u32 {
-        u32::from_le_bytes(column(&self.speakers, i))
+        u32::from_le_bytes(self.entries.value(Kind::Speakers, &self.speakers, i))
     }
 
     /// The one speaker of the workspace who is among `names`; `None` when there are several.
     pub fn speaker_named(&self, names: &[String]) -> Option<u32> {
+        if names.is_empty() {
+            return None;
+        }
         let names: HashSet<u32> = names.iter().map(|n| documents::name_hash(n)).collect();
         let mut named = None;
         let mut last = 0;
-        for i in 0..self.entries.len() {
+        let segments = self.entries.segments.iter().filter(|s| {
+            let known = s.head.speakers();
+            known.is_none_or(|known| known.iter().any(|k| names.contains(k)))
+        });
+        let documents = segments.flat_map(|s| s.base..s.base + s.head.n);
+        for i in (0..self.entries.loose()).chain(documents) {
             let speaker = self.speaker(i);
             // The same few come again and again.
             if speaker == last || !names.contains(&speaker) || !self.entries.alive(i) {
@@ -269,12 +569,34 @@ impl Corpus {
 
     /// Hash of the session of document `i`, 0 for none.
     pub fn session(&self, i: usize) -> u32 {
-        u32::from_le_bytes(column(&self.sessions, i))
+        u32::from_le_bytes(self.entries.value(Kind::Sessions, &self.sessions, i))
     }
 
     /// When document `i` happened, microseconds since 2000-01-01 UTC.
     pub fn time(&self, i: usize) -> i64 {
-        i64::from_le_bytes(column(&self.times, i))
+        i64::from_le_bytes(self.entries.value(Kind::Times, &self.times, i))
+    }
+}
+
+/// Lengths of documents that lie together, read when they are asked for.
+pub struct Lengths<'a, 't>(LengthsOf<'a, 't>);
+
+enum LengthsOf<'a, 't> {
+    Column(&'a [u8]),
+    Segment(&'a Entries<'t>, &'a Segment),
+}
+
+impl<'a> Lengths<'a, '_> {
+    /// All of them, or one that all have.
+    pub fn read(&self) -> &'a [[u8; 4]] {
+        let bytes = match self.0 {
+            LengthsOf::Column(bytes) => bytes,
+            LengthsOf::Segment(entries, segment) => match segment.head.constant(Kind::Lengths) {
+                Some(value) => value,
+                None => entries.column(segment, Kind::Lengths),
+            },
+        };
+        bytes.as_chunks::<4>().0
     }
 }
 
@@ -288,7 +610,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// The sessions of these documents.
-    pub fn of(corpus: &Corpus, documents: &[usize]) -> Self {
+    pub fn of(corpus: &Corpus<'_>, documents: &[usize]) -> Self {
         let wanted: HashSet<u32> = documents
             .iter()
             .map(|d| corpus.session(*d))
@@ -297,14 +619,34 @@ impl Sessions {
         let mut order = Vec::new();
         if !wanted.is_empty() {
             let mut last = (0, false);
-            for i in 0..corpus.entries.len() {
+            let mut put = |session: u32, i: usize| {
+                if corpus.entries.alive(i) {
+                    let id = u128::from_be_bytes(corpus.entries.raw(i));
+                    order.push((session, corpus.time(i), id, i as u32));
+                }
+            };
+            for i in 0..corpus.entries.loose() {
                 let session = corpus.session(i);
                 if session != last.0 {
                     last = (session, wanted.contains(&session));
                 }
-                if last.1 && corpus.entries.alive(i) {
-                    let id = u128::from_be_bytes(corpus.entries.raw(i));
-                    order.push((session, corpus.time(i), id, i as u32));
+                if last.1 {
+                    put(session, i);
+                }
+            }
+            for segment in &corpus.entries.segments {
+                if segment.head.constant(Kind::Sessions) == Some(&[0; 4]) {
+                    continue;
+                }
+                let sorted = corpus.entries.order(segment);
+                for session in &wanted {
+                    let found = segment::of_session(sorted, *session);
+                    for i in found.unwrap_or_else(|| unreadable()) {
+                        if usize::from(i) >= segment.head.n {
+                            unreadable();
+                        }
+                        put(*session, segment.base + usize::from(i));
+                    }
                 }
             }
             // Stable, because what was stored in order is in order already.
@@ -328,27 +670,31 @@ impl Sessions {
     }
 }
 
-fn column<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[N * i..N * i + N]);
-    out
-}
-
 /// The vectors of a workspace, compared with one query.
-#[derive(Default)]
-pub struct Points {
+pub struct Points<'t> {
     /// Which memories.
-    pub entries: Entries,
+    pub entries: Entries<'t>,
     /// How alike each is to the query, approximately.
     pub similarities: Vec<f32>,
+    /// By how much similarities may be off, about a standard deviation.
+    pub error: f32,
 }
 
-impl Points {
+impl<'t> Points<'t> {
+    /// None.
+    pub fn none() -> Self {
+        Self {
+            entries: Entries::with_capacity(0),
+            similarities: Vec::new(),
+            error: 0.0,
+        }
+    }
+
     /// Reads the vectors of one model and compares them. `similarity` makes one number of the dot
     /// product and the length of the stored vector.
     pub fn read(
         context: &Context,
-        blocks: &Table,
+        blocks: &'t Table,
         model: &str,
         query: &simd::Query,
         similarity: &dyn Fn(f32, f32) -> f32,
@@ -357,27 +703,71 @@ impl Points {
         let mut points = Self {
             entries: Entries::with_capacity(room),
             similarities: Vec::with_capacity(room),
+            error: 0.0,
         };
         let mut raw = Vec::new();
-        blocks.scan(
-            &[
-                (c"workspace_id", Key::Uuid(context.workspace)),
-                (c"model", Key::Text(model)),
-            ],
-            c"block",
-            |bytes| {
+        let similarities = &mut points.similarities;
+        points
+            .entries
+            .read(context, blocks, model, |entries, bytes| {
                 let block = Vectors::parse(bytes).ok_or_else(Error::unreadable_block)?;
-                let base = points.similarities.len();
-                points.entries.extend(block.ids, block.stamps);
-                query.dots(&block, &mut raw, &mut points.similarities);
-                for (i, dot) in points.similarities[base..].iter_mut().enumerate() {
+                let base = similarities.len();
+                entries.extend(block.ids, block.stamps);
+                query.dots(&block, &mut raw, similarities);
+                for (i, dot) in similarities[base..].iter_mut().enumerate() {
                     *dot = similarity(*dot, block.norm(i));
                 }
                 Ok(())
-            },
-        )?;
-        LAST.set((LAST.get().0, points.entries.len()));
+            })?;
+        LAST.set((LAST.get().0, points.entries.loose()));
         points.entries.settle();
+        let halved = query.halved();
+        // By the first vector of every part.
+        let (mut errors, mut parts) = (0.0, 0);
+        similarities.reserve(points.entries.len() - similarities.len());
+        for segment in &points.entries.segments {
+            let dims = segment.head.dims.ok_or_else(Error::unreadable_block)?;
+            let end = segment.base + segment.head.n;
+            // The model was given another number of dimensions: nothing is like the query.
+            if dims != halved.dims() {
+                similarities.resize(end, 0.0);
+                continue;
+            }
+            let mut number = 0;
+            while similarities.len() < end {
+                let count = segment::parts_of_vectors(dims, end - similarities.len());
+                points
+                    .entries
+                    .each_part(segment, Kind::High, number, count, |content| {
+                        let part = High::parse(content, dims)?;
+                        let base = similarities.len();
+                        halved.dots(&part, &mut raw, similarities);
+                        for (i, dot) in similarities[base..].iter_mut().enumerate() {
+                            if i == 0 {
+                                let off = *dot + halved.error(query.norm, part.scale(i));
+                                let off =
+                                    similarity(off, part.norm(i)) - similarity(*dot, part.norm(i));
+                                errors += f64::from(off.abs());
+                                parts += 1;
+                            }
+                            *dot = similarity(*dot, part.norm(i));
+                        }
+                        (part.n > 0).then_some(())
+                    })
+                    .ok_or_else(Error::unreadable_block)?;
+                number += count;
+            }
+            if similarities.len() != end {
+                return Err(Error::unreadable_block());
+            }
+        }
+        points.error = (errors / f64::from(parts.max(1))) as f32;
         Ok(points)
     }
+}
+
+fn column<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[N * i..N * i + N]);
+    out
 }

@@ -153,6 +153,11 @@ impl<'a> Eligible<'a> {
         })
     }
 
+    /// Whether candidates are looked up.
+    pub fn asks(&self) -> bool {
+        !self.free
+    }
+
     /// From now on every candidate is looked up. True when it was not before.
     pub fn ask(&mut self) -> bool {
         std::mem::take(&mut self.free)

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use pgrx::datum::DatumWithOid;
 
 use super::Context;
-use super::corpus::{Corpus, Match};
+use super::corpus::Corpus;
 use super::words::Analysed;
-use crate::blocks::documents::{self, Documents, Word};
-use crate::error::{Error, Result};
-use crate::scan::{Key, Lookup, Table};
+use crate::blocks::documents::{self, Word};
+use crate::error::Result;
+use crate::scan::{Lookup, Table};
 use crate::{spi, terms, text};
 
 /// Words of one query for which others are taken, the first.
@@ -71,14 +71,12 @@ pub fn take(
     blocks: &Table,
     free: &str,
     analysed: &Analysed,
-    corpus: &mut Corpus,
+    corpus: &mut Corpus<'_>,
 ) -> Result<Taken> {
-    let mut found = vec![false; analysed.lexemes.len()];
-    for m in &corpus.matches {
-        if let Some(found) = found.get_mut(m.word as usize) {
-            *found = true;
-        }
-    }
+    let found: Vec<bool> = corpus.occurrences[..analysed.lexemes.len()]
+        .iter()
+        .map(|occurrences| !occurrences.is_empty())
+        .collect();
     if context.fuzzy_weight == 0.0 || found.iter().all(|found| *found) {
         return Ok(Taken::default());
     }
@@ -102,10 +100,13 @@ pub fn take(
     for missing in &missing {
         missing.choose(context, &texts, corpus, &mut taken)?;
     }
-    if !taken.words.is_empty() {
-        corpus.matches.sort_by_key(|m| (m.document, m.word));
-    }
     Ok(taken)
+}
+
+/// Whether a word of these letters may be meant by one that has letters and may have been edited so often. An
+/// edit changes two bits at most.
+fn may_be((letters, edits): (u32, u32), other: u32) -> bool {
+    (letters ^ other).count_ones() <= 2 * edits || letters & !other == 0
 }
 
 impl Missing {
@@ -131,10 +132,8 @@ impl Missing {
         })
     }
 
-    /// Whether a word of these letters may be meant. An edit changes two bits at most.
-    fn may_be(&self, letters: u32) -> bool {
-        let edits = if self.typed.len() >= LONG { 2 } else { 1 };
-        (self.letters ^ letters).count_ones() <= 2 * edits || self.letters & !letters == 0
+    fn edits(&self) -> u32 {
+        if self.typed.len() >= LONG { 2 } else { 1 }
     }
 
     /// Those of the candidates that are read, with a document of each: the likest letters first, then
@@ -161,7 +160,7 @@ impl Missing {
         &self,
         context: &Context,
         texts: &BTreeMap<u32, BTreeSet<String>>,
-        corpus: &mut Corpus,
+        corpus: &mut Corpus<'_>,
         taken: &mut Taken,
     ) -> Result<()> {
         let near: BTreeSet<(u8, &String)> = self
@@ -212,62 +211,37 @@ impl Missing {
         if !counts.is_empty() {
             taken.words.push(self.word);
         }
-        let word = self.word;
-        let matches = counts.into_iter();
-        corpus
-            .matches
-            .extend(matches.map(|(document, count)| Match {
-                document,
-                word,
-                count,
-            }));
+        // By document, as those of other words.
+        corpus.occurrences[self.word as usize] = counts.into_iter().collect();
         Ok(())
     }
 }
 
 /// Collects the candidates from all documents that count.
-fn scan(context: &Context, blocks: &Table, corpus: &Corpus, missing: &mut [Missing]) -> Result<()> {
-    let mut document = 0u32;
-    let mut take = |bytes: &[u8]| -> Result<()> {
-        let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
-        let mut place = 0;
-        for i in 0..block.len() {
-            let alive = corpus.entries.alive(document as usize);
-            for word in place..block.end(i) {
-                let (letters, count) = block.info(word);
-                for missing in missing.iter_mut().filter(|m| alive && m.may_be(letters)) {
-                    let word = Word {
-                        hash: block.hash(word),
-                        letters,
-                    };
-                    let places = missing.candidates.entry(word).or_default();
-                    places.push((document, count.max(1)));
-                }
-            }
-            place = block.end(i);
-            document += 1;
+fn scan(
+    context: &Context,
+    blocks: &Table,
+    corpus: &Corpus<'_>,
+    missing: &mut [Missing],
+) -> Result<()> {
+    let wanted: Vec<(u32, u32)> = missing.iter().map(|m| (m.letters, m.edits())).collect();
+    let likely = |letters: u32| wanted.iter().any(|of| may_be(*of, letters));
+    corpus.each_word(context, blocks, &likely, &mut |word, document, count| {
+        for missing in missing
+            .iter_mut()
+            .filter(|m| may_be((m.letters, m.edits()), word.letters))
+        {
+            let places = missing.candidates.entry(word).or_default();
+            places.push((document, count));
         }
-        Ok(())
-    };
-    blocks.scan(
-        &[
-            (c"workspace_id", Key::Uuid(context.workspace)),
-            (c"model", Key::Text("")),
-        ],
-        c"block",
-        &mut take,
-    )?;
-    for document in context.past.iter().flat_map(|past| &past.documents) {
-        take(document)?;
-    }
-    Ok(())
+    })
 }
 
 /// The words of the documents that tell which words the candidates are, folded. What the caller may not see
 /// is not among the candidates.
 fn read(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     missing: &[Missing],
 ) -> Result<BTreeMap<u32, BTreeSet<String>>> {
     let wanted: BTreeSet<u32> = missing

@@ -35,11 +35,11 @@ use crate::model::similarity::Distance;
 use crate::model::{dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
-use crate::scan::Table;
+use crate::scan::{Lookup, Row, Table};
 use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
-use corpus::{Corpus, Sessions};
+use corpus::{Corpus, Entries, Sessions};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
 use ids::{IdMap, IdSet};
@@ -403,20 +403,20 @@ struct Named {
 type Description = (Vec<String>, Option<Map<String, Value>>);
 
 /// Candidates in order, with what explains them.
-struct Ranked {
+struct Ranked<'a> {
     /// (id, score, index for `describe`), best first.
     order: Vec<(Uuid, f64, usize)>,
     /// Describes one by its index; the flag asks for the parts of the score.
-    describe: Box<dyn Fn(usize, bool) -> Description>,
+    describe: Box<dyn Fn(usize, bool) -> Description + 'a>,
 }
 
 /// The memories most needed now, whatever they say.
 fn needed(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     eligible: &Eligible<'_>,
     waiting: &[Call],
-) -> Result<Ranked> {
+) -> Result<Ranked<'static>> {
     let mut levels = need::levels(context, waiting)?;
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let places = corpus.entries.find(&ids);
@@ -446,19 +446,32 @@ fn needed(
 /// newer memory comes first. `more` were found that are not among them.
 fn best(
     eligible: &Eligible<'_>,
-    id: impl Fn(u32) -> Uuid,
+    entries: &Entries<'_>,
     mut found: Vec<(f64, u32)>,
     pool: usize,
     more: usize,
 ) -> Result<Vec<u32>> {
-    let order =
-        |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then_with(|| id(b.1).cmp(&id(a.1)));
-    // What comes after twice the pool is sorted only when conditions have eaten what came before.
-    let head = found.len().min(pool * 2);
-    if found.len() > head {
-        found.select_nth_unstable_by(head, order);
+    let id = |place: u32| entries.id(place as usize);
+    let order = |a: &(f64, u32), b: &(f64, u32)| {
+        b.0.total_cmp(&a.0)
+            .then_with(|| entries.compare(b.1 as usize, a.1 as usize))
+    };
+    // What comes after twice the pool is looked at only when conditions have eaten what came before.
+    let mut head: Vec<(f64, u32)> = Vec::with_capacity(pool * 8);
+    let mut least = f64::NEG_INFINITY;
+    for f in &found {
+        if f.0 < least {
+            continue;
+        }
+        head.push(*f);
+        if head.len() >= pool * 8 {
+            head.select_nth_unstable_by(pool * 2, order);
+            head.truncate(pool * 2);
+            least = head.iter().map(|f| f.0).fold(f64::INFINITY, f64::min);
+        }
     }
-    found[..head].sort_unstable_by(order);
+    head.sort_unstable_by(order);
+    head.truncate(pool * 2);
     let passed = |part: &[(f64, u32)], wanted: usize, more: usize| -> Result<Vec<u32>> {
         let ids: Vec<Uuid> = part.iter().map(|f| id(f.1)).collect();
         let chosen: IdSet = eligible.first(&ids, wanted, more)?.into_iter().collect();
@@ -469,10 +482,11 @@ fn best(
             .map(|(f, _)| f.1)
             .collect())
     };
-    let mut out = passed(&found[..head], pool, found.len() - head + more)?;
-    if out.len() < pool && found.len() > head {
-        found[head..].sort_unstable_by(order);
-        out.extend(passed(&found[head..], pool - out.len(), more)?);
+    let looked = head.len();
+    let mut out = passed(&head, pool, found.len() - looked + more)?;
+    if out.len() < pool && found.len() > looked {
+        found.sort_unstable_by(order);
+        out.extend(passed(&found[looked..], pool - out.len(), more)?);
     }
     Ok(out)
 }
@@ -481,15 +495,15 @@ fn best(
 const GROWN: usize = 20;
 
 /// Collects the candidates of the lanes and fuses them: best first, ties to the newer memory.
-fn rank(
+fn rank<'a>(
     context: &Context,
-    corpus: &Rc<Corpus>,
+    corpus: &Rc<Corpus<'a>>,
     eligible: &Eligible<'_>,
     admitted: Option<&[bool]>,
     words: Rc<Words>,
     semantic: &mut Option<Semantic<'_>>,
     named: &Named,
-) -> Result<Ranked> {
+) -> Result<Ranked<'a>> {
     let admitted = |document: usize| admitted.is_none_or(|a| a[document]);
     let found = words
         .scores
@@ -497,8 +511,7 @@ fn rank(
         .filter(|s| admitted(s.document as usize))
         .map(|s| (s.covered(&context.weights), s.document))
         .collect();
-    let id = |document: u32| corpus.entries.id(document as usize);
-    let by_words: Vec<usize> = best(eligible, id, found, context.pool, 0)?
+    let by_words: Vec<usize> = best(eligible, &corpus.entries, found, context.pool, 0)?
         .into_iter()
         .map(|d| d as usize)
         .collect();
@@ -648,7 +661,7 @@ const SECOND_HOP: f64 = 0.5;
 /// join the candidates.
 fn associated(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     order: &[(Uuid, f64, usize)],
 ) -> Result<IdMap<f64>> {
     let Some((_, best, _)) = order.first() else {
@@ -694,7 +707,11 @@ fn associated(
 
 /// Where one step of a random walk leads from memories with these shares. What is forgotten, or hidden from
 /// the caller, is not in the corpus, and no step leads there.
-fn walk(graph: &mut Graph, corpus: &Corpus, from: &[(Uuid, f64)]) -> Result<BTreeMap<Uuid, f64>> {
+fn walk(
+    graph: &mut Graph,
+    corpus: &Corpus<'_>,
+    from: &[(Uuid, f64)],
+) -> Result<BTreeMap<Uuid, f64>> {
     let mut reached: BTreeMap<Uuid, f64> = BTreeMap::new();
     let ids: Vec<Uuid> = from.iter().map(|(id, _)| *id).collect();
     let links = graph.neighbours(&ids)?;
@@ -765,27 +782,51 @@ fn explained(
 /// Documents of the best vectors.
 fn nearest(
     context: &Context,
-    corpus: &Corpus,
+    corpus: &Corpus<'_>,
     eligible: &Eligible<'_>,
     admitted: &dyn Fn(usize) -> bool,
     lane: &mut Semantic<'_>,
 ) -> Result<Vec<usize>> {
     let points = &lane.points;
-    let all: Vec<u32> = (0..points.entries.len() as u32)
-        .filter(|i| points.entries.alive(*i as usize))
-        .filter(|i| lane.counts(f64::from(points.similarities[*i as usize])))
-        .collect();
-    let mut wanted = context.pool * 2;
+    let similarity = |i: u32| points.similarities[i as usize];
+    // Conditions take some away, and a few vectors are of memories that are not there to be found.
+    let spare = if eligible.asks() {
+        context.pool
+    } else {
+        context.pool / 8
+    };
+    let mut wanted = context.pool + spare;
     loop {
-        let mut order = all.clone();
-        if order.len() > wanted {
+        // The best so many; what is below the worst of them is passed over.
+        let mut order: Vec<u32> = Vec::new();
+        let mut least = f32::NEG_INFINITY;
+        let mut all = true;
+        let cut = |order: &mut Vec<u32>| {
             order.select_nth_unstable_by(wanted, |a, b| {
-                let (a, b) = (*a as usize, *b as usize);
-                points.similarities[b]
-                    .total_cmp(&points.similarities[a])
-                    .then_with(|| points.entries.id(b).cmp(&points.entries.id(a)))
+                similarity(*b)
+                    .total_cmp(&similarity(*a))
+                    .then_with(|| points.entries.compare(*b as usize, *a as usize))
             });
             order.truncate(wanted);
+            order
+                .iter()
+                .map(|i| similarity(*i))
+                .fold(f32::INFINITY, f32::min)
+        };
+        for (i, found) in (0..).zip(&points.similarities) {
+            if *found < least || !lane.counts((*found).into()) || !points.entries.alive(i as usize)
+            {
+                continue;
+            }
+            order.push(i);
+            if order.len() >= wanted.saturating_mul(4) {
+                least = cut(&mut order);
+                all = false;
+            }
+        }
+        if order.len() > wanted {
+            cut(&mut order);
+            all = false;
         }
         // A memory may have a vector and not be there to be found: forgotten, or hidden.
         let ids: Vec<Uuid> = order
@@ -799,14 +840,13 @@ fn nearest(
             .filter(|(_, id)| places.get(id).is_some_and(|document| admitted(*document)))
             .map(|(i, _)| (f64::from(points.similarities[*i as usize]), *i))
             .collect();
-        let enough = best(
-            eligible,
-            |i| points.entries.id(i as usize),
-            found,
-            context.pool,
-            all.len() - order.len(),
-        )?;
-        if order.len() == all.len() || enough.len() >= context.pool {
+        let more = if all {
+            0
+        } else {
+            points.similarities.len() - order.len()
+        };
+        let enough = best(eligible, &points.entries, found, context.pool, more)?;
+        if all || enough.len() >= context.pool {
             let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
             lane.rerank(&mut ranked)?;
             let ids = ranked.iter().map(|i| lane.points.entries.id(*i));
@@ -837,7 +877,7 @@ struct Scored {
 /// importance, contradictions and diversity then add their share. Also tells whether a row was missing.
 fn fetch(
     context: &Context,
-    ranked: Ranked,
+    ranked: Ranked<'_>,
     request: &Conditions,
     waiting: &[Call],
 ) -> Result<(Vec<Hit>, bool)> {
@@ -995,30 +1035,39 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
     let at = i64::from(context.at);
     let until = context.past.as_ref().map_or(i64::MAX, Past::at);
     let mut later: Vec<Uuid> = Vec::new();
-    let rows = context.as_owner(
-        include_str!("sql/uses.sql"),
-        &[
-            DatumWithOid::from(spi::pg_uuid(context.workspace)),
-            DatumWithOid::from(spi::pg_uuids(&ids)),
-        ],
-        |row| {
-            let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
-            let count = row.get::<i64>(2)?.unwrap_or(1);
-            let more = uses.remove(&id);
-            let waits = more.iter().flatten().any(|(_, gain)| *gain > 0.0);
-            if count <= 1 && !waits {
-                return Ok(None);
-            }
-            let last = row.get::<TimestampWithTimeZone>(3)?.map_or(0, i64::from);
-            let heat = need::heat_of(row.get::<&[u8]>(4)?, count, last)?;
-            if last.max(heat.at) > until {
-                later.push(id);
-                return Ok(None);
-            }
-            Ok(Some((id, need::with(heat, more).level_with(at, &weights))))
-        },
-    )?;
-    let mut levels: IdMap<f64> = rows.into_iter().flatten().collect();
+    let mut levels: IdMap<f64> = IdMap::default();
+    // The workspace has been checked; these are numbers of rows that the caller sees.
+    let states = Table::open(c"memory_state")?;
+    let [count, last, heat] = [
+        states.column(c"access_count")?,
+        states.column(c"last_accessed_at")?,
+        states.column(c"heat")?,
+    ];
+    let mut rows = Lookup::new(&states)?;
+    for id in ids {
+        let Some(row) = rows.find([context.workspace, id]) else {
+            continue;
+        };
+        // SAFETY: the columns have these types; setup() made them.
+        let (count, last, heat) = unsafe {
+            (
+                row.get(count).unwrap_or(1),
+                row.get(last).unwrap_or(0),
+                row.bytes(heat),
+            )
+        };
+        let more = uses.remove(&id);
+        let waits = more.iter().flatten().any(|(_, gain)| *gain > 0.0);
+        if count <= 1 && !waits {
+            continue;
+        }
+        let heat = need::heat_of(heat, count, last)?;
+        if last.max(heat.at) > until {
+            later.push(id);
+            continue;
+        }
+        levels.insert(id, need::with(heat, more).level_with(at, &weights));
+    }
     let mut uses = need::by_memory(waiting);
     for (id, (count, heat)) in past::replayed(context, &later)? {
         let more = uses.remove(&id);
@@ -1034,6 +1083,99 @@ const PRIOR_DECAY: f64 = 0.3;
 
 /// The rows of these memories that the caller may see, without scores.
 fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
+    let memories = Table::open(c"memories")?;
+    if context.past.is_none() && rows::all_visible(&memories, context.workspace) {
+        return rows_directly(context, &memories, ids);
+    }
+    rows_as_caller(context, ids)
+}
+
+/// What `sql/fetch.sql` gives, of a workspace all of whose rows the caller may see.
+fn rows_directly(context: &Context, memories: &Table, ids: &[Uuid]) -> Result<IdMap<Hit>> {
+    let column = |name| memories.column(name);
+    let [content, kind, importance, tags, metadata] = [
+        column(c"content")?,
+        column(c"type")?,
+        column(c"importance")?,
+        column(c"tags")?,
+        column(c"metadata")?,
+    ];
+    let [speaker, role, session, occurred, created] = [
+        column(c"speaker")?,
+        column(c"role")?,
+        column(c"session_id")?,
+        column(c"occurred_at")?,
+        column(c"created_at")?,
+    ];
+    let [deleted, superseded, expires, contradicted] = [
+        column(c"deleted_at")?,
+        column(c"superseded_by")?,
+        column(c"expires_at")?,
+        column(c"contradicted_by")?,
+    ];
+    let at = i64::from(context.at);
+    // Deleted, superseded, expired
+    let over = |row: &Row<'_>| {
+        // SAFETY: the column is a timestamp.
+        let expires = unsafe { row.get::<i64>(expires) };
+        (
+            row.datum(deleted).is_some(),
+            row.datum(superseded).is_some(),
+            expires.is_some_and(|expires| expires <= at),
+        )
+    };
+    let mut found = IdMap::default();
+    let mut rows = Lookup::new(memories)?;
+    for id in ids {
+        pgrx::check_for_interrupts!();
+        let Some(row) = rows.find([context.workspace, *id]) else {
+            continue;
+        };
+        let (deleted, superseded, expired) = over(&row);
+        if deleted || superseded && !context.superseded || expired && !context.expired {
+            continue;
+        }
+        // SAFETY: the columns have these types; setup() made them. All is copied.
+        let hit = unsafe {
+            Hit {
+                id: *id,
+                content: row.get(content).unwrap_or_default(),
+                kind: row.get(kind).unwrap_or_default(),
+                score: 0.0,
+                importance: row.get(importance).unwrap_or_default(),
+                tags: row
+                    .get::<Vec<Option<String>>>(tags)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                metadata: row.get(metadata).expect("NOT NULL"),
+                speaker: row.get(speaker),
+                role: row.get(role),
+                session_id: row.get(session),
+                occurred_at: row.get(occurred),
+                created_at: row.get(created).expect("NOT NULL"),
+                matched: Vec::new(),
+                explain: None,
+                contradicted_by: row.uuids(contradicted),
+                repeats: Vec::new(),
+            }
+        };
+        found.insert(*id, hit);
+    }
+    // Only what still stands contradicts.
+    let mut stands = |id: &Uuid| {
+        let row = rows.find([context.workspace, *id]);
+        row.is_some_and(|row| over(&row) == (false, false, false))
+    };
+    for hit in found.values_mut() {
+        hit.contradicted_by.retain(&mut stands);
+    }
+    Ok(found)
+}
+
+/// As [`rows_of`], asked of the policies on the table.
+fn rows_as_caller(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
     let mut args = vec![
         DatumWithOid::from(spi::pg_uuid(context.workspace)),
         DatumWithOid::from(spi::pg_uuids(ids)),

@@ -1,5 +1,5 @@
 //! The vector lane: nearest neighbours of the query vector within the workspace. All vectors are
-//! compared by their 8-bit codes, and the best by full precision.
+//! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::corpus::Points;
 use super::{Context, Model};
 use crate::error::{Error, Result};
 use crate::model::similarity::{Distance, norm, similarity};
-use crate::scan::{Key, Table};
+use crate::scan::{Lookup, Table};
 use crate::{simd, vector};
 
 /// Vectors beyond `match_count` that are compared by full precision. The codes are about 0.001 off in
@@ -17,13 +17,18 @@ const RERANK: usize = 15;
 /// Where a longer result is shown, its end is ranked by the codes.
 const MOST_RERANKED: usize = 100;
 
+/// Standard deviations by which two similarities of half codes may be in the wrong order, and most vectors
+/// that are compared again because of it.
+const DOUBT: f64 = 3.0;
+const MOST_DOUBTED: usize = 75;
+
 /// The lane of one query vector.
 pub struct Semantic<'a> {
     context: &'a Context,
     model: &'a Model,
     query: Vec<f32>,
     /// All vectors of the workspace.
-    pub points: Points,
+    pub points: Points<'a>,
     exact: HashMap<usize, f64>,
 }
 
@@ -61,13 +66,13 @@ impl<'a> Semantic<'a> {
             context,
             model,
             query,
-            points: Points::default(),
+            points: Points::none(),
             exact: HashMap::new(),
         })
     }
 
     /// Reads the workspace.
-    pub fn read(&mut self, blocks: &Table) -> Result<()> {
+    pub fn read(&mut self, blocks: &'a Table) -> Result<()> {
         let coded = simd::Query::new(&self.query);
         let length = coded.norm;
         let read = |similarity: &dyn Fn(f32, f32) -> f32| {
@@ -111,27 +116,39 @@ impl<'a> Semantic<'a> {
     /// Compares the best of `ranked` again, by the stored vectors, and sorts it anew. A vector that
     /// is no longer stored is left out.
     pub fn rerank(&mut self, ranked: &mut Vec<usize>) -> Result<()> {
-        let count = self.context.match_count.min(MOST_RERANKED) + RERANK;
+        let shown = self.context.match_count.min(MOST_RERANKED);
+        let mut count = shown + RERANK;
+        // Half codes are further off: whatever may be among those that are shown is compared again.
+        if let Some(last) = ranked.get(shown - 1) {
+            let least = self.similarity(*last) - DOUBT * f64::from(self.points.error);
+            count += ranked
+                .iter()
+                .skip(count)
+                .take(MOST_DOUBTED)
+                .take_while(|i| self.similarity(**i) >= least)
+                .count();
+        }
         let best: Vec<usize> = ranked.iter().copied().take(count).collect();
         let stored = Table::open(c"embeddings")?;
+        let (model, embedding) = (stored.column(c"model")?, stored.column(c"embedding")?);
+        let mut rows = Lookup::<2>::upto(&stored, model.max(embedding))?;
         for i in &best {
             let id = self.points.entries.id(*i);
-            stored.scan(
-                &[
-                    (c"workspace_id", Key::Uuid(self.context.workspace)),
-                    (c"memory_id", Key::Uuid(id)),
-                    (c"model", Key::Collated(&self.model.name)),
-                ],
-                c"embedding",
-                |bytes| {
-                    let found = vector::numbers(bytes)
-                        .and_then(|v| similarity(self.model.distance, &v, &self.query));
-                    if let Some(found) = found {
-                        self.exact.insert(*i, found);
-                    }
-                    Ok(())
-                },
-            )?;
+            rows.seek([self.context.workspace, id]);
+            while let Some(row) = rows.next() {
+                pgrx::check_for_interrupts!();
+                // SAFETY: the columns are text and pgvector's type; setup() made them.
+                let (name, bytes) = unsafe { (row.text(model), row.bytes(embedding)) };
+                if name != Some(self.model.name.as_str()) {
+                    continue;
+                }
+                let found = bytes
+                    .and_then(vector::numbers)
+                    .and_then(|v| similarity(self.model.distance, &v, &self.query));
+                if let Some(found) = found {
+                    self.exact.insert(*i, found);
+                }
+            }
         }
         let missing: Vec<usize> = best
             .into_iter()
@@ -141,7 +158,7 @@ impl<'a> Semantic<'a> {
         ranked.sort_by(|a, b| {
             self.similarity(*b)
                 .total_cmp(&self.similarity(*a))
-                .then_with(|| self.points.entries.id(*b).cmp(&self.points.entries.id(*a)))
+                .then_with(|| self.points.entries.compare(*b, *a))
         });
         Ok(())
     }

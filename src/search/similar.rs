@@ -47,7 +47,7 @@ impl Vectors {
                 c"embedding",
                 |bytes| {
                     found = vector::numbers(bytes);
-                    Ok(())
+                    Ok(false)
                 },
             )?;
         }

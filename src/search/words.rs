@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Context;
-use super::corpus::{Corpus, Match};
+use super::corpus::Corpus;
 use super::fuzzy::Taken;
-use crate::blocks::documents::Word;
+use crate::blocks::documents::{self, Word};
 use crate::error::Result;
 use crate::model::bm25;
 use crate::model::ranking::{Weights, coverage_factor};
@@ -118,19 +118,20 @@ impl Analysed {
     }
 
     /// Which documents hold all words that must and none that must not occur; `None` when all do.
-    pub fn admitted(&self, corpus: &Corpus) -> Option<Vec<bool>> {
+    pub fn admitted(&self, corpus: &Corpus<'_>) -> Option<Vec<bool>> {
         if self.required.is_empty() && self.excluded.is_empty() {
             return None;
         }
         let scoring = self.lexemes.len();
         let mut held = vec![0usize; corpus.entries.len()];
         let mut barred = vec![false; corpus.entries.len()];
-        for m in &corpus.matches {
-            let word = m.word as usize;
-            if word >= scoring + self.required.len() {
-                barred[m.document as usize] = true;
-            } else if word >= scoring {
-                held[m.document as usize] += 1;
+        for (word, occurrences) in corpus.occurrences.iter().enumerate().skip(scoring) {
+            for (document, _) in occurrences {
+                if word >= scoring + self.required.len() {
+                    barred[*document as usize] = true;
+                } else {
+                    held[*document as usize] += 1;
+                }
             }
         }
         Some(
@@ -177,21 +178,15 @@ impl Words {
     /// Scores the matches and adds the memories that mention what the query names.
     pub fn new(
         context: &Context,
-        corpus: &Corpus,
+        corpus: &Corpus<'_>,
         names: &[String],
         analysed: &Analysed,
         taken: Taken,
     ) -> Result<Self> {
         let scoring = analysed.lexemes.len();
         let n = corpus.count() as u64;
-        let mut df = vec![0u64; scoring];
-        for m in corpus
-            .matches
-            .iter()
-            .filter(|m| (m.word as usize) < scoring)
-        {
-            df[m.word as usize] += 1;
-        }
+        let occurrences = &corpus.occurrences[..scoring];
+        let df: Vec<u64> = occurrences.iter().map(|o| o.len() as u64).collect();
         let idf: Vec<f64> = (0..)
             .zip(&df)
             .map(|(word, df)| {
@@ -217,29 +212,42 @@ impl Words {
             taken,
             scores: Vec::new(),
         };
-        let mut matches = corpus.matches.as_slice();
-        while let Some(first) = matches.first() {
-            let document = first.document;
-            let end = matches
+        let mut rest: Vec<&[(u32, u32)]> = occurrences.iter().map(Vec::as_slice).collect();
+        let longest = df.iter().max().copied().unwrap_or(0);
+        lane.scores = Vec::with_capacity(usize::try_from(longest).unwrap_or(0) * 2);
+        let mut sums: Vec<(f64, f64)> = Vec::new();
+        // Documents that lie together, so that sums and lengths stay in the cache.
+        for (range, lengths) in corpus.ranges() {
+            if rest
                 .iter()
-                .take_while(|m| m.document == document)
-                .count();
-            let (these, rest) = matches.split_at(end);
-            matches = rest;
-            let (length, _) = corpus.length(document as usize);
-            let (mut score, mut covered) = (0.0, 0.0);
-            for m in these.iter().filter(|m| (m.word as usize) < scoring) {
-                let idf = lane.idf[m.word as usize];
-                score += bm25::weight(lane.params, idf, m.count, length);
-                covered += idf;
+                .all(|o| o.first().is_none_or(|o| o.0 >= range.end))
+            {
+                continue;
             }
-            if score > 0.0 {
-                let coverage = (covered / total_idf).min(1.0);
-                lane.scores.push(Scored {
-                    document,
-                    score,
-                    coverage,
-                });
+            let lengths = lengths.read();
+            sums.clear();
+            sums.resize(range.len(), (0.0, 0.0));
+            for (word, rest) in rest.iter_mut().enumerate() {
+                let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < range.end));
+                *rest = after;
+                let idf = lane.idf[word];
+                for (document, count) in these {
+                    let place = (document - range.start) as usize;
+                    let stored = lengths.get(place).unwrap_or(&lengths[0]);
+                    let (length, _) = documents::length(u32::from_le_bytes(*stored));
+                    let (score, covered) = &mut sums[place];
+                    *score += bm25::weight(lane.params, idf, *count, length);
+                    *covered += idf;
+                }
+            }
+            for (document, (score, covered)) in range.zip(&sums) {
+                if *score > 0.0 {
+                    lane.scores.push(Scored {
+                        document,
+                        score: *score,
+                        coverage: (covered / total_idf).min(1.0),
+                    });
+                }
             }
         }
         lane.add_entities(context, corpus, names, n)?;
@@ -251,7 +259,7 @@ impl Words {
     fn add_entities(
         &mut self,
         context: &Context,
-        corpus: &Corpus,
+        corpus: &Corpus<'_>,
         names: &[String],
         n: u64,
     ) -> Result<()> {
@@ -344,29 +352,21 @@ impl Words {
         Some(&self.scores[place])
     }
 
-    fn matches(corpus: &Corpus, document: usize) -> impl Iterator<Item = &Match> {
-        let at = document as u32;
-        let from = corpus.matches.partition_point(|m| m.document < at);
-        corpus.matches[from..]
-            .iter()
-            .take_while(move |m| m.document == at)
-    }
-
     /// The parts that make up the score of a document: (word or name, part).
-    pub fn parts(&self, corpus: &Corpus, document: usize) -> Vec<(&str, f64)> {
-        let scoring = self.idf.len();
-        let (length, _) = corpus.length(document);
-        let mut found: Vec<(usize, f64)> = Self::matches(corpus, document)
-            .filter(|m| (m.word as usize) < scoring)
-            .map(|m| {
-                let word = m.word as usize;
-                (
+    pub fn parts(&self, corpus: &Corpus<'_>, document: usize) -> Vec<(&str, f64)> {
+        let at = document as u32;
+        let occurrences = corpus.occurrences[..self.idf.len()].iter().enumerate();
+        let found: Vec<(usize, f64)> = occurrences
+            .filter_map(|(word, occurrences)| {
+                let place = occurrences.binary_search_by_key(&at, |o| o.0).ok()?;
+                let (length, _) = corpus.length(document);
+                let count = occurrences[place].1;
+                Some((
                     word,
-                    bm25::weight(self.params, self.idf[word], m.count, length),
-                )
+                    bm25::weight(self.params, self.idf[word], count, length),
+                ))
             })
             .collect();
-        found.sort_unstable_by_key(|(word, _)| *word);
         found
             .iter()
             .chain(self.named.get(&document).into_iter().flatten())

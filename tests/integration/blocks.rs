@@ -114,8 +114,9 @@ const PURE: &str = "UPDATE engram.settings SET coverage_weight = 0, context_weig
 /// that replace others, outside of level 0.
 const WRONG: &str = "
 WITH entries AS MATERIALIZED (
-  SELECT b.workspace_id, b.model, b.level, e.id, e.version, e.state
-  FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e WHERE b.level < 4
+  SELECT b.workspace_id, b.model, e.level, e.id, e.version, e.state
+  FROM (SELECT DISTINCT workspace_id, model FROM engram.search_blocks) b
+  CROSS JOIN LATERAL engram_internal.held_entries(b.workspace_id, b.model) e
 ), newest AS (
   SELECT DISTINCT ON (workspace_id, model, id) * FROM entries ORDER BY workspace_id, model, id, version DESC
 ), truth AS (
@@ -131,7 +132,8 @@ SELECT
      WHERE e.state <> 'gone' AND (l.version IS NULL OR e.version >= l.version)
      GROUP BY workspace_id, model, id HAVING count(*) > 1) twice),
   (SELECT count(*) FROM engram.search_blocks b
-   WHERE b.entries <> (SELECT count(*) FROM engram_internal.block_entries(b.block))),
+   WHERE b.entries <> CASE b.level WHEN 3 THEN get_byte(b.block, 2) + 256 * get_byte(b.block, 3)
+                                   ELSE (SELECT count(*) FROM engram_internal.block_entries(b.block)) END),
   (SELECT count(*) FROM entries WHERE state <> 'plain' AND level <> 0)";
 
 /// The blocks say what the tables say, and reindex() finds nothing to repair.
@@ -158,10 +160,21 @@ fn pack(admin: &mut Client, workspace: Uuid, model: &str, replacing: bool) {
         .unwrap();
 }
 
+/// Segments far smaller than those of real life.
+fn seal(admin: &mut Client, workspace: Uuid, model: &str) {
+    admin
+        .query(
+            "SELECT engram_internal.seal($1, $2, 8, 120)",
+            &[&workspace, &model],
+        )
+        .unwrap();
+}
+
 fn pack_all(admin: &mut Client, workspace: Uuid) {
     for model in ["", "tiny"] {
         pack(admin, workspace, model, true);
         pack(admin, workspace, model, false);
+        seal(admin, workspace, model);
     }
 }
 
@@ -452,7 +465,10 @@ fn search_equals_brute_force_whatever_happens() {
                     admin.batch_execute("BEGIN").unwrap();
                     for _ in 0..1 + random.below(4) {
                         let model = random.pick(&["", "tiny"]);
-                        pack(&mut admin, workspaces[n], model, random.chance(50));
+                        match random.below(4) {
+                            0 => seal(&mut admin, workspaces[n], model),
+                            kind => pack(&mut admin, workspaces[n], model, kind > 1),
+                        }
                     }
                     let end = random.pick(&["COMMIT", "COMMIT", "ROLLBACK"]);
                     admin.batch_execute(end).unwrap();
@@ -501,21 +517,247 @@ fn search_equals_brute_force_whatever_happens() {
     consistent(&mut admin, "packed");
     let row = admin
         .query_one(
-            "SELECT count(*) FILTER (WHERE level = 0), count(*) FILTER (WHERE level = 2),
-               (SELECT count(*) FROM engram.search_blocks b, engram_internal.block_entries(b.block) e
-                JOIN engram.erasures x ON x.id = e.id)
+            "SELECT count(*) FILTER (WHERE level = 0), count(*) FILTER (WHERE level = 3),
+               (SELECT count(*) FROM engram.search_blocks b
+                WHERE level <> 3 AND engram_internal.block_holds(b.block, ARRAY(SELECT x.id FROM engram.erasures x))),
+               count(*) FILTER (WHERE level = 3 AND model = '')
              FROM engram.search_blocks",
             &[],
         )
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(2)), (0, 0));
     assert!(
-        row.get::<_, i64>(1) > 20,
-        "enough for blocks to become full"
+        row.get::<_, i64>(1) > 8 && row.get::<_, i64>(3) > 3,
+        "enough for segments"
     );
     for client in &mut clients {
         searched_as_by_brute_force(&mut random, client, "packed");
     }
+}
+
+/// Everything that searches of words find, with its score, and the order of what searches of vectors find.
+fn told(client: &mut Client, random: &mut Random) -> (Vec<String>, Vec<String>) {
+    let words = [
+        "'tea'",
+        "'green tea in the garden', match_count => 100",
+        "'piano -zebra'",
+        "'\"green tea\" school'",
+        "'Alice meeting', explain => true",
+        "'bread', filter => '{\"session_id\": \"s3\"}'",
+    ];
+    let scored = words
+        .iter()
+        .flat_map(|call| {
+            let sql = format!(
+                "SELECT s.id::text || ' ' || s.score::text || coalesce(s.explain::text, '') FROM engram.search({call}) s"
+            );
+            let rows = client.query(&sql, &[]).unwrap();
+            assert!(!rows.is_empty(), "{call}");
+            rows.iter().map(|r| r.get::<_, String>(0)).collect::<Vec<_>>()
+        })
+        .collect();
+    let near = (0..5)
+        .flat_map(|_| {
+            let vector = random.vector(DIMS);
+            let sql = format!(
+                "SELECT s.id::text FROM engram.search(NULL, '{vector}', match_count => 8) s"
+            );
+            let rows = client.query(&sql, &[]).unwrap();
+            rows.iter()
+                .map(|r| r.get::<_, String>(0))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    (scored, near)
+}
+
+/// Both found the same words with the same scores; and vectors, whose neighbours in a session lend them
+/// what is only nearly known, all but one of eight.
+fn same(one: &(Vec<String>, Vec<String>), other: &(Vec<String>, Vec<String>), when: &str) {
+    assert_eq!(one.0.len(), other.0.len(), "{when}");
+    for (nth, (one, other)) in one.0.iter().zip(&other.0).enumerate() {
+        assert_eq!(one, other, "{when}: row {nth}");
+    }
+    for (one, other) in one.1.chunks(8).zip(other.1.chunks(8)) {
+        let both = one.iter().filter(|id| other.contains(id)).count();
+        assert!(both >= 7, "{when}: {one:?} {other:?}");
+    }
+}
+
+#[test]
+fn sealed_or_not_the_same_is_found_and_nothing_of_what_was_erased_stays() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    let ws = workspace(&mut ann);
+    admin
+        .batch_execute(&format!(
+            "SELECT engram.set_embedding_model('wide', {DIMS}, make_default => true); {}",
+            PURE.replace("lend_weight = 0", "lend_weight = 0.4")
+                .replace("context_weight = 0", "context_weight = 0.2")
+                .replace("speaker_weight = 0", "speaker_weight = 0.1"),
+        ))
+        .unwrap();
+    let mut random = Random(7);
+    let items: Vec<Value> = (0..700)
+        .map(|i| {
+            let vector: Value = serde_json::from_str(&random.vector(DIMS)).unwrap();
+            let speaker = if i % 3 == 0 { "Alice" } else { "Bob" };
+            let day = 1 + i % 28;
+            let mut item = json!({"content": format!("{} green tea{}", random.content(), i % 40), "embedding": vector,
+                "speaker": speaker, "occurred_at": format!("2026-01-{day:02}")});
+            if i % 4 > 0 {
+                item["session_id"] = json!(format!("s{}", i % 11));
+            }
+            if i % 10 == 0 {
+                item["content"] = json!(format!("{} green tea school meeting bread", random.content()));
+            }
+            item
+        })
+        .collect();
+    for part in items.chunks(100) {
+        ann.execute("SELECT engram.add_many($1)", &[&Value::from(part)])
+            .unwrap();
+    }
+    let ids: Vec<Uuid> = ann
+        .query("SELECT id FROM engram.memories ORDER BY id", &[])
+        .unwrap()
+        .iter()
+        .map(|r| r.get(0))
+        .collect();
+    let model = "wide";
+    let change = |ann: &mut Client, random: &mut Random, from: usize| {
+        for id in &ids[from..from + 20] {
+            ann.batch_execute(&format!(
+                "SELECT engram.update('{id}', content => '{} tea', embedding => '{}')",
+                random.content(),
+                random.vector(DIMS)
+            ))
+            .unwrap();
+        }
+        for id in &ids[from + 20..from + 40] {
+            ann.batch_execute(&format!("SELECT engram.forget('{id}')"))
+                .unwrap();
+        }
+        // Another text, and no vector for it any more.
+        for id in &ids[from + 40..from + 45] {
+            ann.batch_execute(&format!(
+                "SELECT engram.update('{id}', content => 'tea in {id}')"
+            ))
+            .unwrap();
+        }
+    };
+    let heads = |admin: &mut Client| -> i64 {
+        admin
+            .query_one(
+                "SELECT count(*) FROM engram.search_blocks WHERE level = 3",
+                &[],
+            )
+            .unwrap()
+            .get(0)
+    };
+    change(&mut ann, &mut random, 0);
+    let moment: String = ann
+        .query_one("SELECT clock_timestamp()::text", &[])
+        .unwrap()
+        .get(0);
+    let past = |ann: &mut Client| {
+        let call = format!("'green tea school', match_count => 50, as_of => '{moment}'");
+        explained(ann, &call)
+    };
+    assert_eq!(heads(&mut admin), 0, "few are not worth it");
+    let before = told(&mut ann, &mut Random(1));
+    let then = past(&mut ann);
+    for model in ["", model] {
+        for replacing in [true, false] {
+            pack(&mut admin, ws, model, replacing);
+        }
+        for _ in 0..4 {
+            seal(&mut admin, ws, model);
+        }
+    }
+    let sealed = heads(&mut admin);
+    assert!(sealed > 4, "{sealed} segments");
+    same(&told(&mut ann, &mut Random(1)), &before, "sealed");
+    assert_eq!(past(&mut ann), then);
+    consistent(&mut admin, "sealed");
+
+    // Newer versions win whether they are packed or not.
+    change(&mut ann, &mut random, 100);
+    let fresh = told(&mut ann, &mut Random(2));
+    for model in ["", model] {
+        pack(&mut admin, ws, model, true);
+    }
+    same(&told(&mut ann, &mut Random(2)), &fresh, "packed");
+    assert_eq!(past(&mut ann), then);
+    // What was forgotten, and the vectors of old texts, go as well when the memory is erased.
+    let erased: Vec<Uuid> = ids[100..160].to_vec();
+    ann.execute("SELECT engram.erase($1)", &[&erased]).unwrap();
+    let left: i64 = admin
+        .query_one(
+            "SELECT count(*) FROM engram.search_blocks WHERE level <> 3 AND engram_internal.block_holds(block, $1)",
+            &[&erased],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(left, 0, "of what was erased not a byte");
+    consistent(&mut admin, "erased");
+    let last = told(&mut ann, &mut Random(3));
+    assert!(heads(&mut admin) > 2);
+    admin
+        .batch_execute("DELETE FROM engram.search_blocks; SELECT engram.reindex()")
+        .unwrap();
+    assert_eq!(heads(&mut admin), 0);
+    same(&told(&mut ann, &mut Random(3)), &last, "made anew");
+
+    // A policy that hides half of a workspace hides it from the statistics, sealed or not.
+    admin
+        .batch_execute("CREATE POLICY half ON engram.memories AS RESTRICTIVE FOR SELECT USING (speaker = 'Alice')")
+        .unwrap();
+    let loose = told(&mut ann, &mut Random(4));
+    for model in ["", model] {
+        seal(&mut admin, ws, model);
+    }
+    assert!(heads(&mut admin) > 1);
+    same(&told(&mut ann, &mut Random(4)), &loose, "half hidden");
+}
+
+#[test]
+fn a_large_workspace_is_sealed_by_those_who_store_in_it() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    for part in 0..6 {
+        ann.execute(
+            "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea number ' || i)))
+             FROM generate_series($1::int * 1000, $1::int * 1000 + 999) i",
+            &[&part],
+        )
+        .unwrap();
+    }
+    let row = admin
+        .query_one(
+            "SELECT coalesce(sum(entries) FILTER (WHERE level = 3), 0)::bigint, coalesce(sum(entries) FILTER (WHERE level < 3), 0)::bigint,
+               coalesce(max(entries) FILTER (WHERE level = 3), 0) FROM engram.search_blocks",
+            &[],
+        )
+        .unwrap();
+    let (sealed, loose, largest): (i64, i64, i32) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(sealed + loose, 6000);
+    assert!(
+        sealed > 4000 && largest > 1000 && largest <= 4096,
+        "{sealed} {largest}"
+    );
+    assert_eq!(found(&mut ann, "'4711'"), ["tea number 4711"]);
+    // Maintenance does what is left.
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    consistent(&mut admin, "maintained");
+    let loose: i64 = admin
+        .query_one(
+            "SELECT sum(entries) FROM engram.search_blocks WHERE level < 3",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert!(loose < 1500, "{loose}");
 }
 
 #[test]
@@ -544,6 +786,9 @@ fn packers_adders_and_erasers_at_once_lose_and_duplicate_nothing() {
                         if n == 5 {
                             let model = random.pick(&["", "tiny"]);
                             let replacing = random.chance(60);
+                            if random.chance(20) {
+                                seal(&mut client, ws, model);
+                            }
                             let result = client.query(
                                 "SELECT engram_internal.pack($1, $2, $3, 0)",
                                 &[&ws, &model, &replacing],

@@ -878,6 +878,10 @@ engram_internal.index_documents(workspace, documents, state)
     no    no    no    no    no    SELECT engram_internal.index_documents('{ws}', ARRAY[engram_internal.document_entry('{id}', 9, 'gone', null, null, null, null, null, null)], 'replaces')
 engram_internal.index_vectors(workspace, model, ids, embeddings, state)
     no    no    no    no    no    SELECT engram_internal.index_vectors('{ws}', 'tiny', ARRAY['{id}'::uuid], null, 'gone')
+engram_internal.seal(workspace, model, at_least, most)
+    no    no    no    no    no    SELECT engram_internal.seal('{ws}', '', 0, 10)
+engram_internal.bury(workspace, model, ids, versions)
+    no    no    no    no    no    SELECT engram_internal.bury('{ws}', '', ARRAY['{id}'::uuid], '{9}')
 engram_internal.pack(workspace, model, replacing, at_least)
     no    no    no    no    no    SELECT engram_internal.pack('{ws}', '', true, 0)
 engram_internal.pack_sometimes(workspace, model, added, state)
@@ -966,6 +970,8 @@ engram_internal.link_after(forward, backward, linked_at, count, times, gains, ha
     1     1     1     1     1     SELECT * FROM engram_internal.link_after(null, null, null, null, ARRAY[now()], '{1}', 30, 0.02)
 engram_internal.state_at(params, type, importance, pinned, inert, created_at, memory_layer, access_count, last_accessed_at, heat, working_strength, core_strength, layer, stability, difficulty, base, calls, times, gains, ratings, known, at, settle)
     1     1     1     1     1     SELECT * FROM engram_internal.state_at(array_fill(0.2::float8, ARRAY[15]), 'factual', 0.5, false, false, now(), 'working', 1, now(), null, null, null, null, null, null, null, null, null, null, null, null, now(), false)
+engram_internal.held_entries(workspace, model)
+    no    no    no    no    no    SELECT * FROM engram_internal.held_entries('{ws}', '')
 engram_internal.fresh_entries(workspace, model)
     no    0     0     2     2     SELECT * FROM engram_internal.fresh_entries('{ws}', '')
     no    0     0     1     1     SELECT * FROM engram_internal.fresh_entries('{ws}', 'tiny')
@@ -1019,6 +1025,12 @@ engram_internal.vector_entry(id, version, state, embedding)
     1     1     1     1     1     SELECT engram_internal.vector_entry('{id}', 1, 'plain', '[1]')
 engram_internal.merge_blocks(blocks, resolve)
     1     1     1     1     1     SELECT * FROM engram_internal.merge_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], true)
+engram_internal.seal_blocks(blocks, tag)
+    4     4     4     4     4     SELECT * FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1)
+engram_internal.segment_entries(blocks)
+    1     1     1     1     1     SELECT * FROM engram_internal.segment_entries(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')])
+engram_internal.bury_entries(old, parts, ids, versions)
+    1     1     1     1     1     SELECT b.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p, LATERAL engram_internal.bury_entries(s.block, ARRAY[p.block], ARRAY['{id}'::uuid], '{2}') b WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 1
 engram_internal.block_entries(block)
     1     1     1     1     1     SELECT * FROM engram_internal.block_entries(engram_internal.vector_entry('{id}', 1, 'plain', '[1]'))
 engram_internal.block_holds(block, ids)
@@ -3195,13 +3207,6 @@ fn the_statements_of_search_read_by_index() {
             "'{place3}'".into(),
             "postgres",
             "graph_links_",
-        ),
-        (
-            include_str!("../../src/search/sql/uses.sql"),
-            "uuid, uuid[]",
-            format!("'{some}'"),
-            "postgres",
-            "memory_state_pkey",
         ),
         (
             include_str!("../../src/search/sql/fetch.sql"),

@@ -162,10 +162,11 @@ fn rows_and_catalog(client: &mut Client, decoded: bool) -> String {
         // How entries lie in blocks is nobody's business, and loading rows may lay them anew.
         let rows = if decoded && table == "engram.search_blocks" {
             "(SELECT DISTINCT b.workspace_id, b.model, e.id, e.entry
-              FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+              FROM (SELECT DISTINCT workspace_id, model FROM engram.search_blocks) b
+              CROSS JOIN LATERAL engram_internal.held_entries(b.workspace_id, b.model) e
               WHERE e.state <> 'gone' AND NOT EXISTS (
-                SELECT FROM engram.search_blocks c CROSS JOIN LATERAL engram_internal.block_entries(c.block) n
-                WHERE c.workspace_id = b.workspace_id AND c.model = b.model AND n.id = e.id AND n.version > e.version))"
+                SELECT FROM engram_internal.held_entries(b.workspace_id, b.model) n
+                WHERE n.id = e.id AND n.version > e.version))"
         } else {
             table.as_str()
         };
