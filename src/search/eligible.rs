@@ -48,6 +48,8 @@ struct Known {
 const LOOKED_UP: f64 = 5.0;
 /// Memories that one statement looks up; the first tells how many pass.
 const FEWEST: usize = 64;
+/// So many have to be known before it is said how many pass: the best are often alike in that.
+const SAMPLE: f64 = 256.0;
 const MOST: usize = 4_000;
 
 const TYPES: [&str; 7] = [
@@ -185,13 +187,14 @@ impl<'a> Eligible<'a> {
             let expected =
                 (missing * seen / out.len().max(1) as f64).min((rest.len() + more) as f64);
             if !known.whole
+                && seen >= SAMPLE
                 && expected * self.lanes as f64 > self.memories.get() as f64 / LOOKED_UP
                 && let Some(sql) = &self.whole
             {
                 known.passed = self.run(sql, &[])?;
                 known.whole = true;
             }
-            size = (expected * 1.25) as usize;
+            size = (expected * 1.25).min(4.0 * seen) as usize;
             size = size.clamp(FEWEST, MOST);
         }
         out.truncate(wanted);
