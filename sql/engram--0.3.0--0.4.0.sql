@@ -27,6 +27,46 @@ CREATE FUNCTION engram_internal.store_origin() RETURNS bigint
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_origin_wrapper';
 COMMENT ON FUNCTION engram_internal.store_origin() IS
 'A number for the table of events in this database of this cluster. Events that a dump brought in carry another.';
+COMMENT ON FUNCTION engram_internal.block_holds(bytea, uuid[]) IS
+'True when a block has an entry of any of the memories. Of the rows of a segment, those with ids can tell; its head says whether any of them may be in it.';
+
+CREATE FUNCTION engram_internal.seal_blocks(blocks bytea[], tag integer)
+RETURNS TABLE (level smallint, cluster integer, block_id uuid, entries integer, block bytea)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'seal_blocks_wrapper';
+COMMENT ON FUNCTION engram_internal.seal_blocks(bytea[], integer) IS
+'The entries of blocks and of whole segments, the newest of each memory, as rows of new segments, numbered from tag on.';
+
+CREATE FUNCTION engram_internal.segment_entries(blocks bytea[])
+RETURNS TABLE (id uuid, version bigint, state text, entry bytea)
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_entries(bytea[]) IS
+'What counts in the rows of a segment, as block_entries() gives it.';
+
+CREATE FUNCTION engram_internal.bury_entries(old bytea, parts bytea[], ids uuid[], versions bigint[])
+RETURNS TABLE (head bytea, dead integer, held uuid[])
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'bury_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.bury_entries(bytea, bytea[], uuid[], bigint[]) IS
+'The head of a segment with those entries marked dead that are older than these versions of their memories; how many are dead in all; which of the memories are in it, dead or not. parts: its ids and stamps.';
+
+CREATE OR REPLACE FUNCTION engram_internal.pack_sometimes(workspace uuid, model text, added integer, state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- By chance, so that nobody need count: about once for every 24 new entries, or 100 that replace.
+  IF state = 'plain' THEN
+    IF random() * 24 < added THEN
+      PERFORM engram_internal.pack(workspace, model, false, 16);
+      PERFORM engram_internal.pack(workspace, model, true, 20);
+    END IF;
+    IF random() * 128 < added THEN
+      PERFORM engram_internal.seal(workspace, model, 1024, 4096);
+    END IF;
+  ELSIF random() * 100 < added THEN
+    PERFORM engram_internal.pack(workspace, model, true, 50);
+  END IF;
+END
+$$;
 
 CREATE OR REPLACE FUNCTION engram_internal.pack(workspace uuid, model text, replacing boolean, at_least integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -35,7 +75,9 @@ SET search_path = pg_catalog, pg_temp
 SET check_function_bodies = on
 AS $$
 DECLARE
-  packed integer := 0;
+  packed   integer := 0;
+  ids      uuid[];
+  versions bigint[];
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
     RAISE EXCEPTION 'role "%" may not change what search scans', current_user
@@ -55,14 +97,14 @@ BEGIN
   -- memories are being replaced or none.
   BEGIN
     WITH waiting AS MATERIALIZED (
-      SELECT array_agg(e.id) AS ids
+      SELECT array_agg(e.id) AS ids, array_agg(e.version) AS versions
       FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
       WHERE replacing AND b.workspace_id = workspace AND b.model = pack.model AND b.level = 0
     ), old AS (
       DELETE FROM engram.search_blocks b
       WHERE b.workspace_id = workspace AND b.model = pack.model
-        AND CASE WHEN replacing THEN b.level < 4 AND engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w))
-                 ELSE b.level = 1 END
+        AND b.level BETWEEN CASE WHEN replacing THEN 0 ELSE 1 END AND CASE WHEN replacing THEN 2 ELSE 1 END
+        AND CASE WHEN replacing THEN engram_internal.block_holds(b.block, (SELECT w.ids FROM waiting w)) ELSE true END
       RETURNING b.block
     ), new AS (
       INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
@@ -70,7 +112,10 @@ BEGIN
       FROM engram_internal.merge_blocks((SELECT array_agg(o.block) FROM old o), replacing) m
       RETURNING 1
     )
-    SELECT count(*) INTO packed FROM new;
+    SELECT count(*), (SELECT w.ids FROM waiting w), (SELECT w.versions FROM waiting w) INTO packed, ids, versions FROM new;
+    IF ids IS NOT NULL THEN
+      packed := packed + engram_internal.bury(workspace, model, ids, versions);
+    END IF;
   EXCEPTION WHEN object_not_in_prerequisite_state THEN
     -- A block that cannot be read: reindex() mends it, and until then writing goes on.
     RETURN 0;
@@ -78,6 +123,156 @@ BEGIN
   RETURN packed;
 END
 $$;
+
+CREATE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  h      record;
+  parts  bytea[];
+  buried record;
+  erased uuid[];
+  other  text;
+  n      integer := 0;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  erased := ARRAY(
+    SELECT u.id FROM unnest(ids) AS u (id)
+    WHERE (SELECT m.id FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0) IS NULL);
+  IF model = '' AND erased <> '{}' THEN
+    -- A vector of an earlier text is dead, and nothing else tells that it must go.
+    FOR other IN SELECT m.name FROM engram.embedding_models m WHERE EXISTS (
+        SELECT FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = m.name AND b.level = 3) LOOP
+      n := n + engram_internal.bury(workspace, other, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END LOOP;
+  END IF;
+  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3
+             AND engram_internal.block_holds(b.block, ids) LOOP
+    -- Ids and stamps come first.
+    parts := ARRAY(SELECT b.block FROM engram.search_blocks b
+                   WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 4 AND b.cluster = h.cluster
+                     AND b.block_id < '03000000-0000-0000-0000-000000000000');
+    SELECT * INTO buried FROM engram_internal.bury_entries(h.block, parts, ids, versions);
+    CONTINUE WHEN buried.held = '{}';
+    -- Of a memory that was erased nothing may stay; what else is dead only costs time and room.
+    IF buried.dead * 4 > h.entries OR buried.held && erased THEN
+      WITH old AS (
+        DELETE FROM engram.search_blocks b
+        WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level IN (3, 4) AND b.cluster = h.cluster
+        RETURNING CASE WHEN b.level = 3 THEN buried.head ELSE b.block END AS block
+      )
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, bury.model, s.level, s.cluster, s.block_id, s.entries, s.block
+      FROM engram_internal.seal_blocks((SELECT array_agg(o.block) FROM old o),
+        (SELECT max(b.cluster) + 1 FROM engram.search_blocks b
+         WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3)) s;
+      n := n + 1;
+    ELSIF buried.head <> h.block THEN
+      UPDATE engram.search_blocks b SET block = buried.head
+      WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3 AND b.cluster = h.cluster;
+      n := n + 1;
+    END IF;
+  END LOOP;
+  RETURN n;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.bury(uuid, text, uuid[], bigint[]) IS
+'Marks in the segments of a workspace what these versions of memories replace, and takes out what was erased, and all that is dead where that is much. Returns how many segments changed. For pack(), which holds the lock.';
+
+CREATE FUNCTION engram_internal.seal(workspace uuid, model text, at_least integer, most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  full_blocks uuid[];
+  h           record;
+  tags        integer[] := '{}';
+  next_tag    integer := 1;
+  all_of_them integer;
+  n           integer;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- As in pack().
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT pg_try_advisory_xact_lock(hashtextextended('engram pack ' || workspace, 0)) THEN
+    RETURN 0;
+  END IF;
+  SELECT array_agg(f.block_id), max(f.upto) INTO full_blocks, n
+  FROM (SELECT b.block_id, b.entries, sum(b.entries) OVER (ORDER BY b.block_id) AS upto FROM engram.search_blocks b
+        WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 2) f
+  WHERE f.upto <= most OR f.upto = f.entries;
+  IF n IS NULL OR n < at_least THEN
+    RETURN 0;
+  END IF;
+  -- The small ones join once they fill a segment: every entry moves twice.
+  all_of_them := n;
+  FOR h IN SELECT b.cluster, b.entries FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 3 ORDER BY b.cluster DESC LOOP
+    next_tag := greatest(next_tag, h.cluster + 1);
+    CONTINUE WHEN h.entries > most / 2 OR all_of_them + h.entries > most;
+    tags := tags || h.cluster;
+    all_of_them := all_of_them + h.entries;
+  END LOOP;
+  IF all_of_them < most / 4 * 3 THEN
+    tags := '{}';
+  END IF;
+  BEGIN
+    -- Versions stay what they are, so that it does not matter which later ones are seen.
+    WITH loose AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 2 AND b.block_id = ANY (full_blocks)
+      RETURNING b.block
+    ), old AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level IN (3, 4) AND b.cluster = ANY (tags)
+      RETURNING b.block
+    ), new AS (
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, seal.model, s.level, s.cluster, s.block_id, s.entries, s.block
+      FROM engram_internal.seal_blocks(
+        (SELECT array_agg(x.block) FROM (SELECT l.block FROM loose l UNION ALL SELECT o.block FROM old o) x), next_tag) s
+      RETURNING 1
+    )
+    SELECT count(*) INTO n FROM new;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    RETURN 0;
+  END;
+  RETURN n;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.seal(uuid, text, integer, integer) IS
+'Makes a segment of the full blocks of a workspace, when they have at least so many entries, and of its small segments when together they come near to the most that a segment may have. Returns how many rows it has; 0 when there was nothing to do. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
+CREATE FUNCTION engram_internal.held_entries(workspace uuid, model text)
+RETURNS TABLE (level smallint, id uuid, version bigint, state text, entry bytea)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT b.level, e.id, e.version, e.state, e.entry
+  FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+  WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level < 3
+  UNION ALL
+  SELECT 3::smallint, e.id, e.version, e.state, e.entry
+  FROM (SELECT array_agg(b.block) AS blocks FROM engram.search_blocks b
+        WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level > 2
+        GROUP BY b.cluster) s CROSS JOIN LATERAL engram_internal.segment_entries(s.blocks) e;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.held_entries(uuid, text) IS
+'What the blocks and segments of a workspace hold: the words of its memories (model empty) or the vectors of one model. As the caller.';
 
 CREATE FUNCTION engram_internal.compile_past_filter(filter jsonb) RETURNS TABLE (condition text, params jsonb)
 LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_past_filter_wrapper';
@@ -1122,6 +1317,87 @@ COMMENT ON FUNCTION engram.context(text, vector, integer, jsonb, integer, text[]
 text: a line a memory, - [8 May 2023] Speaker: content, without what is not known; dates in UTC, line breaks as blanks. First standing instructions (pinned procedural memories), newest first, in at most a quarter of the budget, whatever is asked; they have no score. Then what search() finds with the diversity of the setting context_diversity, best first, or with nothing asked what is most needed now, in all that is left. A memory that does not fit is left out whole and shorter ones may follow; the same content comes once.
 
 max_tokens: 1 to 1000000, by default 1000. A token is taken as four characters of a line with its end, or one character of a script without spaces (Han, Kana, Hangul, Thai); models differ, so leave some room. match_count: how many memories search() may give, 1 to 1000, by default 50. filter: as in search(), for standing instructions too. types: only these, beside standing instructions. query_text, query_embedding, at: as in search().';
+
+CREATE OR REPLACE FUNCTION engram.reindex(workspace uuid DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid;
+  model   text;
+  wrong   bigint;
+  changed bigint := 0;
+BEGIN
+  PERFORM engram_internal.require_store();
+  IF NOT has_table_privilege('engram.search_blocks', 'INSERT') OR NOT engram_internal.trusted() THEN
+    RAISE EXCEPTION 'role "%" may not rebuild the search index', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Run it as the owner of the tables. The index follows every change by itself.';
+  END IF;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION 'reindex() cannot run in a transaction that is %', current_setting('transaction_isolation')
+      USING ERRCODE = 'active_sql_transaction', HINT = 'Run it by itself, or BEGIN ISOLATION LEVEL READ COMMITTED.';
+  END IF;
+  -- Nobody stores or packs meanwhile, or what they store would be in it twice or not at all.
+  LOCK TABLE engram.memories, engram.embeddings, engram.search_blocks IN SHARE ROW EXCLUSIVE MODE;
+  FOR ws, model IN
+    SELECT m.workspace_id, '' FROM engram.memories m
+    WHERE reindex.workspace IS NULL OR m.workspace_id = reindex.workspace
+    UNION SELECT e.workspace_id, e.model FROM engram.embeddings e
+    WHERE reindex.workspace IS NULL OR e.workspace_id = reindex.workspace
+    UNION SELECT b.workspace_id, b.model FROM engram.search_blocks b
+    WHERE reindex.workspace IS NULL OR b.workspace_id = reindex.workspace
+  LOOP
+    wrong := engram_internal.reindex(ws, model);
+    changed := changed + wrong;
+  END LOOP;
+  RETURN changed;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded or the extension updated, rows that look like a dump's are left out.
+SET check_function_bodies = on
+AS $$
+DECLARE
+  wrong bigint;
+BEGIN
+  BEGIN
+    WITH held AS (
+      SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
+             max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
+      FROM engram_internal.held_entries(workspace, reindex.model) e
+    ), doubled AS (
+      -- More than one entry of a memory that none of them replaces.
+      SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
+    )
+    SELECT count(*) + (SELECT d.n FROM doubled d) INTO wrong
+    FROM (SELECT h.id, h.entry FROM held h WHERE h.nth = 1 AND h.state <> 'gone') h
+    FULL JOIN engram_internal.fresh_entries(workspace, reindex.model) r ON r.id = h.id
+    WHERE h.entry IS DISTINCT FROM r.entry;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read.
+    wrong := 1;
+  END;
+  IF wrong > 0 THEN
+    DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+    FROM (
+      SELECT array_agg(f.entry ORDER BY f.id) AS entries
+      FROM (SELECT r.id, r.entry, (row_number() OVER (ORDER BY r.id) - 1) / 1000 AS part
+            FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
+      GROUP BY f.part
+    ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
+    LOOP
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, 1024, 4096) = 0;
+    END LOOP;
+  END IF;
+  RETURN wrong;
+END
+$$;
 
 -- What memories were before: versions, going back to one of them, and the past as a whole. All of it reads
 -- memory_events as the caller, and only of memories whose present row the caller may see.
@@ -2557,6 +2833,7 @@ DECLARE
   counts jsonb := '{}';
   done   boolean := true;
   n      bigint := 0;
+  sealed bigint;
   ws     uuid;
   c      record;
 BEGIN
@@ -2682,15 +2959,22 @@ BEGIN
     WHEN 'pack' THEN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
-        WHERE b.level <= 1 AND b.workspace_id IN (
+        WHERE b.level <= 2 AND b.workspace_id IN (
+          -- A few full blocks may be enough for a segment.
           SELECT x.workspace_id FROM engram.search_blocks x
-          WHERE x.level <= 1 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id ORDER BY x.workspace_id LIMIT 100)
+          WHERE x.level <= 2 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+          HAVING bool_or(x.level <= 1) OR count(*) >= 8 ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
         IF c.replacing THEN
           n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
         END IF;
         n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
+        LOOP
+          sealed := engram_internal.seal(c.workspace_id, c.model, 1024, 4096);
+          EXIT WHEN sealed = 0;
+          n := n + sealed;
+        END LOOP;
         last := c.workspace_id;
         done := false;
       END LOOP;
