@@ -204,7 +204,7 @@ BEGIN
   END IF;
   -- As in pack().
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
-     OR NOT pg_try_advisory_xact_lock(hashtextextended('engram pack ' || workspace, 0)) THEN
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
     RETURN 0;
   END IF;
   SELECT array_agg(f.block_id), max(f.upto) INTO full_blocks, n

@@ -827,7 +827,7 @@ fn after(
             &[
                 workspace(),
                 DatumWithOid::from(model),
-                DatumWithOid::from(i32::try_from(PACKED).unwrap_or(i32::MAX)),
+                DatumWithOid::from(i32::try_from(PACKED.max(added as u64)).unwrap_or(i32::MAX)),
             ],
             |_| Ok(()),
         )?;
