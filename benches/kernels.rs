@@ -6,7 +6,6 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use engram::blocks::sketch::{self, Rotation, Sketch};
 use engram::model::activation::base_level;
 use engram::model::bm25::{self, Params};
 use engram::model::fusion;
@@ -106,34 +105,6 @@ fn scans(criterion: &mut Criterion) {
     group.bench_function("5,000 vectors of 384 codes", |b| {
         b.iter(|| simd::products(&query, black_box(&codes), &mut dots));
     });
-    group.finish();
-}
-
-/// Estimating the likeness of a query to 5,000 vectors, and sketching one of them.
-fn sketches(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("sketch");
-    for dims in [384, 1536] {
-        let stored = vectors(5000, dims);
-        let rotation = Rotation::new(dims);
-        let sketches: Vec<Sketch> = stored.iter().map(|v| Sketch::new(&rotation, v)).collect();
-        let packed = sketch::pack(dims, &sketches);
-        let Some(packed) = sketch::Packed::new(dims, stored.len(), &packed) else {
-            continue;
-        };
-        let query = sketch::Query::new(&rotation, &stored[0]);
-        let (mut raw, mut out) = (Vec::new(), Vec::new());
-        group.throughput(Throughput::Elements(stored.len() as u64));
-        group.bench_function(BenchmarkId::new("estimates of 5,000", dims), |b| {
-            b.iter(|| {
-                out.clear();
-                query.estimates(black_box(&packed), &mut raw, &mut out);
-            });
-        });
-        group.throughput(Throughput::Elements(1));
-        group.bench_function(BenchmarkId::new("of one vector", dims), |b| {
-            b.iter(|| Sketch::new(&rotation, black_box(&stored[1])));
-        });
-    }
     group.finish();
 }
 
@@ -245,7 +216,6 @@ criterion_group!(
     kernels,
     bm25,
     scans,
-    sketches,
     min_max,
     similarities,
     heat,

@@ -15,7 +15,6 @@
 
 pub mod documents;
 pub mod segment;
-pub mod sketch;
 pub mod vectors;
 
 use std::collections::HashMap;
