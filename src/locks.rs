@@ -115,7 +115,7 @@ pub fn hold<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> u32 {
     names.dedup();
     // Many single locks would fill the table of locks that all sessions share: a batch, or a
     // transaction that has taken many, locks the whole workspace instead.
-    if !room(names.len()) {
+    if !names.is_empty() && !room(names.len()) {
         Name::of(workspace).lock(Mode::Alone, true);
         return 0;
     }

@@ -101,6 +101,22 @@ const MEMORIES: Shape = Shape {
         (c"contradicted_by", Type::Of(pg_sys::UUIDARRAYOID)),
         (c"deleted_at", TIME),
     ],
+    nullable: &[
+        c"agent_id",
+        c"session_id",
+        c"speaker",
+        c"role",
+        c"source",
+        c"occurred_at",
+        c"expires_at",
+        c"summary",
+        c"valid_from",
+        c"valid_to",
+        c"superseded_by",
+        c"contradicts",
+        c"contradicted_by",
+        c"deleted_at",
+    ],
     checks: &[
         c"memories_role_check",
         c"memories_content_check",
@@ -130,6 +146,7 @@ const EMBEDDINGS: Shape = Shape {
         (c"embedding", Type::Vector),
         (c"created_at", TIME),
     ],
+    nullable: &[],
     checks: &[],
     triggers: &[c"embeddings_before_write", c"embeddings_after_insert"],
     keys: &[c"embeddings_memory_fkey", c"embeddings_model_fkey"],
@@ -328,26 +345,59 @@ struct Caller {
     id: Option<Uuid>,
     workspace: Uuid,
     user: Uuid,
+    /// By policies.
+    bound: bool,
 }
 
-fn caller(memories: &Table, layout: &Layout, workspace: Option<Uuid>) -> Option<Caller> {
+fn caller(memories: &Table, workspace: Option<Uuid>) -> Result<Option<Caller>> {
     let me = identity::caller().id;
     // SAFETY: the relation is open; InvalidOid means the current user, and no error is raised.
     let bound = unsafe {
         pg_sys::check_enable_rls((*memories.relation()).rd_id, pg_sys::InvalidOid, true)
             == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     };
-    let workspace = workspace.or(me)?;
-    if bound
-        && (me != Some(workspace) || !layout.only_ours || !rows::all_visible(memories, workspace))
-    {
-        return None;
+    let Some(workspace) = workspace.or(me) else {
+        return Ok(None);
+    };
+    if bound {
+        if me != Some(workspace) || !rows::all_visible(memories, workspace) {
+            return Ok(None);
+        }
+        // What the policy asks.
+        let writable = spi::row(
+            "SELECT $1 = ANY (engram.writable_workspaces())",
+            &[DatumWithOid::from(spi::pg_uuid(workspace))],
+            |row| Ok(row.get::<bool>(1)?),
+        )?;
+        if writable.flatten() != Some(true) {
+            return Ok(None);
+        }
     }
-    Some(Caller {
+    Ok(Some(Caller {
         id: me,
         workspace,
         user: me.unwrap_or(workspace),
-    })
+        bound,
+    }))
+}
+
+/// Whether the current role may name what is in the schema of the tables.
+fn may_use(memories: &Table) -> bool {
+    // SAFETY: the relation is open; a look-up by its schema.
+    unsafe {
+        let schema = (*(*memories.relation()).rd_rel).relnamespace;
+        #[cfg(feature = "pg15")]
+        let found =
+            pg_sys::pg_namespace_aclcheck(schema, pg_sys::GetUserId(), pg_sys::ACL_USAGE.into());
+        #[cfg(not(feature = "pg15"))]
+        let found = pg_sys::object_aclcheck(
+            pg_sys::NamespaceRelationId,
+            schema,
+            pg_sys::GetUserId(),
+            pg_sys::ACL_USAGE.into(),
+        );
+        found == pg_sys::AclResult::ACLCHECK_OK
+    }
 }
 
 /// A memory that nothing is wrong with.
@@ -355,13 +405,13 @@ struct Ready<'n, 'a> {
     new: &'n New<'a>,
     content: &'n str,
     kind: &'n str,
-    hash: Vec<u8>,
-    key: String,
+    hash: &'n [u8],
     id: Uuid,
 }
 
 fn ready<'n, 'a>(
     new: &'n New<'a>,
+    hash: Option<&'n [u8]>,
     settings: &Settings,
     model: Option<&Model>,
 ) -> Option<Ready<'n, 'a>> {
@@ -387,13 +437,11 @@ fn ready<'n, 'a>(
             return None;
         }
     }
-    let hash = sha256(text::normalize_content(content).as_bytes());
     Some(Ready {
         new,
         content,
         kind: new.kind.as_deref().unwrap_or("factual"),
-        key: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
-        hash,
+        hash: hash?,
         id: new.id.unwrap_or_else(Uuid::now_v7),
     })
 }
@@ -403,7 +451,11 @@ struct Beside {
     embeddings: Option<(Table, std::rc::Rc<Layout>)>,
     states: Table,
     events: Table,
+    /// The moment of its events.
+    at: i64,
     blocks: Table,
+    /// Open before anything is written, so that nothing can be missing later.
+    _types: Table,
 }
 
 impl Beside {
@@ -427,17 +479,18 @@ impl Beside {
         } else {
             None
         };
-        let Some(part) = Routes::open(c"memory_events").and_then(|routes| {
-            // SAFETY: reads the clock.
-            routes.find(unsafe { pg_sys::GetCurrentTimestamp() })
-        }) else {
+        // SAFETY: reads the clock.
+        let at = unsafe { pg_sys::GetCurrentTimestamp() };
+        let Some(part) = Routes::open(c"memory_events").and_then(|routes| routes.find(at)) else {
             return Ok(None);
         };
         Ok(Some(Self {
             embeddings,
             states: Table::open_for_insert(c"memory_state")?,
             events: Table::open_part(part)?,
+            at,
             blocks: Table::open_for_insert(c"search_blocks")?,
+            _types: Table::open(c"memory_type_settings")?,
         }))
     }
 }
@@ -457,14 +510,40 @@ pub fn store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
 }
 
 fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Option<Uuid>>>> {
+    let read = Table::open(c"memories")?;
+    if !may_use(&read) || !read.may_insert() || !read.may_read() {
+        return Ok(None);
+    }
+    let Some(caller) = caller(&read, workspace)? else {
+        return Ok(None);
+    };
+    let hashes: Vec<Option<Vec<u8>>> = news
+        .iter()
+        .map(|new| {
+            let content = new.content.as_deref()?;
+            Some(sha256(text::normalize_content(content).as_bytes()))
+        })
+        .collect();
+    let mut keys: Vec<String> = Vec::with_capacity(news.len());
+    for (new, hash) in news.iter().zip(&hashes) {
+        // Those that need care have their keys locked with the others: locks that came one by one later
+        // could come in another's way.
+        if let Some(hash) = hash
+            && new.on_duplicate.as_deref() != Some("allow")
+        {
+            keys.push(key(hash));
+        }
+        keys.extend(new.id.map(|id| id.to_string()));
+    }
+    // First of all: who waits here holds nothing else that somebody could want. What is stored is counted in
+    // the end: an error gives the locks back, and who goes on with care counts them.
+    let single = locks::hold(caller.workspace, keys.iter().map(String::as_str)) > 0;
+
     let memories = Table::open_for_insert(c"memories")?;
     let Some(layout) = table::layout(&memories, &MEMORIES) else {
         return Ok(None);
     };
-    let Some(caller) = caller(&memories, &layout, workspace) else {
-        return Ok(None);
-    };
-    if !memories.may_insert() || !memories.may_read() {
+    if caller.bound && !(layout.only_ours && rows::all_visible(&memories, caller.workspace)) {
         return Ok(None);
     }
     let embedded = news.iter().any(|new| new.embedding.is_some());
@@ -484,38 +563,20 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     };
     let model = if embedded { default_model()? } else { None };
     drop(before);
-
-    let sound: Vec<Option<Ready<'_, '_>>> = news
-        .iter()
-        .map(|new| ready(new, &settings, model.as_ref()))
-        .collect();
     if let Some(model) = &model
         && !stays(beside.blocks.owner(), &model.name)?
     {
         return Ok(None);
     }
-    let mut keys: Vec<String> = Vec::with_capacity(news.len());
-    for (new, sound) in news.iter().zip(&sound) {
-        // Those that need care have their keys locked with the others: locks that came one by one later
-        // could come in another's way.
-        if new.on_duplicate.as_deref() != Some("allow") {
-            match (sound, new.content.as_deref()) {
-                (Some(sound), _) => keys.push(sound.key.clone()),
-                (None, Some(content)) => {
-                    let hash = sha256(text::normalize_content(content).as_bytes());
-                    keys.push(hash.iter().map(|byte| format!("{byte:02x}")).collect());
-                }
-                (None, None) => {}
-            }
-        }
-        keys.extend(new.id.map(|id| id.to_string()));
-    }
-    // What is stored is counted in the end: an error gives the locks back, and who goes on with care counts them.
-    locks::hold(caller.workspace, keys.iter().map(String::as_str));
+    let sound: Vec<Option<Ready<'_, '_>>> = news
+        .iter()
+        .zip(&hashes)
+        .map(|(new, hash)| ready(new, hash.as_deref(), &settings, model.as_ref()))
+        .collect();
 
     // What others have stored until they let go of the locks is seen from here.
     let snapshot = Fresh::new();
-    let Some(fresh) = fresh(&memories, caller.workspace, sound)? else {
+    let Some(fresh) = fresh(&memories, caller.workspace, news, &hashes, sound)? else {
         return Ok(None);
     };
     drop(snapshot);
@@ -530,7 +591,7 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         };
         write.memories(&memories, &layout, part)?;
         write.states(&mut states, part);
-        write.events(&mut events, part);
+        write.events(&mut events, beside.at, part);
         write.documents(part)?;
         if let Some((table, layout)) = &beside.embeddings {
             write.embeddings(table, layout, part)?;
@@ -540,14 +601,28 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     drop((states, events, blocks));
     write::done();
     after(&caller, model.as_ref(), owner, &stored)?;
-    locks::add(u32::try_from(stored.len()).unwrap_or(u32::MAX));
+    if single {
+        let keys = |one: &Ready<'_, '_>| {
+            let by_content = one.new.on_duplicate.as_deref() != Some("allow");
+            u32::from(by_content) + u32::from(one.new.id.is_some())
+        };
+        locks::add(stored.iter().map(keys).sum());
+    }
     Ok(Some(ids))
 }
 
-/// Takes out those that are there already, and those that come a second time.
+/// A hash as a key to lock.
+fn key(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Takes out those that are there already, and those that come after another one of the same content or id that
+/// is stored with care: they must find that.
 fn fresh<'n, 'a>(
     memories: &Table,
     workspace: Uuid,
+    news: &[New<'_>],
+    hashes: &[Option<Vec<u8>>],
     sound: Vec<Option<Ready<'n, 'a>>>,
 ) -> Result<Option<Vec<Option<Ready<'n, 'a>>>>> {
     let Some(mut by_content) = memories.by_hash(c"memories_content_idx") else {
@@ -556,22 +631,32 @@ fn fresh<'n, 'a>(
     let erasures = Table::open(c"erasures")?;
     let mut by_id = Lookup::upto(memories, 2)?;
     let mut erased = Lookup::upto(&erasures, 2)?;
-    let mut seen: HashSet<Vec<u8>> = HashSet::new();
-    let mut seen_ids: HashSet<Uuid> = HashSet::new();
+    // Of those before: stored here, and stored with care.
+    let (mut seen, mut seen_ids): (HashSet<&[u8]>, HashSet<Uuid>) = Default::default();
+    let (mut later, mut later_ids): (HashSet<&[u8]>, HashSet<Uuid>) = Default::default();
     let mut out = Vec::with_capacity(sound.len());
-    for one in sound {
+    for ((one, new), hash) in sound.into_iter().zip(news).zip(hashes) {
         pgrx::check_for_interrupts!();
-        out.push(one.filter(|one| {
-            let twice = !seen.insert(one.hash.clone());
+        let one = one.filter(|one| {
             let allowed = one.new.on_duplicate.as_deref() == Some("allow");
-            let known = allowed || !twice && !by_content.any(&one.hash, workspace);
-            let told = one.new.id.is_none_or(|id| {
-                seen_ids.insert(id)
-                    && by_id.find([workspace, id]).is_none()
-                    && erased.find([workspace, id]).is_none()
-            });
-            known && told
-        }));
+            let content = !later.contains(one.hash)
+                && (allowed || !seen.contains(one.hash) && !by_content.any(one.hash, workspace));
+            content
+                && one.new.id.is_none_or(|id| {
+                    !seen_ids.contains(&id)
+                        && !later_ids.contains(&id)
+                        && by_id.find([workspace, id]).is_none()
+                        && erased.find([workspace, id]).is_none()
+                })
+        });
+        let (contents, ids) = if one.is_some() {
+            (&mut seen, &mut seen_ids)
+        } else {
+            (&mut later, &mut later_ids)
+        };
+        contents.extend(hash.as_deref());
+        ids.extend(new.id);
+        out.push(one);
     }
     Ok(Some(out))
 }
@@ -633,7 +718,7 @@ impl Write<'_, '_> {
                 1i32.into_datum(),
                 created,
                 created,
-                one.hash.as_slice().into_datum(),
+                one.hash.into_datum(),
             ]);
         }
         layout.insert(table, &rows);
@@ -653,14 +738,9 @@ impl Write<'_, '_> {
         }));
     }
 
-    fn events(&self, events: &mut Writer<'_, 10>, stored: &[Ready<'_, '_>]) {
-        // SAFETY: gives the transaction its id, and reads the clock.
-        let (xid, at) = unsafe {
-            (
-                pg_sys::GetTopFullTransactionId().value,
-                pg_sys::GetCurrentTimestamp(),
-            )
-        };
+    fn events(&self, events: &mut Writer<'_, 10>, at: i64, stored: &[Ready<'_, '_>]) {
+        // SAFETY: gives the transaction its id.
+        let xid = unsafe { pg_sys::GetTopFullTransactionId().value };
         let origin = sync::origin();
         let actor = || self.caller.id.map_or(Value::Null, Value::Uuid);
         events.insert_all(stored.iter().map(|one| {

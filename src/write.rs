@@ -76,6 +76,9 @@ fn uuid_array(ids: &[Uuid]) -> pg_sys::Datum {
     }
 }
 
+/// Bytes of a row that is never moved out of line, in part or whole, below TOAST_TUPLE_THRESHOLD.
+const INLINE: u32 = 1000;
+
 /// Rows that are added to one page with one entry in the log.
 const BATCH: usize = 64;
 
@@ -188,13 +191,22 @@ impl<'t, const N: usize> Writer<'t, N> {
         // SAFETY: slots of this table's rows; each owns the tuple that is stored in it.
         unsafe {
             for values in rows {
+                let tuple = self.form(&values);
+                // What moves out of line is a copy, whose place the slot's tuple never learns: its index
+                // entries would lead nowhere.
+                if (*tuple).t_len > INLINE {
+                    pgrx::check_for_interrupts!();
+                    pg_sys::CatalogTupleInsertWithInfo(relation, tuple, self.indexes);
+                    pg_sys::heap_freetuple(tuple);
+                    continue;
+                }
                 if used == slots.len() {
                     slots.push(pg_sys::MakeSingleTupleTableSlot(
                         (*relation).rd_att,
                         &raw const pg_sys::TTSOpsHeapTuple,
                     ));
                 }
-                pg_sys::ExecStoreHeapTuple(self.form(&values), slots[used], true);
+                pg_sys::ExecStoreHeapTuple(tuple, slots[used], true);
                 used += 1;
                 if used == BATCH {
                     pgrx::check_for_interrupts!();

@@ -232,6 +232,10 @@ BEGIN
   BEGIN
     SELECT s.given, s.positions, s.ids INTO given, done, done_ids FROM engram_internal.store_items(add_many.items, ws) s;
   EXCEPTION WHEN OTHERS THEN
+    -- Who was waited for in vain, or a server in trouble, is not the items' fault.
+    IF SQLSTATE ~ '^(40|53|57|58|XX|55P03)' THEN
+      RAISE;
+    END IF;
     done := NULL;
   END;
   IF cardinality(done) = given THEN

@@ -425,19 +425,21 @@ impl<'t> Corpus<'t> {
             for (word, occurrences) in words.iter().zip(&mut corpus.occurrences) {
                 let (from, count) = segment.head.words(word.hash);
                 let base = segment.base as u32;
+                // Numbers out of range or order must not reach the columns.
+                let mut next = base;
+                let end = base + segment.head.n as u32;
+                let mut sound = true;
                 entries
                     .each_part(segment, Kind::Words, from, count, |content| {
                         Postings::parse(content)?.find(*word, |document, count| {
-                            occurrences.push((base + u32::from(document), count));
+                            let document = base + u32::from(document);
+                            sound &= (next..end).contains(&document);
+                            next = document + 1;
+                            occurrences.push((document, count));
                         });
-                        Some(())
+                        sound.then_some(())
                     })
                     .ok_or_else(Error::unreadable_block)?;
-                // Numbers out of range must not reach the columns.
-                let end = base + segment.head.n as u32;
-                if occurrences.last().is_some_and(|last| last.0 >= end) {
-                    return Err(Error::unreadable_block());
-                }
             }
         }
         if let Some(alive) = &entries.alive {
@@ -494,13 +496,18 @@ impl<'t> Corpus<'t> {
             let count = segment.head.word_parts();
             entries
                 .each_part(segment, Kind::Words, 0, count, |content| {
+                    let mut sound = true;
                     Postings::parse(content)?.each_word(wanted, |word, document, count| {
+                        if usize::from(document) >= segment.head.n {
+                            sound = false;
+                            return;
+                        }
                         let document = base + u32::from(document);
                         if entries.alive(document as usize) {
                             visit(word, document, count);
                         }
                     });
-                    Some(())
+                    sound.then_some(())
                 })
                 .ok_or_else(Error::unreadable_block)?;
         }

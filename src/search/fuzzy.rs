@@ -106,7 +106,8 @@ pub fn take(
 /// Whether a word of these letters may be meant by one that has letters and may have been edited so often. An
 /// edit changes two bits at most.
 fn may_be((letters, edits): (u32, u32), other: u32) -> bool {
-    (letters ^ other).count_ones() <= 2 * edits || letters & !other == 0
+    // One or two letters are in very many words.
+    (letters ^ other).count_ones() <= 2 * edits || letters.count_ones() > 2 && letters & !other == 0
 }
 
 impl Missing {
@@ -163,13 +164,19 @@ impl Missing {
         corpus: &mut Corpus<'_>,
         taken: &mut Taken,
     ) -> Result<()> {
-        let near: BTreeSet<(u8, &String)> = self
-            .likely()
-            .iter()
-            .filter_map(|(_, document)| texts.get(document))
-            .flatten()
-            .filter_map(|word| Some((distance(&self.typed, word)?, word)))
-            .collect();
+        let letters = |word: &str| documents::letters(word.as_bytes());
+        let typed = letters(&self.typed.iter().collect::<String>());
+        let mut near: BTreeSet<(u8, &String)> = BTreeSet::new();
+        for (_, document) in self.likely() {
+            pgrx::check_for_interrupts!();
+            let words = texts.get(&document).into_iter().flatten();
+            // An edit takes away one letter at most, and all else keeps them.
+            near.extend(
+                words
+                    .filter(|word| (typed & !letters(word)).count_ones() <= self.edits())
+                    .filter_map(|word| Some((distance(&self.typed, word)?, word))),
+            );
+        }
         let Some((nearest, _)) = near.first() else {
             return Ok(());
         };

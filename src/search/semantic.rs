@@ -14,7 +14,7 @@ use crate::{simd, vector};
 /// cosine, so only a few that stand close together can change places.
 const RERANK: usize = 15;
 
-/// Where a longer result is shown, its end is ranked by the codes.
+/// Where a longer result is shown, its end is ranked by the codes, if these are whole.
 const MOST_RERANKED: usize = 100;
 
 /// Standard deviations by which two similarities of half codes may be in the wrong order, and most vectors
@@ -116,7 +116,9 @@ impl<'a> Semantic<'a> {
     /// Compares the best of `ranked` again, by the stored vectors, and sorts it anew. A vector that
     /// is no longer stored is left out.
     pub fn rerank(&mut self, ranked: &mut Vec<usize>) -> Result<()> {
-        let shown = self.context.match_count.min(MOST_RERANKED);
+        let halves = self.points.error > 0.0;
+        let most = if halves { usize::MAX } else { MOST_RERANKED };
+        let shown = self.context.match_count.min(most);
         let mut count = shown + RERANK;
         // Half codes are further off: whatever may be among those that are shown is compared again.
         if let Some(last) = ranked.get(shown - 1) {
@@ -124,7 +126,7 @@ impl<'a> Semantic<'a> {
             count += ranked
                 .iter()
                 .skip(count)
-                .take(MOST_DOUBTED)
+                .take(MOST_DOUBTED.max(shown))
                 .take_while(|i| self.similarity(**i) >= least)
                 .count();
         }

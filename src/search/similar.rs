@@ -101,10 +101,15 @@ impl<'a> Said<'a> {
         }
         let threshold = self.context.duplicate_similarity;
         if threshold < 1.0 {
-            let alike = self
-                .gists
-                .entry(gist(&hit.content, self.english))
-                .or_default();
+            let gist = gist(&hit.content, self.english);
+            // Of nothing but emphasis and signs nothing is left to be compared.
+            let says = |word: &String| word.chars().any(char::is_alphanumeric);
+            let mut unheard = Vec::new();
+            let alike = if gist.iter().any(says) {
+                self.gists.entry(gist).or_default()
+            } else {
+                &mut unheard
+            };
             for at in alike.iter().copied() {
                 let other = &hits[at].0;
                 if !disputed(at)
@@ -135,19 +140,34 @@ fn same_source(a: &Hit, b: &Hit) -> bool {
 }
 
 /// Words that say nothing of their own in English.
-const EMPHASIS: [&str; 12] = [
-    "a", "an", "the", "really", "very", "just", "so", "also", "too", "actually", "please", "oh",
+const EMPHASIS: [&str; 9] = [
+    "a", "an", "the", "really", "very", "so", "actually", "please", "oh",
 ];
 
-/// The words of a text in their order, without case, accents, punctuation around words, and, in English, articles
+/// The words of a text in their order, without case, punctuation after words, and, in English, accents, articles
 /// and emphasis. Order counts ("Ann paid Bob"), and so do all other small words ("to" and "from",
 /// "I" and "she"), signs (-5, C++), and whether it is asked.
 fn gist(content: &str, english: bool) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
-    for word in content.split_whitespace() {
-        let word = text::fold(word).to_lowercase().replace('’', "'");
+    let mut begins = true;
+    for (nth, token) in content.split_whitespace().enumerate() {
+        // "Plan A" is no plan.
+        let name = token.trim_end_matches(END) == "A" && !begins;
+        begins = token.ends_with(['.', '!', '?', ':', ';']);
+        if name {
+            words.push("A".to_owned());
+            continue;
+        }
+        // Elsewhere an accent may make another word: "año", "ano".
+        let word = if english {
+            text::fold(token)
+        } else {
+            token.into()
+        };
+        let word = word.to_lowercase().replace('’', "'");
         let word = bare(&word);
-        if word.is_empty() {
+        // A dash that begins an item of a list.
+        if nth == 0 && matches!(word, "-" | "–" | "—" | "*") {
             continue;
         }
         match word.strip_suffix("n't").filter(|_| english) {
@@ -190,20 +210,21 @@ fn gist(content: &str, english: bool) -> Vec<String> {
     words
 }
 
-/// A word without punctuation around it.
+/// Punctuation that ends a word.
+const END: [char; 11] = ['.', ',', ';', ':', '!', '?', '…', '。', '、', '！', '？'];
+const QUOTES: [char; 5] = ['"', '\'', '“', '”', '‘'];
+
+/// A word without punctuation after it and quotes around it. What else there is may count: "!done", "_reset",
+/// "C*", "(500)"; and what is nothing but signs: ":)".
 fn bare(word: &str) -> &str {
-    let mark = |c: char| ".,;:!?…\"'“”‘()[]*_`~—–¡¿。、！？".contains(c);
-    let word = word.trim_end_matches(mark);
-    let first = word.trim_start_matches(mark);
-    // .5 is not 5.
-    if first.starts_with(|c: char| c.is_ascii_digit()) && word.len() > first.len() {
-        let before = &word[..word.len() - first.len()];
-        if before.ends_with('.') {
-            return &word[before.len() - 1..];
-        }
+    let bare = word
+        .trim_end_matches(|c| END.contains(&c) || QUOTES.contains(&c))
+        .trim_start_matches(|c| QUOTES.contains(&c) || "¡¿".contains(c));
+    if bare.chars().any(char::is_alphanumeric) {
+        bare
+    } else {
+        word
     }
-    // A dash that begins an item of a list.
-    if first == "-" { "" } else { first }
 }
 
 /// Hashes of the words of a text that may say something, sorted.
@@ -281,7 +302,7 @@ mod tests {
                 "i am fond of the old cafe",
             ),
             ("She can't swim.", "She cannot swim"),
-            ("- Buy milk, please", "buy (the) milk"),
+            ("- Buy milk, please", "buy the \"milk\""),
             ("We don’t know", "We do not know"),
         ] {
             assert!(
@@ -304,12 +325,23 @@ mod tests {
             ("It was -5 degrees", "It was 5 degrees"),
             ("It weighs .5 kg", "It weighs 5 kg"),
             ("Learns C++", "Learns C"),
+            ("results :)", "results :("),
+            ("if !done", "if done"),
+            ("call _reset()", "call reset()"),
+            ("edit .env", "edit env"),
+            ("C* is used", "C is used"),
+            ("~5 km", "5 km"),
+            ("5 - 3", "5 3"),
+            ("Vitamin A helps", "Vitamin helps"),
+            ("It is too hot", "It is hot"),
+            ("I just left", "I left"),
             ("👍", "👎"),
         ] {
             assert!(!same(a, b), "{a} / {b}");
         }
         // An English article is a German verb's pronoun.
         assert_ne!(gist("so ist es", false), gist("ist es", false));
+        assert_ne!(gist("tengo un año", false), gist("tengo un ano", false));
     }
 
     #[test]

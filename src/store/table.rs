@@ -26,6 +26,8 @@ pub enum Type {
 pub struct Shape {
     /// All its columns; rows give their values in this order.
     pub columns: &'static [(&'static CStr, Type)],
+    /// Those that a row may leave NULL.
+    pub nullable: &'static [&'static CStr],
     /// Its CHECK constraints, which the caller vouches for.
     pub checks: &'static [&'static CStr],
     /// The triggers that an INSERT sets off, whose work the caller does. Their functions have their names.
@@ -141,7 +143,10 @@ unsafe fn read(relation: pg_sys::Relation, shape: &Shape) -> Option<Layout> {
                 Type::Of(of) => of == attribute.atttypid,
                 Type::Vector => is_vector(attribute.atttypid),
             };
-            if !fits || attribute.attgenerated != 0 || attribute.attidentity != 0 {
+            // No length or number of dimensions, and nothing required but what every row has.
+            let open = attribute.atttypmod == -1
+                && !(attribute.attnotnull && shape.nullable.contains(&name));
+            if !fits || !open || attribute.attgenerated != 0 || attribute.attidentity != 0 {
                 return None;
             }
             places[nth] = place;
@@ -210,7 +215,10 @@ unsafe fn triggers_are(relation: pg_sys::Relation, shape: &Shape) -> bool {
             if u32::from(trigger.tgtype.unsigned_abs()) & pg_sys::TRIGGER_TYPE_INSERT == 0 {
                 continue;
             }
-            if u8::try_from(trigger.tgenabled) != Ok(b'O') {
+            if u8::try_from(trigger.tgenabled) != Ok(b'O')
+                || !trigger.tgqual.is_null()
+                || trigger.tgnargs > 0
+            {
                 return false;
             }
             if trigger.tgisinternal {

@@ -252,6 +252,16 @@ fn what_users_add_to_the_tables_counts() {
             "42501",
         ),
         (
+            "ALTER TABLE engram.memories ALTER COLUMN source SET NOT NULL",
+            "ALTER TABLE engram.memories ALTER COLUMN source DROP NOT NULL",
+            "23502",
+        ),
+        (
+            "ALTER TABLE engram.embeddings ALTER COLUMN embedding TYPE extensions.vector(4)",
+            "ALTER TABLE engram.embeddings ALTER COLUMN embedding TYPE extensions.vector",
+            "22000",
+        ),
+        (
             "REVOKE INSERT ON engram.memories FROM app",
             "GRANT INSERT ON engram.memories TO app",
             "42501",
@@ -459,4 +469,117 @@ fn it_belongs_to_its_transaction() {
         assert!(ann.batch_execute(call).is_err());
         ann.batch_execute("ROLLBACK").unwrap();
     }
+}
+
+#[test]
+fn what_does_not_fit_into_a_page_is_found() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    admin
+        .batch_execute("SELECT engram.set_embedding_model('wide', 16000, make_default => true)")
+        .unwrap();
+    let words = |from: i32, to: i32| {
+        format!(
+            "(SELECT string_agg('wo' || translate(k::text, '0123456789', 'abcdefghij'), ' ') FROM generate_series({from}, {to}) k)"
+        )
+    };
+    for (from, to) in [(10_000, 11_100), (20_000, 28_000)] {
+        ann.batch_execute(&format!("SELECT engram.add({})", words(from, to)))
+            .unwrap();
+    }
+    ann.batch_execute(&format!(
+        "SELECT engram.add_many(jsonb_build_array({}, 'short'))",
+        words(30_000, 35_000)
+    ))
+    .unwrap();
+    let wide = |last: i32| format!("'[{}{last}]'", "0.5,".repeat(15_999));
+    for n in 1..=3 {
+        ann.batch_execute(&format!(
+            "SELECT engram.add('wide {n}', embedding => {})",
+            wide(n)
+        ))
+        .unwrap();
+    }
+    let mut count = |how: &str| -> i64 {
+        admin.batch_execute(how).unwrap();
+        let row = admin.query_one(
+            "SELECT count(*) FROM engram.search_blocks WHERE workspace_id IN (SELECT workspace_id FROM engram.memories OFFSET 0)
+               AND octet_length(block) > 0",
+            &[],
+        );
+        row.unwrap().get(0)
+    };
+    let by_index = count("SET enable_seqscan = off; SET enable_bitmapscan = off");
+    assert_eq!(
+        by_index,
+        count("RESET ALL; SET enable_indexscan = off; SET enable_bitmapscan = off")
+    );
+    for (word, wanted) in [("wobaaab", 1), ("wocbbbb", 1), ("wodcccc", 1), ("short", 1)] {
+        let rows = ann
+            .query("SELECT FROM engram.search($1)", &[&word])
+            .unwrap();
+        assert_eq!(rows.len(), wanted, "{word}");
+    }
+    let near = ann
+        .query(
+            &format!(
+                "SELECT content FROM engram.search(query_embedding => {})",
+                wide(3)
+            ),
+            &[],
+        )
+        .unwrap();
+    assert_eq!(near.len(), 3);
+    assert_eq!(near[0].get::<_, String>(0), "wide 3");
+}
+
+#[test]
+fn a_batch_is_stored_in_its_order() {
+    let id = "018f3a2e-0000-7000-8000-0000000000e1";
+    let batches = [
+        json!([{"content": "X", "embedding": [1, 0, 0], "session_id": "s1"},
+               {"content": "X", "on_duplicate": "reject", "session_id": "s2"}]),
+        json!([{"content": "P", "embedding": [0, 1, 0], "id": id}, {"content": "Q", "id": id}]),
+        json!([{"content": "old tea", "on_duplicate": "reject"}, {"content": "old tea", "on_duplicate": "allow"}]),
+        json!(["old twin", {"content": "old twin", "on_duplicate": "allow"},
+               {"content": "old twin", "on_duplicate": "reject"}]),
+        json!([{"content": "Y", "on_duplicate": "allow"}, {"content": "Y", "on_duplicate": "reject"}, "Y"]),
+    ];
+    let mut found = Vec::new();
+    for careful in [false, true] {
+        let db = Database::new();
+        let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+        admin
+            .batch_execute(
+                "SELECT engram.set_embedding_model('m', 3); UPDATE engram.settings SET near_duplicate_threshold = 0.9;
+                 CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+            )
+            .unwrap();
+        ann.batch_execute(
+            "SELECT engram.add(c, expires_at => now() + interval '5 ms') FROM unnest('{old tea,old twin}'::text[]) c; SELECT pg_sleep(0.01)",
+        )
+        .unwrap();
+        if careful {
+            admin
+                .batch_execute("CREATE TRIGGER nothing BEFORE INSERT ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.nothing()")
+                .unwrap();
+        }
+        let mut said = Vec::new();
+        for batch in &batches {
+            let rows = ann
+                .query("SELECT status FROM engram.add_many($1)", &[batch])
+                .unwrap();
+            said.push(rows.iter().map(|r| r.get(0)).collect::<Vec<String>>());
+        }
+        let rows = ann
+            .query(
+                "SELECT concat_ws(' ', content, session_id, access_count) FROM engram.list(include => '{expired}') ORDER BY 1",
+                &[],
+            )
+            .unwrap();
+        let kept: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
+        found.push((said, kept));
+    }
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0].0[0], ["added", "error"]);
 }

@@ -375,7 +375,7 @@ fn a_model_that_goes_leaves_no_vector_of_it_behind() {
     let (mut admin, mut ann) = (db.admin(), db.user("ann"));
     admin
         .batch_execute(
-            "SELECT engram.set_embedding_model('old', 3); SELECT engram.set_embedding_model('new', 2, make_default => false)",
+            "SELECT engram.set_embedding_model('old', 3, make_default => true); SELECT engram.set_embedding_model('new', 2)",
         )
         .unwrap();
     for store in [
@@ -387,7 +387,7 @@ fn a_model_that_goes_leaves_no_vector_of_it_behind() {
         thread::scope(|scope| {
             let drop = scope.spawn(|| {
                 admin.batch_execute(
-                    "SELECT engram.set_embedding_model('new', 2); SELECT engram.drop_embedding_model('old')",
+                    "SELECT engram.set_embedding_model('new', 2, make_default => true); SELECT engram.drop_embedding_model('old')",
                 )
             });
             // It waits for the vector that may come.
@@ -412,7 +412,7 @@ fn a_model_that_goes_leaves_no_vector_of_it_behind() {
         );
         assert_eq!(lost, 0);
         admin
-            .batch_execute("SELECT engram.set_embedding_model('old', 3)")
+            .batch_execute("SELECT engram.set_embedding_model('old', 3, make_default => true)")
             .unwrap();
     }
 }
