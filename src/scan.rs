@@ -339,6 +339,71 @@ impl Drop for Table {
     }
 }
 
+/// A scan of an index under the active snapshot, which must outlive it, and the row that it has come to. Closed
+/// when dropped.
+struct Cursor {
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Cursor {
+    /// Takes over an open index, to be scanned by so many keys.
+    ///
+    /// # Safety
+    /// The index is one of the table's, which stays open as long as this; a snapshot is active.
+    unsafe fn new(table: &Table, index: pg_sys::Relation, keys: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            let count = keys as i32;
+            #[cfg(feature = "pg18")]
+            let none = std::ptr::null_mut();
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, none, count, 0);
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, count, 0);
+            Self {
+                index,
+                scan,
+                slot: pg_sys::table_slot_create(table.relation, std::ptr::null_mut()),
+            }
+        }
+    }
+
+    /// Begins anew with these keys, as many as it was made for.
+    ///
+    /// # Safety
+    /// The keys are of the index's columns, and what they point at lives until they are changed.
+    unsafe fn seek(&mut self, keys: &mut [pg_sys::ScanKeyData]) {
+        // SAFETY: the caller's promise; the scan copies the keys.
+        unsafe {
+            let none = std::ptr::null_mut();
+            pg_sys::index_rescan(self.scan, keys.as_mut_ptr(), keys.len() as i32, none, 0);
+        }
+    }
+
+    /// Whether there is another row, which is then in the slot.
+    fn next(&mut self) -> bool {
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        // SAFETY: a scan that is open and a slot of its table's rows.
+        unsafe { pg_sys::index_getnext_slot(self.scan, forward, self.slot) }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // SAFETY: all made by `new`. After an error the abort releases them.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
+            }
+        }
+    }
+}
+
 /// Rows of a table, one after the other, each by a whole or partial key of `uuid` columns. Nothing may
 /// be written to the table in between that it should see.
 pub struct Lookup<'t, const N: usize> {
@@ -346,9 +411,7 @@ pub struct Lookup<'t, const N: usize> {
     _table: &'t Table,
     /// Columns that are read.
     width: i32,
-    index: pg_sys::Relation,
-    scan: pg_sys::IndexScanDesc,
-    slot: *mut pg_sys::TupleTableSlot,
+    cursor: Cursor,
     keys: [pg_sys::ScanKeyData; N],
     /// What the keys point at.
     values: Box<[[u8; 16]; N]>,
@@ -373,18 +436,7 @@ impl<'t, const N: usize> Lookup<'t, N> {
                     hint: "Somebody changed it. Put it back as setup() makes it.".to_owned(),
                 });
             }
-            let snapshot = pg_sys::GetActiveSnapshot();
-            #[cfg(feature = "pg18")]
-            let scan = pg_sys::index_beginscan(
-                table.relation,
-                index,
-                snapshot,
-                std::ptr::null_mut(),
-                N as i32,
-                0,
-            );
-            #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, N as i32, 0);
+            let cursor = Cursor::new(table, index, N);
             let values = Box::new([[0; 16]; N]);
             let keys = std::array::from_fn(|nth| {
                 let mut key = pg_sys::ScanKeyData::default();
@@ -403,9 +455,7 @@ impl<'t, const N: usize> Lookup<'t, N> {
             Ok(Self {
                 width: i32::from(last).min((*(*table.relation).rd_att).natts),
                 _table: table,
-                index,
-                scan,
-                slot: pg_sys::table_slot_create(table.relation, std::ptr::null_mut()),
+                cursor,
                 keys,
                 values,
             })
@@ -417,13 +467,7 @@ impl<'t, const N: usize> Lookup<'t, N> {
         *self.values = key.map(Uuid::into_bytes);
         // SAFETY: keys of the index's leading columns; the scan copies them, and what they point at stays.
         unsafe {
-            pg_sys::index_rescan(
-                self.scan,
-                self.keys.as_mut_ptr(),
-                N as i32,
-                std::ptr::null_mut(),
-                0,
-            );
+            self.cursor.seek(&mut self.keys);
         }
     }
 
@@ -432,12 +476,11 @@ impl<'t, const N: usize> Lookup<'t, N> {
         // SAFETY: a scan that has been positioned; the row's values stay good until the next call, which
         // the borrow forbids.
         unsafe {
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            if !pg_sys::index_getnext_slot(self.scan, forward, self.slot) {
+            if !self.cursor.next() {
                 return None;
             }
-            pg_sys::slot_getsomeattrs_int(self.slot, self.width);
-            Some(Row::of(&*self.slot, self.width))
+            pg_sys::slot_getsomeattrs_int(self.cursor.slot, self.width);
+            Some(Row::of(&*self.cursor.slot, self.width))
         }
     }
 
@@ -445,7 +488,8 @@ impl<'t, const N: usize> Lookup<'t, N> {
     pub fn tuple(&self) -> pg_sys::HeapTuple {
         // SAFETY: the slot holds a heap tuple, for the table is a heap.
         unsafe {
-            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.slot, false, std::ptr::null_mut());
+            let tuple =
+                pg_sys::ExecFetchSlotHeapTuple(self.cursor.slot, false, std::ptr::null_mut());
             pg_sys::heap_copytuple(tuple)
         }
     }
@@ -457,25 +501,10 @@ impl<'t, const N: usize> Lookup<'t, N> {
     }
 }
 
-impl<const N: usize> Drop for Lookup<'_, N> {
-    fn drop(&mut self) {
-        // SAFETY: all made by `new`. After an error the abort releases them.
-        unsafe {
-            if !std::thread::panicking() {
-                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-                pg_sys::index_endscan(self.scan);
-                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
-            }
-        }
-    }
-}
-
 /// Rows of a table by an index on a `bytea` column and, after it, the workspace.
 pub struct ByHash<'t> {
     _table: &'t Table,
-    index: pg_sys::Relation,
-    scan: pg_sys::IndexScanDesc,
-    slot: *mut pg_sys::TupleTableSlot,
+    cursor: Cursor,
 }
 
 impl Table {
@@ -503,17 +532,10 @@ impl Table {
                 pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
                 return None;
             }
-            let snapshot = pg_sys::GetActiveSnapshot();
-            #[cfg(feature = "pg18")]
-            let scan =
-                pg_sys::index_beginscan(self.relation, index, snapshot, std::ptr::null_mut(), 2, 0);
-            #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(self.relation, index, snapshot, 2, 0);
+            let cursor = Cursor::new(self, index, 2);
             Some(ByHash {
                 _table: self,
-                index,
-                scan,
-                slot: pg_sys::table_slot_create(self.relation, std::ptr::null_mut()),
+                cursor,
             })
         }
     }
@@ -546,22 +568,8 @@ impl ByHash<'_> {
                     value,
                 );
             }
-            pg_sys::index_rescan(self.scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0);
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            pg_sys::index_getnext_slot(self.scan, forward, self.slot)
-        }
-    }
-}
-
-impl Drop for ByHash<'_> {
-    fn drop(&mut self) {
-        // SAFETY: as for `Lookup`.
-        unsafe {
-            if !std::thread::panicking() {
-                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-                pg_sys::index_endscan(self.scan);
-                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
-            }
+            self.cursor.seek(&mut keys);
+            self.cursor.next()
         }
     }
 }
@@ -570,9 +578,7 @@ impl Drop for ByHash<'_> {
 pub struct Parts<'t> {
     /// It must stay open meanwhile.
     _table: &'t Table,
-    index: pg_sys::Relation,
-    scan: pg_sys::IndexScanDesc,
-    slot: *mut pg_sys::TupleTableSlot,
+    cursor: Cursor,
     keys: [pg_sys::ScanKeyData; 5],
     /// What keys point at: the workspace, and where to begin.
     values: Box<[[u8; 16]; 2]>,
@@ -612,18 +618,7 @@ impl<'t> Parts<'t> {
                     hint: "Somebody changed it. Drop the table, then run: SELECT engram.setup(); SELECT engram.reindex();".to_owned(),
                 });
             }
-            let snapshot = pg_sys::GetActiveSnapshot();
-            #[cfg(feature = "pg18")]
-            let scan = pg_sys::index_beginscan(
-                table.relation,
-                index,
-                snapshot,
-                std::ptr::null_mut(),
-                5,
-                0,
-            );
-            #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(table.relation, index, snapshot, 5, 0);
+            let cursor = Cursor::new(table, index, 5);
             let keys = std::array::from_fn(|nth| {
                 let (strategy, procedure) = kinds[nth];
                 let (value, collation) = match nth {
@@ -650,9 +645,7 @@ impl<'t> Parts<'t> {
             });
             Ok(Self {
                 _table: table,
-                index,
-                scan,
-                slot: pg_sys::table_slot_create(table.relation, std::ptr::null_mut()),
+                cursor,
                 keys,
                 values,
                 column,
@@ -667,13 +660,7 @@ impl<'t> Parts<'t> {
         self.keys[3].sk_argument = pg_sys::Datum::from(cluster);
         // SAFETY: the keys are those that the scan was begun with; what they point at stays.
         unsafe {
-            pg_sys::index_rescan(
-                self.scan,
-                self.keys.as_mut_ptr(),
-                5,
-                std::ptr::null_mut(),
-                0,
-            );
+            self.cursor.seek(&mut self.keys);
         }
     }
 
@@ -682,25 +669,11 @@ impl<'t> Parts<'t> {
         pgrx::check_for_interrupts!();
         // SAFETY: as in `Lookup`; the column is `bytea`.
         unsafe {
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            if !pg_sys::index_getnext_slot(self.scan, forward, self.slot) {
+            if !self.cursor.next() {
                 return None;
             }
-            pg_sys::slot_getsomeattrs_int(self.slot, i32::from(self.column));
-            Row::of(&*self.slot, i32::from(self.column)).bytes(self.column)
-        }
-    }
-}
-
-impl Drop for Parts<'_> {
-    fn drop(&mut self) {
-        // SAFETY: as for `Lookup`.
-        unsafe {
-            if !std::thread::panicking() {
-                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-                pg_sys::index_endscan(self.scan);
-                pg_sys::index_close(self.index, pg_sys::AccessShareLock as i32);
-            }
+            pg_sys::slot_getsomeattrs_int(self.cursor.slot, i32::from(self.column));
+            Row::of(&*self.cursor.slot, i32::from(self.column)).bytes(self.column)
         }
     }
 }
