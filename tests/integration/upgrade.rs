@@ -34,6 +34,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "1392176a65fbffccd4b4eb27aa64bdcfbf9486a08fe8b02789f9b2c9849b12e8",
         include_str!("../released/0.3.0.dump.sql"),
     ),
+    (
+        "0.4.0",
+        include_str!("../../sql/engram--0.4.0.sql"),
+        "8136e36fd90eef45b23461b1fa140620e54461635861ae0071b8cf150737743c",
+        include_str!("../released/0.4.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
@@ -376,7 +382,7 @@ fn upgrades(version: &str) {
                 "DROP OWNED BY authenticated, service_role;
                  DELETE FROM engram.erasures; DELETE FROM engram.memories; DELETE FROM engram.erasures;
                  TRUNCATE engram.settings, engram.memory_type_settings, engram.embedding_models, engram.memory_events,
-                   engram.entity_aliases, engram.maintenance CASCADE",
+                   engram.entity_aliases, engram.maintenance, engram.messages, engram.retention_policies CASCADE",
             )
             .unwrap();
     }
