@@ -404,6 +404,30 @@ fn bury_entries(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn segment_rows(
+    head: &[u8],
+    places: &[u8],
+) -> Report<TableIterator<'static, (name!(block_id, Uuid), name!(block, Vec<u8>))>> {
+    let rows = segment::rows_at(head, places).map_err(|_| Error::unreadable_block())?;
+    Ok(TableIterator::new(
+        rows.into_iter()
+            .map(|row| (Uuid::from_bytes(row.key()), row.bytes)),
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn segment_head(head: &[u8], parts: Array<'_, Uuid>, places: &[u8]) -> Report<Vec<u8>> {
+    let keys: Vec<blocks::Id> = parts.iter().flatten().map(|id| *id.as_bytes()).collect();
+    Ok(segment::parts_at(head, &keys, places).map_err(|_| Error::unreadable_block())?)
+}
+
+#[pg_extern(sql = false)]
+fn segment_place(head: &[u8]) -> Option<Vec<u8>> {
+    segment::Head::parse(head)?.first_place()
+}
+
+#[pg_extern(sql = false)]
 fn block_holds(block: &[u8], ids: Array<'_, Uuid>) -> Report<bool> {
     let mut ids: Vec<blocks::Id> = ids.iter().flatten().map(|id| *id.as_bytes()).collect();
     ids.sort_unstable();

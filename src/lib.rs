@@ -42,6 +42,7 @@ mod dynamics;
 mod error;
 pub mod filter;
 mod graph;
+mod heap;
 mod identity;
 pub mod items;
 mod life;

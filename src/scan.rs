@@ -484,6 +484,22 @@ impl<'t, const N: usize> Lookup<'t, N> {
         }
     }
 
+    /// The next row that is wanted.
+    pub fn next_wanted(&mut self, wanted: impl Fn(&Row<'_>) -> bool) -> Option<Row<'_>> {
+        let width = self.width;
+        // SAFETY: as in `next`.
+        unsafe {
+            while self.cursor.next() {
+                pgrx::check_for_interrupts!();
+                pg_sys::slot_getsomeattrs_int(self.cursor.slot, width);
+                if wanted(&Row::of(&*self.cursor.slot, width)) {
+                    return Some(Row::of(&*self.cursor.slot, width));
+                }
+            }
+        }
+        None
+    }
+
     /// A copy of the row that was found last.
     pub fn tuple(&self) -> pg_sys::HeapTuple {
         // SAFETY: the slot holds a heap tuple, for the table is a heap.
@@ -726,6 +742,15 @@ impl Tuple {
 }
 
 impl<'a> Row<'a> {
+    /// Of the values of all columns, as a tuple is taken apart.
+    pub fn new(
+        at: pg_sys::ItemPointerData,
+        values: &'a [pg_sys::Datum],
+        nulls: &'a [bool],
+    ) -> Self {
+        Self { at, values, nulls }
+    }
+
     /// # Safety
     /// So many columns have been read into the slot.
     unsafe fn of(slot: &'a pg_sys::TupleTableSlot, width: i32) -> Self {

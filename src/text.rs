@@ -21,9 +21,20 @@ pub fn normalize_content(content: &str) -> String {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.extend(word.chars().flat_map(char::to_lowercase));
+        push_lowercase(&mut out, word);
     }
     out
+}
+
+/// Appends a word in lower case, letter by letter.
+pub fn push_lowercase(out: &mut String, word: &str) {
+    if word.is_ascii() {
+        let from = out.len();
+        out.push_str(word);
+        out[from..].make_ascii_lowercase();
+    } else {
+        out.extend(word.chars().flat_map(char::to_lowercase));
+    }
 }
 
 /// The key of an entity's name: [`normalize_content`] without punctuation at the ends. Empty when

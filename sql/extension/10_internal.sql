@@ -133,6 +133,22 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'bury_entries_wr
 COMMENT ON FUNCTION engram_internal.bury_entries(bytea, bytea[], uuid[], bigint[]) IS
 'The head of a segment with those entries marked dead that are older than these versions of their memories; how many are dead in all; which of the memories are in it, dead or not. parts: its ids and stamps.';
 
+CREATE FUNCTION engram_internal.segment_rows(head bytea, places bytea)
+RETURNS TABLE (block_id uuid, block bytea)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 4 AS 'MODULE_PATHNAME', 'segment_rows_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_rows(bytea, bytea) IS
+'The parts of a segment that tell where the rows of its entries are: their places in the order of the ids, 6 bytes each as tidsend() gives them, 0 for nowhere.';
+
+CREATE FUNCTION engram_internal.segment_head(head bytea, parts uuid[], places bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_head_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_head(bytea, uuid[], bytea) IS
+'The head of a segment that tells where its parts are, given by their keys in order.';
+
+CREATE FUNCTION engram_internal.segment_place(head bytea) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_place_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_place(bytea) IS
+'Where the first part of a segment is, as its head says; NULL when it does not.';
+
 CREATE FUNCTION engram_internal.document(id uuid, version bigint, state text, session_id text, at timestamptz,
   config text, content text, speaker text, occurred_at timestamptz, summary text) RETURNS bytea
 LANGUAGE plpgsql STABLE
@@ -295,6 +311,60 @@ $$;
 COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
 'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
+CREATE FUNCTION engram_internal.place(workspace uuid, model text) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  h      record;
+  places bytea;
+  n      integer := 0;
+BEGIN
+  -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
+  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
+             AND engram_internal.segment_place(b.block) IS DISTINCT FROM (
+               SELECT tidsend(p.ctid) FROM engram.search_blocks p
+               WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = b.cluster
+               ORDER BY p.block_id LIMIT 1) LOOP
+    DELETE FROM engram.search_blocks b
+    WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
+      AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
+    -- A small segment soon becomes part of another one.
+    IF h.entries > 2048 THEN
+      SELECT string_agg(coalesce(CASE WHEN place.model = ''
+               THEN (SELECT tidsend(m.ctid) FROM engram.memories m
+                     WHERE m.workspace_id = workspace AND m.id = i.id OFFSET 0)
+               ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
+                     WHERE v.workspace_id = workspace AND v.memory_id = i.id AND v.model = place.model OFFSET 0) END,
+               '\x000000000000'), '' ORDER BY i.id)
+      INTO places
+      FROM (SELECT encode(substring(p.block FROM 9 + 16 * g FOR 16), 'hex')::uuid AS id
+            FROM engram.search_blocks p, generate_series(0, (length(p.block) - 8) / 16 - 1) g
+            WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = h.cluster
+              AND p.block_id < '02000000-0000-0000-0000-000000000000') i;
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
+      FROM engram_internal.segment_rows(h.block, places) r;
+    END IF;
+    UPDATE engram.search_blocks b
+    SET block = engram_internal.segment_head(b.block, p.keys, p.places)
+    FROM (SELECT array_agg(x.block_id ORDER BY x.block_id) AS keys,
+                 string_agg(tidsend(x.ctid), '' ORDER BY x.block_id) AS places
+          FROM engram.search_blocks x
+          WHERE x.workspace_id = workspace AND x.model = place.model AND x.level = 4 AND x.cluster = h.cluster) p
+    WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3 AND b.cluster = h.cluster;
+    n := n + 1;
+  END LOOP;
+  RETURN n;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.place(uuid, text) IS
+'Notes in the segments of a workspace where their parts and the rows of their entries are, unless that is known. Returns in how many. For who holds the lock of pack().';
+
 CREATE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -350,6 +420,9 @@ BEGIN
       n := n + 1;
     END IF;
   END LOOP;
+  IF n > 0 THEN
+    PERFORM engram_internal.place(workspace, model);
+  END IF;
   RETURN n;
 END
 $$;
@@ -415,6 +488,7 @@ BEGIN
       RETURNING 1
     )
     SELECT count(*) INTO n FROM new;
+    PERFORM engram_internal.place(workspace, model);
   EXCEPTION WHEN object_not_in_prerequisite_state THEN
     RETURN 0;
   END;

@@ -143,6 +143,7 @@ BEGIN
       EXIT WHEN engram_internal.seal(workspace, reindex.model, 1024, 4096) = 0;
     END LOOP;
   END IF;
+  PERFORM engram_internal.place(workspace, reindex.model);
   RETURN wrong;
 END
 $$;

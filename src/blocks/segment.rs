@@ -19,7 +19,9 @@
 //!
 //! A head goes on with 2 bytes of dimensions (0 for documents), 2 of 0, n bits of dead entries in bytes, and
 //! sections of a byte that says what it is, 4 bytes of length and the content: the value of a column that
-//! is the same for all, which then has no parts; the speakers; the first word of every part of words.
+//! is the same for all, which then has no parts; the speakers; the first word of every part of words; the first
+//! id of every part of ids; and, once the rows are stored, where the parts are ([`Place`]), so that no index has
+//! to be asked.
 //!
 //! Parts of a column are slices of it. Those of [`Kind::Order`] are slices of: sessions k (4 bytes), k times
 //! the session's hash (4) and where its documents end (4), then documents (2 each) by session, time and id.
@@ -54,7 +56,7 @@ pub const PART: u8 = 4;
 pub const MOST: usize = 4096;
 /// Bytes before the content of a part.
 pub const PART_HEADER: usize = 8;
-/// Bytes of a column in one part, a multiple of what any value takes.
+/// Most bytes of a column in one part.
 const SLICE: usize = (ROOM - PART_HEADER) / 16 * 16;
 
 const DOCUMENTS: u8 = 1;
@@ -84,9 +86,11 @@ pub enum Kind {
     High = 9,
     /// The lower halves of codes.
     Low = 10,
+    /// Where the rows of the entries are, [`Place`]s, in tables of memories or vectors.
+    Rows = 11,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Ids,
     Kind::Stamps,
     Kind::Times,
@@ -97,6 +101,7 @@ const KINDS: [Kind; 10] = [
     Kind::Words,
     Kind::High,
     Kind::Low,
+    Kind::Rows,
 ];
 
 impl Kind {
@@ -112,12 +117,18 @@ impl Kind {
         key
     }
 
+    /// Values of a column in one part.
+    pub fn slice(self) -> usize {
+        SLICE / self.width().max(1)
+    }
+
     /// Bytes of a value; 0 where it is not a column.
     pub fn width(self) -> usize {
         match self {
             Self::Ids => 16,
             Self::Stamps | Self::Times => 8,
             Self::Sessions | Self::Speakers | Self::Lengths => 4,
+            Self::Rows => Place::BYTES,
             Self::Order | Self::Words | Self::High | Self::Low => 0,
         }
     }
@@ -127,8 +138,35 @@ impl Kind {
 const SPEAKERS: u8 = 32;
 const DIRECTORY: u8 = 33;
 const RANGE: u8 = 34;
+const FENCES: u8 = 35;
+const PLACES: u8 = 36;
 /// More different speakers are not listed.
 const LISTED: usize = 64;
+
+/// Where a row is in its table: block and number in it. All 0 is nowhere. What was there may have gone
+/// since, so whoever goes there has to look what is there now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the block.
+    pub block: u32,
+    /// Number in the block, from 1.
+    pub offset: u16,
+}
+
+impl Place {
+    /// Of one place.
+    pub const BYTES: usize = 6;
+
+    /// As PostgreSQL sends a `tid`, big-endian; `None` for nowhere.
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Option<Self> {
+        let [a, b, c, d, e, f] = bytes;
+        let place = Self {
+            block: u32::from_be_bytes([a, b, c, d]),
+            offset: u16::from_be_bytes([e, f]),
+        };
+        (place.offset > 0).then_some(place)
+    }
+}
 
 /// One row to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +203,12 @@ pub struct Head {
     constants: Vec<(Kind, Vec<u8>)>,
     speakers: Option<Vec<u32>>,
     directory: Vec<u32>,
+    /// The first id of every part of ids; empty when it is not known.
+    fences: Vec<Id>,
+    /// How many parts of each kind have a place.
+    placed: [usize; KINDS.len()],
+    /// The places of parts, by kind and number.
+    places: Vec<u8>,
 }
 
 impl Head {
@@ -186,6 +230,9 @@ impl Head {
             constants: Vec::new(),
             speakers: None,
             directory: Vec::new(),
+            fences: Vec::new(),
+            placed: [0; KINDS.len()],
+            places: Vec::new(),
         };
         let mut ranged = false;
         while !rest.0.is_empty() {
@@ -198,6 +245,8 @@ impl Head {
                     head.range = (array(content, 0), array(content, 16));
                     ranged = true;
                 }
+                FENCES => head.fences = content.as_chunks::<16>().0.to_vec(),
+                PLACES => head.put_places(content)?,
                 kind => {
                     let kind = Kind::of(kind)?;
                     if content.len() != kind.width() {
@@ -237,7 +286,54 @@ impl Head {
         if self.dims.is_none() {
             section(DIRECTORY, &bytes_of(&self.directory));
         }
+        section(FENCES, self.fences.as_flattened());
+        if !self.places.is_empty() {
+            let counts = [self.placed.len()].into_iter().chain(self.placed);
+            let counts: Vec<u8> = counts.flat_map(|n| (n as u16).to_le_bytes()).collect();
+            section(PLACES, &[&counts, self.places.as_slice()].concat());
+        }
         out
+    }
+
+    /// Takes the content of a section of places: the number of kinds and how many parts of each there are, 2
+    /// bytes each, and where they are.
+    fn put_places(&mut self, content: &[u8]) -> Option<()> {
+        let mut rest = Columns(content);
+        let kinds = u16_at(rest.next(2)?, 0).into();
+        let counts = rest.next(2 * kinds)?;
+        for (nth, placed) in self.placed.iter_mut().enumerate().take(kinds) {
+            *placed = usize::from(u16_at(counts, 2 * nth));
+        }
+        let all: usize = self.placed.iter().sum();
+        self.places = rest.next(Place::BYTES * all)?.to_vec();
+        rest.0.is_empty().then_some(())
+    }
+
+    /// Where a part is, as far as that is known.
+    pub fn place(&self, kind: Kind, number: usize) -> Option<Place> {
+        let nth = kind as usize - 1;
+        if number >= self.placed[nth] {
+            return None;
+        }
+        let at = self.placed[..nth].iter().sum::<usize>() + number;
+        Place::from_bytes(array(&self.places, Place::BYTES * at))
+    }
+
+    /// Where the first part is, in bytes, if that is known.
+    pub fn first_place(&self) -> Option<Vec<u8>> {
+        Some(self.places.get(..Place::BYTES)?.to_vec())
+    }
+
+    /// How many parts of a kind have a place: all, or none.
+    pub fn placed(&self, kind: Kind) -> usize {
+        self.placed[kind as usize - 1]
+    }
+
+    /// The only part of ids that may hold one, if that is known.
+    pub fn part_of(&self, id: &Id) -> Option<usize> {
+        self.fences
+            .partition_point(|first| first <= id)
+            .checked_sub(1)
     }
 
     /// Whether entry `i` counts.
@@ -265,7 +361,8 @@ impl Head {
     pub fn parts(&self, kind: Kind) -> usize {
         match self.constant(kind) {
             Some(_) => 0,
-            None => (kind.width() * self.n).div_ceil(SLICE),
+            None if kind == Kind::Rows => self.placed(kind),
+            None => self.n.div_ceil(kind.slice()),
         }
     }
 
@@ -730,6 +827,55 @@ fn bytes_of(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
 }
 
+fn part(tag: u32, kind: Kind, number: usize, content: &[u8]) -> Row {
+    let mut bytes = vec![PART, kind as u8];
+    bytes.extend((number as u16).to_le_bytes());
+    bytes.extend(tag.to_le_bytes());
+    bytes.extend_from_slice(content);
+    Row {
+        tag,
+        part: Some((kind, number)),
+        entries: 0,
+        bytes,
+    }
+}
+
+/// Parts that tell where the rows of the entries are, in their order, [`Place::BYTES`] bytes each.
+pub fn rows_at(head: &[u8], places: &[u8]) -> Result<Vec<Row>, Unreadable> {
+    let head = Head::parse(head).ok_or(Unreadable)?;
+    if places.len() != Place::BYTES * head.n {
+        return Err(Unreadable);
+    }
+    let size = Kind::Rows.slice() * Place::BYTES;
+    let slices = places.chunks(size).enumerate();
+    Ok(slices
+        .map(|(number, slice)| part(head.tag, Kind::Rows, number, slice))
+        .collect())
+}
+
+/// The head with the places of its parts: their keys, ascending, and [`Place::BYTES`] bytes for each.
+pub fn parts_at(head: &[u8], keys: &[Id], places: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    let mut head = Head::parse(head).ok_or(Unreadable)?;
+    if places.len() != Place::BYTES * keys.len() {
+        return Err(Unreadable);
+    }
+    let mut placed = [0; KINDS.len()];
+    let mut last = None;
+    for key in keys {
+        let kind = Kind::of(key[0]).ok_or(Unreadable)?;
+        let count = &mut placed[kind as usize - 1];
+        // Without gaps and in order.
+        if *key != kind.key(*count) || last > Some(kind) {
+            return Err(Unreadable);
+        }
+        *count += 1;
+        last = Some(kind);
+    }
+    head.placed = placed;
+    head.places = places.to_vec();
+    Ok(head.encode())
+}
+
 /// Puts the rows of one segment together.
 struct Writer<'a> {
     head: Head,
@@ -762,6 +908,9 @@ impl<'a> Writer<'a> {
                 constants: Vec::new(),
                 speakers: None,
                 directory: Vec::new(),
+                fences: Vec::new(),
+                placed: [0; KINDS.len()],
+                places: Vec::new(),
             },
             rows,
             at,
@@ -769,16 +918,7 @@ impl<'a> Writer<'a> {
     }
 
     fn part(&mut self, kind: Kind, number: usize, content: &[u8]) {
-        let mut bytes = vec![PART, kind as u8];
-        bytes.extend((number as u16).to_le_bytes());
-        bytes.extend(self.head.tag.to_le_bytes());
-        bytes.extend_from_slice(content);
-        self.rows.push(Row {
-            tag: self.head.tag,
-            part: Some((kind, number)),
-            entries: 0,
-            bytes,
-        });
+        self.rows.push(part(self.head.tag, kind, number, content));
     }
 
     fn column<const N: usize>(&mut self, kind: Kind, values: impl Iterator<Item = [u8; N]>) {
@@ -790,8 +930,18 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn ids(&mut self, ids: impl Iterator<Item = Id>) {
+        let ids: Vec<Id> = ids.collect();
+        let firsts = ids.chunks(Kind::Ids.slice()).map(|part| part[0]);
+        self.head.fences = firsts.collect();
+        // They have parts even if there is one of them only.
+        self.slices(Kind::Ids, ids.as_flattened());
+    }
+
     fn slices(&mut self, kind: Kind, bytes: &[u8]) {
-        for (number, slice) in bytes.chunks(SLICE).enumerate() {
+        let size = kind.slice() * kind.width();
+        let size = if size > 0 { size } else { SLICE };
+        for (number, slice) in bytes.chunks(size).enumerate() {
             self.part(kind, number, slice);
         }
     }
@@ -806,9 +956,7 @@ fn seal_documents(all: &[Document], tag: u32, out: &mut Vec<Row>) {
         return;
     };
     let mut writer = Writer::new(all.len(), tag, None, (first.id, last.id), out);
-    // Ids have parts even if there is one of them only.
-    let ids: Vec<u8> = all.iter().flat_map(|d| d.id).collect();
-    writer.slices(Kind::Ids, &ids);
+    writer.ids(all.iter().map(|d| d.id));
     writer.column(Kind::Stamps, all.iter().map(|d| d.stamp.0.to_le_bytes()));
     writer.column(Kind::Times, all.iter().map(|d| d.time.to_le_bytes()));
     writer.column(Kind::Sessions, all.iter().map(|d| d.session.to_le_bytes()));
@@ -967,8 +1115,7 @@ fn seal_points(all: &[Point], tag: u32, out: &mut Vec<Row>) -> Result<(), Unread
         return Err(Unreadable);
     }
     let mut writer = Writer::new(all.len(), tag, Some(dims), (first.id, last.id), out);
-    let ids: Vec<u8> = all.iter().flat_map(|p| p.id).collect();
-    writer.slices(Kind::Ids, &ids);
+    writer.ids(all.iter().map(|p| p.id));
     writer.column(Kind::Stamps, all.iter().map(|p| p.stamp.0.to_le_bytes()));
     let half = dims.div_ceil(2);
     let halves = |p: &Point, upper: bool| -> Vec<u8> {

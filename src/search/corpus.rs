@@ -12,10 +12,11 @@ use uuid::Uuid;
 use super::Context;
 use super::ids::{IdMap, IdSet};
 use crate::blocks::documents::{self, Documents, Word};
-use crate::blocks::segment::{self, Head, High, Kind, Part, Postings};
+use crate::blocks::segment::{self, Head, High, Kind, Part, Place, Postings};
 use crate::blocks::vectors::Vectors;
 use crate::blocks::{Id, Stamp};
 use crate::error::{Error, Result};
+use crate::heap::Heap;
 use crate::scan::{Key, Parts, Table};
 use crate::simd;
 
@@ -31,10 +32,20 @@ struct Segment {
     /// Index of its first entry.
     base: usize,
     columns: [OnceCell<Vec<u8>>; COLUMNS],
+    /// Parts of those of which a few values are asked for.
+    slices: [OnceCell<Vec<OnceCell<Vec<u8>>>>; COLUMNS],
 }
 
-/// Kinds of parts that are read whole, by their numbers from 1.
-const COLUMNS: usize = 7;
+/// Kinds of parts that are kept once they are read.
+const COLUMNS: usize = 8;
+
+/// Where what is read of a kind is kept.
+fn nth(kind: Kind) -> usize {
+    match kind {
+        Kind::Rows => COLUMNS - 1,
+        _ => kind as usize - 1,
+    }
+}
 
 impl Segment {
     fn of(head: Head) -> Self {
@@ -42,7 +53,99 @@ impl Segment {
             head,
             base: 0,
             columns: Default::default(),
+            slices: Default::default(),
         }
+    }
+}
+
+/// Reads the parts of segments of one model: each where its head says it is, or else by the index.
+struct Reader<'t> {
+    parts: Parts<'t>,
+    heap: Option<Heap<'t>>,
+    workspace: Uuid,
+    model: String,
+    /// Of workspace, model and block.
+    columns: [i16; 3],
+}
+
+impl<'t> Reader<'t> {
+    fn new(blocks: &'t Table, workspace: Uuid, model: &str) -> Result<Self> {
+        Ok(Self {
+            parts: Parts::new(blocks, workspace, model)?,
+            heap: Heap::new(blocks),
+            workspace,
+            model: model.to_owned(),
+            columns: [
+                blocks.column(c"workspace_id")?,
+                blocks.column(c"model")?,
+                blocks.column(c"block")?,
+            ],
+        })
+    }
+
+    /// Calls `visit` with parts of a segment, from `number` on, until it has been given `count`.
+    fn each(
+        &mut self,
+        head: &Head,
+        kind: Kind,
+        number: usize,
+        count: usize,
+        mut visit: impl FnMut(&[u8]) -> Option<()>,
+    ) -> Option<()> {
+        let meant = |part: &Part<'_>, number| {
+            (part.kind, part.number, part.tag) == (kind, number, head.tag)
+        };
+        let (mut number, end) = (number, number + count);
+        while let Some(heap) = &mut self.heap
+            && number < end
+            && let Some(place) = head.place(kind, number)
+        {
+            let [workspace, model, block] = self.columns;
+            // SAFETY: the columns have these types; setup() made them.
+            let found = heap.get(place).and_then(|row| unsafe {
+                if row.uuid(workspace)? != self.workspace || row.text(model)? != self.model {
+                    return None;
+                }
+                row.bytes(block)
+            });
+            match found.and_then(Part::parse) {
+                Some(part) if meant(&part, number) => visit(part.content)?,
+                // It is elsewhere by now.
+                _ => break,
+            }
+            number += 1;
+        }
+        if number < end {
+            let (cluster, from) = (head.tag.cast_signed(), kind.key(number));
+            self.parts.seek(PARTS, cluster, from);
+        }
+        for number in number..end {
+            let part = Part::parse(self.parts.next()?)?;
+            if !meant(&part, number) {
+                return None;
+            }
+            visit(part.content)?;
+        }
+        Some(())
+    }
+
+    /// Calls `visit` with all parts of a kind, however many there are.
+    fn all(&mut self, head: &Head, kind: Kind, mut visit: impl FnMut(&[u8])) -> Option<()> {
+        if head.placed(kind) > 0 {
+            return self.each(head, kind, 0, head.placed(kind), |content| {
+                visit(content);
+                Some(())
+            });
+        }
+        self.parts.seek(PARTS, head.tag.cast_signed(), kind.key(0));
+        while let Some(row) = self.parts.next() {
+            let part = Part::parse(row)?;
+            if part.kind != kind {
+                break;
+            }
+            visit(part.content);
+        }
+        Some(())
     }
 }
 
@@ -53,7 +156,7 @@ pub struct Entries<'t> {
     stamps: Vec<u8>,
     segments: Vec<Segment>,
     total: usize,
-    parts: Option<RefCell<Parts<'t>>>,
+    reader: Option<RefCell<Reader<'t>>>,
     /// Entries that count; `None` when all do.
     alive: Option<Vec<bool>>,
 }
@@ -71,7 +174,7 @@ impl<'t> Entries<'t> {
             stamps: Vec::with_capacity(8 * n),
             segments: Vec::new(),
             total: 0,
-            parts: None,
+            reader: None,
             alive: None,
         }
     }
@@ -106,7 +209,7 @@ impl<'t> Entries<'t> {
             },
         )?;
         if !segments.is_empty() {
-            self.parts = Some(RefCell::new(Parts::new(blocks, context.workspace, model)?));
+            self.reader = Some(RefCell::new(Reader::new(blocks, context.workspace, model)?));
             self.segments = segments;
         }
         Ok(())
@@ -148,8 +251,23 @@ impl<'t> Entries<'t> {
         let segment = self.segment(i);
         match segment.head.constant(kind) {
             Some(value) => column(value, 0),
-            None => column(self.column(segment, kind), i - segment.base),
+            None => {
+                let i = i - segment.base;
+                if let Some(whole) = segment.columns[nth(kind)].get() {
+                    return column(whole, i);
+                }
+                let slice = kind.slice();
+                column(self.slice(segment, kind, i / slice), i % slice)
+            }
         }
+    }
+
+    /// Where the row of entry `i` was when its segment was made, if that is known.
+    pub fn row(&self, i: usize) -> Option<Place> {
+        if i < self.loose() || self.segment(i).head.parts(Kind::Rows) == 0 {
+            return None;
+        }
+        Place::from_bytes(self.value(Kind::Rows, &[], i))
     }
 
     /// Calls `visit` with parts of a segment, from `number` on, until it has been given `count`.
@@ -159,23 +277,39 @@ impl<'t> Entries<'t> {
         kind: Kind,
         number: usize,
         count: usize,
-        mut visit: impl FnMut(&[u8]) -> Option<()>,
+        visit: impl FnMut(&[u8]) -> Option<()>,
     ) -> Option<()> {
-        let mut parts = self.parts.as_ref()?.borrow_mut();
-        parts.seek(PARTS, segment.head.tag.cast_signed(), kind.key(number));
-        for number in number..number + count {
-            let part = Part::parse(parts.next()?)?;
-            if (part.kind, part.number, part.tag) != (kind, number, segment.head.tag) {
-                return None;
+        let mut reader = self.reader.as_ref()?.borrow_mut();
+        reader.each(&segment.head, kind, number, count, visit)
+    }
+
+    /// One part of a column of a segment that has parts.
+    fn slice<'a>(&self, segment: &'a Segment, kind: Kind, number: usize) -> &'a [u8] {
+        let all = segment.slices[nth(kind)].get_or_init(|| {
+            let parts = segment.head.parts(kind);
+            std::iter::repeat_with(OnceCell::new).take(parts).collect()
+        });
+        let Some(cell) = all.get(number) else {
+            unreadable();
+        };
+        cell.get_or_init(|| {
+            let slice = kind.slice();
+            let size = kind.width() * slice.min(segment.head.n - slice * number);
+            let mut bytes = Vec::with_capacity(size);
+            let read = self.each_part(segment, kind, number, 1, |content| {
+                bytes.extend_from_slice(content);
+                Some(())
+            });
+            if read.is_none() || bytes.len() != size {
+                unreadable();
             }
-            visit(part.content)?;
-        }
-        Some(())
+            bytes
+        })
     }
 
     /// A column of a segment that has parts.
     fn column<'a>(&self, segment: &'a Segment, kind: Kind) -> &'a [u8] {
-        segment.columns[kind as usize - 1].get_or_init(|| {
+        segment.columns[nth(kind)].get_or_init(|| {
             let size = kind.width() * segment.head.n;
             let mut bytes = Vec::with_capacity(size);
             let count = segment.head.parts(kind);
@@ -192,19 +326,18 @@ impl<'t> Entries<'t> {
 
     /// The documents of a segment by session; empty when none has one.
     fn order<'a>(&self, segment: &'a Segment) -> &'a [u8] {
-        segment.columns[Kind::Order as usize - 1].get_or_init(|| {
+        segment.columns[nth(Kind::Order)].get_or_init(|| {
             let mut bytes = Vec::new();
-            let mut parts = match &self.parts {
-                Some(parts) => parts.borrow_mut(),
-                None => unreadable(),
+            let Some(reader) = &self.reader else {
+                unreadable();
             };
-            parts.seek(PARTS, segment.head.tag.cast_signed(), Kind::Order.key(0));
-            while let Some(row) = parts.next() {
-                match Part::parse(row) {
-                    Some(part) if part.kind == Kind::Order => bytes.extend_from_slice(part.content),
-                    Some(_) => break,
-                    None => unreadable(),
-                }
+            let read = reader
+                .borrow_mut()
+                .all(&segment.head, Kind::Order, |content| {
+                    bytes.extend_from_slice(content);
+                });
+            if read.is_none() {
+                unreadable();
             }
             bytes
         })
@@ -286,8 +419,25 @@ impl<'t> Entries<'t> {
 
     /// Where an id is in a segment.
     fn place(&self, segment: &Segment, id: &Id) -> Option<usize> {
-        let ids = self.column(segment, Kind::Ids).as_chunks::<16>().0;
-        Some(segment.base + ids.binary_search(id).ok()?)
+        let slice = |number| self.slice(segment, Kind::Ids, number).as_chunks::<16>().0;
+        let number = match segment.head.part_of(id) {
+            Some(number) => number,
+            // A segment of an older version does not tell: the last that does not begin behind it.
+            None => {
+                let (mut low, mut high) = (0, segment.head.parts(Kind::Ids));
+                while low < high {
+                    let middle = low.midpoint(high);
+                    if slice(middle).first().is_some_and(|first| first <= id) {
+                        low = middle + 1;
+                    } else {
+                        high = middle;
+                    }
+                }
+                low.checked_sub(1)?
+            }
+        };
+        let at = slice(number).binary_search(id).ok()?;
+        Some(segment.base + number * Kind::Ids.slice() + at)
     }
 
     /// Lets these not count.

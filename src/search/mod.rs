@@ -17,25 +17,27 @@ mod similar;
 mod words;
 
 pub use past::check as check_as_of;
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
+use pgrx::{FromDatum, pg_sys};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::heap::Placed;
 use crate::model::bm25;
 use crate::model::heat::Weights;
 use crate::model::similarity::Distance;
 use crate::model::{dates, fusion, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
-use crate::scan::{Lookup, Row, Table};
+use crate::scan::{Lookup, Row, Table, Tuple};
 use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
@@ -99,10 +101,6 @@ pub struct Hit {
 /// Most rows that one search returns.
 pub const MAX_MATCH_COUNT: i32 = 1000;
 
-/// Of context.sql: columns that stores of version 0.3 do not have.
-const NEW_SETTINGS: &str = "coalesce(w.duplicate_similarity, d.duplicate_similarity),
-       coalesce(w.fuzzy_weight, d.fuzzy_weight)";
-
 /// What every part of one search needs to know.
 struct Context {
     workspace: Uuid,
@@ -139,6 +137,103 @@ struct Model {
     name: String,
     dims: i32,
     distance: Distance,
+}
+
+impl Model {
+    /// The model that is named; else the default, unless the query has another length and just one model
+    /// has that: while one model replaces another, callers of both are served.
+    fn of(name: Option<&str>, dims: Option<usize>) -> Result<Option<Self>> {
+        let table = readable(
+            c"embedding_models",
+            "SELECT FROM engram.embedding_models LIMIT 0",
+        )?;
+        let [named, length, distance, default] = [
+            table.column(c"name")?,
+            table.column(c"dims")?,
+            table.column(c"distance")?,
+            table.column(c"is_default")?,
+        ];
+        let mut models: Vec<(Self, bool)> = Vec::new();
+        table.each(None, i16::MAX, |row| {
+            // SAFETY: the columns have these types; setup() made them. All is copied.
+            let (model, is_default) = unsafe {
+                let distance: String = row.get(distance).unwrap_or_default();
+                let model = Self {
+                    name: row.get(named).unwrap_or_default(),
+                    dims: row.get(length).unwrap_or(0),
+                    distance: Distance::parse(&distance).unwrap_or(Distance::Cosine),
+                };
+                (model, row.get(default).unwrap_or(false))
+            };
+            if name.is_none_or(|name| name == model.name) {
+                models.push((model, is_default));
+            }
+            Ok(())
+        })?;
+        let fits = |model: &Self| dims.is_some() && usize::try_from(model.dims).ok() == dims;
+        let fitting = models.iter().filter(|(model, _)| fits(model)).count();
+        let default_fits = models
+            .iter()
+            .any(|(model, default)| *default && fits(model));
+        let chosen = models.into_iter().find(|(model, default)| {
+            name.is_some()
+                || if fitting == 1 && !default_fits {
+                    fits(model)
+                } else {
+                    *default
+                }
+        });
+        Ok(chosen.map(|(model, _)| model))
+    }
+}
+
+/// A table of the store that the caller may read.
+fn readable(name: &CStr, sql: &str) -> Result<Table> {
+    let table = Table::open(name)?;
+    if !table.may_read() {
+        // For its error.
+        spi::row(sql, &[], |_| Ok(()))?;
+    }
+    Ok(table)
+}
+
+/// The settings of a workspace, and the defaults.
+struct Settings {
+    table: Table,
+    own: Option<Tuple>,
+    defaults: Tuple,
+}
+
+impl Settings {
+    fn read(workspace: Uuid) -> Result<Self> {
+        let table = readable(c"settings", "SELECT FROM engram.settings LIMIT 0")?;
+        let mut rows = Lookup::new(&table)?;
+        let mut of = |workspace| {
+            rows.find([workspace])?;
+            Some(Tuple::new(&table, rows.tuple()))
+        };
+        let own = of(workspace);
+        let Some(defaults) = of(Uuid::nil()) else {
+            return Err(Error::NotReady {
+                message: "engram.settings has no row of defaults".to_owned(),
+                hint: "Put it back with: SELECT engram.setup();".to_owned(),
+            });
+        };
+        drop(rows);
+        Ok(Self {
+            table,
+            own,
+            defaults,
+        })
+    }
+
+    /// The value of a column: the workspace's own, else the default.
+    fn get<T: FromDatum>(&self, name: &CStr) -> Result<Option<T>> {
+        let column = self.table.column(name)?;
+        let mut rows = self.own.iter().chain([&self.defaults]);
+        // SAFETY: callers name columns of the type; setup() made them.
+        Ok(rows.find_map(|row| unsafe { row.row().get(column) }))
+    }
 }
 
 /// Runs a search.
@@ -271,82 +366,50 @@ impl Context {
         // First of all, for their error: a store of an older version lacks more than these.
         let blocks = Table::open(c"search_blocks")?;
         Table::open(c"hebbian_links")?;
-        let partly_hidden = rows::partly_hidden(&Table::open(c"memories")?);
-        // Until setup() brings the store of an older version up to date, what is new is off.
-        let sql = include_str!("sql/context.sql");
-        let sql = match Table::open(c"settings")?.column(c"fuzzy_weight") {
-            Ok(_) => Cow::Borrowed(sql),
-            Err(_) => Cow::Owned(sql.replacen(NEW_SETTINGS, "NULL::float8, NULL::float8", 1)),
-        };
-        let context = spi::row(
-            &sql,
-            &[
-                DatumWithOid::from(spi::pg_uuid(workspace)),
-                DatumWithOid::from(request.model.as_deref()),
-                DatumWithOid::from(
-                    request
-                        .embedding
-                        .as_ref()
-                        .map(|e| i32::try_from(e.len()).unwrap_or(i32::MAX)),
-                ),
-            ],
-            |row| {
-                let model = match row.get::<String>(6)? {
-                    Some(name) => {
-                        let distance = row.get::<String>(8)?.unwrap_or_default();
-                        Some(Model {
-                            name,
-                            dims: row.get::<i32>(7)?.unwrap_or(0),
-                            distance: Distance::parse(&distance).unwrap_or(Distance::Cosine),
-                        })
-                    }
-                    None => None,
-                };
-                Ok(Self {
-                    workspace,
-                    owner: row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid),
-                    match_count,
-                    pool: usize::try_from(row.get::<i32>(2)?.unwrap_or(100))
-                        .unwrap_or(100)
-                        .max(match_count * 2),
-                    weights: ranking::Weights {
-                        vector: row.get::<f64>(3)?.unwrap_or(0.5),
-                        coverage: row.get::<f64>(10)?.unwrap_or(0.5),
-                        context: row.get::<f64>(11)?.unwrap_or(0.2),
-                        lend: row.get::<f64>(12)?.unwrap_or(0.4),
-                        speaker: row.get::<f64>(13)?.unwrap_or(0.1),
-                        date: row.get::<f64>(14)?.unwrap_or(0.2),
-                        question: row.get::<f64>(15)?.unwrap_or(0.1),
-                        length: row.get::<f64>(16)?.unwrap_or(0.1),
-                    },
-                    activation_weight: row.get::<f64>(17)?.unwrap_or(0.1),
-                    importance_weight: row.get::<f64>(18)?.unwrap_or(0.05),
-                    decay: row.get::<f64>(19)?.unwrap_or(0.5),
-                    contradiction_weight: row.get::<f64>(20)?.unwrap_or(0.3),
-                    link_weight: row.get::<f64>(21)?.unwrap_or(0.2),
-                    duplicate_similarity: row.get::<f64>(22)?.unwrap_or(1.0),
-                    fuzzy_weight: row.get::<f64>(23)?.unwrap_or(0.0),
-                    bm25: bm25::Params {
-                        k1: row.get::<f64>(4)?.unwrap_or(1.2),
-                        pivot: row.get::<f64>(5)?.unwrap_or(30.0),
-                    },
-                    model,
-                    at: request.at,
-                    superseded: false,
-                    expired: false,
-                    text_config: row
-                        .get::<String>(9)?
-                        .unwrap_or_else(|| "pg_catalog.english".to_owned()),
-                    partly_hidden,
-                    past: None,
-                })
+        let memories = Table::open(c"memories")?;
+        let partly_hidden = rows::partly_hidden(&memories);
+        let settings = Settings::read(workspace)?;
+        let number = |name, otherwise| Ok::<f64, Error>(settings.get(name)?.unwrap_or(otherwise));
+        let candidates: Option<i32> = settings.get(c"candidates")?;
+        let dims = request.embedding.as_ref().map(Vec::len);
+        let mut context = Self {
+            workspace,
+            owner: memories.owner(),
+            match_count,
+            pool: usize::try_from(candidates.unwrap_or(100))
+                .unwrap_or(100)
+                .max(match_count * 2),
+            weights: ranking::Weights {
+                vector: number(c"vector_weight", 0.5)?,
+                coverage: number(c"coverage_weight", 0.5)?,
+                context: number(c"context_weight", 0.2)?,
+                lend: number(c"lend_weight", 0.4)?,
+                speaker: number(c"speaker_weight", 0.1)?,
+                date: number(c"date_weight", 0.2)?,
+                question: number(c"question_weight", 0.1)?,
+                length: number(c"length_weight", 0.1)?,
             },
-        )?;
-        let Some(mut context) = context else {
-            return Err(Error::NotReady {
-                message: "engram.settings has no row of defaults".to_owned(),
-                hint: "Put it back with: SELECT engram.setup();".to_owned(),
-            });
+            activation_weight: number(c"activation_weight", 0.1)?,
+            importance_weight: number(c"importance_weight", 0.05)?,
+            decay: number(c"decay", 0.5)?,
+            contradiction_weight: number(c"contradiction_weight", 0.3)?,
+            link_weight: number(c"link_weight", 0.2)?,
+            // Until setup() brings the store of an older version up to date, what is new is off.
+            duplicate_similarity: number(c"duplicate_similarity", 1.0).unwrap_or(1.0),
+            fuzzy_weight: number(c"fuzzy_weight", 0.0).unwrap_or(0.0),
+            bm25: bm25::Params {
+                k1: number(c"bm25_k1", 1.2)?,
+                pivot: number(c"bm25_pivot", 30.0)?,
+            },
+            model: Model::of(request.model.as_deref(), dims)?,
+            at: request.at,
+            superseded: false,
+            expired: false,
+            text_config: settings
+                .get(c"text_config")?
+                .unwrap_or_else(|| "pg_catalog.english".to_owned()),
+            partly_hidden,
+            past: None,
         };
         if let (Some(name), None) = (&request.model, &context.model) {
             spi::row(
@@ -404,8 +467,10 @@ type Description = (Vec<String>, Option<Map<String, Value>>);
 
 /// Candidates in order, with what explains them.
 struct Ranked<'a> {
-    /// (id, score, index for `describe`), best first.
-    order: Vec<(Uuid, f64, usize)>,
+    /// Score and index, best first.
+    order: Vec<(f64, usize)>,
+    /// The id of one by its index, and where its row may be.
+    row: Box<dyn Fn(usize) -> (Uuid, Option<Place>) + 'a>,
     /// Describes one by its index; the flag asks for the parts of the score.
     describe: Box<dyn Fn(usize, bool) -> Description + 'a>,
 }
@@ -425,15 +490,12 @@ fn needed(
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let passed: IdSet = eligible.first(&ids, context.pool, 0)?.into_iter().collect();
     levels.retain(|(id, _)| passed.contains(id));
+    let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let scores = fusion::min_max(&levels.iter().map(|(_, level)| *level).collect::<Vec<_>>());
-    let order = levels
-        .iter()
-        .zip(&scores)
-        .enumerate()
-        .map(|(i, ((id, _), score))| (*id, *score, i))
-        .collect();
+    let order = scores.iter().copied().zip(0..).collect();
     Ok(Ranked {
         order,
+        row: Box::new(move |i| (ids[i], None)),
         describe: Box::new(move |i, explain| {
             let lanes = || json!({"need": {"score": levels[i].1, "normalized": scores[i], "weight": 1.0, "contribution": scores[i]}});
             let parts = explain.then(|| Map::from_iter([("lanes".to_owned(), lanes())]));
@@ -473,6 +535,9 @@ fn best(
     head.sort_unstable_by(order);
     head.truncate(pool * 2);
     let passed = |part: &[(f64, u32)], wanted: usize, more: usize| -> Result<Vec<u32>> {
+        if !eligible.asks() {
+            return Ok(part.iter().take(wanted).map(|f| f.1).collect());
+        }
         let ids: Vec<Uuid> = part.iter().map(|f| id(f.1)).collect();
         let chosen: IdSet = eligible.first(&ids, wanted, more)?.into_iter().collect();
         Ok(part
@@ -515,9 +580,9 @@ fn rank<'a>(
         .into_iter()
         .map(|d| d as usize)
         .collect();
-    let by_vector = match semantic {
+    let (by_vector, mut vectors) = match semantic {
         Some(lane) => nearest(context, corpus, eligible, &admitted, lane)?,
-        None => Vec::new(),
+        None => Default::default(),
     };
     let mut pool: Vec<usize> = by_words.iter().chain(&by_vector).copied().collect();
     let sessions = Sessions::of(corpus, &pool);
@@ -529,15 +594,20 @@ fn rank<'a>(
         .flatten()
         .filter(|document| admitted(*document))
         .collect();
-    let ids: Vec<Uuid> = beside.iter().map(|d| corpus.entries.id(*d)).collect();
-    let passed: IdSet = eligible.first(&ids, ids.len(), 0)?.into_iter().collect();
-    pool.extend(
-        beside
-            .iter()
-            .zip(&ids)
-            .filter(|(_, id)| passed.contains(id))
-            .map(|(d, _)| *d),
-    );
+    if eligible.asks() {
+        let ids: Vec<Uuid> = beside.iter().map(|d| corpus.entries.id(*d)).collect();
+        let passed: IdSet = eligible.first(&ids, ids.len(), 0)?.into_iter().collect();
+        let passed = |id: &Uuid| passed.contains(id);
+        pool.extend(
+            beside
+                .iter()
+                .zip(&ids)
+                .filter(|b| passed(b.1))
+                .map(|b| *b.0),
+        );
+    } else {
+        pool.extend(beside);
+    }
     pool.sort_unstable();
     pool.dedup();
 
@@ -552,10 +622,20 @@ fn rank<'a>(
     let similarities: Vec<Option<f64>> = match &semantic {
         None => vec![None; around.len()],
         Some(lane) => {
-            let ids: Vec<Uuid> = around.iter().map(|d| corpus.entries.id(*d)).collect();
+            let rest: Vec<(usize, Uuid)> = around
+                .iter()
+                .filter(|d| !vectors.contains_key(d))
+                .map(|d| (*d, corpus.entries.id(*d)))
+                .collect();
+            let ids: Vec<Uuid> = rest.iter().map(|(_, id)| *id).collect();
             let places = lane.points.entries.find(&ids);
-            ids.iter()
-                .map(|id| Some(lane.similarity(*places.get(id)?)))
+            vectors.extend(
+                rest.iter()
+                    .filter_map(|(d, id)| Some((*d, *places.get(id)?))),
+            );
+            around
+                .iter()
+                .map(|d| Some(lane.similarity(*vectors.get(d)?)))
                 .collect()
         }
     };
@@ -588,48 +668,60 @@ fn rank<'a>(
                 length,
                 question,
                 speaker: speaker.is_some_and(|s| s == corpus.speaker(*d)),
-                date: Date::from_postgres(corpus.time(*d))
-                    .map_or(0.0, |date| dates::fit(&named.dates, date)),
+                date: if named.dates.is_empty() {
+                    0.0
+                } else {
+                    Date::from_postgres(corpus.time(*d))
+                        .map_or(0.0, |date| dates::fit(&named.dates, date))
+                },
                 near: [-1, 1].map(|side| [1, 2, 3].map(|step| near(*d, side * step))),
             }
         })
         .collect();
     let (has_words, has_vectors) = (!by_words.is_empty(), !by_vector.is_empty());
     let parts = ranking::rank(&context.weights, &candidates, has_words, has_vectors);
-    let mut order: Vec<(Uuid, f64, usize)> = parts
-        .iter()
-        .enumerate()
-        .map(|(i, p)| (corpus.entries.id(pool[i]), p.score(), i))
-        .collect();
-    let best_first = |a: &(Uuid, f64, usize), b: &(Uuid, f64, usize)| {
-        b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0))
+    let mut documents = pool;
+    let mut order: Vec<(f64, usize)> = parts.iter().map(ranking::Parts::score).zip(0..).collect();
+    let sort = |order: &mut Vec<(f64, usize)>, documents: &[usize]| {
+        order.sort_by(|a, b| {
+            let older = || corpus.entries.compare(documents[b.1], documents[a.1]);
+            b.0.total_cmp(&a.0).then_with(older)
+        });
     };
-    order.sort_by(best_first);
-    let mut links = associated(context, corpus, &order)?;
-    let mut linked = vec![0.0; pool.len()];
-    for (id, score, i) in &mut order {
-        if let Some(share) = links.remove(id) {
-            linked[*i] = share;
-            *score += share;
+    sort(&mut order, &documents);
+    let mut linked = vec![0.0; documents.len()];
+    let links = associated(context, corpus, &order, &documents)?;
+    if !links.is_empty() {
+        let ids: Vec<Uuid> = links.keys().copied().collect();
+        let places = corpus.entries.find(&ids);
+        let mut others: Vec<Uuid> = Vec::new();
+        for (id, place) in &places {
+            match documents.binary_search(place) {
+                Ok(known) => linked[known] = links[id],
+                Err(_) if admitted(*place) => others.push(*id),
+                Err(_) => {}
+            }
         }
+        for (score, i) in &mut order {
+            *score += linked[*i];
+        }
+        for id in eligible.first(&others, others.len(), 0)? {
+            order.push((links[&id], documents.len()));
+            documents.push(places[&id]);
+            linked.push(links[&id]);
+        }
+        sort(&mut order, &documents);
     }
-    let others: Vec<Uuid> = links.keys().copied().collect();
-    let places = corpus.entries.find(&others);
-    let others: Vec<Uuid> = others
-        .into_iter()
-        .filter(|id| places.get(id).is_some_and(|place| admitted(*place)))
-        .collect();
-    let mut documents = pool.clone();
-    for id in eligible.first(&others, others.len(), 0)? {
-        order.push((id, links[&id], documents.len()));
-        documents.push(places[&id]);
-        linked.push(links[&id]);
-    }
-    order.sort_by(best_first);
     let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
     let corpus = corpus.clone();
+    let documents = Rc::new(documents);
+    let rows = (corpus.clone(), documents.clone());
     Ok(Ranked {
         order,
+        row: Box::new(move |i| {
+            let (entries, document) = (&rows.0.entries, rows.1[i]);
+            (entries.id(document), entries.row(document))
+        }),
         describe: Box::new(move |i, explain| {
             let found = words.parts(&corpus, documents[i]);
             let parts = explain.then(|| {
@@ -662,9 +754,10 @@ const SECOND_HOP: f64 = 0.5;
 fn associated(
     context: &Context,
     corpus: &Corpus<'_>,
-    order: &[(Uuid, f64, usize)],
+    order: &[(f64, usize)],
+    documents: &[usize],
 ) -> Result<IdMap<f64>> {
-    let Some((_, best, _)) = order.first() else {
+    let Some((best, _)) = order.first() else {
         return Ok(IdMap::default());
     };
     // Which links there were at a moment that is past is not known.
@@ -679,7 +772,10 @@ fn associated(
     let mut seeds: Vec<(Uuid, f64)> = order
         .iter()
         .take(SEEDS)
-        .map(|(id, score, _)| (*id, ((score - best) / SEED_SCALE).exp()))
+        .map(|(score, i)| {
+            let id = corpus.entries.id(documents[*i]);
+            (id, ((score - best) / SEED_SCALE).exp())
+        })
         .collect();
     let total: f64 = seeds.iter().map(|(_, weight)| weight).sum();
     for (_, weight) in &mut seeds {
@@ -779,14 +875,14 @@ fn explained(
     out
 }
 
-/// Documents of the best vectors.
+/// Documents of the best vectors, and the entries of vectors of these and more documents.
 fn nearest(
     context: &Context,
     corpus: &Corpus<'_>,
     eligible: &Eligible<'_>,
     admitted: &dyn Fn(usize) -> bool,
     lane: &mut Semantic<'_>,
-) -> Result<Vec<usize>> {
+) -> Result<(Vec<usize>, HashMap<usize, usize>)> {
     let points = &lane.points;
     let similarity = |i: u32| points.similarities[i as usize];
     // Conditions take some away, and a few vectors are of memories that are not there to be found.
@@ -834,6 +930,9 @@ fn nearest(
             .map(|i| points.entries.id(*i as usize))
             .collect();
         let places = corpus.entries.find(&ids);
+        let vectors: HashMap<usize, usize> = (order.iter().zip(&ids))
+            .filter_map(|(i, id)| Some((*places.get(id)?, *i as usize)))
+            .collect();
         let found = order
             .iter()
             .zip(&ids)
@@ -850,7 +949,8 @@ fn nearest(
             let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
             lane.rerank(&mut ranked)?;
             let ids = ranked.iter().map(|i| lane.points.entries.id(*i));
-            return Ok(ids.filter_map(|id| places.get(&id).copied()).collect());
+            let documents = ids.filter_map(|id| places.get(&id).copied());
+            return Ok((documents.collect(), vectors));
         }
         wanted = wanted.saturating_mul(8);
     }
@@ -895,13 +995,14 @@ fn fetch(
     let disputes = context.contradiction_weight > 0.0;
     let mut rest = ranked.order.iter();
     while undisputed < wanted {
-        let batch: Vec<&(Uuid, f64, usize)> = rest.by_ref().take(wanted).collect();
+        let batch: Vec<&(f64, usize)> = rest.by_ref().take(wanted).collect();
         if batch.is_empty() {
             break;
         }
-        let ids: Vec<Uuid> = batch.iter().map(|r| r.0).collect();
-        let mut rows = rows_of(context, &ids)?;
-        for (id, score, index) in batch {
+        let places: Vec<(Uuid, Option<Place>)> =
+            batch.iter().map(|(_, i)| (ranked.row)(*i)).collect();
+        let mut rows = rows_of(context, &places)?;
+        for ((score, index), (id, _)) in batch.into_iter().zip(&places) {
             let Some(mut hit) = rows.remove(id) else {
                 missing = true;
                 continue;
@@ -1082,16 +1183,21 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
 const PRIOR_DECAY: f64 = 0.3;
 
 /// The rows of these memories that the caller may see, without scores.
-fn rows_of(context: &Context, ids: &[Uuid]) -> Result<IdMap<Hit>> {
+fn rows_of(context: &Context, wanted: &[(Uuid, Option<Place>)]) -> Result<IdMap<Hit>> {
     let memories = Table::open(c"memories")?;
     if context.past.is_none() && rows::all_visible(&memories, context.workspace) {
-        return rows_directly(context, &memories, ids);
+        return rows_directly(context, &memories, wanted);
     }
-    rows_as_caller(context, ids)
+    let ids: Vec<Uuid> = wanted.iter().map(|(id, _)| *id).collect();
+    rows_as_caller(context, &ids)
 }
 
 /// What `sql/fetch.sql` gives, of a workspace all of whose rows the caller may see.
-fn rows_directly(context: &Context, memories: &Table, ids: &[Uuid]) -> Result<IdMap<Hit>> {
+fn rows_directly(
+    context: &Context,
+    memories: &Table,
+    wanted: &[(Uuid, Option<Place>)],
+) -> Result<IdMap<Hit>> {
     let column = |name| memories.column(name);
     let [content, kind, importance, tags, metadata] = [
         column(c"content")?,
@@ -1125,10 +1231,10 @@ fn rows_directly(context: &Context, memories: &Table, ids: &[Uuid]) -> Result<Id
         )
     };
     let mut found = IdMap::default();
-    let mut rows = Lookup::new(memories)?;
-    for id in ids {
-        pgrx::check_for_interrupts!();
-        let Some(row) = rows.find([context.workspace, *id]) else {
+    let key = [column(c"workspace_id")?, column(c"id")?];
+    let mut rows = Placed::new(memories, key, i16::MAX)?;
+    for (id, place) in wanted {
+        let Some(row) = rows.find([context.workspace, *id], *place, |_| true) else {
             continue;
         };
         let (deleted, superseded, expired) = over(&row);
@@ -1165,7 +1271,7 @@ fn rows_directly(context: &Context, memories: &Table, ids: &[Uuid]) -> Result<Id
     }
     // Only what still stands contradicts.
     let mut stands = |id: &Uuid| {
-        let row = rows.find([context.workspace, *id]);
+        let row = rows.find([context.workspace, *id], None, |_| true);
         row.is_some_and(|row| over(&row) == (false, false, false))
     };
     for hit in found.values_mut() {

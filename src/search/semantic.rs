@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use super::corpus::Points;
 use super::{Context, Model};
 use crate::error::{Error, Result};
+use crate::heap::Placed;
 use crate::model::similarity::{Distance, norm, similarity};
-use crate::scan::{Lookup, Table};
+use crate::scan::{Row, Table};
 use crate::{simd, vector};
 
 /// Vectors beyond `match_count` that are compared by full precision. The codes are about 0.001 off in
@@ -133,23 +134,24 @@ impl<'a> Semantic<'a> {
         let best: Vec<usize> = ranked.iter().copied().take(count).collect();
         let stored = Table::open(c"embeddings")?;
         let (model, embedding) = (stored.column(c"model")?, stored.column(c"embedding")?);
-        let mut rows = Lookup::<2>::upto(&stored, model.max(embedding))?;
+        let key = [
+            stored.column(c"workspace_id")?,
+            stored.column(c"memory_id")?,
+        ];
+        let mut rows = Placed::new(&stored, key, model.max(embedding))?;
         for i in &best {
             let id = self.points.entries.id(*i);
-            rows.seek([self.context.workspace, id]);
-            while let Some(row) = rows.next() {
-                pgrx::check_for_interrupts!();
-                // SAFETY: the columns are text and pgvector's type; setup() made them.
-                let (name, bytes) = unsafe { (row.text(model), row.bytes(embedding)) };
-                if name != Some(self.model.name.as_str()) {
-                    continue;
-                }
-                let found = bytes
-                    .and_then(vector::numbers)
-                    .and_then(|v| similarity(self.model.distance, &v, &self.query));
-                if let Some(found) = found {
-                    self.exact.insert(*i, found);
-                }
+            let place = self.points.entries.row(*i);
+            // SAFETY: the columns are text and pgvector's type; setup() made them.
+            let named = |row: &Row<'_>| unsafe { row.text(model) } == Some(&self.model.name);
+            let row = rows.find([self.context.workspace, id], place, named);
+            // SAFETY: as above.
+            let found = row
+                .and_then(|row| unsafe { row.bytes(embedding) })
+                .and_then(vector::numbers)
+                .and_then(|v| similarity(self.model.distance, &v, &self.query));
+            if let Some(found) = found {
+                self.exact.insert(*i, found);
             }
         }
         let missing: Vec<usize> = best

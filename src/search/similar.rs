@@ -70,7 +70,7 @@ pub struct Said<'a> {
     /// Contents up to case and white space, and which hit has them.
     contents: HashMap<String, usize>,
     /// [`gist`]s of hits.
-    gists: HashMap<Vec<String>, Vec<usize>>,
+    gists: HashMap<String, Vec<usize>>,
     vectors: Vectors,
     /// The workspace's texts are English.
     english: bool,
@@ -103,9 +103,8 @@ impl<'a> Said<'a> {
         if threshold < 1.0 {
             let gist = gist(&hit.content, self.english);
             // Of nothing but emphasis and signs nothing is left to be compared.
-            let says = |word: &String| word.chars().any(char::is_alphanumeric);
             let mut unheard = Vec::new();
-            let alike = if gist.iter().any(says) {
+            let alike = if gist.chars().any(char::is_alphanumeric) {
                 self.gists.entry(gist).or_default()
             } else {
                 &mut unheard
@@ -147,67 +146,100 @@ const EMPHASIS: [&str; 9] = [
 /// The words of a text in their order, without case, punctuation after words, and, in English, accents, articles
 /// and emphasis. Order counts ("Ann paid Bob"), and so do all other small words ("to" and "from",
 /// "I" and "she"), signs (-5, C++), and whether it is asked.
-fn gist(content: &str, english: bool) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
+fn gist(content: &str, english: bool) -> String {
+    let mut gist = Gist {
+        words: String::with_capacity(content.len() + 8),
+        held: None,
+        english,
+    };
     let mut begins = true;
+    let mut lower = String::new();
     for (nth, token) in content.split_whitespace().enumerate() {
         // "Plan A" is no plan.
         let name = token.trim_end_matches(END) == "A" && !begins;
         begins = token.ends_with(['.', '!', '?', ':', ';']);
         if name {
-            words.push("A".to_owned());
+            gist.push("A");
             continue;
         }
-        // Elsewhere an accent may make another word: "año", "ano".
-        let word = if english {
-            text::fold(token)
+        lower.clear();
+        if token.is_ascii() {
+            text::push_lowercase(&mut lower, token);
         } else {
-            token.into()
-        };
-        let word = word.to_lowercase().replace('’', "'");
-        let word = bare(&word);
+            // Elsewhere an accent may make another word: "año", "ano".
+            let folded = if english {
+                text::fold(token)
+            } else {
+                token.into()
+            };
+            lower.push_str(&folded.to_lowercase().replace('’', "'"));
+        }
+        let word = bare(&lower);
         // A dash that begins an item of a list.
         if nth == 0 && matches!(word, "-" | "–" | "—" | "*") {
             continue;
         }
-        match word.strip_suffix("n't").filter(|_| english) {
-            Some("ca") => words.extend(["can".to_owned(), "not".to_owned()]),
-            Some("wo") => words.extend(["will".to_owned(), "not".to_owned()]),
-            Some(verb) => words.extend([verb.to_owned(), "not".to_owned()]),
-            None if english && word == "cannot" => {
-                words.extend(["can".to_owned(), "not".to_owned()]);
+        match contraction(word).filter(|_| english) {
+            Some((first, second)) => {
+                gist.push(first);
+                gist.push(second);
             }
-            None => {
-                let short = [
-                    ("'m", "am"),
-                    ("'re", "are"),
-                    ("'ve", "have"),
-                    ("'ll", "will"),
-                ];
-                let short = short
-                    .iter()
-                    .filter(|_| english)
-                    .find_map(|(end, full)| Some((word.strip_suffix(end)?, *full)));
-                match short {
-                    Some((first, second)) => words.extend([first.to_owned(), second.to_owned()]),
-                    None => words.push(word.to_owned()),
-                }
-            }
+            None => gist.push(word),
         }
     }
-    if english {
-        let all = words.clone();
-        let mut next = all.iter().skip(1).map(String::as_str);
-        words.retain(|word| {
-            // "A few" are more than "few".
-            let quantity = matches!(next.next(), Some("few" | "little"));
-            quantity || !EMPHASIS.contains(&word.as_str())
-        });
-    }
     if text::is_question(content) {
-        words.push("?".to_owned());
+        gist.push("?");
     }
-    words
+    gist.words
+}
+
+/// What an English contraction stands for.
+fn contraction(word: &str) -> Option<(&str, &str)> {
+    match word.strip_suffix("n't") {
+        Some("ca") => return Some(("can", "not")),
+        Some("wo") => return Some(("will", "not")),
+        Some(verb) => return Some((verb, "not")),
+        None if word == "cannot" => return Some(("can", "not")),
+        None => {}
+    }
+    [
+        ("'m", "am"),
+        ("'re", "are"),
+        ("'ve", "have"),
+        ("'ll", "will"),
+    ]
+    .iter()
+    .find_map(|(end, full)| Some((word.strip_suffix(end)?, *full)))
+}
+
+/// Words that are being collected, a line each.
+struct Gist {
+    words: String,
+    /// The last word, which counts only if the next says how many.
+    held: Option<&'static str>,
+    english: bool,
+}
+
+impl Gist {
+    fn push(&mut self, word: &str) {
+        // "A few" are more than "few".
+        if let Some(held) = self.held.take()
+            && matches!(word, "few" | "little")
+        {
+            self.line(held);
+        }
+        if self.english {
+            self.held = EMPHASIS.iter().find(|e| **e == word).copied();
+        }
+        if self.held.is_none() {
+            self.line(word);
+        }
+    }
+
+    fn line(&mut self, word: &str) {
+        self.words.push_str(word);
+        self.words.push('\n');
+    }
 }
 
 /// Punctuation that ends a word.

@@ -216,6 +216,7 @@ impl Words {
         let longest = df.iter().max().copied().unwrap_or(0);
         lane.scores = Vec::with_capacity(usize::try_from(longest).unwrap_or(0) * 2);
         let mut sums: Vec<(f64, f64)> = Vec::new();
+        let mut touched: Vec<u32> = Vec::new();
         // Documents that lie together, so that sums and lengths stay in the cache.
         for (range, lengths) in corpus.ranges() {
             if rest
@@ -225,8 +226,9 @@ impl Words {
                 continue;
             }
             let lengths = lengths.read();
-            sums.clear();
-            sums.resize(range.len(), (0.0, 0.0));
+            if sums.len() < range.len() {
+                sums.resize(range.len(), (0.0, 0.0));
+            }
             for (word, rest) in rest.iter_mut().enumerate() {
                 let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < range.end));
                 *rest = after;
@@ -236,15 +238,21 @@ impl Words {
                     let stored = lengths.get(place).unwrap_or(&lengths[0]);
                     let (length, _) = documents::length(u32::from_le_bytes(*stored));
                     let (score, covered) = &mut sums[place];
+                    if *covered == 0.0 {
+                        touched.push(place as u32);
+                    }
                     *score += bm25::weight(lane.params, idf, *count, length);
                     *covered += idf;
                 }
             }
-            for (document, (score, covered)) in range.zip(&sums) {
-                if *score > 0.0 {
+            // Those of one word are in order already.
+            touched.sort();
+            for place in touched.drain(..) {
+                let (score, covered) = std::mem::take(&mut sums[place as usize]);
+                if score > 0.0 {
                     lane.scores.push(Scored {
-                        document,
-                        score: *score,
+                        document: range.start + place,
+                        score,
                         coverage: (covered / total_idf).min(1.0),
                     });
                 }

@@ -1,0 +1,219 @@
+//! Rows of a table by where they are, without an index.
+//!
+//! What is remembered of a place may be out of date: the row may have gone, and another one may be there now.
+//! Whoever asks has to look whether the row is the one that was meant, and otherwise go by the index.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use crate::blocks::segment::Place;
+use crate::scan::{Lookup, Row, Table};
+
+/// Blocks whose buffers a backend remembers, a power of two.
+const REMEMBERED: usize = 1 << 14;
+
+#[derive(Clone, Copy, Default)]
+struct Recent {
+    relation: u32,
+    block: u32,
+    buffer: pg_sys::Buffer,
+}
+
+thread_local! {
+    /// In which buffer a block was found last. Only a hint: whether it still is there, PostgreSQL checks.
+    static RECENT: RefCell<Vec<Recent>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads rows of a table under the active snapshot, which must outlive it.
+pub struct Heap<'t> {
+    table: &'t Table,
+    /// Of the table, when the reading began.
+    blocks: u32,
+    /// The block that is pinned, and its buffer; 0 for none.
+    pinned: (u32, pg_sys::Buffer),
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+    at: pg_sys::ItemPointerData,
+}
+
+impl<'t> Heap<'t> {
+    /// `None` for tables that are no heaps.
+    pub fn new(table: &'t Table) -> Option<Self> {
+        // SAFETY: the relation is open.
+        unsafe {
+            let relation = table.relation();
+            if (*(*relation).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
+                return None;
+            }
+            let blocks =
+                pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            let width = usize::try_from((*(*relation).rd_att).natts).unwrap_or(0);
+            Some(Self {
+                table,
+                blocks,
+                pinned: (0, 0),
+                values: vec![pg_sys::Datum::null(); width],
+                nulls: vec![true; width],
+                at: pg_sys::ItemPointerData::default(),
+            })
+        }
+    }
+
+    /// The row at a place, if there is one that the snapshot sees. Its values are good until the next is
+    /// asked for.
+    pub fn get(&mut self, place: Place) -> Option<Row<'_>> {
+        pgrx::check_for_interrupts!();
+        if place.block >= self.blocks || place.offset == 0 {
+            return None;
+        }
+        let relation = self.table.relation();
+        // SAFETY: the relation is an open heap and the block one of its; the tuple is read while its page is
+        // pinned, and the page is locked while the snapshot is asked, as a scan of an index does it.
+        unsafe {
+            self.pin(place.block);
+            let buffer = self.pinned.1;
+            let mut tuple = pg_sys::HeapTupleData::default();
+            let mut at = pg_sys::ItemPointerData {
+                ip_blkid: pg_sys::BlockIdData {
+                    bi_hi: (place.block >> 16) as u16,
+                    bi_lo: (place.block & 0xffff) as u16,
+                },
+                ip_posid: place.offset,
+            };
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let found = pg_sys::heap_hot_search_buffer(
+                &raw mut at,
+                relation,
+                buffer,
+                pg_sys::GetActiveSnapshot(),
+                &raw mut tuple,
+                std::ptr::null_mut(),
+                true,
+            );
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            if !found {
+                return None;
+            }
+            pg_sys::heap_deform_tuple(
+                &raw mut tuple,
+                (*relation).rd_att,
+                self.values.as_mut_ptr(),
+                self.nulls.as_mut_ptr(),
+            );
+            self.at = tuple.t_self;
+        }
+        Some(self.row())
+    }
+
+    /// The row that was found last.
+    fn row(&self) -> Row<'_> {
+        Row::new(self.at, &self.values, &self.nulls)
+    }
+
+    /// # Safety
+    /// The table has the block.
+    unsafe fn pin(&mut self, block: u32) {
+        if self.pinned.1 != 0 && self.pinned.0 == block {
+            return;
+        }
+        self.unpin();
+        // SAFETY: the caller's promise; a buffer that is remembered is only pinned if it holds the block.
+        unsafe {
+            let relation = self.table.relation();
+            #[cfg(not(feature = "pg15"))]
+            {
+                let locator = (*relation).rd_locator;
+                let number = locator.relNumber.to_u32();
+                let nth = block.wrapping_add(number.wrapping_mul(0x9e37_79b1)) as usize;
+                let nth = nth & (REMEMBERED - 1);
+                let known = RECENT.with_borrow_mut(|recent| {
+                    if recent.is_empty() {
+                        recent.resize(REMEMBERED, Recent::default());
+                    }
+                    recent[nth]
+                });
+                let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+                if known.buffer > 0
+                    && (known.relation, known.block) == (number, block)
+                    && pg_sys::ReadRecentBuffer(locator, main, block, known.buffer)
+                {
+                    self.pinned = (block, known.buffer);
+                    return;
+                }
+                let buffer = pg_sys::ReadBuffer(relation, block);
+                self.pinned = (block, buffer);
+                RECENT.with_borrow_mut(|recent| {
+                    recent[nth] = Recent {
+                        relation: number,
+                        block,
+                        buffer,
+                    };
+                });
+            }
+            #[cfg(feature = "pg15")]
+            {
+                self.pinned = (block, pg_sys::ReadBuffer(relation, block));
+            }
+        }
+    }
+
+    fn unpin(&mut self) {
+        let buffer = std::mem::take(&mut self.pinned.1);
+        if buffer != 0 {
+            // SAFETY: pinned by `pin`.
+            unsafe { pg_sys::ReleaseBuffer(buffer) }
+        }
+    }
+}
+
+impl Drop for Heap<'_> {
+    fn drop(&mut self) {
+        // After an error the abort releases it.
+        if !std::thread::panicking() {
+            self.unpin();
+        }
+    }
+}
+
+/// Rows whose key begins with a workspace and a memory: by their places where these are known and still
+/// right, else by the primary key.
+pub struct Placed<'t> {
+    rows: Lookup<'t, 2>,
+    heap: Option<Heap<'t>>,
+    key: [i16; 2],
+}
+
+impl<'t> Placed<'t> {
+    /// The first two columns of the primary key, and the last column that is read.
+    pub fn new(table: &'t Table, key: [i16; 2], last: i16) -> crate::error::Result<Self> {
+        Ok(Self {
+            rows: Lookup::upto(table, last)?,
+            heap: Heap::new(table),
+            key,
+        })
+    }
+
+    /// The first row of the key that is `wanted`.
+    pub fn find(
+        &mut self,
+        key: [Uuid; 2],
+        place: Option<Place>,
+        wanted: impl Fn(&Row<'_>) -> bool,
+    ) -> Option<Row<'_>> {
+        let there = match (&mut self.heap, place) {
+            (Some(heap), Some(place)) => heap.get(place).is_some_and(|row| {
+                // SAFETY: both columns are uuids; the lookup has checked those of the index.
+                let found = self.key.map(|column| unsafe { row.uuid(column) });
+                found == key.map(Some) && wanted(&row)
+            }),
+            _ => false,
+        };
+        if let Some(heap) = self.heap.as_ref().filter(|_| there) {
+            return Some(heap.row());
+        }
+        self.rows.seek(key);
+        self.rows.next_wanted(wanted)
+    }
+}
