@@ -324,7 +324,7 @@ DECLARE
   n      integer := 0;
 BEGIN
   -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
-  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
+  FOR h IN SELECT b.cluster, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
              AND engram_internal.segment_place(b.block) IS DISTINCT FROM (
                SELECT tidsend(p.ctid) FROM engram.search_blocks p
@@ -333,23 +333,20 @@ BEGIN
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
-    -- A small segment soon becomes part of another one.
-    IF h.entries > 2048 THEN
-      SELECT string_agg(coalesce(CASE WHEN place.model = ''
-               THEN (SELECT tidsend(m.ctid) FROM engram.memories m
-                     WHERE m.workspace_id = workspace AND m.id = i.id OFFSET 0)
-               ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
-                     WHERE v.workspace_id = workspace AND v.memory_id = i.id AND v.model = place.model OFFSET 0) END,
-               '\x000000000000'), '' ORDER BY i.id)
-      INTO places
-      FROM (SELECT encode(substring(p.block FROM 9 + 16 * g FOR 16), 'hex')::uuid AS id
-            FROM engram.search_blocks p, generate_series(0, (length(p.block) - 8) / 16 - 1) g
-            WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = h.cluster
-              AND p.block_id < '02000000-0000-0000-0000-000000000000') i;
-      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
-      SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
-      FROM engram_internal.segment_rows(h.block, places) r;
-    END IF;
+    SELECT string_agg(coalesce(CASE WHEN place.model = ''
+             THEN (SELECT tidsend(m.ctid) FROM engram.memories m
+                   WHERE m.workspace_id = workspace AND m.id = i.id OFFSET 0)
+             ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
+                   WHERE v.workspace_id = workspace AND v.memory_id = i.id AND v.model = place.model OFFSET 0) END,
+             '\x000000000000'), '' ORDER BY i.id)
+    INTO places
+    FROM (SELECT encode(substring(p.block FROM 9 + 16 * g FOR 16), 'hex')::uuid AS id
+          FROM engram.search_blocks p, generate_series(0, (length(p.block) - 8) / 16 - 1) g
+          WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = h.cluster
+            AND p.block_id < '02000000-0000-0000-0000-000000000000') i;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+    SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
+    FROM engram_internal.segment_rows(h.block, places) r;
     UPDATE engram.search_blocks b
     SET block = engram_internal.segment_head(b.block, p.keys, p.places)
     FROM (SELECT array_agg(x.block_id ORDER BY x.block_id) AS keys,

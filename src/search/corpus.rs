@@ -901,7 +901,8 @@ impl<'t> Points<'t> {
                         halved.dots(&part, &mut raw, similarities);
                         for (i, dot) in similarities[base..].iter_mut().enumerate() {
                             if i == 0 {
-                                let off = *dot + halved.error(query.norm, part.scale(i));
+                                let of = (part.norm(i), part.scale(i));
+                                let off = *dot + halved.error(query.norm, of);
                                 let off =
                                     similarity(off, part.norm(i)) - similarity(*dot, part.norm(i));
                                 errors += f64::from(off.abs());

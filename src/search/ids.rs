@@ -1,4 +1,4 @@
-//! Maps keyed by memory. Ids are random where it matters, so their own bits are hash enough.
+//! Maps keyed by memory or by number. Ids are random where it matters, so their own bits are hash enough.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -24,5 +24,7 @@ impl Hasher for IdHasher {
 
 /// A map from memories.
 pub type IdMap<V> = HashMap<Uuid, V, BuildHasherDefault<IdHasher>>;
+/// A map from numbers of documents or vectors.
+pub type NumberMap<V> = HashMap<usize, V, BuildHasherDefault<IdHasher>>;
 /// A set of memories.
 pub type IdSet = HashSet<Uuid, BuildHasherDefault<IdHasher>>;

@@ -17,7 +17,7 @@ mod similar;
 mod words;
 
 pub use past::check as check_as_of;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -44,7 +44,7 @@ use crate::{identity, query, rows, spi};
 use corpus::{Corpus, Entries, Sessions};
 use eligible::Eligible;
 pub use eligible::compile as compile_filter;
-use ids::{IdMap, IdSet};
+use ids::{IdMap, IdSet, NumberMap};
 use past::Past;
 use semantic::Semantic;
 use words::Words;
@@ -882,7 +882,7 @@ fn nearest(
     eligible: &Eligible<'_>,
     admitted: &dyn Fn(usize) -> bool,
     lane: &mut Semantic<'_>,
-) -> Result<(Vec<usize>, HashMap<usize, usize>)> {
+) -> Result<(Vec<usize>, NumberMap<usize>)> {
     let points = &lane.points;
     let similarity = |i: u32| points.similarities[i as usize];
     // Conditions take some away, and a few vectors are of memories that are not there to be found.
@@ -930,7 +930,7 @@ fn nearest(
             .map(|i| points.entries.id(*i as usize))
             .collect();
         let places = corpus.entries.find(&ids);
-        let vectors: HashMap<usize, usize> = (order.iter().zip(&ids))
+        let vectors: NumberMap<usize> = (order.iter().zip(&ids))
             .filter_map(|(i, id)| Some((*places.get(id)?, *i as usize)))
             .collect();
         let found = order

@@ -1,9 +1,8 @@
 //! The vector lane: nearest neighbours of the query vector within the workspace. All vectors are
 //! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision.
 
-use std::collections::HashMap;
-
 use super::corpus::Points;
+use super::ids::NumberMap;
 use super::{Context, Model};
 use crate::error::{Error, Result};
 use crate::heap::Placed;
@@ -30,7 +29,7 @@ pub struct Semantic<'a> {
     query: Vec<f32>,
     /// All vectors of the workspace.
     pub points: Points<'a>,
-    exact: HashMap<usize, f64>,
+    exact: NumberMap<f64>,
 }
 
 impl<'a> Semantic<'a> {
@@ -68,7 +67,7 @@ impl<'a> Semantic<'a> {
             model,
             query,
             points: Points::none(),
-            exact: HashMap::new(),
+            exact: NumberMap::default(),
         })
     }
 
@@ -154,16 +153,20 @@ impl<'a> Semantic<'a> {
                 self.exact.insert(*i, found);
             }
         }
-        let missing: Vec<usize> = best
-            .into_iter()
-            .filter(|i| !self.exact.contains_key(i))
+        // The best are looked up as they are sorted, not at every comparison.
+        let exact = &self.exact;
+        let mut again: Vec<(f64, usize)> = ranked
+            .iter()
+            .enumerate()
+            .filter(|(nth, i)| *nth >= best.len() || exact.contains_key(i))
+            .map(|(_, i)| (self.similarity(*i), *i))
+            .filter(|(similarity, _)| self.counts(*similarity))
             .collect();
-        ranked.retain(|i| !missing.contains(i) && self.counts(self.similarity(*i)));
-        ranked.sort_by(|a, b| {
-            self.similarity(*b)
-                .total_cmp(&self.similarity(*a))
-                .then_with(|| self.points.entries.compare(*b, *a))
+        again.sort_by(|a, b| {
+            let older = || self.points.entries.compare(b.1, a.1);
+            b.0.total_cmp(&a.0).then_with(older)
         });
+        *ranked = again.into_iter().map(|(_, i)| i).collect();
         Ok(())
     }
 }
