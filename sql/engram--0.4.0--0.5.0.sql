@@ -1,9 +1,9 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.5.0'" to load this file. \quit
-CREATE FUNCTION engram_internal.segment_rows(head bytea, places bytea)
+CREATE FUNCTION engram_internal.segment_rows(head bytea, rows bytea, states bytea)
 RETURNS TABLE (block_id uuid, block bytea)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 4 AS 'MODULE_PATHNAME', 'segment_rows_wrapper';
-COMMENT ON FUNCTION engram_internal.segment_rows(bytea, bytea) IS
-'The parts of a segment that tell where the rows of its entries are: their places in the order of the ids, 6 bytes each as tidsend() gives them, 0 for nowhere.';
+COMMENT ON FUNCTION engram_internal.segment_rows(bytea, bytea, bytea) IS
+'The parts of a segment that tell where the rows of its entries, and of their states, are: places in the order of the ids, 6 bytes each as tidsend() gives them, 0 for nowhere.';
 
 CREATE FUNCTION engram_internal.segment_head(head bytea, parts uuid[], places bytea) RETURNS bytea
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_head_wrapper';
@@ -23,9 +23,11 @@ SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-  h      record;
-  places bytea;
-  n      integer := 0;
+  nowhere CONSTANT bytea := '\x000000000000';
+  h       record;
+  places  bytea;
+  states  bytea;
+  n       integer := 0;
 BEGIN
   -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
   FOR h IN SELECT b.cluster, b.block FROM engram.search_blocks b
@@ -37,20 +39,24 @@ BEGIN
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
-    SELECT string_agg(coalesce(CASE WHEN place.model = ''
-             THEN (SELECT tidsend(m.ctid) FROM engram.memories m
-                   WHERE m.workspace_id = workspace AND m.id = i.id OFFSET 0)
-             ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
-                   WHERE v.workspace_id = workspace AND v.memory_id = i.id AND v.model = place.model OFFSET 0) END,
-             '\x000000000000'), '' ORDER BY i.id)
-    INTO places
-    FROM (SELECT encode(substring(p.block FROM 9 + 16 * g FOR 16), 'hex')::uuid AS id
-          FROM engram.search_blocks p, generate_series(0, (length(p.block) - 8) / 16 - 1) g
-          WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = h.cluster
-            AND p.block_id < '02000000-0000-0000-0000-000000000000') i;
+    SELECT string_agg(coalesce(i.place, nowhere), '' ORDER BY i.id),
+           CASE WHEN place.model = '' THEN string_agg(coalesce(i.state, nowhere), '' ORDER BY i.id) ELSE '' END
+    INTO places, states
+    FROM (SELECT u.id, CASE WHEN place.model = ''
+            THEN (SELECT tidsend(m.ctid) FROM engram.memories m
+                  WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0)
+            ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
+                  WHERE v.workspace_id = workspace AND v.memory_id = u.id AND v.model = place.model OFFSET 0) END AS place,
+            CASE WHEN place.model = ''
+            THEN (SELECT tidsend(s.ctid) FROM engram.memory_state s
+                  WHERE s.workspace_id = workspace AND s.memory_id = u.id OFFSET 0) END AS state
+          FROM (SELECT encode(substring(p.block FROM 9 + 16 * g FOR 16), 'hex')::uuid AS id
+                FROM engram.search_blocks p, generate_series(0, (length(p.block) - 8) / 16 - 1) g
+                WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = h.cluster
+                  AND p.block_id < '02000000-0000-0000-0000-000000000000') u) i;
     INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
     SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
-    FROM engram_internal.segment_rows(h.block, places) r;
+    FROM engram_internal.segment_rows(h.block, places, states) r;
     UPDATE engram.search_blocks b
     SET block = engram_internal.segment_head(b.block, p.keys, p.places)
     FROM (SELECT array_agg(x.block_id ORDER BY x.block_id) AS keys,

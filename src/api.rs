@@ -407,9 +407,10 @@ fn bury_entries(
 #[allow(clippy::type_complexity)]
 fn segment_rows(
     head: &[u8],
-    places: &[u8],
+    rows: &[u8],
+    states: &[u8],
 ) -> Report<TableIterator<'static, (name!(block_id, Uuid), name!(block, Vec<u8>))>> {
-    let rows = segment::rows_at(head, places).map_err(|_| Error::unreadable_block())?;
+    let rows = segment::rows_at(head, rows, states).map_err(|_| Error::unreadable_block())?;
     Ok(TableIterator::new(
         rows.into_iter()
             .map(|row| (Uuid::from_bytes(row.key()), row.bytes)),

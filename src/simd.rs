@@ -154,7 +154,7 @@ impl HalfQuery {
     pub fn error(&self, norm: f64, (length, scale): (f32, f32)) -> f32 {
         let stored = norm * 16.0 * f64::from(scale);
         let asked = f64::from(length) * self.scale;
-        (stored.hypot(asked) / 12f64.sqrt()) as f32
+        ((stored * stored + asked * asked) / 12.0).sqrt() as f32
     }
 }
 

@@ -88,9 +88,11 @@ pub enum Kind {
     Low = 10,
     /// Where the rows of the entries are, [`Place`]s, in tables of memories or vectors.
     Rows = 11,
+    /// Where the rows of their states are, [`Place`]s; of documents only.
+    States = 12,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Ids,
     Kind::Stamps,
     Kind::Times,
@@ -102,6 +104,7 @@ const KINDS: [Kind; 11] = [
     Kind::High,
     Kind::Low,
     Kind::Rows,
+    Kind::States,
 ];
 
 impl Kind {
@@ -128,7 +131,7 @@ impl Kind {
             Self::Ids => 16,
             Self::Stamps | Self::Times => 8,
             Self::Sessions | Self::Speakers | Self::Lengths => 4,
-            Self::Rows => Place::BYTES,
+            Self::Rows | Self::States => Place::BYTES,
             Self::Order | Self::Words | Self::High | Self::Low => 0,
         }
     }
@@ -361,7 +364,7 @@ impl Head {
     pub fn parts(&self, kind: Kind) -> usize {
         match self.constant(kind) {
             Some(_) => 0,
-            None if kind == Kind::Rows => self.placed(kind),
+            None if matches!(kind, Kind::Rows | Kind::States) => self.placed(kind),
             None => self.n.div_ceil(kind.slice()),
         }
     }
@@ -840,17 +843,19 @@ fn part(tag: u32, kind: Kind, number: usize, content: &[u8]) -> Row {
     }
 }
 
-/// Parts that tell where the rows of the entries are, in their order, [`Place::BYTES`] bytes each.
-pub fn rows_at(head: &[u8], places: &[u8]) -> Result<Vec<Row>, Unreadable> {
+/// Parts that tell where the rows of the entries are, in their order, [`Place::BYTES`] bytes each, and those of
+/// the states of memories, which may be none.
+pub fn rows_at(head: &[u8], rows: &[u8], states: &[u8]) -> Result<Vec<Row>, Unreadable> {
     let head = Head::parse(head).ok_or(Unreadable)?;
-    if places.len() != Place::BYTES * head.n {
-        return Err(Unreadable);
+    let mut parts = Vec::new();
+    for (kind, places) in [(Kind::Rows, rows), (Kind::States, states)] {
+        if places.len() != Place::BYTES * head.n && !places.is_empty() {
+            return Err(Unreadable);
+        }
+        let slices = places.chunks(kind.slice() * Place::BYTES).enumerate();
+        parts.extend(slices.map(|(number, slice)| part(head.tag, kind, number, slice)));
     }
-    let size = Kind::Rows.slice() * Place::BYTES;
-    let slices = places.chunks(size).enumerate();
-    Ok(slices
-        .map(|(number, slice)| part(head.tag, Kind::Rows, number, slice))
-        .collect())
+    Ok(parts)
 }
 
 /// The head with the places of its parts: their keys, ascending, and [`Place::BYTES`] bytes for each.

@@ -37,12 +37,13 @@ struct Segment {
 }
 
 /// Kinds of parts that are kept once they are read.
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 9;
 
 /// Where what is read of a kind is kept.
 fn nth(kind: Kind) -> usize {
     match kind {
-        Kind::Rows => COLUMNS - 1,
+        Kind::Rows => COLUMNS - 2,
+        Kind::States => COLUMNS - 1,
         _ => kind as usize - 1,
     }
 }
@@ -264,10 +265,19 @@ impl<'t> Entries<'t> {
 
     /// Where the row of entry `i` was when its segment was made, if that is known.
     pub fn row(&self, i: usize) -> Option<Place> {
-        if i < self.loose() || self.segment(i).head.parts(Kind::Rows) == 0 {
+        self.place_of(Kind::Rows, i)
+    }
+
+    /// Where the state of entry `i` was when its segment was made, if that is known.
+    pub fn state(&self, i: usize) -> Option<Place> {
+        self.place_of(Kind::States, i)
+    }
+
+    fn place_of(&self, kind: Kind, i: usize) -> Option<Place> {
+        if i < self.loose() || self.segment(i).head.placed(kind) == 0 {
             return None;
         }
-        Place::from_bytes(self.value(Kind::Rows, &[], i))
+        Place::from_bytes(self.value(kind, &[], i))
     }
 
     /// Calls `visit` with parts of a segment, from `number` on, until it has been given `count`.

@@ -469,8 +469,10 @@ type Description = (Vec<String>, Option<Map<String, Value>>);
 struct Ranked<'a> {
     /// Score and index, best first.
     order: Vec<(f64, usize)>,
-    /// The id of one by its index, and where its row may be.
-    row: Box<dyn Fn(usize) -> (Uuid, Option<Place>) + 'a>,
+    /// The id of one by its index.
+    id: Box<dyn Fn(usize) -> Uuid + 'a>,
+    /// Where its row and its state may be.
+    places: Box<dyn Fn(usize) -> [Option<Place>; 2] + 'a>,
     /// Describes one by its index; the flag asks for the parts of the score.
     describe: Box<dyn Fn(usize, bool) -> Description + 'a>,
 }
@@ -495,7 +497,8 @@ fn needed(
     let order = scores.iter().copied().zip(0..).collect();
     Ok(Ranked {
         order,
-        row: Box::new(move |i| (ids[i], None)),
+        id: Box::new(move |i| ids[i]),
+        places: Box::new(|_| [None; 2]),
         describe: Box::new(move |i, explain| {
             let lanes = || json!({"need": {"score": levels[i].1, "normalized": scores[i], "weight": 1.0, "contribution": scores[i]}});
             let parts = explain.then(|| Map::from_iter([("lanes".to_owned(), lanes())]));
@@ -519,6 +522,7 @@ fn best(
             .then_with(|| entries.compare(b.1 as usize, a.1 as usize))
     };
     // What comes after twice the pool is looked at only when conditions have eaten what came before.
+    let wanted = if eligible.asks() { pool * 2 } else { pool };
     let mut head: Vec<(f64, u32)> = Vec::with_capacity(pool * 8);
     let mut least = f64::NEG_INFINITY;
     for f in &found {
@@ -527,13 +531,16 @@ fn best(
         }
         head.push(*f);
         if head.len() >= pool * 8 {
-            head.select_nth_unstable_by(pool * 2, order);
-            head.truncate(pool * 2);
+            head.select_nth_unstable_by(wanted, order);
+            head.truncate(wanted);
             least = head.iter().map(|f| f.0).fold(f64::INFINITY, f64::min);
         }
     }
+    if head.len() > wanted {
+        head.select_nth_unstable_by(wanted, order);
+        head.truncate(wanted);
+    }
     head.sort_unstable_by(order);
-    head.truncate(pool * 2);
     let passed = |part: &[(f64, u32)], wanted: usize, more: usize| -> Result<Vec<u32>> {
         if !eligible.asks() {
             return Ok(part.iter().take(wanted).map(|f| f.1).collect());
@@ -715,12 +722,14 @@ fn rank<'a>(
     let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
     let corpus = corpus.clone();
     let documents = Rc::new(documents);
-    let rows = (corpus.clone(), documents.clone());
+    let ids = (corpus.clone(), documents.clone());
+    let places = ids.clone();
     Ok(Ranked {
         order,
-        row: Box::new(move |i| {
-            let (entries, document) = (&rows.0.entries, rows.1[i]);
-            (entries.id(document), entries.row(document))
+        id: Box::new(move |i| ids.0.entries.id(ids.1[i])),
+        places: Box::new(move |i| {
+            let (entries, document) = (&places.0.entries, places.1[i]);
+            [entries.row(document), entries.state(document)]
         }),
         describe: Box::new(move |i, explain| {
             let found = words.parts(&corpus, documents[i]);
@@ -999,8 +1008,10 @@ fn fetch(
         if batch.is_empty() {
             break;
         }
-        let places: Vec<(Uuid, Option<Place>)> =
-            batch.iter().map(|(_, i)| (ranked.row)(*i)).collect();
+        let places: Vec<(Uuid, Option<Place>)> = batch
+            .iter()
+            .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
+            .collect();
         let mut rows = rows_of(context, &places)?;
         for ((score, index), (id, _)) in batch.into_iter().zip(&places) {
             let Some(mut hit) = rows.remove(id) else {
@@ -1018,7 +1029,7 @@ fn fetch(
             }
         }
     }
-    let levels = used(context, &hits, waiting)?;
+    let levels = used(context, &hits, &ranked, waiting)?;
     let mut sorted: Vec<f64> = levels.values().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
@@ -1126,11 +1137,15 @@ fn contradict(weight: f64, hits: &mut [Scored]) {
 }
 
 /// Base level of those that were used since they were stored.
-fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<IdMap<f64>> {
+fn used(
+    context: &Context,
+    hits: &[(Hit, usize)],
+    ranked: &Ranked<'_>,
+    waiting: &[Call],
+) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
         return Ok(IdMap::default());
     }
-    let ids: Vec<Uuid> = hits.iter().map(|(hit, _)| hit.id).collect();
     let mut uses = need::by_memory(waiting);
     let weights = Weights::new(PRIOR_DECAY);
     let at = i64::from(context.at);
@@ -1144,9 +1159,15 @@ fn used(context: &Context, hits: &[(Hit, usize)], waiting: &[Call]) -> Result<Id
         states.column(c"last_accessed_at")?,
         states.column(c"heat")?,
     ];
-    let mut rows = Lookup::new(&states)?;
-    for id in ids {
-        let Some(row) = rows.find([context.workspace, id]) else {
+    let key = [
+        states.column(c"workspace_id")?,
+        states.column(c"memory_id")?,
+    ];
+    let mut rows = Placed::new(&states, key, i16::MAX)?;
+    for (hit, index) in hits {
+        let id = hit.id;
+        let [_, place] = (ranked.places)(*index);
+        let Some(row) = rows.find([context.workspace, id], place, |_| true) else {
             continue;
         };
         // SAFETY: the columns have these types; setup() made them.

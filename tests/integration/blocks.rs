@@ -681,6 +681,38 @@ fn sealed_or_not_the_same_is_found_and_nothing_of_what_was_erased_stays() {
     assert_eq!(past(&mut ann), then);
     consistent(&mut admin, "sealed");
 
+    // Where rows are, segments only remember: they move, and others come to their places.
+    let wrong = "SELECT count(*) FROM engram.search_blocks h WHERE h.level = 3 AND engram_internal.segment_place(h.block)
+                 IS DISTINCT FROM (SELECT tidsend(p.ctid) FROM engram.search_blocks p
+                   WHERE (p.workspace_id, p.model, p.level, p.cluster) = (h.workspace_id, h.model, 4, h.cluster)
+                   ORDER BY p.block_id LIMIT 1)";
+    let wrong = |admin: &mut Client| admin.query_one(wrong, &[]).unwrap().get::<_, i64>(0);
+    assert_eq!(wrong(&mut admin), 0);
+    for table in ["memories", "embeddings", "memory_state", "search_blocks"] {
+        admin
+            .batch_execute(&format!("VACUUM FULL engram.{table}"))
+            .unwrap();
+    }
+    same(&told(&mut ann, &mut Random(1)), &before, "moved");
+    admin
+        .batch_execute(
+            "UPDATE engram.search_blocks SET block = substring(block FOR 8) || (
+               SELECT string_agg(substring(block FROM 9 + 6 * g FOR 6), '' ORDER BY g DESC)
+               FROM generate_series(0, (length(block) - 8) / 6 - 1) g)
+             WHERE level = 4 AND block_id >= '0b000000-0000-0000-0000-000000000000';
+             UPDATE engram.search_blocks h SET block = engram_internal.segment_head(h.block, p.keys, p.places)
+             FROM (SELECT x.model, x.cluster, array_agg(x.block_id ORDER BY x.block_id) AS keys,
+                          string_agg(tidsend(x.ctid), '' ORDER BY x.block_id DESC) AS places
+                   FROM engram.search_blocks x WHERE x.level = 4 GROUP BY x.model, x.cluster) p
+             WHERE h.level = 3 AND h.model = p.model AND h.cluster = p.cluster",
+        )
+        .unwrap();
+    assert_eq!(wrong(&mut admin), sealed, "each is elsewhere");
+    same(&told(&mut ann, &mut Random(1)), &before, "scrambled");
+    admin.batch_execute("SELECT engram.reindex()").unwrap();
+    assert_eq!(wrong(&mut admin), 0, "put right");
+    same(&told(&mut ann, &mut Random(1)), &before, "put right");
+
     // Newer versions win whether they are packed or not.
     change(&mut ann, &mut random, 100);
     let fresh = told(&mut ann, &mut Random(2));
