@@ -29,6 +29,10 @@ DECLARE
   states  bytea;
   n       integer := 0;
 BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
   -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
   FOR h IN SELECT b.cluster, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3

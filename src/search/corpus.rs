@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use uuid::Uuid;
 
 use super::Context;
+use super::eligible::Candidate;
 use super::ids::{IdMap, IdSet};
 use crate::blocks::documents::{self, Documents, Word};
 use crate::blocks::segment::{self, Head, High, Kind, Part, Place, Postings};
@@ -229,6 +230,11 @@ impl<'t> Entries<'t> {
     /// Id of entry `i`.
     pub fn id(&self, i: usize) -> Uuid {
         Uuid::from_bytes(self.raw(i))
+    }
+
+    /// Entry `i` and where its row may be.
+    pub fn candidate(&self, i: usize) -> Candidate {
+        (self.id(i), self.row(i))
     }
 
     fn raw(&self, i: usize) -> Id {

@@ -11,12 +11,15 @@ use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::checks::Checks;
 use super::ids::IdSet;
 use super::words::Analysed;
 use super::{Context, Request};
+use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
+use crate::heap::Placed;
 use crate::scan::Table;
-use crate::{filter, spi};
+use crate::{filter, rows, spi};
 
 /// The conditions of one search.
 pub struct Eligible<'a> {
@@ -33,7 +36,12 @@ pub struct Eligible<'a> {
     params: Value,
     types: Option<Vec<String>>,
     phrases: Option<String>,
+    /// The conditions, where a look at the row tells and the caller may see all rows.
+    checks: Option<Checks>,
 }
+
+/// A memory, and where its row may be.
+pub type Candidate = (Uuid, Option<Place>);
 
 /// What has been asked already.
 #[derive(Default)]
@@ -44,8 +52,10 @@ struct Known {
     whole: bool,
 }
 
-/// Looking a memory up by its key costs so many times what reading it with all others does.
+/// Looking a memory up by its key costs so many times what reading it with all others does: by a statement, and
+/// where its row lies.
 const LOOKED_UP: f64 = 5.0;
+const LOOKED_AT: f64 = 2.5;
 /// Memories that one statement looks up; the first tells how many pass.
 const FEWEST: usize = 64;
 /// So many have to be known before it is said how many pass: the best are often alike in that.
@@ -64,6 +74,10 @@ const TYPES: [&str; 7] = [
 
 /// Reads a filter, times included, and compiles it.
 pub fn compile(value: Option<&Value>) -> Result<filter::Compiled> {
+    Ok(read(value)?.1)
+}
+
+fn read(value: Option<&Value>) -> Result<(filter::Node, filter::Compiled)> {
     let node = filter::parse(value.unwrap_or(&Value::Null))?;
     for time in filter::times(&node) {
         TimestampWithTimeZone::from_str(&time).map_err(|_| {
@@ -78,13 +92,13 @@ pub fn compile(value: Option<&Value>) -> Result<filter::Compiled> {
         // For its error: the tables may be of an older version.
         Table::open(c"entity_aliases")?;
     }
-    Ok(compiled)
+    Ok((node, compiled))
 }
 
 impl<'a> Eligible<'a> {
     /// Checks the conditions and prepares their SQL.
     pub fn new(context: &'a Context, request: &Request, analysed: &Analysed) -> Result<Self> {
-        let mut compiled = compile(request.filter.as_ref())?;
+        let (node, mut compiled) = read(request.filter.as_ref())?;
         if context.past.is_some() {
             compiled = compiled.past();
         }
@@ -141,9 +155,19 @@ impl<'a> Eligible<'a> {
                  AND ($2::pg_catalog.uuid[]) IS NOT NULL IS NOT NULL"
             )
         });
+        let memories = Table::open(c"memories")?;
+        let checks = if context.past.is_none()
+            && phrases.is_none()
+            && rows::all_visible(&memories, context.workspace)
+        {
+            Checks::new(&node, types.as_deref(), &memories)?
+        } else {
+            None
+        };
         Ok(Self {
             context,
             free,
+            checks,
             sql,
             whole,
             lanes: 1 + usize::from(request.text.is_some() && request.embedding.is_some()),
@@ -165,30 +189,36 @@ impl<'a> Eligible<'a> {
         std::mem::take(&mut self.free)
     }
 
-    /// The first `wanted` of `ids` that may be a result. Where too few are, the caller has `more` to ask for.
+    /// The first `wanted` of the candidates that may be a result. Where too few are, the caller has `more` to ask for.
     ///
     /// Without any condition all may, until [`Self::ask`]: those that are superseded or expired, which
     /// are few, drop out when the rows are fetched.
-    pub fn first(&self, ids: &[Uuid], wanted: usize, more: usize) -> Result<Vec<Uuid>> {
+    pub fn first(&self, all: &[Candidate], wanted: usize, more: usize) -> Result<Vec<Uuid>> {
         if self.free {
-            return Ok(ids.iter().copied().take(wanted).collect());
+            return Ok(all.iter().take(wanted).map(|(id, _)| *id).collect());
         }
         let mut known = self.known.borrow_mut();
-        let mut out = Vec::with_capacity(wanted.min(ids.len()));
-        let (mut rest, mut size) = (ids, FEWEST);
+        let mut out = Vec::with_capacity(wanted.min(all.len()));
+        let (mut rest, mut size) = (all, FEWEST);
+        let dear = if self.checks.is_some() {
+            LOOKED_AT
+        } else {
+            LOOKED_UP
+        };
         while out.len() < wanted && !rest.is_empty() {
             let (chunk, others) = rest.split_at(size.min(rest.len()));
             rest = others;
             self.look_up(&mut known, chunk)?;
-            out.extend(chunk.iter().filter(|id| known.passed.contains(id)));
+            let ids = chunk.iter().map(|(id, _)| id);
+            out.extend(ids.filter(|id| known.passed.contains(id)));
             // How many more have to be asked, if as many pass as until now.
-            let seen = (ids.len() - rest.len()) as f64;
+            let seen = (all.len() - rest.len()) as f64;
             let missing = wanted.saturating_sub(out.len()) as f64;
             let expected =
                 (missing * seen / out.len().max(1) as f64).min((rest.len() + more) as f64);
             if !known.whole
                 && seen >= SAMPLE
-                && expected * self.lanes as f64 > self.memories.get() as f64 / LOOKED_UP
+                && expected * self.lanes as f64 > self.memories.get() as f64 / dear
                 && let Some(sql) = &self.whole
             {
                 known.passed = self.run(sql, &[])?;
@@ -206,19 +236,51 @@ impl<'a> Eligible<'a> {
         self.memories.set(memories);
     }
 
-    fn look_up(&self, known: &mut Known, ids: &[Uuid]) -> Result<()> {
+    fn look_up(&self, known: &mut Known, candidates: &[Candidate]) -> Result<()> {
         if known.whole {
             return Ok(());
         }
-        let new: Vec<Uuid> = ids
+        let new: Vec<Candidate> = candidates
             .iter()
-            .filter(|id| known.asked.insert(**id))
+            .filter(|(id, _)| known.asked.insert(*id))
             .copied()
             .collect();
-        if !new.is_empty() {
-            known.passed.extend(self.run(&self.sql, &new)?);
+        let ids: Vec<Uuid> = match &self.checks {
+            Some(checks) => self.look_at(known, checks, &new)?,
+            None => new.into_iter().map(|(id, _)| id).collect(),
+        };
+        if !ids.is_empty() {
+            known.passed.extend(self.run(&self.sql, &ids)?);
         }
         Ok(())
+    }
+
+    /// Looks at the rows of candidates; gives back those of which a statement has to be asked.
+    fn look_at(
+        &self,
+        known: &mut Known,
+        checks: &Checks,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Uuid>> {
+        let memories = Table::open(c"memories")?;
+        let key = [memories.column(c"workspace_id")?, memories.column(c"id")?];
+        let mut rows = Placed::new(&memories, key, i16::MAX)?;
+        let superseded = self.context.superseded;
+        let now = (!self.context.expired).then(|| self.context.at.into());
+        let mut rest = Vec::new();
+        for (id, place) in candidates {
+            let Some(row) = rows.find([self.context.workspace, *id], *place, |_| true) else {
+                continue;
+            };
+            match checks.passes(&row, superseded, now) {
+                Some(true) => {
+                    known.passed.insert(*id);
+                }
+                Some(false) => {}
+                None => rest.push(*id),
+            }
+        }
+        Ok(rest)
     }
 
     fn run(&self, sql: &str, ids: &[Uuid]) -> Result<IdSet> {

@@ -6,6 +6,7 @@
 //! Where a policy of the user's own hides part of a workspace, the statistics that scores are made of
 //! come from the visible part alone.
 
+mod checks;
 mod corpus;
 mod eligible;
 mod fuzzy;
@@ -42,8 +43,8 @@ use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
 use corpus::{Corpus, Entries, Sessions};
-use eligible::Eligible;
 pub use eligible::compile as compile_filter;
+use eligible::{Candidate, Eligible};
 use ids::{IdMap, IdSet, NumberMap};
 use past::Past;
 use semantic::Semantic;
@@ -190,7 +191,8 @@ impl Model {
 /// A table of the store that the caller may read.
 fn readable(name: &CStr, sql: &str) -> Result<Table> {
     let table = Table::open(name)?;
-    if !table.may_read() {
+    // SAFETY: reads a setting.
+    if !table.may_read() || unsafe { !pg_sys::row_security } {
         // For its error.
         spi::row(sql, &[], |_| Ok(()))?;
     }
@@ -489,8 +491,10 @@ fn needed(
     let places = corpus.entries.find(&ids);
     levels.retain(|(id, _)| places.contains_key(id));
     levels.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
-    let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
-    let passed: IdSet = eligible.first(&ids, context.pool, 0)?.into_iter().collect();
+    let all: Vec<Candidate> = (levels.iter())
+        .map(|(id, _)| (*id, corpus.entries.row(places[id])))
+        .collect();
+    let passed: IdSet = eligible.first(&all, context.pool, 0)?.into_iter().collect();
     levels.retain(|(id, _)| passed.contains(id));
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let scores = fusion::min_max(&levels.iter().map(|(_, level)| *level).collect::<Vec<_>>());
@@ -512,11 +516,11 @@ fn needed(
 fn best(
     eligible: &Eligible<'_>,
     entries: &Entries<'_>,
+    candidate: &dyn Fn(u32) -> Candidate,
     mut found: Vec<(f64, u32)>,
     pool: usize,
     more: usize,
 ) -> Result<Vec<u32>> {
-    let id = |place: u32| entries.id(place as usize);
     let order = |a: &(f64, u32), b: &(f64, u32)| {
         b.0.total_cmp(&a.0)
             .then_with(|| entries.compare(b.1 as usize, a.1 as usize))
@@ -545,12 +549,12 @@ fn best(
         if !eligible.asks() {
             return Ok(part.iter().take(wanted).map(|f| f.1).collect());
         }
-        let ids: Vec<Uuid> = part.iter().map(|f| id(f.1)).collect();
-        let chosen: IdSet = eligible.first(&ids, wanted, more)?.into_iter().collect();
+        let all: Vec<Candidate> = part.iter().map(|f| candidate(f.1)).collect();
+        let chosen: IdSet = eligible.first(&all, wanted, more)?.into_iter().collect();
         Ok(part
             .iter()
-            .zip(&ids)
-            .filter(|(_, id)| chosen.contains(id))
+            .zip(&all)
+            .filter(|(_, (id, _))| chosen.contains(id))
             .map(|(f, _)| f.1)
             .collect())
     };
@@ -583,7 +587,8 @@ fn rank<'a>(
         .filter(|s| admitted(s.document as usize))
         .map(|s| (s.covered(&context.weights), s.document))
         .collect();
-    let by_words: Vec<usize> = best(eligible, &corpus.entries, found, context.pool, 0)?
+    let document = |d: u32| corpus.entries.candidate(d as usize);
+    let by_words: Vec<usize> = best(eligible, &corpus.entries, &document, found, context.pool, 0)?
         .into_iter()
         .map(|d| d as usize)
         .collect();
@@ -602,15 +607,15 @@ fn rank<'a>(
         .filter(|document| admitted(*document))
         .collect();
     if eligible.asks() {
-        let ids: Vec<Uuid> = beside.iter().map(|d| corpus.entries.id(*d)).collect();
-        let passed: IdSet = eligible.first(&ids, ids.len(), 0)?.into_iter().collect();
-        let passed = |id: &Uuid| passed.contains(id);
+        let all: Vec<Candidate> = (beside.iter())
+            .map(|d| corpus.entries.candidate(*d))
+            .collect();
+        let passed: IdSet = eligible.first(&all, all.len(), 0)?.into_iter().collect();
+        let passed = |(id, _): &Candidate| passed.contains(id);
         pool.extend(
-            beside
-                .iter()
-                .zip(&ids)
-                .filter(|b| passed(b.1))
-                .map(|b| *b.0),
+            (beside.iter().zip(&all))
+                .filter(|(_, c)| passed(c))
+                .map(|(d, _)| *d),
         );
     } else {
         pool.extend(beside);
@@ -701,11 +706,11 @@ fn rank<'a>(
     if !links.is_empty() {
         let ids: Vec<Uuid> = links.keys().copied().collect();
         let places = corpus.entries.find(&ids);
-        let mut others: Vec<Uuid> = Vec::new();
+        let mut others: Vec<Candidate> = Vec::new();
         for (id, place) in &places {
             match documents.binary_search(place) {
                 Ok(known) => linked[known] = links[id],
-                Err(_) if admitted(*place) => others.push(*id),
+                Err(_) if admitted(*place) => others.push((*id, corpus.entries.row(*place))),
                 Err(_) => {}
             }
         }
@@ -953,7 +958,18 @@ fn nearest(
         } else {
             points.similarities.len() - order.len()
         };
-        let enough = best(eligible, &points.entries, found, context.pool, more)?;
+        let candidate = |i: u32| {
+            let id = points.entries.id(i as usize);
+            (id, corpus.entries.row(places[&id]))
+        };
+        let enough = best(
+            eligible,
+            &points.entries,
+            &candidate,
+            found,
+            context.pool,
+            more,
+        )?;
         if all || enough.len() >= context.pool {
             let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
             lane.rerank(&mut ranked)?;

@@ -880,6 +880,8 @@ engram_internal.index_vectors(workspace, model, ids, embeddings, state)
     no    no    no    no    no    SELECT engram_internal.index_vectors('{ws}', 'tiny', ARRAY['{id}'::uuid], null, 'gone')
 engram_internal.seal(workspace, model, at_least, most)
     no    no    no    no    no    SELECT engram_internal.seal('{ws}', '', 0, 10)
+engram_internal.place(workspace, model)
+    no    no    no    no    no    SELECT engram_internal.place('{ws}', '')
 engram_internal.bury(workspace, model, ids, versions)
     no    no    no    no    no    SELECT engram_internal.bury('{ws}', '', ARRAY['{id}'::uuid], '{9}')
 engram_internal.pack(workspace, model, replacing, at_least)
@@ -1029,6 +1031,12 @@ engram_internal.seal_blocks(blocks, tag)
     4     4     4     4     4     SELECT * FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1)
 engram_internal.segment_entries(blocks)
     1     1     1     1     1     SELECT * FROM engram_internal.segment_entries(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')])
+engram_internal.segment_rows(head, rows, states)
+    1     1     1     1     1     SELECT r.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, LATERAL engram_internal.segment_rows(s.block, '\x000000000001', '') r WHERE s.level = 3
+engram_internal.segment_head(head, parts, places)
+    1     1     1     1     1     SELECT engram_internal.segment_head(s.block, '{01000000-0000-0000-0000-000000000000}', '\x000000000001') FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s WHERE s.level = 3
+engram_internal.segment_place(head)
+    1     1     1     1     1     SELECT engram_internal.segment_place(s.block) FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s WHERE s.level = 3
 engram_internal.bury_entries(old, parts, ids, versions)
     1     1     1     1     1     SELECT b.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p, LATERAL engram_internal.bury_entries(s.block, ARRAY[p.block], ARRAY['{id}'::uuid], '{2}') b WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 1
 engram_internal.block_entries(block)
