@@ -558,11 +558,25 @@ fn best(
             .map(|(f, _)| f.1)
             .collect())
     };
-    let looked = head.len();
+    let mut looked = head.len();
     let mut out = passed(&head, pool, found.len() - looked + more)?;
-    if out.len() < pool && found.len() > looked {
-        found.sort_unstable_by(order);
-        out.extend(passed(&found[looked..], pool - out.len(), more)?);
+    if out.len() < pool && looked < found.len() {
+        // Those that have been looked at go to the front.
+        found.select_nth_unstable_by(looked, order);
+    }
+    // What comes next, three times as much as before each time.
+    while out.len() < pool && looked < found.len() {
+        pgrx::check_for_interrupts!();
+        let rest = &mut found[looked..];
+        let count = rest.len().min(2 * looked.max(1));
+        if count < rest.len() {
+            rest.select_nth_unstable_by(count, order);
+        }
+        let left = rest.len() - count;
+        let next = &mut rest[..count];
+        next.sort_unstable_by(order);
+        out.extend(passed(next, pool - out.len(), left + more)?);
+        looked += count;
     }
     Ok(out)
 }
