@@ -240,13 +240,17 @@ impl<'a> Eligible<'a> {
         if known.whole {
             return Ok(());
         }
-        let new: Vec<Candidate> = candidates
+        let mut new: Vec<Candidate> = candidates
             .iter()
             .filter(|(id, _)| known.asked.insert(*id))
             .copied()
             .collect();
         let ids: Vec<Uuid> = match &self.checks {
-            Some(checks) => self.look_at(known, checks, &new)?,
+            Some(checks) => {
+                // Those that lie together one after the other.
+                new.sort_unstable_by_key(|(_, place)| place.map(|p| (p.block, p.offset)));
+                self.look_at(known, checks, &new)?
+            }
             None => new.into_iter().map(|(id, _)| id).collect(),
         };
         if !ids.is_empty() {
