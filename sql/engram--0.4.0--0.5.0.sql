@@ -10,10 +10,84 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_head_wr
 COMMENT ON FUNCTION engram_internal.segment_head(bytea, uuid[], bytea) IS
 'The head of a segment that tells where its parts are, given by their keys in order.';
 
+CREATE FUNCTION engram_internal.root_place(relation text, place bytea) RETURNS bytea
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'root_place_wrapper';
+COMMENT ON FUNCTION engram_internal.root_place(text, bytea) IS
+'Where the index says that a row is, whose version is at a place of engram.<relation> as tidsend() gives it; NULL when none is there. For the owner.';
+
 CREATE FUNCTION engram_internal.segment_place(head bytea) RETURNS bytea
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_place_wrapper';
 COMMENT ON FUNCTION engram_internal.segment_place(bytea) IS
 'Where the first part of a segment is, as its head says; NULL when it does not.';
+
+CREATE FUNCTION engram_internal.row_places(workspace uuid, model text, cluster integer, low integer, high integer)
+RETURNS TABLE (nth integer, place bytea, state bytea)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_variable
+DECLARE
+  -- Ids in a part: 496 of 16 bytes.
+  in_part CONSTANT integer := 496;
+  relation text := CASE WHEN model = '' THEN 'memories' ELSE 'embeddings' END;
+BEGIN
+  RETURN QUERY
+  SELECT i.nth, engram_internal.root_place(relation, CASE WHEN model = ''
+           THEN (SELECT tidsend(m.ctid) FROM engram.memories m
+                 WHERE m.workspace_id = workspace AND m.id = i.id OFFSET 0)
+           ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
+                 WHERE v.workspace_id = workspace AND v.memory_id = i.id AND v.model = row_places.model OFFSET 0) END),
+         CASE WHEN model = ''
+           THEN engram_internal.root_place('memory_state', (SELECT tidsend(s.ctid) FROM engram.memory_state s
+                WHERE s.workspace_id = workspace AND s.memory_id = i.id OFFSET 0)) END
+  FROM (SELECT g AS nth, encode(substring(p.block FROM 9 + 16 * (g % in_part) FOR 16), 'hex')::uuid AS id
+        FROM generate_series(low, high) g
+        CROSS JOIN LATERAL (SELECT b.block FROM engram.search_blocks b
+          WHERE b.workspace_id = workspace AND b.model = row_places.model AND b.level = 4 AND b.cluster = row_places.cluster
+            AND b.block_id = ('01' || lpad(to_hex(g / in_part), 4, '0') || repeat('0', 26))::uuid) p
+        OFFSET 0) i;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.row_places(uuid, text, integer, integer, integer) IS
+'Where the rows of entries low to high of a segment, from 0, and of their states, are now; NULL for nowhere.';
+
+CREATE FUNCTION engram_internal.is_placed(workspace uuid, model text, cluster integer, head bytea, entries integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  -- Places in a part: 1322 of 6 bytes.
+  in_part CONSTANT integer := 1322;
+  entry   integer;
+BEGIN
+  IF engram_internal.segment_place(head) IS DISTINCT FROM (
+       SELECT tidsend(p.ctid) FROM engram.search_blocks p
+       WHERE p.workspace_id = is_placed.workspace AND p.model = is_placed.model AND p.level = 4 AND p.cluster = is_placed.cluster
+       ORDER BY p.block_id LIMIT 1) THEN
+    RETURN false;
+  END IF;
+  -- A few tell whether rows have moved, as they do all together.
+  FOR i IN 1..4 LOOP
+    entry := floor(random() * entries);
+    IF EXISTS (
+      SELECT FROM engram_internal.row_places(workspace, model, cluster, entry, entry) r, engram.search_blocks p
+      WHERE p.workspace_id = is_placed.workspace AND p.model = is_placed.model AND p.level = 4 AND p.cluster = is_placed.cluster
+        AND p.block_id IN (('0b' || lpad(to_hex(entry / in_part), 4, '0') || repeat('0', 26))::uuid,
+                           ('0c' || lpad(to_hex(entry / in_part), 4, '0') || repeat('0', 26))::uuid)
+        AND CASE WHEN p.block_id < '0c000000-0000-0000-0000-000000000000' THEN r.place ELSE r.state END
+            <> substring(p.block FROM 9 + 6 * (entry % in_part) FOR 6)) THEN
+      RETURN false;
+    END IF;
+  END LOOP;
+  RETURN true;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.is_placed(uuid, text, integer, bytea, integer) IS
+'Whether a segment knows where its parts and the rows of its entries are, as far as a sample tells.';
 
 CREATE FUNCTION engram_internal.place(workspace uuid, model text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -33,31 +107,21 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not change what search scans', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
   END IF;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
+    RETURN 0;
+  END IF;
   -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
-  FOR h IN SELECT b.cluster, b.block FROM engram.search_blocks b
+  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
-             AND engram_internal.segment_place(b.block) IS DISTINCT FROM (
-               SELECT tidsend(p.ctid) FROM engram.search_blocks p
-               WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = b.cluster
-               ORDER BY p.block_id LIMIT 1) LOOP
+             AND NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries) LOOP
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
-    SELECT string_agg(coalesce(i.place, nowhere), '' ORDER BY i.id),
-           CASE WHEN place.model = '' THEN string_agg(coalesce(i.state, nowhere), '' ORDER BY i.id) ELSE '' END
+    SELECT string_agg(coalesce(r.place, nowhere), '' ORDER BY r.nth),
+           CASE WHEN place.model = '' THEN string_agg(coalesce(r.state, nowhere), '' ORDER BY r.nth) ELSE '' END
     INTO places, states
-    FROM (SELECT u.id, CASE WHEN place.model = ''
-            THEN (SELECT tidsend(m.ctid) FROM engram.memories m
-                  WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0)
-            ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
-                  WHERE v.workspace_id = workspace AND v.memory_id = u.id AND v.model = place.model OFFSET 0) END AS place,
-            CASE WHEN place.model = ''
-            THEN (SELECT tidsend(s.ctid) FROM engram.memory_state s
-                  WHERE s.workspace_id = workspace AND s.memory_id = u.id OFFSET 0) END AS state
-          FROM (SELECT encode(substring(p.block FROM 9 + 16 * g FOR 16), 'hex')::uuid AS id
-                FROM engram.search_blocks p, generate_series(0, (length(p.block) - 8) / 16 - 1) g
-                WHERE p.workspace_id = workspace AND p.model = place.model AND p.level = 4 AND p.cluster = h.cluster
-                  AND p.block_id < '02000000-0000-0000-0000-000000000000') u) i;
+    FROM engram_internal.row_places(workspace, place.model, h.cluster, 0, h.entries - 1) r;
     INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
     SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
     FROM engram_internal.segment_rows(h.block, places, states) r;
@@ -74,7 +138,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.place(uuid, text) IS
-'Notes in the segments of a workspace where their parts and the rows of their entries are, unless that is known. Returns in how many. For who holds the lock of pack().';
+'Notes in the segments of a workspace where their parts and the rows of their entries are, unless that is known. Returns in how many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
 CREATE OR REPLACE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -405,10 +469,8 @@ BEGIN
           EXIT WHEN sealed = 0;
           n := n + sealed;
         END LOOP;
-        -- A dump that was loaded has its rows elsewhere.
-        IF engram_internal.try_lock_work(c.workspace_id, 'pack') THEN
-          PERFORM engram_internal.place(c.workspace_id, c.model);
-        END IF;
+        -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
+        PERFORM engram_internal.place(c.workspace_id, c.model);
         last := c.workspace_id;
         done := false;
       END LOOP;

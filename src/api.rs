@@ -12,8 +12,10 @@ use serde_json::Value;
 
 use crate::blocks::{self, Stamp, State, segment};
 use crate::error::Error;
+use crate::heap::Heap;
 use crate::model::similarity::{self, Distance};
 use crate::raw::{RawJsonb, Words};
+use crate::scan::Table;
 use crate::search::{self, Request};
 use crate::store::{self, New};
 use crate::text::{self, Date};
@@ -421,6 +423,22 @@ fn segment_rows(
 fn segment_head(head: &[u8], parts: Array<'_, Uuid>, places: &[u8]) -> Report<Vec<u8>> {
     let keys: Vec<blocks::Id> = parts.iter().flatten().map(|id| *id.as_bytes()).collect();
     Ok(segment::parts_at(head, &keys, places).map_err(|_| Error::unreadable_block())?)
+}
+
+#[pg_extern(sql = false)]
+fn root_place(relation: &str, place: &[u8]) -> Report<Option<Vec<u8>>> {
+    let name = std::ffi::CString::new(relation).unwrap_or_default();
+    let table = Table::open(&name)?;
+    if !table.owned() {
+        return Err(Error::Forbidden {
+            message: format!("only the owner of engram.{relation} may look where its rows are"),
+            hint: "engram.reindex() does it with the rights that it takes.".to_owned(),
+        }
+        .into());
+    }
+    let place = place.try_into().ok().and_then(segment::Place::from_bytes);
+    let root = place.and_then(|place| Heap::new(&table)?.root(place));
+    Ok(root.map(|root| root.to_bytes().to_vec()))
 }
 
 #[pg_extern(sql = false)]

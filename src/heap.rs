@@ -14,11 +14,19 @@ use crate::scan::{Lookup, Row, Table};
 /// Blocks whose buffers a backend remembers, a power of two.
 const REMEMBERED: usize = 1 << 14;
 
+/// No page has more tuples: a header of 23 bytes and a pointer of 4 each.
+const MOST_ON_A_PAGE: usize = pg_sys::BLCKSZ as usize / 27;
+
+/// Of so many times that a block is in the buffer where it was last, it is asked for as usual once: only that
+/// tells PostgreSQL that it is in use.
+const ASKED: u32 = 8;
+
 #[derive(Clone, Copy, Default)]
 struct Recent {
     relation: u32,
     block: u32,
     buffer: pg_sys::Buffer,
+    times: u32,
 }
 
 thread_local! {
@@ -107,6 +115,26 @@ impl<'t> Heap<'t> {
         Some(self.row())
     }
 
+    /// Where the chain of versions begins to which the tuple at a place belongs: there it is found for longer,
+    /// and by `get`.
+    pub fn root(&mut self, place: Place) -> Option<Place> {
+        if place.block >= self.blocks || place.offset == 0 {
+            return None;
+        }
+        let mut roots = [0; MOST_ON_A_PAGE];
+        // SAFETY: the block is one of the heap's, pinned and locked while it is read, and no page has more tuples
+        // than there is room for.
+        unsafe {
+            self.pin(place.block);
+            let buffer = self.pinned.1;
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            pg_sys::heap_get_root_tuples(pg_sys::BufferGetPage(buffer), roots.as_mut_ptr());
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        }
+        let offset = *roots.get(usize::from(place.offset) - 1)?;
+        (offset > 0).then_some(Place { offset, ..place })
+    }
+
     /// The row that was found last.
     fn row(&self) -> Row<'_> {
         Row::new(self.at, &self.values, &self.nulls)
@@ -132,10 +160,12 @@ impl<'t> Heap<'t> {
                     if recent.is_empty() {
                         recent.resize(REMEMBERED, Recent::default());
                     }
+                    recent[nth].times += 1;
                     recent[nth]
                 });
                 let main = pg_sys::ForkNumber::MAIN_FORKNUM;
                 if known.buffer > 0
+                    && known.times < ASKED
                     && (known.relation, known.block) == (number, block)
                     && pg_sys::ReadRecentBuffer(locator, main, block, known.buffer)
                 {
@@ -149,6 +179,7 @@ impl<'t> Heap<'t> {
                         relation: number,
                         block,
                         buffer,
+                        times: 0,
                     };
                 });
             }

@@ -345,10 +345,8 @@ BEGIN
           EXIT WHEN sealed = 0;
           n := n + sealed;
         END LOOP;
-        -- A dump that was loaded has its rows elsewhere.
-        IF engram_internal.try_lock_work(c.workspace_id, 'pack') THEN
-          PERFORM engram_internal.place(c.workspace_id, c.model);
-        END IF;
+        -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
+        PERFORM engram_internal.place(c.workspace_id, c.model);
         last := c.workspace_id;
         done := false;
       END LOOP;

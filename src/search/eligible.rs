@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::str::FromStr;
 
-use pgrx::JsonB;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::{JsonB, PgMemoryContexts};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -271,12 +271,19 @@ impl<'a> Eligible<'a> {
         let mut rows = Placed::new(&memories, key, i16::MAX)?;
         let superseded = self.context.superseded;
         let now = (!self.context.expired).then(|| self.context.at.into());
+        let mut memory = PgMemoryContexts::new("engram filter");
         let mut rest = Vec::new();
         for (id, place) in candidates {
             let Some(row) = rows.find([self.context.workspace, *id], *place, |_| true) else {
                 continue;
             };
-            match checks.passes(&row, superseded, now) {
+            // Long values take memory until they have been looked at.
+            // SAFETY: nothing that is made meanwhile is kept.
+            let passes = unsafe {
+                memory.reset();
+                memory.switch_to(|_| checks.passes(&row, superseded, now))
+            };
+            match passes {
                 Some(true) => {
                     known.passed.insert(*id);
                 }

@@ -712,6 +712,47 @@ fn sealed_or_not_the_same_is_found_and_nothing_of_what_was_erased_stays() {
     admin.batch_execute("SELECT engram.reindex()").unwrap();
     assert_eq!(wrong(&mut admin), 0, "put right");
     same(&told(&mut ann, &mut Random(1)), &before, "put right");
+    // Rows that have been updated in their page are where the index says, not where their last version is; and
+    // rows that move by themselves are noticed.
+    let pages = |ann: &mut Client| {
+        let sql = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM engram.search('tea', match_count => 300)";
+        ann.query(sql, &[]).unwrap();
+        let plan: Value = ann.query_one(sql, &[]).unwrap().get(0);
+        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+    };
+    let few = pages(&mut ann);
+    admin
+        .batch_execute(
+            "SET session_replication_role = replica;
+             UPDATE engram.memory_state SET access_count = access_count WHERE get_byte(uuid_send(memory_id), 15) < 99;
+             UPDATE engram.memories SET pinned = pinned WHERE get_byte(uuid_send(id), 15) < 99;
+             RESET session_replication_role",
+        )
+        .unwrap();
+    for table in ["memories", "embeddings", "memory_state"] {
+        admin
+            .batch_execute(&format!("VACUUM FULL engram.{table}"))
+            .unwrap();
+    }
+    admin
+        .batch_execute("UPDATE engram.memory_state SET access_count = access_count")
+        .unwrap();
+    let many = pages(&mut ann);
+    let placed: Vec<i32> = ["", model]
+        .map(|model| {
+            admin
+                .query_one("SELECT engram_internal.place($1, $2)", &[&ws, &model])
+                .unwrap()
+                .get(0)
+        })
+        .to_vec();
+    assert!(placed[0] > 0, "{placed:?}");
+    let again = pages(&mut ann);
+    assert!(
+        again < many / 2 && again < few * 2,
+        "{few} pages, {many} after rows moved, {again} once that is known"
+    );
+    same(&told(&mut ann, &mut Random(1)), &before, "moved and found");
 
     // Newer versions win whether they are packed or not.
     change(&mut ann, &mut random, 100);
