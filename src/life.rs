@@ -76,6 +76,16 @@ fn micros(at: TimestampWithTimeZone) -> i64 {
     at.into()
 }
 
+/// When a memory was stored, without which it has no state.
+fn stored_at(created_at: Option<TimestampWithTimeZone>) -> Result<i64, Error> {
+    created_at.map(micros).ok_or_else(|| {
+        Error::invalid(
+            "created_at is NULL",
+            "Pass created_at of the memory, as engram.memories has it.",
+        )
+    })
+}
+
 fn timestamp(micros: i64) -> Result<TimestampWithTimeZone, Error> {
     TimestampWithTimeZone::try_from(micros).map_err(|_| {
         Error::invalid(
@@ -224,7 +234,7 @@ fn state_at(
     importance: Option<f64>,
     pinned: Option<bool>,
     inert: Option<bool>,
-    created_at: TimestampWithTimeZone,
+    created_at: Option<TimestampWithTimeZone>,
     memory_layer: Option<&str>,
     access_count: Option<i64>,
     last_accessed_at: Option<TimestampWithTimeZone>,
@@ -264,7 +274,7 @@ fn state_at(
     let params = params(params_)?;
     let traits = traits(kind, importance, pinned, inert)?;
     let stored = Stored {
-        created_at: micros(created_at),
+        created_at: stored_at(created_at)?,
         memory_layer,
         access_count,
         last_accessed_at: last_accessed_at.map(micros),
@@ -422,7 +432,7 @@ fn layer_at(
     importance: Option<f64>,
     pinned: Option<bool>,
     inert: Option<bool>,
-    created_at: TimestampWithTimeZone,
+    created_at: Option<TimestampWithTimeZone>,
     memory_layer: Option<&str>,
     heat_bytes: Option<&[u8]>,
     working_strength: Option<f64>,
@@ -433,7 +443,7 @@ fn layer_at(
     let params = params(params_)?;
     let traits = traits(kind, importance, pinned, inert)?;
     let stored = Stored {
-        created_at: micros(created_at),
+        created_at: stored_at(created_at)?,
         memory_layer,
         heat: heat_bytes,
         working: working_strength,
@@ -446,6 +456,69 @@ fn layer_at(
     let state = stored.state(&traits, &params)?;
     let moment = at.map_or(state.at(), micros);
     Ok(state.layer_at(moment, &traits, &params).name())
+}
+
+/// Rows go straight into the result: thousands, each of next to no work, cost less than their way through an iterator.
+#[pg_extern(sql = false)]
+fn activations(
+    ids: Option<Array<'_, Uuid>>,
+    at: Option<TimestampWithTimeZone>,
+    workspace: Option<Uuid>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Report<()> {
+    // SAFETY: the server calls this with what it wants of a set, and keeps that until this returns.
+    let result = unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::SetSingleFuncCall(fcinfo, 0);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::InitMaterializedSRF(fcinfo, 0);
+        &*(*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>()
+    };
+    let ids = ids.map(|ids| ids.iter().flatten().map(spi::uuid).collect());
+    // SAFETY: the start of the running transaction.
+    let now = || unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    let at = at.map_or_else(now, micros);
+    if at == i64::MIN || at == i64::MAX {
+        return Err(
+            Error::invalid("at is infinite", "Give a moment in time, or leave it out.").into(),
+        );
+    }
+    if let Some(workspace) = search::readable(workspace)? {
+        let levels = uses::levels(workspace, ids, timestamp(at)?)?;
+        for some in levels.chunks(1024) {
+            pgrx::check_for_interrupts!();
+            // SAFETY: two values a row of the types that the function declares, which are copied; nothing in here wants
+            // to be dropped when the server raises an error.
+            unsafe {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                    for (id, level) in some {
+                        let mut values = [
+                            pg_sys::Datum::from(id.as_bytes().as_ptr()),
+                            pg_sys::Datum::from(level.to_bits()),
+                        ];
+                        let mut nulls = [false; 2];
+                        tuplestore_putvalues(
+                            result.setResult,
+                            result.setDesc,
+                            values.as_mut_ptr(),
+                            nulls.as_mut_ptr(),
+                        );
+                    }
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+// Without a guard of its own: there is one around many rows.
+unsafe extern "C-unwind" {
+    fn tuplestore_putvalues(
+        state: *mut pg_sys::Tuplestorestate,
+        of: pg_sys::TupleDesc,
+        values: *const pg_sys::Datum,
+        nulls: *const bool,
+    );
 }
 
 #[pg_extern(sql = false)]

@@ -14,40 +14,66 @@ use crate::error::Result;
 use crate::identity;
 use crate::scan::{Fresh, Lookup, Table};
 
-/// The condition of the policy `memories_select`, as PostgreSQL writes it; white space does not count.
+/// The condition of either [`Policy`], as PostgreSQL writes it; white space does not count.
 const OURS: &str =
     "(workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))";
 
+/// The policies that say so.
+#[derive(Clone, Copy)]
+enum Policy {
+    Memories,
+    States,
+}
+
+impl Policy {
+    fn name(self) -> &'static CStr {
+        match self {
+            Self::Memories => c"memories_select",
+            Self::States => c"memory_state_select",
+        }
+    }
+}
+
 thread_local! {
-    /// Whether the policies are only ours, once that is known, and of which table.
-    static KNOWN: Cell<Option<(pg_sys::Oid, bool)>> = const { Cell::new(None) };
+    /// Whether the policies are only ours, once that is known, and of which table; by [`Policy`].
+    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 2]> = const { Cell::new([None; 2]) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Anything about the table has changed, its policies perhaps.
 #[pg_guard]
 extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    if let Some((of, _)) = KNOWN.get()
-        && (relation == of || relation == pg_sys::InvalidOid)
-    {
-        KNOWN.set(None);
-    }
+    KNOWN.set(
+        KNOWN
+            .get()
+            .map(|known| known.filter(|(of, _)| relation != *of && relation != pg_sys::InvalidOid)),
+    );
 }
 
 /// Whether a policy of the user's own may hide memories of a workspace that the caller may read. Any doubt
 /// is a yes. `memories` is that table.
 pub fn partly_hidden(memories: &Table) -> bool {
-    let relation = memories.relation();
-    // SAFETY: the relation is open; InvalidOid means the current user, and no error is raised.
-    let asked = unsafe { pg_sys::check_enable_rls((*relation).rd_id, pg_sys::InvalidOid, true) };
-    asked == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 && !only_ours(memories)
+    bound(memories) && !only_ours(memories, Policy::Memories)
 }
 
-fn only_ours(memories: &Table) -> bool {
-    let relation = memories.relation();
+/// Whether row security binds the current role.
+fn bound(table: &Table) -> bool {
+    // SAFETY: the relation is open; InvalidOid means the current user, and no error is raised.
+    let asked =
+        unsafe { pg_sys::check_enable_rls((*table.relation()).rd_id, pg_sys::InvalidOid, true) };
+    asked == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+}
+
+fn only_ours(table: &Table, policy: Policy) -> bool {
+    let relation = table.relation();
     // SAFETY: the relation is open.
     let id = unsafe { (*relation).rd_id };
-    if let Some((of, known)) = KNOWN.get()
+    let note = |known| {
+        let mut all = KNOWN.get();
+        all[policy as usize] = known;
+        KNOWN.set(all);
+    };
+    if let Some((of, known)) = KNOWN.get()[policy as usize]
         && of == id
     {
         return known;
@@ -57,20 +83,14 @@ fn only_ours(memories: &Table) -> bool {
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::null()) };
     }
     // Set first: what changes while it is looked at takes it away again.
-    KNOWN.set(Some((id, false)));
+    note(Some((id, false)));
     // SAFETY: the relation is open and locked, so that its policies stay as they are; they are nodes and
     // C strings that the relation's cache entry owns.
-    let ours = unsafe { deciding_policy(relation) };
-    if KNOWN.get() == Some((id, false)) {
-        KNOWN.set(Some((id, ours)));
+    let ours = unsafe { only_policy(relation, pg_sys::ACL_SELECT_CHR, policy.name(), OURS) };
+    if KNOWN.get()[policy as usize] == Some((id, false)) {
+        note(Some((id, ours)));
     }
     ours
-}
-
-/// Whether the policy that setup() made is the only one that decides what may be read.
-unsafe fn deciding_policy(relation: pg_sys::Relation) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { only_policy(relation, pg_sys::ACL_SELECT_CHR, c"memories_select", OURS) }
 }
 
 /// Whether a table has one policy for a command, of this name and condition and for everybody. White space
@@ -139,20 +159,35 @@ unsafe fn for_everybody(roles: *mut pg_sys::ArrayType) -> bool {
 
 /// Whether the caller may see all memories of the workspace. False where that cannot be told from here.
 pub fn all_visible(memories: &Table, workspace: Uuid) -> bool {
+    all_visible_to(identity::caller().id, memories, workspace)
+}
+
+/// As [`all_visible`], for who is known to call.
+fn all_visible_to(me: Option<Uuid>, memories: &Table, workspace: Uuid) -> bool {
     // SAFETY: reads a setting; where it is off, a statement that a policy would cut is an error.
     let quiet = unsafe { pg_sys::row_security };
     // A policy shows the caller's own workspace; one that is named may be visible for another reason.
-    quiet
-        && memories.may_read()
-        && !partly_hidden(memories)
-        && identity::caller().id == Some(workspace)
+    quiet && memories.may_read() && !partly_hidden(memories) && me == Some(workspace)
 }
 
-/// Those of the memories that are there and not forgotten, as the caller sees them; `None` where that
+/// Whether the caller may see all memories of the workspace and the states of all. False where that cannot be told from
+/// here. `states` is `memory_state`.
+pub fn states_visible(memories: &Table, states: &Table, workspace: Uuid) -> bool {
+    if !memories.may_read() || !states.may_read() {
+        return false;
+    }
+    let (memories_bound, states_bound) = (bound(memories), bound(states));
+    if !memories_bound && !states_bound {
+        return true;
+    }
+    all_visible(memories, workspace) && (!states_bound || only_ours(states, Policy::States))
+}
+
+/// Those of the memories that are there and not forgotten, as the caller, who is `me`, sees them; `None` where that
 /// cannot be told from here.
-pub fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Option<Vec<Uuid>>> {
+pub fn visible_to(me: Option<Uuid>, workspace: Uuid, ids: &[Uuid]) -> Result<Option<Vec<Uuid>>> {
     let memories = Table::open(c"memories")?;
-    if !all_visible(&memories, workspace) {
+    if !all_visible_to(me, &memories, workspace) {
         return Ok(None);
     }
     let deleted = memories.column(c"deleted_at")?;

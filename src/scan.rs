@@ -339,6 +339,94 @@ impl Drop for Table {
     }
 }
 
+impl Table {
+    /// Where the rows of a workspace are, or those of some of its memories, as the primary key has it: that begins
+    /// with both. In the order of pages; number of page × 2^16 + place in it. Whether a row is there for the snapshot
+    /// is to be asked of its page.
+    pub fn places(&self, workspace: Uuid, memories: Option<&[Uuid]>) -> Result<Vec<u64>> {
+        let workspace = workspace.into_bytes();
+        let mut keys = vec![(0, pg_sys::Datum::from(workspace.as_ptr()))];
+        if let Some(memories) = memories {
+            let array = spi::pg_uuids(memories).into_datum();
+            keys.extend(array.map(|array| (pg_sys::SK_SEARCHARRAY as i32, array)));
+        }
+        let mut places = Vec::new();
+        // SAFETY: the relation is open, its index exists and is looked at while it is open, a statement that runs has
+        // an active snapshot, and what the keys point at lives until the scan has ended. A place stays good as a row
+        // that the snapshot sees cannot be removed.
+        unsafe {
+            let index = pg_sys::index_open(self.key, pg_sys::AccessShareLock as i32);
+            let of = PgTupleDesc::from_pg_unchecked((*index).rd_att);
+            if of.len() < 2 || of.iter().take(2).any(|a| a.atttypid != pg_sys::UUIDOID) {
+                return Err(Error::NotReady {
+                    message: "a table of engram has another primary key".to_owned(),
+                    hint: "Somebody changed it. Put it back as setup() makes it.".to_owned(),
+                });
+            }
+            let mut keys: Vec<pg_sys::ScanKeyData> = keys
+                .iter()
+                .enumerate()
+                .map(|(nth, (flags, value))| {
+                    let mut key = pg_sys::ScanKeyData::default();
+                    pg_sys::ScanKeyEntryInitialize(
+                        &raw mut key,
+                        *flags,
+                        (nth + 1) as i16,
+                        pg_sys::BTEqualStrategyNumber as u16,
+                        pg_sys::InvalidOid,
+                        pg_sys::InvalidOid,
+                        pg_sys::Oid::from(pg_sys::F_UUID_EQ),
+                        *value,
+                    );
+                    key
+                })
+                .collect();
+            let mut cursor = Cursor::new(self, index, keys.len());
+            cursor.seek(&mut keys);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let mut more = true;
+            while more {
+                pgrx::check_for_interrupts!();
+                places.reserve(BATCH);
+                // One guard for many rows: it costs more than the row.
+                more = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                    for _ in 0..BATCH {
+                        let place = raw::index_getnext_tid(cursor.scan, forward);
+                        if place.is_null() {
+                            return false;
+                        }
+                        let block = &(*place).ip_blkid;
+                        places.push(
+                            u64::from(block.bi_hi) << 32
+                                | u64::from(block.bi_lo) << 16
+                                | u64::from((*place).ip_posid),
+                        );
+                    }
+                    true
+                });
+            }
+        }
+        places.sort_unstable();
+        Ok(places)
+    }
+}
+
+/// Index entries that are read between two looks for interrupts.
+const BATCH: usize = 1024;
+
+/// Functions of the server without the guard that turns its errors into ours: to be called where another guard is around,
+/// with no value in between that wants to be dropped.
+mod raw {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        pub fn index_getnext_tid(
+            scan: pg_sys::IndexScanDesc,
+            direction: pg_sys::ScanDirection::Type,
+        ) -> pg_sys::ItemPointer;
+    }
+}
+
 /// A scan of an index under the active snapshot, which must outlive it, and the row that it has come to. Closed
 /// when dropped.
 struct Cursor {

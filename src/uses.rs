@@ -8,6 +8,8 @@
 
 mod care;
 mod fold;
+mod levels;
+mod states;
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -46,11 +48,17 @@ pub struct Use {
 
 /// The workspace that a call writes in. One's own needs no further question.
 pub fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
+    let workspace = resolve_for(identity::caller().id, workspace)?;
+    // For its error: there may be no tables yet, or older ones.
+    Table::open(c"access_queue")?;
+    Ok(workspace)
+}
+
+/// As [`resolve`], for this caller, and for who opens the tables anyway.
+fn resolve_for(me: Option<Uuid>, workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
     if workspace.is_none()
-        && let Some(own) = identity::caller().id
+        && let Some(own) = me
     {
-        // For its error: there may be no tables yet, or older ones.
-        Table::open(c"access_queue")?;
         return Ok(own);
     }
     let found = spi::row(
@@ -113,8 +121,8 @@ fn require_writable(kind: &str) {
 }
 
 /// Those of the memories that are there, as the caller sees them.
-fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Vec<Uuid>> {
-    if let Some(ids) = rows::visible(workspace, ids)? {
+fn visible(me: Option<Uuid>, workspace: Uuid, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    if let Some(ids) = rows::visible_to(me, workspace, ids)? {
         return Ok(ids);
     }
     Ok(spi::rows(
@@ -134,27 +142,31 @@ fn visible(workspace: Uuid, ids: &[Uuid]) -> Result<Vec<Uuid>> {
 /// Notes a call; returns how many memories it credits.
 pub fn note(call: Use) -> Result<i32> {
     let ids = checked(&call)?;
-    let workspace = resolve(call.workspace)?;
     if ids.is_empty() {
+        resolve(call.workspace)?;
         return Ok(0);
     }
+    // Who calls is read from settings, again and again if everybody asked.
+    let me = identity::caller().id;
+    let workspace = resolve_for(me, call.workspace)?;
     require_writable(call.kind);
-    let ids = visible(workspace, &ids)?;
-    append(workspace, ids, &call)
+    let ids = visible(me, workspace, &ids)?;
+    append(me, workspace, ids, &call)
 }
 
 /// Notes the rating of one memory; `None` when it is not there.
 pub fn rate(call: Use) -> Result<Option<bool>> {
-    let workspace = resolve(call.workspace)?;
+    let me = identity::caller().id;
+    let workspace = resolve_for(me, call.workspace)?;
     require_writable(call.kind);
     let ids = match call.ids.first().copied().flatten() {
-        Some(_) => visible(workspace, &checked(&call)?)?,
+        Some(_) => visible(me, workspace, &checked(&call)?)?,
         None => Vec::new(),
     };
     if ids.is_empty() {
         return Ok(None);
     }
-    Ok(Some(append(workspace, ids, &call)? > 0))
+    Ok(Some(append(me, workspace, ids, &call)? > 0))
 }
 
 /// Notes that memories were returned; the id under which their use will be credited. `None` where
@@ -175,12 +187,13 @@ pub fn shown(ids: &[Uuid], workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>
         recall_id: None,
         workspace,
     };
-    let workspace = resolve(workspace)?;
-    queue(workspace, recall_id, ids, &call, Some(recall_id))?;
+    let me = identity::caller().id;
+    let workspace = resolve_for(me, workspace)?;
+    queue(me, workspace, recall_id, ids, &call, Some(recall_id))?;
     Ok(Some(recall_id))
 }
 
-fn append(workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> Result<i32> {
+fn append(me: Option<Uuid>, workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> Result<i32> {
     if let Some(recall_id) = call.recall_id {
         uncredited(workspace, recall_id, &mut ids)?;
     }
@@ -188,7 +201,7 @@ fn append(workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> Result<i32> {
         return Ok(0);
     }
     let id = Uuid::now_v7();
-    queue(workspace, id, &ids, call, call.recall_id.map(spi::uuid))?;
+    queue(me, workspace, id, &ids, call, call.recall_id.map(spi::uuid))?;
     Ok(i32::try_from(ids.len()).unwrap_or(i32::MAX))
 }
 
@@ -260,6 +273,7 @@ const QUEUE: Shape<9> = Shape {
 const LOOKS: u8 = 16;
 
 fn queue(
+    user: Option<Uuid>,
     workspace: Uuid,
     id: Uuid,
     ids: &[Uuid],
@@ -270,7 +284,6 @@ fn queue(
     // is the caller, which is all that the policy asks.
     let table = Table::open_for_insert(c"access_queue")?;
     let owner = table.owner_for_insert();
-    let user = identity::caller().id;
     let gain = match call.gain {
         Some(gain) => gain,
         None => {
@@ -435,6 +448,8 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
 
 pub use care::moved;
 pub use fold::{Rules, STATE, fold as fold_calls};
+pub use levels::levels;
+pub use states::each as each_state;
 
 /// Dates the state of a memory now, before what it depends on changes.
 pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> {

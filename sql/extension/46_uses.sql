@@ -451,6 +451,16 @@ COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
 
 B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
 
+CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (id uuid, activation double precision)
+LANGUAGE c STABLE ROWS 200 COST 1000
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'activations_wrapper';
+COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
+'Base-level activation of many memories, as activation() gives that of one: for a ranking of your own, or to see what is needed most. A row for each different id that is there, in no order; for what search() finds by itself, see there.
+
+ids: which ones; NULL for all of the workspace. Forgotten ones count.';
+
 CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (
   retrievability double precision, stability double precision, difficulty double precision,

@@ -146,7 +146,10 @@ impl Heat {
         if at == i64::MIN || at == i64::MAX {
             return Err(Unreadable::Infinite);
         }
-        if let Some(m) = counters.iter().position(|c| !(c.is_finite() && *c >= 0.0)) {
+        let wrong = |c: &f32| !(*c >= 0.0 && *c <= f32::MAX);
+        // All at once, which is several at a time; which one it is matters to nobody else.
+        if counters.iter().fold(false, |any, c| any | wrong(c)) {
+            let m = counters.iter().position(wrong).unwrap_or(0);
             return Err(Unreadable::Counter(m, counters[m]));
         }
         Ok(Self {

@@ -11,7 +11,7 @@ mod corpus;
 mod eligible;
 mod fuzzy;
 pub mod ids;
-mod need;
+pub mod need;
 mod past;
 mod semantic;
 mod similar;
@@ -343,27 +343,27 @@ fn match_count(given: Option<i32>) -> Result<usize> {
     Ok(count.unsigned_abs() as usize)
 }
 
+/// The workspace that a call reads, by default the caller's own; `None` when the caller is nobody.
+pub fn readable(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
+    // One's own workspace needs no further question.
+    if workspace.is_none()
+        && let Some(own) = identity::caller().id
+    {
+        return Ok(Some(own));
+    }
+    let found = spi::row(
+        "SELECT engram_internal.resolve_workspace($1, false)",
+        &[DatumWithOid::from(workspace)],
+        spi::id,
+    )?;
+    Ok(found.flatten().map(spi::uuid))
+}
+
 impl Context {
     /// `None` when the caller is nobody: then nothing is there to be found.
     fn resolve(request: &Request, match_count: usize) -> Result<Option<(Self, Table)>> {
-        // One's own workspace needs no further question.
-        let own = match request.workspace {
-            None => identity::caller().id,
-            Some(_) => None,
-        };
-        let workspace = match own {
-            Some(own) => own,
-            None => {
-                let found = spi::row(
-                    "SELECT engram_internal.resolve_workspace($1, false)",
-                    &[DatumWithOid::from(request.workspace)],
-                    spi::id,
-                )?;
-                match found.flatten() {
-                    Some(workspace) => spi::uuid(workspace),
-                    None => return Ok(None),
-                }
-            }
+        let Some(workspace) = readable(request.workspace)? else {
+            return Ok(None);
         };
         // First of all, for their error: a store of an older version lacks more than these.
         let blocks = Table::open(c"search_blocks")?;

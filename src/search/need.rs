@@ -1,18 +1,17 @@
 //! The lane of a search for nothing in particular: what is most needed now, by how often and how
 //! lately it was used.
 
-use pgrx::{FromDatum, pg_sys};
 use uuid::Uuid;
 
 use super::Context;
 use super::ids::IdMap;
 use crate::error::{Error, Result};
 use crate::model::heat::{Heat, Weights};
-use crate::scan::{Key, Table};
-use crate::uses::Call;
+use crate::scan::Table;
+use crate::uses::{self, Call};
 
 /// Base level of every memory of the workspace at the moment of the search, in no order.
-pub fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
+pub(super) fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
     let mut uses = by_memory(waiting);
     let weights = Weights::new(context.decay);
     let at = i64::from(context.at);
@@ -23,31 +22,18 @@ pub fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
         .map_or(i64::MAX, super::past::Past::at);
     let mut later = Vec::new();
     // The workspace has been checked; these are ids and numbers, and rows are fetched as the caller.
-    Table::open(c"memory_state")?.rows(
-        &[(c"workspace_id", Key::Uuid(context.workspace))],
-        [c"memory_id", c"access_count", c"last_accessed_at", c"heat"],
-        |[id, count, last, heat]| {
-            // SAFETY: the columns have these types; setup() made them.
-            let (id, count, last, heat) = unsafe {
-                (
-                    id.and_then(|d| pgrx::Uuid::from_polymorphic_datum(d, false, pg_sys::UUIDOID)),
-                    count.and_then(|d| i64::from_datum(d, false)),
-                    last.and_then(|d| i64::from_datum(d, false)),
-                    heat.and_then(|d| <&[u8]>::from_datum(d, false)),
-                )
-            };
-            let Some(id) = id else { return Ok(()) };
-            let id = Uuid::from_bytes(*id.as_bytes());
-            let heat = heat_of(heat, count.unwrap_or(1), last.unwrap_or(0))?;
-            if last.unwrap_or(0).max(heat.at) > until {
-                later.push(id);
-                return Ok(());
-            }
-            let level = with(heat, uses.remove(&id)).level_with(at, &weights);
-            levels.push((id, level));
-            Ok(())
-        },
-    )?;
+    let states = Table::open(c"memory_state")?;
+    uses::each_state(&states, context.workspace, None, |state| {
+        let id = state.memory;
+        let heat = state.heat.as_ref().map(<[u8; _]>::as_slice);
+        let heat = heat_of(heat, state.count, state.last)?;
+        if state.last.max(heat.at) > until {
+            later.push(id);
+            return Ok(());
+        }
+        levels.push((id, with(heat, uses.remove(&id)).level_with(at, &weights)));
+        Ok(())
+    })?;
     for (id, (_, heat)) in super::past::replayed(context, &later)? {
         levels.push((id, with(heat, uses.remove(&id)).level_with(at, &weights)));
     }
@@ -84,7 +70,9 @@ pub fn heat_of(bytes: Option<&[u8]>, count: i64, last: i64) -> Result<Heat> {
 
 /// Heat after some more uses.
 pub fn with(mut heat: Heat, uses: Option<Vec<(i64, f64)>>) -> Heat {
-    for (at, gain) in uses.into_iter().flatten() {
+    // Most often there are none.
+    let Some(uses) = uses else { return heat };
+    for (at, gain) in uses {
         heat.touch(at, gain);
     }
     heat

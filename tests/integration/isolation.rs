@@ -400,6 +400,10 @@ engram.restore(id, workspace)
 engram.activation(id, at, workspace)
     no    0     0     1     22023 SELECT a FROM engram.activation('{id}') a WHERE a IS NOT NULL
     no    no    no    1     1     SELECT engram.activation('{id}', workspace => '{ws}')
+engram.activations(ids, at, workspace)
+    no    0     0     1     22023 SELECT * FROM engram.activations(ARRAY['{id}']::uuid[])
+    no    no    no    1     1     SELECT * FROM engram.activations(ARRAY['{id}']::uuid[], workspace => '{ws}')
+    no    no    no    1     1     SELECT * FROM engram.activations(workspace => '{ws}') a WHERE a.id = '{id}'
 engram.retention(id, at, workspace)
     no    0     0     1     22023 SELECT * FROM engram.retention('{id}')
     no    no    no    1     1     SELECT * FROM engram.retention('{id}', workspace => '{ws}')

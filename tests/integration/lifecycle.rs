@@ -790,6 +790,7 @@ fn without_tables_every_function_says_how_to_create_them() {
     let id = ANNS_TEA;
     let mut calls = [
         ("activation", format!("SELECT engram.activation('{id}')")),
+        ("activations", "SELECT engram.activations()".to_owned()),
         ("add", "SELECT engram.add('x')".to_owned()),
         ("add_alias", "SELECT engram.add_alias('x', 'y')".to_owned()),
         (

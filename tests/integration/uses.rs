@@ -1990,3 +1990,103 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
     assert_eq!(error.code, "22023");
     assert!(error.hint.contains("workspace"), "{}", error.hint);
 }
+
+#[test]
+fn activations_are_those_of_each() {
+    let db = Database::new();
+    let (mut admin, mut ann, mut bob) = (db.admin(), db.user("ann"), db.user("bob"));
+    let (ids, theirs) = (facts(&mut ann, 40), facts(&mut bob, 2));
+    let me = workspace(&mut ann);
+    // Never used, used and folded, used and waiting, forgotten, of a version that kept no heat, without a state.
+    for some in ids[..30].chunks(3) {
+        touch(&mut ann, some);
+    }
+    fold(&mut ann, 1000);
+    touch(&mut ann, &ids[10..20]);
+    ann.execute("SELECT engram.forget($1)", &[&ids[12]])
+        .unwrap();
+    admin
+        .execute(
+            "UPDATE engram.memory_state SET heat = NULL, access_count = 7 WHERE memory_id = $1",
+            &[&ids[13]],
+        )
+        .unwrap();
+    admin
+        .execute(
+            "DELETE FROM engram.memory_state WHERE memory_id = ANY ($1)",
+            &[&&ids[14..16]],
+        )
+        .unwrap();
+    let mut asked = ids[5..35].to_vec();
+    asked.extend_from_slice(&ids[5..8]);
+    asked.extend([theirs[0], Uuid::nil()]);
+    for at in [
+        "NULL",
+        "now() + interval '3 days'",
+        "now() - interval '1 year'",
+    ] {
+        for (given, of) in [
+            ("$1".to_owned(), &ids[5..35]),
+            (
+                format!(
+                    "CASE WHEN $1 = '{{}}'::uuid[] THEN '{{}}'::uuid[] END, workspace => '{me}'"
+                ),
+                &ids[..],
+            ),
+        ] {
+            let sql = format!(
+                "SELECT a.id, a.activation, engram.activation(a.id, {at}) FROM engram.activations({given}, at => {at}) a ORDER BY a.id"
+            );
+            let rows = ann.query(&sql, &[&asked]).unwrap();
+            let mut wanted = of.to_vec();
+            // Without a state a memory is known only to who asks for it.
+            if !given.starts_with("$1") {
+                wanted.retain(|id| !ids[14..16].contains(id));
+            }
+            wanted.sort_unstable();
+            let found: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+            assert_eq!(found, wanted, "{sql}");
+            for row in rows {
+                let (many, one): (f64, f64) = (row.get(1), row.get(2));
+                assert!((many - one).abs() < 1e-9, "{sql}: {many}, {one}");
+            }
+        }
+    }
+    let count = |client: &mut Client, call: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM engram.activations({call})");
+        client.query_one(&sql, &[]).unwrap().get(0)
+    };
+    assert_eq!(count(&mut ann, "'{}'"), 0);
+    assert_eq!(count(&mut bob, &format!("ARRAY['{}']::uuid[]", ids[0])), 0);
+    assert_eq!(count(&mut bob, ""), 2);
+    let e = failure(ann.query("SELECT engram.activations(at => 'infinity')", &[]));
+    assert_eq!(e.code, "22023", "{e:?}");
+    // What a policy of the user's own hides, of either table, has no activation.
+    for table in ["memories", "memory_state"] {
+        let key = if table == "memories" {
+            "id"
+        } else {
+            "memory_id"
+        };
+        admin
+            .batch_execute(&format!(
+                "CREATE POLICY quiet ON engram.{table} AS RESTRICTIVE FOR SELECT USING ({key} <> '{}')",
+                ids[1]
+            ))
+            .unwrap();
+        let hidden = format!("ARRAY['{}', '{}']::uuid[]", ids[0], ids[1]);
+        let expected: Option<f64> = ann
+            .query_one("SELECT engram.activation($1)", &[&ids[1]])
+            .unwrap()
+            .get(0);
+        assert_eq!(
+            count(&mut ann, &hidden),
+            1 + i64::from(expected.is_some()),
+            "{table}"
+        );
+        admin
+            .batch_execute(&format!("DROP POLICY quiet ON engram.{table}"))
+            .unwrap();
+    }
+    assert_eq!(count(&mut ann, ""), 38);
+}
