@@ -402,6 +402,7 @@ DECLARE
   skipped   integer := coalesce(list.skip, 0);
   condition text;
   params    jsonb;
+  since     numeric;
   last_at   timestamptz;
   last_id   uuid;
   states    text;
@@ -422,11 +423,18 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forgotten, superseded, expired.';
   END IF;
   IF list.cursor IS NOT NULL THEN
-    IF list.cursor !~ '^-?[0-9]{1,16}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+    IF list.cursor ~ '^-?[0-9]{1,19}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+      -- Microseconds since 1970, which need not fit into a bigint.
+      since := split_part(list.cursor, '_', 1)::numeric;
+    END IF;
+    -- 4714-11-24 BC and the end of the year 294276: what a timestamptz can hold.
+    IF since IS NULL OR since NOT BETWEEN -210866803200000000 AND 9224318015999999999 THEN
       RAISE EXCEPTION 'cursor "%" is not one that engram.list() returned', list.cursor
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass cursor_next of the last row of the page before, unchanged.';
     END IF;
-    last_at := timestamptz 'epoch' + split_part(list.cursor, '_', 1)::double precision * interval '1 microsecond';
+    -- In days and what is left of one: either is exact as a double.
+    last_at := (timestamp '1970-01-01' + div(since, 86400000000)::integer * interval '1 day'
+                + mod(since, 86400000000)::double precision * interval '1 microsecond') AT TIME ZONE 'UTC';
     last_id := split_part(list.cursor, '_', 2)::uuid;
   END IF;
   states := CASE WHEN 'forgotten' = ANY (list.include) THEN '' ELSE ' AND m.deleted_at IS NULL' END
@@ -453,8 +461,8 @@ BEGIN
          m.type, m.importance, s.layer, m.pinned, m.tags, m.metadata, m.source, m.entities,
          m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
          m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
-         (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
-          + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+         (trunc(extract(epoch FROM date_trunc('second', m.created_at))) * 1000000
+          + mod(extract(microseconds FROM m.created_at), 1000000)::integer)::text || '_' || m.id
     FROM engram_internal.memories_as_of(ws, list.as_of, ids[skipped + 1 : skipped + wanted]) m
     LEFT JOIN engram_internal.state_as_of(ws, list.as_of, ids[skipped + 1 : skipped + wanted]) s ON s.memory_id = m.id
     ORDER BY m.created_at DESC, m.id DESC;
@@ -472,8 +480,8 @@ BEGIN
              AND g.memory_id = m.id AND g.relation = 'mentions' ORDER BY g.node),
        m.occurred_at, m.valid_from, m.valid_to, m.superseded_by, m.contradicts, m.expires_at, m.deleted_at,
        m.version, m.created_at, m.updated_at, s.access_count, s.last_accessed_at,
-       (date_part('epoch', date_trunc('second', m.created_at))::bigint * 1000000
-        + date_part('microseconds', m.created_at)::bigint % 1000000)::text || '_' || m.id
+       (trunc(extract(epoch FROM date_trunc('second', m.created_at))) * 1000000
+        + mod(extract(microseconds FROM m.created_at), 1000000)::integer)::text || '_' || m.id
     FROM page m
     LEFT JOIN engram_internal.present($2, now(), (SELECT array_agg(p.id) FROM page p)) s ON s.memory_id = m.id
     ORDER BY m.created_at DESC, m.id DESC$q$

@@ -76,7 +76,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.reindex(uuid) IS
-'Rebuilds what search scans, for one workspace or (NULL) all, and returns how many entries were wrong. For the owner of the tables: after a change of PostgreSQL''s major version (stemmers change) or of text_config in engram.settings, and after rows were loaded with triggers disabled.
+'Rebuilds what search scans, for one workspace or (NULL) all, and returns how many entries were wrong; what erased memories left there goes too, and is not wrong. For the owner of the tables: after a change of PostgreSQL''s major version (stemmers change) or of text_config in engram.settings, and after rows were loaded with triggers disabled.
 
 Others cannot store memories until its transaction ends.';
 
@@ -110,9 +110,18 @@ SET search_path = pg_catalog, pg_temp
 SET check_function_bodies = on
 AS $$
 DECLARE
-  wrong bigint;
+  wrong  bigint;
+  erased uuid[];
 BEGIN
   BEGIN
+    -- Erased where nothing could be packed: what these said may still lie there, dead, in vectors of other models too.
+    erased := ARRAY(
+      SELECT DISTINCT e.id FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 0
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = e.id));
+    IF erased <> '{}' THEN
+      PERFORM engram_internal.bury(workspace, reindex.model, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END IF;
     WITH held AS (
       SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
              max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
@@ -129,7 +138,7 @@ BEGIN
     -- A block that cannot be read.
     wrong := 1;
   END;
-  IF wrong > 0 THEN
+  IF wrong > 0 OR erased <> '{}' THEN
     DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
     INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
     SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block

@@ -204,6 +204,7 @@ DECLARE
   done   boolean := true;
   n      bigint := 0;
   sealed bigint;
+  unreadable bigint := 0;
   ws     uuid;
   c      record;
 BEGIN
@@ -338,6 +339,14 @@ BEGIN
       LOOP
         IF c.replacing THEN
           n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
+          IF EXISTS (SELECT FROM engram.search_blocks b WHERE b.workspace_id = c.workspace_id AND b.model = c.model AND b.level = 0) THEN
+            -- Somebody else packs, or something cannot be read.
+            BEGIN
+              PERFORM FROM engram_internal.held_entries(c.workspace_id, c.model);
+            EXCEPTION WHEN object_not_in_prerequisite_state THEN
+              unreadable := unreadable + 1;
+            END;
+          END IF;
         END IF;
         n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
         LOOP
@@ -350,7 +359,7 @@ BEGIN
         last := c.workspace_id;
         done := false;
       END LOOP;
-      counts := jsonb_build_object('blocks', n);
+      counts := jsonb_build_object('blocks', n) || CASE WHEN unreadable > 0 THEN jsonb_build_object('unreadable', unreadable) ELSE '{}' END;
     WHEN 'drop_partitions' THEN
       counts := '{"dropped": 0}';
     ELSE
@@ -439,7 +448,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
-'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed), drop_partitions (logs older than their settings keep).
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed; unreadable: of how many workspaces and models it cannot be, which keeps what was erased until reindex()), drop_partitions (logs older than their settings keep).
 
 Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
 

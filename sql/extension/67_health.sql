@@ -118,6 +118,20 @@ BEGIN
     RETURN QUERY SELECT 'warning', 'unpacked', t.workspace_id::text, format('search reads %s unpacked blocks in workspace %s', t.n, t.workspace_id), 'CALL engram.maintain();';
   END LOOP;
 
+  IF (care.report #>> '{phases,pack,unreadable}')::numeric > 0 THEN
+    RETURN QUERY SELECT 'warning', 'unreadable', 'search_blocks',
+      format('maintain() could not read what search scans of %s workspaces and models: what was erased there stays in it', care.report #>> '{phases,pack,unreadable}'),
+      'As the owner of the tables: SELECT engram.reindex(); then CALL engram.maintain();';
+  END IF;
+  -- The id of a block begins with the milliseconds since 1970.
+  FOR t IN SELECT b.workspace_id, min(b.block_id::text) AS first FROM engram.search_blocks b
+           WHERE b.level = 0 AND b.block_id < rpad(lpad(to_hex((extract(epoch FROM now() - interval '1 day') * 1000)::bigint), 12, '0'), 32, '0')::uuid
+           GROUP BY b.workspace_id ORDER BY 2 LIMIT 3 LOOP
+    RETURN QUERY SELECT 'warning', 'erased_waiting', t.workspace_id::text,
+      format('what was changed or erased in workspace %s more than a day ago waits to be taken out of what search scans', t.workspace_id),
+      format('Search leaves it out already. CALL engram.maintain(); or, as the owner of the tables: SELECT engram.reindex(%L);', t.workspace_id);
+  END LOOP;
+
   FOR t IN SELECT s.relid, s.name, x.n_dead_tup AS dead, x.n_live_tup AS live FROM engram_internal.store_tables() s
            JOIN pg_stat_user_tables x ON x.relid = s.relid WHERE x.n_dead_tup > 100000 AND x.n_dead_tup > 0.5 * x.n_live_tup LOOP
     RETURN QUERY SELECT 'warning', 'dead_rows', t.name, format('table engram.%s has %s dead rows beside %s', t.name, t.dead, t.live),

@@ -153,8 +153,11 @@ BEGIN
          CASE WHEN layer <> 'working' THEN engram_internal.first_base(created_at, layer) END
   FROM added
   ON CONFLICT DO NOTHING;
-  -- A dump brings its own.
-  IF current_setting('check_function_bodies') = 'on' THEN
+  -- A dump brings its own. Anybody may have the setting as a dump has it, but only who could write events may leave them
+  -- out: not the role of this function, but the one outside of it.
+  IF current_setting('check_function_bodies') = 'on'
+     OR NOT has_table_privilege(CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END,
+                                'engram.memory_events', 'INSERT') THEN
     INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
     SELECT workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), id,
            engram_internal.store_origin(), me, 'added', version
@@ -321,8 +324,11 @@ BEGIN
     RAISE EXCEPTION 'engram.memories_broadcast() serves engram.memories, not "%"', TG_RELID::regclass
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
-  -- Named at run time, because Supabase's schema may be gone. Loading a dump is no news.
-  IF current_setting('check_function_bodies') = 'off' OR to_regprocedure('realtime.send(jsonb, text, text, boolean)') IS NULL THEN
+  -- Named at run time, because Supabase's schema may be gone. Loading a dump, as memories_after_insert() knows one, is no news.
+  IF current_setting('check_function_bodies') = 'off'
+     AND has_table_privilege(CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END,
+                             'engram.memory_events', 'INSERT')
+     OR to_regprocedure('realtime.send(jsonb, text, text, boolean)') IS NULL THEN
     RETURN NULL;
   END IF;
   -- At most so many ids a message: it may have 256 kB.

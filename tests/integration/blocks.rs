@@ -1864,3 +1864,108 @@ fn identifiers_accents_and_scripts_without_spaces_are_found() {
         .get(0);
     assert_eq!(config, "pg_catalog.english");
 }
+
+/// Ids in what search scans of a workspace, dead or alive, of memories that are not there.
+fn erased_left(admin: &mut Client, ws: Uuid, gone: &[Uuid]) -> usize {
+    let rows = admin
+        .query(
+            "SELECT u FROM unnest($2::uuid[]) u WHERE EXISTS (
+               SELECT FROM engram.search_blocks b WHERE b.workspace_id = $1 AND position(uuid_send(u) IN b.block) > 0)",
+            &[&ws, &gone],
+        )
+        .unwrap();
+    rows.len()
+}
+
+#[test]
+fn what_is_erased_where_nothing_packs_goes_with_reindex_or_maintain() {
+    for (sealed, by) in [
+        (false, "SELECT engram.reindex()"),
+        (true, "SELECT engram.reindex()"),
+        (true, "CALL engram.maintain()"),
+    ] {
+        let db = Database::new();
+        let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+        let ws = workspace(&mut ann);
+        let n = if sealed { 1100 } else { 5 };
+        ann.execute(
+            "SELECT engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'number ' || i, 'embedding', jsonb_build_array(i, 1, 1)))
+             FROM generate_series(1, $1) i))",
+            &[&n],
+        )
+        .unwrap();
+        pack_all(&mut admin, ws);
+        let gone: Vec<Uuid> = ann
+            .query("SELECT id FROM engram.memories ORDER BY id LIMIT 2", &[])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        // A vector of an earlier text is dead already.
+        ann.execute("SELECT engram.update($1, 'number again')", &[&gone[0]])
+            .unwrap();
+        pack_all(&mut admin, ws);
+        let mut old = ann
+            .build_transaction()
+            .isolation_level(postgres::IsolationLevel::RepeatableRead)
+            .start()
+            .unwrap();
+        old.execute("SELECT engram.erase($1)", &[&gone]).unwrap();
+        old.commit().unwrap();
+        assert_eq!(erased_left(&mut admin, ws, &gone), 2, "{by}");
+        let changed = admin.simple_query(by).unwrap();
+        assert_eq!(
+            erased_left(&mut admin, ws, &gone),
+            0,
+            "{sealed} {by}: {changed:?}"
+        );
+        consistent(&mut admin, by);
+        let wrong: i64 = admin
+            .query_one("SELECT engram.reindex()", &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(wrong, 0);
+    }
+}
+
+#[test]
+fn health_tells_what_waits_and_what_cannot_be_read() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let ws = workspace(&mut ann);
+    let a = add(&mut ann, "'tea one'");
+    add(&mut ann, "'tea two'");
+    pack_all(&mut admin, ws);
+    let alerts = |admin: &mut Client| -> Vec<String> {
+        admin
+            .query(
+                "SELECT a ->> 'code' FROM jsonb_array_elements(engram.health() -> 'alerts') a WHERE a ->> 'code' IN ('erased_waiting', 'unreadable') ORDER BY 1",
+                &[],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect()
+    };
+    ann.batch_execute(&format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT engram.erase(ARRAY['{a}']::uuid[]); COMMIT"
+    ))
+    .unwrap();
+    assert!(alerts(&mut admin).is_empty());
+    // It has waited for two days, and what it waits to be taken out of cannot be read.
+    admin
+        .batch_execute(
+            "UPDATE engram.search_blocks SET block_id = overlay(block_id::text PLACING '018f3a2e' FROM 1)::uuid WHERE level = 0;
+             UPDATE engram.search_blocks SET block = substr(block, 1, 20) WHERE level > 0",
+        )
+        .unwrap();
+    assert_eq!(alerts(&mut admin), ["erased_waiting"]);
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    assert_eq!(alerts(&mut admin), ["erased_waiting", "unreadable"]);
+    for sql in ["SELECT engram.reindex()", "CALL engram.maintain()"] {
+        admin.batch_execute(sql).unwrap();
+    }
+    assert!(alerts(&mut admin).is_empty());
+    assert_eq!(erased_left(&mut admin, ws, &[a]), 0);
+    consistent(&mut admin, "reindex");
+}

@@ -146,3 +146,23 @@ fn nothing_hidden_forgotten_or_of_others_is_read() {
     assert_eq!(count(&mut ann, "albatrosss"), 0);
     assert_eq!(count(&mut ann, "cormorat"), 1);
 }
+
+#[test]
+fn a_store_without_the_newest_settings_has_them_off() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add('Tiramisu needs cold coffee', embedding => '[1,0,0]');
+         SELECT engram.add('Tiramisu needs the cold coffee', embedding => '[1,0,0]')",
+    )
+    .unwrap();
+    let mut counts = || ["'tiramisu'", "'tiramsu'"].map(|call| found(&mut ann, call).len());
+    assert_eq!(counts(), [1, 1]);
+    // As the library of this version finds a store of 0.3, until setup() has run.
+    db.admin()
+        .batch_execute(
+            "ALTER TABLE engram.settings DROP COLUMN fuzzy_weight CASCADE, DROP COLUMN duplicate_similarity CASCADE",
+        )
+        .unwrap();
+    assert_eq!(counts(), [2, 0]);
+}

@@ -656,3 +656,39 @@ fn moments_that_cannot_be_known_are_refused() {
         }
     }
 }
+
+#[test]
+fn nobody_stores_without_an_event_by_passing_for_a_dump() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let events = "SELECT count(*) FROM engram.memory_events WHERE action = 'added'";
+    ann.batch_execute(
+        "SET check_function_bodies = off;
+         INSERT INTO engram.memories (content) VALUES ('by hand');
+         SELECT engram.add('by call');
+         SELECT engram.add_many('[\"of many\", \"of many more\"]');
+         -- As restores have it; who is bound by policies cannot write then.
+         SET check_function_bodies = on",
+    )
+    .unwrap();
+    let count: i64 = ann.query_one(events, &[]).unwrap().get(0);
+    assert_eq!(count, 4);
+    // One who owns the tables, who may lend their rights to nobody by a function.
+    db.admin()
+        .batch_execute(
+            "CREATE FUNCTION public.lend() RETURNS void LANGUAGE sql SECURITY DEFINER SET check_function_bodies = off
+               AS $$INSERT INTO engram.memories (workspace_id, content) VALUES (engram.current_user_id(), 'lent')$$",
+        )
+        .unwrap();
+    ann.batch_execute("SELECT public.lend()").unwrap();
+    let count: i64 = ann.query_one(events, &[]).unwrap().get(0);
+    assert_eq!(count, 5);
+    // The owner loads a dump, which brings its own.
+    db.admin()
+        .batch_execute(
+            "SET check_function_bodies = off; INSERT INTO engram.memories (workspace_id, content) VALUES (gen_random_uuid(), 'dumped')",
+        )
+        .unwrap();
+    let count: i64 = db.admin().query_one(events, &[]).unwrap().get(0);
+    assert_eq!(count, 5);
+}

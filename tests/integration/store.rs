@@ -1416,3 +1416,71 @@ fn one_transaction_takes_few_locks() {
         800
     );
 }
+
+#[test]
+fn pages_reach_both_ends_of_time() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let times = [
+        "294276-12-31 23:59:59.999999Z",
+        "294247-06-01 00:00:00.000001Z",
+        "2300-01-01 00:00:00.123458Z",
+        "2300-01-01 00:00:00.123457Z",
+        "1969-12-31 23:59:59.999999Z",
+        "4713-01-01 00:00:00 BC",
+    ];
+    let me: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    for at in times {
+        db.admin()
+            .execute(
+                "INSERT INTO engram.memories (workspace_id, content, created_at) VALUES ($1, $2, $2::text::timestamptz)",
+                &[&me, &at],
+            )
+            .unwrap();
+    }
+    let (mut cursor, mut seen): (Option<String>, Vec<String>) = (None, Vec::new());
+    // Days of other lengths are nothing to a moment.
+    ann.batch_execute("SET timezone = 'Europe/Berlin'").unwrap();
+    while let Some(row) = ann
+        .query_opt(
+            "SELECT content, cursor_next FROM engram.list(match_count => 1, cursor => $1)",
+            &[&cursor],
+        )
+        .unwrap()
+    {
+        seen.push(row.get(0));
+        cursor = Some(row.get(1));
+        assert!(seen.len() <= times.len(), "{seen:?}");
+    }
+    assert_eq!(seen, times);
+    for beyond in ["9224318016000000000", "-210866803200000001"] {
+        let cursor = format!("{beyond}_018f3a2e-0000-7000-8000-000000000000");
+        let e = failure(ann.query("SELECT engram.list(cursor => $1)", &[&cursor]));
+        assert_eq!(e.code, "22023", "{e:?}");
+    }
+}
+
+#[test]
+fn nothing_given_is_no_internal_error() {
+    let db = Database::new();
+    let wrong = db.admin().query(
+        "SELECT n.nspname || '.' || p.proname, 'SELECT FROM ' || quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '('
+           || coalesce((SELECT string_agg('NULL::' || format_type(a, NULL), ', ' ORDER BY nth) FROM unnest(p.proargtypes) WITH ORDINALITY x (a, nth)), '') || ')'
+         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE n.nspname IN ('engram', 'engram_internal') AND p.prokind = 'f'
+           AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype)",
+        &[],
+    );
+    let calls = wrong.unwrap();
+    assert!(calls.len() > 100);
+    for call in calls {
+        let (name, sql): (String, String) = (call.get(0), call.get(1));
+        if let Err(e) = db.admin().execute(&sql, &[]) {
+            let code = e.code().map_or("no answer", |code| code.code());
+            assert!(
+                !code.starts_with("XX") && code != "no answer",
+                "{name}: {e:?}"
+            );
+        }
+    }
+}
