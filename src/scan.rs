@@ -553,7 +553,23 @@ impl<'t, const N: usize> Lookup<'t, N> {
     /// Begins anew with another key.
     pub fn seek(&mut self, key: [Uuid; N]) {
         *self.values = key.map(Uuid::into_bytes);
+        self.keys[N - 1].sk_flags = 0;
+        self.keys[N - 1].sk_argument = pg_sys::Datum::from(self.values[N - 1].as_ptr());
         // SAFETY: keys of the index's leading columns; the scan copies them, and what they point at stays.
+        unsafe {
+            self.cursor.seek(&mut self.keys);
+        }
+    }
+
+    /// Begins anew with many keys, which differ in their last part: rows come in the order of that. Neighbours in the
+    /// index are found without a search for each.
+    pub fn seek_any(&mut self, key: [Uuid; N], last: &[Uuid]) {
+        *self.values = key.map(Uuid::into_bytes);
+        let key = &mut self.keys[N - 1];
+        key.sk_flags = pg_sys::SK_SEARCHARRAY as i32;
+        key.sk_argument = crate::write::uuid_array(last);
+        // SAFETY: as in `seek`; the scan takes the array apart into memory of its own when it looks for the first row,
+        // and until then the memory context keeps it.
         unsafe {
             self.cursor.seek(&mut self.keys);
         }
@@ -586,6 +602,12 @@ impl<'t, const N: usize> Lookup<'t, N> {
             }
         }
         None
+    }
+
+    /// The row that was found last.
+    pub fn row(&self) -> Row<'_> {
+        // SAFETY: the slot holds it until the next is asked for, which the borrow forbids.
+        unsafe { Row::of(&*self.cursor.slot, self.width) }
     }
 
     /// A copy of the row that was found last.

@@ -57,7 +57,8 @@ impl Value<'_> {
     }
 }
 
-fn uuid_array(ids: &[Uuid]) -> pg_sys::Datum {
+/// A `uuid[]` in the current memory context.
+pub fn uuid_array(ids: &[Uuid]) -> pg_sys::Datum {
     let mut ids: Vec<pg_sys::Datum> = ids
         .iter()
         .map(|id| pg_sys::Datum::from(id.as_bytes().as_ptr()))

@@ -51,6 +51,11 @@ pub fn report(
         first.user,
         vec![
             (
+                "engram.activations() of them",
+                "SELECT sum(a.activation) AS level FROM engram.activations($2) a WHERE a.id <> $1"
+                    .to_owned(),
+            ),
+            (
                 "engram: heat_level() by key",
                 "SELECT sum(engram.heat_level(s.heat, now(), 0.5)) FROM unnest($2::uuid[]) u (id) \
                  JOIN engram.memory_state s ON s.workspace_id = $1 AND s.memory_id = u.id"
@@ -104,6 +109,10 @@ pub fn report(
             calls.user,
             vec![
                 (
+                    "engram.activations() of all",
+                    "SELECT sum(a.activation) AS level FROM engram.activations() a WHERE a.id <> $1".to_owned(),
+                ),
+                (
                     "engram: heat_level() of all",
                     "SELECT sum(engram.heat_level(s.heat, now(), 0.5)) FROM engram.memory_state s WHERE s.workspace_id = $1"
                         .to_owned(),
@@ -150,7 +159,8 @@ fn variants(
     texts
         .into_iter()
         .map(|(title, sql)| {
-            let mut client = if sql.contains("engram.search") {
+            let mut client = if sql.contains("engram.search") || sql.contains("engram.activations")
+            {
                 server.app(database)?
             } else {
                 server.admin(database)?

@@ -194,18 +194,26 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Fol
     let (mut busy, mut gone) = (HashSet::new(), HashSet::new());
     let mut state = Lookup::new(&states)?;
     let mut memory = Lookup::new(&memories)?;
+    let [_, id, ..] = columns(&states, &STATE)?;
+    state.seek_any([workspace, Uuid::nil()], &wanted);
+    // SAFETY: the shape says that the column is one.
+    let mut next = || state.next().map(|row| (unsafe { row.uuid(id) }, row.at));
+    let mut row = next();
     for id in &wanted {
         pgrx::check_for_interrupts!();
-        match state.find([workspace, *id]).map(|row| row.at) {
-            Some(at) => match write::lock(&states, at) {
-                Some(tuple) => locked.push((*id, Tuple::new(&states, tuple))),
-                None => {
-                    busy.insert(*id);
+        match row {
+            Some((of, at)) if of == Some(*id) => {
+                match write::lock(&states, at) {
+                    Some(tuple) => locked.push((*id, Tuple::new(&states, tuple))),
+                    None => {
+                        busy.insert(*id);
+                    }
                 }
-            },
+                row = next();
+            }
             // A partial restore has left its state out.
-            None if memory.find([workspace, *id]).is_some() => return Ok(None),
-            None => {
+            _ if memory.find([workspace, *id]).is_some() => return Ok(None),
+            _ => {
                 gone.insert(*id);
             }
         }
@@ -369,15 +377,23 @@ fn update_states(
         .iter()
         .map(|name| memories.column(name))
         .collect::<Result<Vec<i16>>>()?;
+    let ids: Vec<Uuid> = events.chunk_by(|a, b| a.0 == b.0).map(|e| e[0].0).collect();
+    let key = memories.column(c"id")?;
+    memory.seek_any([workspace, Uuid::nil()], &ids);
+    // SAFETY: the column is one; setup() made it.
+    let next = |memory: &mut Lookup<'_, 2>| memory.next().and_then(|row| unsafe { row.uuid(key) });
+    let mut at = next(memory);
     for of_one in events.chunk_by(|a, b| a.0 == b.0) {
         pgrx::check_for_interrupts!();
         let id = of_one[0].0;
+        if at != Some(id) {
+            continue;
+        }
         let Ok(nth) = locked.binary_search_by_key(&id, |(id, _)| *id) else {
+            at = next(memory);
             continue;
         };
-        let Some(owner) = memory.find([workspace, id]) else {
-            continue;
-        };
+        let owner = memory.row();
         let tuple = &locked[nth].1;
         let row = tuple.row();
         let traits = traits(&owner, &of_traits)?;
@@ -440,6 +456,7 @@ fn update_states(
                 (10, after.base.as_ref().map_or(Value::Null, Value::Json)),
             ],
         );
+        at = next(memory);
     }
     Ok(())
 }
@@ -498,8 +515,8 @@ fn update_links(
     writer: &mut Writer<'_, 7>,
     rules: &Rules,
 ) -> Result<Vec<Uuid>> {
-    // Gains are below 0 where the higher end was used first.
-    let mut pairs: Vec<(Uuid, Uuid, i64, f64)> = Vec::new();
+    // Gains are below 0 where the higher end was used first. Ids as numbers, which are faster to sort.
+    let mut pairs: Vec<(u128, u128, i64, f64)> = Vec::new();
     for call in calls {
         let gain = call.pair_gain(rules.members);
         if gain == 0.0 {
@@ -511,10 +528,11 @@ fn update_links(
         let members = &call.memories[..linked];
         for (nth, (first, _)) in members.iter().enumerate() {
             for (second, _) in &members[nth + 1..] {
+                let (first, second) = (first.as_u128(), second.as_u128());
                 pairs.push(if first < second {
-                    (*first, *second, call.at, gain)
+                    (first, second, call.at, gain)
                 } else {
-                    (*second, *first, call.at, -gain)
+                    (second, first, call.at, -gain)
                 });
             }
         }
@@ -524,45 +542,70 @@ fn update_links(
             .cmp(&(y.0, y.1, y.2))
             .then(x.3.total_cmp(&y.3))
     });
-    let [_, _, _, forward, backward, at, count] = columns(links, &LINKS)?;
+    let [_, _, other, forward, backward, at, count] = columns(links, &LINKS)?;
     let half_life = rules.half_life_days * DAY;
     let mut late_links = Vec::new();
     let mut new: Vec<(Uuid, Uuid, Link)> = Vec::new();
     let mut known = Lookup::new(links)?;
-    for of_one in pairs.chunk_by(|x, y| (x.0, x.1) == (y.0, y.1)) {
-        pgrx::check_for_interrupts!();
-        let (a, b, ..) = of_one[0];
-        let stored = known.find([workspace, a, b]);
+    // The next of the links that are there: its other end, and what it is.
+    let next = |known: &mut Lookup<'_, 3>| {
         // SAFETY: the shape says of which types the columns are.
-        let mut link = stored.as_ref().and_then(|row| unsafe {
-            Some(Link {
-                forward: row.get(forward)?,
-                backward: row.get(backward)?,
-                at: row.get(at)?,
-                count: row.get(count)?,
-            })
-        });
-        let mut late = false;
-        for (_, _, at, gain) in of_one {
-            late |= links::add(&mut link, *at, *gain, half_life, rules.prune);
-        }
-        if late {
-            late_links.extend([a, b]);
-        }
-        // It has had a call.
-        let Some(link) = link else { continue };
-        if stored.is_some() {
-            writer.update(
-                known.tuple(),
-                &[
-                    (3, Value::Float8(link.forward)),
-                    (4, Value::Float8(link.backward)),
-                    (5, Value::Time(link.at)),
-                    (6, Value::Int4(link.count)),
-                ],
-            );
-        } else {
-            new.push((a, b, link));
+        known.next().and_then(|row| unsafe {
+            let link = || {
+                Some(Link {
+                    forward: row.get(forward)?,
+                    backward: row.get(backward)?,
+                    at: row.get(at)?,
+                    count: row.get(count)?,
+                })
+            };
+            Some((row.uuid(other)?, link()))
+        })
+    };
+    let mut ends: Vec<Uuid> = Vec::new();
+    for of_first in pairs.chunk_by(|x, y| x.0 == y.0) {
+        pgrx::check_for_interrupts!();
+        let a = Uuid::from_u128(of_first[0].0);
+        ends.clear();
+        ends.extend(
+            of_first
+                .chunk_by(|x, y| x.1 == y.1)
+                .map(|of_one| Uuid::from_u128(of_one[0].1)),
+        );
+        known.seek_any([workspace, a, Uuid::nil()], &ends);
+        let mut stored = next(&mut known);
+        for (of_one, b) in of_first.chunk_by(|x, y| x.1 == y.1).zip(&ends) {
+            let there = stored.as_ref().is_some_and(|(end, _)| end == b);
+            let mut link = stored
+                .as_mut()
+                .filter(|_| there)
+                .and_then(|(_, link)| link.take());
+            let mut late = false;
+            for (_, _, at, gain) in of_one {
+                late |= links::add(&mut link, *at, *gain, half_life, rules.prune);
+            }
+            if late {
+                late_links.extend([a, *b]);
+            }
+            // It has had a call.
+            if let Some(link) = link {
+                if there {
+                    writer.update(
+                        known.tuple(),
+                        &[
+                            (3, Value::Float8(link.forward)),
+                            (4, Value::Float8(link.backward)),
+                            (5, Value::Time(link.at)),
+                            (6, Value::Int4(link.count)),
+                        ],
+                    );
+                } else {
+                    new.push((a, *b, link));
+                }
+            }
+            if there {
+                stored = next(&mut known);
+            }
         }
     }
     drop(known);
