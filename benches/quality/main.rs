@@ -22,7 +22,7 @@ use uuid::Uuid;
 use common::markdown::Table;
 use common::server::{Server, act_for, install_engram, settle};
 use common::{Failure, Result, baselines, in_repository, machine, publish, say};
-use data::{DataSet, Memory};
+use data::{DataSet, Memory, Query};
 use metrics::{CUTS, Scores};
 use textbook::{Ranking, Workspace};
 
@@ -91,7 +91,12 @@ fn run() -> Result<()> {
             set.memories.len(),
             set.queries.len()
         ));
-        let results = Bench::load(&server, set)?.run(set)?;
+        let mut bench = Bench::load(&server, set)?;
+        let results = bench.run(set)?;
+        // Slips change a setting, and come last.
+        let diversity = bench.diversity(set)?;
+        let others = bench.slips(set)? + &diversity;
+        drop(bench);
         if report.is_empty() {
             report = format!(
                 "# Quality\n\n{}. {}. Evidence retrieval: what a question needs is known, and no language model \
@@ -103,6 +108,7 @@ fn run() -> Result<()> {
         }
         report += &overall(set, &results);
         report += &by_category(set, &results);
+        report += &others;
         server
             .admin("postgres")?
             .batch_execute(&format!("DROP DATABASE {DATABASE} WITH (FORCE)"))?;
@@ -272,6 +278,157 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// What `sql` finds for every counted question, whose parameters `args` gives, by the file's ids.
+    fn each(
+        &mut self,
+        set: &DataSet,
+        sql: &str,
+        args: impl Fn(&Query) -> (Option<String>, Option<Vector>),
+    ) -> Result<Vec<Vec<i64>>> {
+        let statement = self.app.prepare(sql)?;
+        let mut rankings = Vec::new();
+        for query in counted(set) {
+            let Some((user, _)) = self.workspaces.get(&query.user) else {
+                continue;
+            };
+            act_for(&mut self.app, &user.to_string())?;
+            let (text, vector) = args(query);
+            let rows = self.app.query(&statement, &[&text, &vector, &RESULTS])?;
+            rankings.push(
+                rows.iter()
+                    .map(|row| self.ids[&row.get::<_, Uuid>(0)])
+                    .collect(),
+            );
+        }
+        Ok(rankings)
+    }
+
+    /// Questions in which a word is misspelt, by their words alone.
+    fn slips(&mut self, set: &DataSet) -> Result<String> {
+        let sql = "SELECT id FROM engram.search($1, query_embedding => $2, match_count => $3)";
+        let mut table = table_of_scores("question, fuzzy_weight", &[]);
+        let mut slipped = 0;
+        let default: f64 = self
+            .admin
+            .query_one("SELECT max(fuzzy_weight) FROM engram.settings", &[])?
+            .get(0);
+        for of in [default, 0.0] {
+            self.admin
+                .execute("UPDATE engram.settings SET fuzzy_weight = $1", &[&of])?;
+            let as_written = self.each(set, sql, |query| (Some(query.text.clone()), None))?;
+            table.row(&scores(&format!("as written, {of}"), set, &as_written));
+            let misspelt = self.each(set, sql, |query| (Some(slip(&query.text)), None))?;
+            table.row(&scores(&format!("a slip, {of}"), set, &misspelt));
+        }
+        for query in counted(set) {
+            slipped += usize::from(slip(&query.text) != query.text);
+        }
+        Ok(table.under(&format!(
+            "{}: a slip in the longest word, text only",
+            set.name
+        )) + &format!(
+            "Two neighbouring letters in the middle of the longest word change places, in {slipped} of {} questions.\n\n",
+            counted(set).count()
+        ))
+    }
+
+    /// Results that repeat each other less.
+    fn diversity(&mut self, set: &DataSet) -> Result<String> {
+        let vectors: HashMap<i64, &[f32]> = set
+            .memories
+            .iter()
+            .map(|m| (m.id, m.vector.as_slice()))
+            .collect();
+        let mut table = table_of_scores("diversity", &["likeness"]);
+        for diversity in [0.0, 0.1, 0.3] {
+            let sql = format!(
+                "SELECT id FROM engram.search($1, query_embedding => $2, match_count => $3, diversity => {diversity})"
+            );
+            let rankings = self.each(set, &sql, |query| {
+                (Some(query.text.clone()), Some(query.vector.clone().into()))
+            })?;
+            let mut row = scores(&diversity.to_string(), set, &rankings);
+            row.push(format!("{:.3}", likeness(&rankings, &vectors)));
+            table.row(&row);
+        }
+        Ok(
+            table.under(&format!("{}: diversity, text and vector", set.name))
+                + "Likeness: the greatest cosine of a result to one before it, the mean of results 2 to 10.\n\n",
+        )
+    }
+}
+
+/// Questions that are part of overall numbers.
+fn counted(set: &DataSet) -> impl Iterator<Item = &Query> {
+    set.queries.iter().filter(|query| query.category != APART)
+}
+
+/// The same text with two neighbouring letters in the middle of its longest word swapped.
+fn slip(text: &str) -> String {
+    let mut letters: Vec<char> = text.chars().collect();
+    let (mut longest, mut begin) = (0..0, 0);
+    for end in 0..=letters.len() {
+        if letters.get(end).is_some_and(|c| c.is_alphabetic()) {
+            continue;
+        }
+        if end - begin > longest.len() {
+            longest = begin..end;
+        }
+        begin = end + 1;
+    }
+    let middle = longest.start + longest.len() / 2;
+    // Two equal letters make no slip.
+    let pair = (middle..longest.end)
+        .chain(longest.start + 1..middle)
+        .find(|at| letters[*at - 1] != letters[*at]);
+    if let Some(at) = pair.filter(|_| longest.len() > 1) {
+        letters.swap(at - 1, at);
+    }
+    letters.into_iter().collect()
+}
+
+fn likeness(rankings: &[Vec<i64>], vectors: &HashMap<i64, &[f32]>) -> f64 {
+    let cosine = |a: &i64, b: &i64| -> f64 {
+        let (a, b) = (vectors[a], vectors[b]);
+        a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum()
+    };
+    let mut all = Vec::new();
+    for ranking in rankings {
+        let best = &ranking[..ranking.len().min(10)];
+        for (nth, id) in best.iter().enumerate().skip(1) {
+            let before = best[..nth].iter().map(|other| cosine(id, other));
+            all.push(before.fold(f64::MIN, f64::max));
+        }
+    }
+    all.iter().sum::<f64>() / all.len().max(1) as f64
+}
+
+fn table_of_scores(first: &str, more: &[&str]) -> Table {
+    let cuts = CUTS.map(|cut| format!("R@{cut}"));
+    let mut header = vec![first, "nDCG@10"];
+    header.extend(cuts.iter().map(String::as_str));
+    header.push("MRR");
+    header.extend(more);
+    Table::new(&header)
+}
+
+/// A row of such a table, for rankings of the counted questions.
+fn scores(title: &str, set: &DataSet, rankings: &[Vec<i64>]) -> Vec<String> {
+    let mut all = Scores::default();
+    for (query, ranking) in counted(set).zip(rankings) {
+        all.add(ranking, &query.relevant);
+    }
+    row_of(title, &all)
+}
+
+fn row_of(title: &str, scores: &Scores) -> Vec<String> {
+    let mut cells = vec![title.to_owned(), format!("{:.1}", scores.ndcg())];
+    cells.extend(scores.recall().map(|r| format!("{r:.1}")));
+    cells.push(format!("{:.1}", scores.mrr()));
+    cells
+}
+
 /// Stores memories of one conversation in engram and in `docs`.
 fn store(
     app: &mut Client,
@@ -337,11 +494,7 @@ fn best(ranking: &Ranking) -> Vec<i64> {
 }
 
 fn overall(set: &DataSet, results: &Results) -> String {
-    let cuts = CUTS.map(|cut| format!("R@{cut}"));
-    let mut header = vec!["system", "nDCG@10"];
-    header.extend(cuts.iter().map(String::as_str));
-    header.push("MRR");
-    let mut table = Table::new(&header);
+    let mut table = table_of_scores("system", &[]);
     let counted: Vec<_> = results
         .iter()
         .filter(|(category, _)| *category != APART)
@@ -349,10 +502,7 @@ fn overall(set: &DataSet, results: &Results) -> String {
     for (n, system) in SYSTEMS.iter().enumerate() {
         let mut all = Scores::default();
         counted.iter().for_each(|(_, scores)| all.merge(&scores[n]));
-        let mut cells = vec![(*system).to_owned(), format!("{:.1}", all.ndcg())];
-        cells.extend(all.recall().map(|r| format!("{r:.1}")));
-        cells.push(format!("{:.1}", all.mrr()));
-        table.row(&cells);
+        table.row(&row_of(system, &all));
     }
     let questions: usize = counted.iter().map(|(_, scores)| scores[0].questions).sum();
     table.under(&format!(
