@@ -75,7 +75,8 @@ impl Layout {
             }
             let last = nth + 1 == numbers[3].get();
             // Those in front are ids, numbers and times: 8 or 16 bytes, which need no gaps.
-            if !last && !(column.attnotnull && matches!(column.attlen, 8 | 16)) {
+            let plain = column.attnotnull && matches!(column.attlen, 8 | 16);
+            if !(last || plain) {
                 offsets = None;
             }
             at += usize::try_from(column.attlen).unwrap_or(0);
