@@ -483,7 +483,7 @@ fn activations(
             Error::invalid("at is infinite", "Give a moment in time, or leave it out.").into(),
         );
     }
-    if let Some(workspace) = search::readable(workspace)? {
+    if let Some(workspace) = search::workspace_of(workspace)? {
         let levels = uses::levels(workspace, ids, timestamp(at)?)?;
         for some in levels.chunks(1024) {
             pgrx::check_for_interrupts!();

@@ -344,7 +344,7 @@ fn match_count(given: Option<i32>) -> Result<usize> {
 }
 
 /// The workspace that a call reads, by default the caller's own; `None` when the caller is nobody.
-pub fn readable(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
+pub fn workspace_of(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
     // One's own workspace needs no further question.
     if workspace.is_none()
         && let Some(own) = identity::caller().id
@@ -362,7 +362,7 @@ pub fn readable(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
 impl Context {
     /// `None` when the caller is nobody: then nothing is there to be found.
     fn resolve(request: &Request, match_count: usize) -> Result<Option<(Self, Table)>> {
-        let Some(workspace) = readable(request.workspace)? else {
+        let Some(workspace) = workspace_of(request.workspace)? else {
             return Ok(None);
         };
         // First of all, for their error: a store of an older version lacks more than these.
