@@ -206,8 +206,8 @@ fn document_entry(
         at.map_or(0, i64::from),
         content.unwrap_or_default(),
         speaker,
-        terms.unwrap_or_default(),
-        extra.unwrap_or_default(),
+        terms::words(terms.unwrap_or_default()),
+        &terms::first_words(extra.unwrap_or_default()),
     )
     .encode())
 }

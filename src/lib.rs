@@ -5,6 +5,7 @@
 //! | [`model`] | pure maths: BM25, fusion, vector similarity; activation, consolidation, forgetting, links. No Postgres types. |
 //! | [`text`] | what is compared, indexed and keyed of a memory's text |
 //! | [`terms`] | reading a `tsvector`, keys of the lexical index |
+//! | `words` | the words of a text, as `to_tsvector` finds them, remembered |
 //! | [`blocks`] | packed blocks of words and vectors: what search scans |
 //! | [`simd`] | the inner loops over blocks, for several instruction sets |
 //! | [`query`] | the search box: phrases, negations, names |
@@ -67,6 +68,7 @@ pub mod text;
 mod transfer;
 mod uses;
 mod vector;
+mod words;
 mod worker;
 mod write;
 

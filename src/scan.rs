@@ -790,17 +790,29 @@ impl<'t> Parts<'t> {
         }
     }
 
-    /// The block of the next row, where it lies.
-    pub fn next(&mut self) -> Option<&[u8]> {
+    /// The next row, its columns until the block.
+    pub fn row(&mut self) -> Option<Row<'_>> {
         pgrx::check_for_interrupts!();
-        // SAFETY: as in `Lookup`; the column is `bytea`.
+        // SAFETY: as in `Lookup`.
         unsafe {
             if !self.cursor.next() {
                 return None;
             }
             pg_sys::slot_getsomeattrs_int(self.cursor.slot, i32::from(self.column));
-            Row::of(&*self.cursor.slot, i32::from(self.column)).bytes(self.column)
+            Some(Row::of(&*self.cursor.slot, i32::from(self.column)))
         }
+    }
+
+    /// The block of the next row, where it lies.
+    pub fn next(&mut self) -> Option<&[u8]> {
+        let column = self.column;
+        // SAFETY: the column is `bytea`.
+        unsafe { self.row()?.bytes(column) }
+    }
+
+    /// The number of the column with the block.
+    pub fn column(&self) -> i16 {
+        self.column
     }
 }
 

@@ -26,7 +26,7 @@ use crate::raw::RawJsonb;
 use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::text::{self, Date};
 use crate::write::{self, Value, Writer};
-use crate::{identity, locks, rows, spi, sync, terms};
+use crate::{identity, locks, rows, spi, sync, terms, words};
 use table::{Layout, Shape, Type};
 
 /// A memory to store: the arguments of `add()`.
@@ -768,8 +768,15 @@ impl Write<'_, '_> {
             let date = new.occurred_at.and_then(Date::from_postgres);
             let speaker = new.speaker.as_deref();
             let indexed = text::indexed_text(one.content, speaker, date, None);
+            let found = match words::of(self.config, &indexed) {
+                Some((found, _)) => found,
+                None => terms::words(&self.terms(&indexed)?),
+            };
             let extra = match text::extra(&indexed) {
-                Some(extra) => self.terms(&extra)?,
+                Some(extra) => match words::of(self.config, &extra) {
+                    Some((found, true)) => found,
+                    _ => terms::first_words(&self.terms(&extra)?),
+                },
                 None => Vec::new(),
             };
             let document = terms::document(
@@ -779,7 +786,7 @@ impl Write<'_, '_> {
                 new.occurred_at.unwrap_or(now),
                 one.content,
                 speaker,
-                &self.terms(&indexed)?,
+                found,
                 &extra,
             );
             documents.push(document.encode());

@@ -43,9 +43,27 @@ pub fn count(sent: &[u8]) -> i32 {
     i32::try_from(total).unwrap_or(i32::MAX)
 }
 
-/// A memory as search scans it, its speaker and question mark read from the text. `terms` and `extra` are what `tsvectorsend` gives;
-/// words of `extra` are found but do not make the document longer, nor a word of `terms` count more.
-/// Accents do not count.
+/// The words of what `tsvectorsend` gives with how often each occurs, in their order. Accents do not count.
+pub fn words(sent: &[u8]) -> Vec<(Word, u32)> {
+    let mut words: BTreeMap<Word, u32> = BTreeMap::new();
+    for term in parse(sent) {
+        *words.entry(word(term.lexeme)).or_default() += term.count;
+    }
+    words.into_iter().collect()
+}
+
+/// As [`words`], but of lexemes that are one word the first one alone.
+pub fn first_words(sent: &[u8]) -> Vec<(Word, u32)> {
+    let mut words: BTreeMap<Word, u32> = BTreeMap::new();
+    for term in parse(sent) {
+        words.entry(word(term.lexeme)).or_insert(term.count);
+    }
+    words.into_iter().collect()
+}
+
+/// A memory as search scans it, its speaker and question mark read from the text. `words` and `extra` are in the
+/// order of their words; those of `extra` are found but do not make the document longer, nor a word of `words` count
+/// more.
 #[allow(clippy::too_many_arguments)]
 pub fn document(
     id: Id,
@@ -54,18 +72,22 @@ pub fn document(
     time: i64,
     content: &str,
     speaker: Option<&str>,
-    terms: &[u8],
-    extra: &[u8],
+    mut words: Vec<(Word, u32)>,
+    extra: &[(Word, u32)],
 ) -> Document {
-    let mut words: BTreeMap<Word, u32> = BTreeMap::new();
-    let mut length = 0u32;
-    for term in parse(terms) {
-        length = length.saturating_add(term.count);
-        *words.entry(word(term.lexeme)).or_default() += term.count;
+    let length = words
+        .iter()
+        .fold(0u32, |sum, (_, times)| sum.saturating_add(*times));
+    let own = words.len();
+    for (word, times) in extra {
+        if words[..own]
+            .binary_search_by_key(word, |(w, _)| *w)
+            .is_err()
+        {
+            words.push((*word, *times));
+        }
     }
-    for term in parse(extra) {
-        words.entry(word(term.lexeme)).or_insert(term.count);
-    }
+    words.sort_unstable_by_key(|(word, _)| *word);
     Document {
         id,
         stamp,
@@ -77,7 +99,7 @@ pub fn document(
             .map_or(0, |name| documents::name_hash(&text::entity_node(name))),
         length,
         question: text::is_question(content),
-        words: words.into_iter().collect(),
+        words,
     }
 }
 

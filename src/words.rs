@@ -1,0 +1,333 @@
+//! The words of a text, as `to_tsvector()` finds them, remembered from text to text.
+//!
+//! Finding the words of a memory was more than a third of what storing it cost: the parser goes through many
+//! states for each character, and each word is stemmed anew. But most words of a text were in an earlier one.
+//! So what `to_tsvector()` would find between two spaces is looked up here, and only what is not known yet is
+//! given to PostgreSQL's own parser and dictionaries.
+//!
+//! That is the same for the whole text as for its parts, where
+//! - the parser is PostgreSQL's default one. But in tags none of its tokens holds white space, and what it makes of a
+//!   token depends on nothing before the white space in front of it. A text with `<` goes the long way;
+//! - all dictionaries look at one token at a time, as all that come with PostgreSQL do but `thesaurus`;
+//! - no word is so long, and the text neither, that PostgreSQL would refuse it or say something about it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int};
+use std::hash::{BuildHasher, RandomState};
+
+use pgrx::{pg_guard, pg_sys};
+
+use crate::blocks::documents::Word;
+use crate::terms;
+
+/// Longer texts go the long way.
+const MAX_TEXT: usize = 50_000;
+/// Parts that are longer make the text go the long way: a word of 2,048 bytes is not indexed.
+const MAX_PART: usize = 2_000;
+/// Longer parts are not remembered.
+const MAX_KEPT: usize = 60;
+/// Parts that are remembered: between so many and twice as many, about 100 bytes each.
+const KEPT: usize = 8_000;
+/// Configurations that are remembered.
+const CONFIGURATIONS: usize = 4;
+
+/// The highest position in a tsvector, and how many it has for one word.
+const MAX_POSITION: u32 = 16_383;
+const MAX_POSITIONS: u32 = 255;
+
+/// One occurrence of a lexeme.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Occurrence {
+    word: Word,
+    /// Tells lexemes apart that are one word, which accents do not.
+    lexeme: u64,
+    /// From 1, in its part or in the text.
+    position: u32,
+}
+
+/// What is between two spaces.
+struct Part {
+    found: Box<[Occurrence]>,
+    /// Positions that it takes.
+    positions: u32,
+}
+
+/// What is known of a configuration.
+#[derive(Default)]
+struct Known {
+    /// Its parser and dictionaries are of the right kind.
+    fits: bool,
+    /// In turn the newer fills, and becomes the older; what is asked for comes back.
+    newer: HashMap<Box<[u8]>, Part>,
+    older: HashMap<Box<[u8]>, Part>,
+    hasher: RandomState,
+}
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<pg_sys::Oid, Known>> = RefCell::default();
+    /// Counts changes of configurations and dictionaries.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+    /// The changes that were known of when what is known was.
+    static AS_OF: Cell<u64> = const { Cell::new(0) };
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[pg_guard]
+extern "C-unwind" fn changed(_argument: pg_sys::Datum, _cache: c_int, _hash: u32) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+}
+
+fn watch() {
+    if WATCHED.replace(true) {
+        return;
+    }
+    use pg_sys::SysCacheIdentifier as Of;
+    for cache in [
+        Of::TSCONFIGMAP,
+        Of::TSCONFIGOID,
+        Of::TSDICTOID,
+        Of::TSPARSEROID,
+        Of::TSTEMPLATEOID,
+    ] {
+        // SAFETY: the function lives as long as the library, which is never unloaded.
+        unsafe {
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as c_int,
+                Some(changed),
+                pg_sys::Datum::null(),
+            );
+        }
+    }
+}
+
+/// The words of a text with how often each occurs, one after the other and in the order of [`Word`], as
+/// [`terms::parse`] gives them for its tsvector; `None` where only PostgreSQL can tell. The second is false when
+/// two lexemes are one word, so that their order in a tsvector could matter.
+pub fn of(config: pg_sys::Oid, text: &str) -> Option<(Vec<(Word, u32)>, bool)> {
+    let odd = text.len() > MAX_TEXT || text.starts_with(['.', '~']) || text.contains('<');
+    if odd || config == pg_sys::InvalidOid {
+        return None;
+    }
+    watch();
+    // Taken out meanwhile: PostgreSQL may tell of a change at any look-up.
+    let mut all = KNOWN.take();
+    if AS_OF.replace(CHANGES.get()) != CHANGES.get() || all.len() > CONFIGURATIONS {
+        all.clear();
+    }
+    let known = all.entry(config).or_insert_with(|| Known {
+        // SAFETY: a look-up that raises an error where there is no such configuration.
+        fits: unsafe { fits(config) },
+        ..Known::default()
+    });
+    let found = known.fits.then(|| known.words(config, text)).flatten();
+    KNOWN.replace(all);
+    found
+}
+
+/// Whether a configuration has the default parser, and only dictionaries that look at one token at a time.
+unsafe fn fits(config: pg_sys::Oid) -> bool {
+    // SAFETY: PostgreSQL's own caches: valid until the next change, and lists as long as they say.
+    unsafe {
+        let entry = &*pg_sys::lookup_ts_config_cache(config);
+        let parser = &*pg_sys::lookup_ts_parser_cache(entry.prsId);
+        if parser.tokenOid != pg_sys::Oid::from(pg_sys::F_PRSD_NEXTTOKEN) {
+            return false;
+        }
+        let lists = match usize::try_from(entry.lenmap) {
+            Ok(count) if !entry.map.is_null() => std::slice::from_raw_parts(entry.map, count),
+            _ => return false,
+        };
+        lists.iter().filter(|list| list.len > 0).all(|list| {
+            let ids = std::slice::from_raw_parts(list.dictIds, list.len.unsigned_abs() as usize);
+            ids.iter().all(|id| one_by_one(*id))
+        })
+    }
+}
+
+/// Whether a dictionary is of a kind that looks at one token at a time.
+fn one_by_one(dictionary: pg_sys::Oid) -> bool {
+    use pg_sys::SysCacheIdentifier::{TSDICTOID, TSTEMPLATEOID};
+    // The fifth column of each catalog. Nothing is loaded: a file that is missing is nobody's who does not need it.
+    const TEMPLATE: i16 = 5;
+    const FUNCTION: i16 = 5;
+    let function = column(TSDICTOID, dictionary, TEMPLATE)
+        .and_then(|template| column(TSTEMPLATEOID, template, FUNCTION));
+    // Those that came with the server; that of snowball has no fixed number.
+    let Some(function) = function.filter(|f| f.to_u32() < pg_sys::FirstNormalObjectId) else {
+        return false;
+    };
+    let known = [
+        c"dsnowball_lexize",
+        c"dsimple_lexize",
+        c"dispell_lexize",
+        c"dsynonym_lexize",
+    ];
+    // SAFETY: a look-up that gives a fresh C string, or nothing.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        !name.is_null() && known.contains(&CStr::from_ptr(name))
+    }
+}
+
+/// A column of type `oid` of the row of a catalog with this Oid.
+fn column(
+    cache: pg_sys::SysCacheIdentifier::Type,
+    of: pg_sys::Oid,
+    number: i16,
+) -> Option<pg_sys::Oid> {
+    // SAFETY: a look-up in a cache whose key is an Oid; the row is let go of when the value is copied.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(cache as c_int, pg_sys::Datum::from(of));
+        if row.is_null() {
+            return None;
+        }
+        let mut null = false;
+        let value = pg_sys::SysCacheGetAttr(cache as c_int, row, number, &raw mut null);
+        pg_sys::ReleaseSysCache(row);
+        (!null).then(|| pg_sys::Oid::from(value.value() as u32))
+    }
+}
+
+impl Known {
+    fn words(&mut self, config: pg_sys::Oid, text: &str) -> Option<(Vec<(Word, u32)>, bool)> {
+        let mut found: Vec<Occurrence> = Vec::with_capacity(text.len() / 5);
+        let mut position = 0;
+        let mut parser = None;
+        let white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        for part in text.as_bytes().split(white).filter(|part| !part.is_empty()) {
+            if part.len() > MAX_PART {
+                return None;
+            }
+            if let Some(known) = self.newer.get(part) {
+                known.add(&mut found, &mut position);
+                continue;
+            }
+            let parsed = match self.older.remove(part) {
+                Some(known) => known,
+                None => {
+                    // SAFETY: the configuration exists.
+                    let parser = parser.get_or_insert_with(|| unsafe { Parser::new(config) });
+                    parser.part(part, &self.hasher)
+                }
+            };
+            parsed.add(&mut found, &mut position);
+            if part.len() <= MAX_KEPT {
+                if self.newer.len() >= KEPT {
+                    self.older = std::mem::take(&mut self.newer);
+                }
+                self.newer.insert(part.into(), parsed);
+            }
+        }
+        found.sort_unstable();
+        Some(count(&found))
+    }
+}
+
+impl Part {
+    fn add(&self, found: &mut Vec<Occurrence>, position: &mut u32) {
+        found.extend(self.found.iter().map(|one| Occurrence {
+            position: *position + one.position,
+            ..*one
+        }));
+        *position += self.positions;
+    }
+}
+
+/// How often each word occurs among occurrences that are sorted. As in a tsvector, two at one position are one,
+/// and there is an end to both positions and how many there are.
+fn count(found: &[Occurrence]) -> (Vec<(Word, u32)>, bool) {
+    let mut words: Vec<(Word, u32)> = Vec::with_capacity(found.len());
+    let mut single = true;
+    for same in found.chunk_by(|a, b| (a.word, a.lexeme) == (b.word, b.lexeme)) {
+        let (mut times, mut last) = (0, 0);
+        for one in same {
+            let position = one.position.min(MAX_POSITION);
+            if times == 0 || (times < MAX_POSITIONS && last != MAX_POSITION && last != position) {
+                times += 1;
+                last = position;
+            }
+        }
+        match words.last_mut() {
+            Some((word, sum)) if *word == same[0].word => {
+                *sum += times;
+                single = false;
+            }
+            _ => words.push((same[0].word, times)),
+        }
+    }
+    (words, single)
+}
+
+/// PostgreSQL's parser and dictionaries.
+struct Parser {
+    config: pg_sys::Oid,
+    found: pg_sys::ParsedText,
+    text: Vec<u8>,
+}
+
+impl Parser {
+    /// # Safety
+    /// Lives no longer than the current memory context.
+    unsafe fn new(config: pg_sys::Oid) -> Self {
+        const WORDS: usize = 16;
+        // SAFETY: so many places, which PostgreSQL makes more where it needs them.
+        let words = unsafe { pg_sys::palloc(WORDS * size_of::<pg_sys::ParsedWord>()) };
+        Self {
+            config,
+            found: pg_sys::ParsedText {
+                words: words.cast(),
+                lenwords: WORDS as i32,
+                curwords: 0,
+                pos: 0,
+            },
+            text: Vec::new(),
+        }
+    }
+
+    fn part(&mut self, part: &[u8], hasher: &RandomState) -> Part {
+        self.text.clear();
+        self.text.push(b' ');
+        self.text.extend(part);
+        self.text.push(b' ');
+        self.found.curwords = 0;
+        self.found.pos = 0;
+        // SAFETY: so many bytes of text, and a list that grows; then as many words as it says, each of which has so
+        // many bytes and belongs to us.
+        unsafe {
+            pg_sys::parsetext(
+                self.config,
+                &raw mut self.found,
+                self.text.as_mut_ptr().cast::<c_char>(),
+                self.text.len() as c_int,
+            );
+            let count = usize::try_from(self.found.curwords).unwrap_or(0);
+            let words = std::slice::from_raw_parts(self.found.words, count);
+            let found = words.iter().map(|word| {
+                let lexeme = std::slice::from_raw_parts(word.word.cast::<u8>(), word.len.into());
+                let one = Occurrence {
+                    word: terms::word(lexeme),
+                    lexeme: hasher.hash_one(lexeme),
+                    position: word.pos.pos.into(),
+                };
+                pg_sys::pfree(word.word.cast());
+                one
+            });
+            Part {
+                found: found.collect(),
+                positions: u32::try_from(self.found.pos).unwrap_or(0),
+            }
+        }
+    }
+}
+
+impl Drop for Parser {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` or grown by PostgreSQL. After an error it goes with its memory context.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::pfree(self.found.words.cast());
+            }
+        }
+    }
+}
