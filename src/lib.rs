@@ -17,6 +17,8 @@
 //! | `write` | writing rows straight to their table |
 //! | `store` | storing memories without a statement for each |
 //! | `rows` | which memories the caller may see, without a statement |
+//! | `own` | whether what the policies ask is as setup() made it |
+//! | `pack` | packing small blocks without a statement |
 //! | `locks` | how many locks a transaction has taken |
 //! | `partitions` | into which partition a row belongs |
 //! | `privilege` | acting as the owner of the store for a moment |
@@ -50,6 +52,8 @@ mod life;
 mod locks;
 mod messages;
 pub mod model;
+mod own;
+mod pack;
 mod partitions;
 mod privilege;
 pub mod query;

@@ -153,6 +153,11 @@ pub fn try_work(workspace: Uuid, work: &str) -> Result<bool> {
     Ok(Name::new(workspace, &format!("work {work}")).lock(Mode::Alone, false))
 }
 
+/// As [`try_work`], without asking whether the caller may.
+pub fn try_own_work(workspace: Uuid, work: &str) -> bool {
+    Name::new(workspace, &format!("work {work}")).lock(Mode::Alone, false)
+}
+
 /// Nobody else makes the tables. Waits for who does.
 pub fn setup() {
     Name::new(Uuid::nil(), "setup").lock(Mode::Alone, true);

@@ -33,6 +33,11 @@ impl Table {
         Self::open_with(name, pg_sys::RowExclusiveLock)
     }
 
+    /// Opens `engram.<name>` for locking rows.
+    pub fn open_to_lock(name: &CStr) -> Result<Self> {
+        Self::open_with(name, pg_sys::RowShareLock)
+    }
+
     /// Opens a table by its Oid, locked for writing.
     pub fn open_part(oid: pg_sys::Oid) -> Result<Self> {
         Self::open_oid(oid, pg_sys::RowExclusiveLock)

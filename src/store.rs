@@ -21,12 +21,11 @@ use crate::blocks::{self, Stamp, State};
 use crate::error::{Error, Result};
 use crate::model::similarity;
 use crate::partitions::Routes;
-use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
 use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::text::{self, Date};
 use crate::write::{self, Value, Writer};
-use crate::{identity, locks, rows, spi, sync, terms, words};
+use crate::{identity, locks, own, pack, rows, spi, sync, terms, words};
 use table::{Layout, Shape, Type};
 
 /// A memory to store: the arguments of `add()`.
@@ -176,7 +175,8 @@ const EVENTS: write::Shape<10> = write::Shape {
     triggers: &[],
 };
 
-const BLOCKS: write::Shape<7> = write::Shape {
+/// `search_blocks`.
+pub const BLOCKS: write::Shape<7> = write::Shape {
     columns: [
         (c"workspace_id", pg_sys::UUIDOID),
         (c"model", pg_sys::TEXTOID),
@@ -270,42 +270,31 @@ struct Model {
     cosine: bool,
 }
 
-/// The default model of embeddings.
-fn default_model() -> Result<Option<Model>> {
+/// The default model of embeddings, and where it is.
+fn default_model(models: &Table) -> Result<Option<(Model, pg_sys::ItemPointerData)>> {
+    let name = models.column(c"name")?;
+    let dims = models.column(c"dims")?;
+    let distance = models.column(c"distance")?;
+    let is_default = models.column(c"is_default")?;
+    let last = name.max(dims).max(distance).max(is_default);
     let mut found = None;
-    Table::open(c"embedding_models")?.rows(
-        &[],
-        [c"name", c"dims", c"distance", c"is_default"],
-        |[name, dims, distance, is_default]| {
-            // SAFETY: setup() gave the columns these types.
-            unsafe {
-                if is_default.and_then(|d| bool::from_datum(d, false)) == Some(true) {
-                    let dims = dims.and_then(|d| i32::from_datum(d, false)).unwrap_or(0);
-                    let distance = distance.and_then(|d| <&str>::from_datum(d, false));
-                    found = name
-                        .and_then(|d| String::from_datum(d, false))
-                        .map(|name| Model {
-                            name,
-                            dims: usize::try_from(dims).unwrap_or(0),
-                            cosine: distance == Some("cosine"),
-                        });
-                }
+    models.each(None, last, |row| {
+        // SAFETY: setup() gave the columns these types.
+        unsafe {
+            if row.get::<bool>(is_default) == Some(true)
+                && let Some(name) = row.get::<String>(name)
+            {
+                let model = Model {
+                    name,
+                    dims: usize::try_from(row.get::<i32>(dims).unwrap_or(0)).unwrap_or(0),
+                    cosine: row.text(distance) == Some("cosine"),
+                };
+                found = Some((model, row.at));
             }
-            Ok(())
-        },
-    )?;
+        }
+        Ok(())
+    })?;
     Ok(found)
-}
-
-/// Has a model stay until the transaction ends, as a foreign key would; false when it is gone.
-fn stays(owner: pg_sys::Oid, model: &str) -> Result<bool> {
-    let _owner = AsOwner::new(owner);
-    let found = spi::changed(
-        "SELECT 1 FROM engram.embedding_models m WHERE m.name = $1 FOR KEY SHARE",
-        &[DatumWithOid::from(model)],
-        |_| Ok(()),
-    )?;
-    Ok(!found.is_empty())
 }
 
 /// The importance of memories of a type that say none.
@@ -364,13 +353,15 @@ fn caller(memories: &Table, workspace: Option<Uuid>) -> Result<Option<Caller>> {
             return Ok(None);
         }
         // What the policy asks. Whether there are others is asked when the table is locked for writing.
-        let writable = spi::row(
-            "SELECT $1 = ANY (engram.writable_workspaces())",
-            &[DatumWithOid::from(spi::pg_uuid(workspace))],
-            |row| Ok(row.get::<bool>(1)?),
-        )?;
-        if writable.flatten() != Some(true) {
-            return Ok(None);
+        if !own::writable_is_own() {
+            let writable = spi::row(
+                "SELECT $1 = ANY (engram.writable_workspaces())",
+                &[DatumWithOid::from(spi::pg_uuid(workspace))],
+                |row| Ok(row.get::<bool>(1)?),
+            )?;
+            if writable.flatten() != Some(true) {
+                return Ok(None);
+            }
         }
     }
     Ok(Some(Caller {
@@ -561,13 +552,18 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     let Some(settings) = settings(caller.workspace)? else {
         return Ok(None);
     };
-    let model = if embedded { default_model()? } else { None };
-    drop(before);
-    if let Some(model) = &model
-        && !stays(beside.blocks.owner(), &model.name)?
-    {
-        return Ok(None);
+    let mut model = None;
+    if embedded {
+        let models = Table::open_to_lock(c"embedding_models")?;
+        if let Some((default, at)) = default_model(&models)? {
+            // It stays until the transaction ends, as a foreign key would have it.
+            if !write::hold(&models, at) {
+                return Ok(None);
+            }
+            model = Some(default);
+        }
     }
+    drop(before);
     let sound: Vec<Option<Ready<'_, '_>>> = news
         .iter()
         .zip(&hashes)
@@ -597,10 +593,9 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
             write.embeddings(table, layout, part)?;
         }
     }
-    let owner = beside.blocks.owner();
     drop((states, events, blocks));
     write::done();
-    after(&caller, model.as_ref(), owner, &stored)?;
+    after(&caller, model.as_ref(), &beside.blocks, &stored)?;
     if single {
         let keys = |one: &Ready<'_, '_>| {
             let by_content = one.new.on_duplicate.as_deref() != Some("allow");
@@ -872,14 +867,11 @@ impl Write<'_, '_> {
     }
 }
 
-/// New entries for which it is worth to pack.
-const PACKED: u64 = 24;
-
 /// What is done with statements once the rows are there: entities, as the caller, and packing.
 fn after(
     caller: &Caller,
     model: Option<&Model>,
-    owner: pg_sys::Oid,
+    blocks: &Table,
     stored: &[Ready<'_, '_>],
 ) -> Result<()> {
     let workspace = || DatumWithOid::from(spi::pg_uuid(caller.workspace));
@@ -903,21 +895,7 @@ fn after(
         (model.map_or("", |m| m.name.as_str()), embedded.count()),
     ];
     for (model, added) in of {
-        // By chance, so that nobody need count. The last bytes of an id are as good as a die.
-        let die = u64::from_be_bytes(*Uuid::now_v7().as_bytes().last_chunk().unwrap_or(&[0; 8]));
-        if added == 0 || die % PACKED >= added as u64 {
-            continue;
-        }
-        let _owner = AsOwner::new(owner);
-        spi::changed(
-            "SELECT engram_internal.pack_sometimes($1, $2, $3, 'plain')",
-            &[
-                workspace(),
-                DatumWithOid::from(model),
-                DatumWithOid::from(i32::try_from(PACKED.max(added as u64)).unwrap_or(i32::MAX)),
-            ],
-            |_| Ok(()),
-        )?;
+        pack::sometimes(blocks, caller.workspace, model, added)?;
     }
     Ok(())
 }

@@ -320,6 +320,36 @@ pub fn lock(table: &Table, at: pg_sys::ItemPointerData) -> Option<pg_sys::HeapTu
     }
 }
 
+/// Has a row stay, with its key, until the transaction ends, as FOR KEY SHARE does. Waits for who changes it; false
+/// when it is then no longer there, or another version of it.
+pub fn hold(table: &Table, at: pg_sys::ItemPointerData) -> bool {
+    let relation = table.relation();
+    // SAFETY: the relation is open and locked for this; PostgreSQL fills the tuple from its page and pins that.
+    unsafe {
+        let mut tuple = pg_sys::HeapTupleData {
+            t_self: at,
+            t_tableOid: (*relation).rd_id,
+            ..Default::default()
+        };
+        let mut buffer = 0;
+        let mut failure = pg_sys::TM_FailureData::default();
+        let result = pg_sys::heap_lock_tuple(
+            relation,
+            &raw mut tuple,
+            pg_sys::GetCurrentCommandId(true),
+            pg_sys::LockTupleMode::LockTupleKeyShare,
+            pg_sys::LockWaitPolicy::LockWaitBlock,
+            true,
+            &raw mut buffer,
+            &raw mut failure,
+        );
+        if buffer != 0 {
+            pg_sys::ReleaseBuffer(buffer);
+        }
+        result == pg_sys::TM_Result::TM_Ok
+    }
+}
+
 /// Deletes a row, unless somebody else holds it or has changed it since it was read: then false.
 pub fn delete(table: &Table, mut at: pg_sys::ItemPointerData) -> bool {
     // SAFETY: the relation is open and the tuple was read from it.
