@@ -51,7 +51,7 @@ fn caller() -> TableIterator<
 
 #[pg_extern(sql = false)]
 fn uuid_v7() -> Uuid {
-    spi::pg_uuid(uuid::Uuid::now_v7())
+    spi::pg_uuid(crate::ids::next())
 }
 
 #[pg_extern(sql = false)]

@@ -17,6 +17,7 @@
 //! | `write` | writing rows straight to their table |
 //! | `store` | storing memories without a statement for each |
 //! | `rows` | which memories the caller may see, without a statement |
+//! | `ids` | new ids |
 //! | `own` | whether what the policies ask is as setup() made it |
 //! | `pack` | packing small blocks without a statement |
 //! | `locks` | how many locks a transaction has taken |
@@ -47,6 +48,7 @@ pub mod filter;
 mod graph;
 mod heap;
 mod identity;
+mod ids;
 pub mod items;
 mod life;
 mod locks;

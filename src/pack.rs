@@ -13,7 +13,7 @@ use crate::privilege::AsOwner;
 use crate::scan::{Fresh, Parts, Table};
 use crate::store::BLOCKS;
 use crate::write::{self, Value, Writer};
-use crate::{locks, spi};
+use crate::{ids, locks, spi};
 
 /// New entries for which it is worth to pack, and to look whether a segment is full.
 const PACKED: u64 = 24;
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 200;
 /// locked for writing; whether the caller may is not asked.
 pub fn sometimes(table: &Table, workspace: Uuid, model: &str, added: usize) -> Result<()> {
     // The last bytes of an id are as good as two dice.
-    let dice = u64::from_be_bytes(*Uuid::now_v7().as_bytes().last_chunk().unwrap_or(&[0; 8]));
+    let dice = ids::next().as_u64_pair().1;
     let (first, second) = (dice & 0xffff_ffff, dice >> 32 & 0x00ff_ffff);
     let added = added as u64;
     if added == 0 || first % PACKED >= added {
@@ -122,7 +122,7 @@ fn few(table: &Table, workspace: Uuid, model: &str) -> Result<()> {
             Value::Text(model),
             Value::Int2(if m.full { 2 } else { 1 }),
             Value::Int4(0),
-            Value::Uuid(Uuid::now_v7()),
+            Value::Uuid(ids::next()),
             Value::Int4(i32::try_from(m.entries).unwrap_or(i32::MAX)),
             Value::Bytes(&m.bytes),
         ]

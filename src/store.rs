@@ -17,7 +17,7 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 use uuid::Uuid;
 
 use crate::api::MAX_ITEMS;
-use crate::blocks::{self, Stamp, State};
+use crate::blocks::{self, Merged, Stamp, State};
 use crate::error::{Error, Result};
 use crate::model::similarity;
 use crate::partitions::Routes;
@@ -25,7 +25,7 @@ use crate::raw::RawJsonb;
 use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::text::{self, Date};
 use crate::write::{self, Value, Writer};
-use crate::{identity, locks, own, pack, rows, spi, sync, terms, words};
+use crate::{identity, ids, locks, own, pack, rows, spi, sync, terms, words};
 use table::{Layout, Shape, Type};
 
 /// A memory to store: the arguments of `add()`.
@@ -433,7 +433,7 @@ fn ready<'n, 'a>(
         content,
         kind: new.kind.as_deref().unwrap_or("factual"),
         hash: hash?,
-        id: new.id.unwrap_or_else(Uuid::now_v7),
+        id: new.id.unwrap_or_else(ids::next),
     })
 }
 
@@ -608,7 +608,9 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
 
 /// A hash as a key to lock.
 fn key(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |of: u8| char::from_digit(of.into(), 16).unwrap_or('0');
+    let both = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    hash.iter().flat_map(both).collect()
 }
 
 /// Takes out those that are there already, and those that come after another one of the same content or id that
@@ -624,8 +626,17 @@ fn fresh<'n, 'a>(
         return Ok(None);
     };
     let erasures = Table::open(c"erasures")?;
-    let mut by_id = Lookup::upto(memories, 2)?;
-    let mut erased = Lookup::upto(&erasures, 2)?;
+    let given = news.iter().any(|new| new.id.is_some());
+    let mut places = if given {
+        Some((Lookup::upto(memories, 2)?, Lookup::upto(&erasures, 2)?))
+    } else {
+        None
+    };
+    let mut known = |id: Uuid| {
+        places.as_mut().is_some_and(|(by_id, erased)| {
+            by_id.find([workspace, id]).is_some() || erased.find([workspace, id]).is_some()
+        })
+    };
     // Of those before: stored here, and stored with care.
     let (mut seen, mut seen_ids): (HashSet<&[u8]>, HashSet<Uuid>) = Default::default();
     let (mut later, mut later_ids): (HashSet<&[u8]>, HashSet<Uuid>) = Default::default();
@@ -638,10 +649,7 @@ fn fresh<'n, 'a>(
                 && (allowed || !seen.contains(one.hash) && !by_content.any(one.hash, workspace));
             content
                 && one.new.id.is_none_or(|id| {
-                    !seen_ids.contains(&id)
-                        && !later_ids.contains(&id)
-                        && by_id.find([workspace, id]).is_none()
-                        && erased.find([workspace, id]).is_none()
+                    !seen_ids.contains(&id) && !later_ids.contains(&id) && !known(id)
                 })
         });
         let (contents, ids) = if one.is_some() {
@@ -742,7 +750,7 @@ impl Write<'_, '_> {
             [
                 Value::Uuid(self.caller.workspace),
                 Value::Int8(xid.cast_signed()),
-                Value::Uuid(Uuid::now_v7()),
+                Value::Uuid(ids::next()),
                 Value::Time(at),
                 Value::Uuid(one.id),
                 Value::Int8(origin),
@@ -851,7 +859,15 @@ impl Write<'_, '_> {
     /// Adds entries to what search scans.
     fn block(&mut self, model: &str, entries: &[Vec<u8>]) {
         let parts: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
-        let merged = blocks::merge(&parts, blocks::ROOM, false).expect("entries of one kind");
+        let merged = match entries {
+            // One small entry is a block.
+            [one] if one.len() < blocks::ROOM / 2 => vec![Merged {
+                entries: 1,
+                full: false,
+                bytes: one.clone(),
+            }],
+            _ => blocks::merge(&parts, blocks::ROOM, false).expect("entries of one kind"),
+        };
         let workspace = self.caller.workspace;
         self.blocks.insert_all(merged.iter().map(|m| {
             [
@@ -859,7 +875,7 @@ impl Write<'_, '_> {
                 Value::Text(model),
                 Value::Int2(if m.full { 2 } else { 1 }),
                 Value::Int4(0),
-                Value::Uuid(Uuid::now_v7()),
+                Value::Uuid(ids::next()),
                 Value::Int4(i32::try_from(m.entries).unwrap_or(i32::MAX)),
                 Value::Bytes(&m.bytes),
             ]

@@ -34,9 +34,22 @@ pub fn encode(id: Id, stamp: Stamp, vector: &[f32]) -> Vec<u8> {
     out.extend(
         vector
             .iter()
-            .map(|x| ((x / scale).round() as i8).to_le_bytes()[0]),
+            .map(|x| (round(x / scale) as i8).to_le_bytes()[0]),
     );
     out
+}
+
+/// As [`f32::round`], for numbers between -127 and 127: half away from zero. Without SSE 4.1 that one is a call.
+fn round(x: f32) -> f32 {
+    let whole = (x as i32) as f32;
+    let rest = x - whole;
+    if rest >= 0.5 {
+        whole + 1.0
+    } else if rest <= -0.5 {
+        whole - 1.0
+    } else {
+        whole
+    }
 }
 
 /// A block of one vector that is quantised already.
