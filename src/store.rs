@@ -588,10 +588,12 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         write.memories(&memories, &layout, part)?;
         write.states(&mut states, part);
         write.events(&mut events, beside.at, part);
-        write.documents(part)?;
-        if let Some((table, layout)) = &beside.embeddings {
-            write.embeddings(table, layout, part)?;
-        }
+        let documents = write.documents(part)?;
+        let vectors = match &beside.embeddings {
+            Some((table, layout)) => write.embeddings(table, layout, part),
+            None => Vec::new(),
+        };
+        write.blocks(documents, vectors);
     }
     drop((states, events, blocks));
     write::done();
@@ -762,7 +764,8 @@ impl Write<'_, '_> {
         }));
     }
 
-    fn documents(&mut self, stored: &[Ready<'_, '_>]) -> Result<()> {
+    /// What search scans of their words.
+    fn documents(&self, stored: &[Ready<'_, '_>]) -> Result<Vec<Vec<u8>>> {
         let now = now();
         let mut documents: Vec<Vec<u8>> = Vec::with_capacity(stored.len());
         for one in stored {
@@ -794,8 +797,7 @@ impl Write<'_, '_> {
             );
             documents.push(document.encode());
         }
-        self.block("", &documents);
-        Ok(())
+        Ok(documents)
     }
 
     /// The lexemes of a text, as `tsvectorsend()` gives them.
@@ -820,14 +822,10 @@ impl Write<'_, '_> {
         }
     }
 
-    fn embeddings(
-        &mut self,
-        table: &Table,
-        layout: &Layout,
-        stored: &[Ready<'_, '_>],
-    ) -> Result<()> {
+    /// Adds the vectors and gives their entries.
+    fn embeddings(&self, table: &Table, layout: &Layout, stored: &[Ready<'_, '_>]) -> Vec<Vec<u8>> {
         let Some(model) = self.model else {
-            return Ok(());
+            return Vec::new();
         };
         let name = model.name.as_str().into_datum();
         let created = now().into_datum();
@@ -851,25 +849,33 @@ impl Write<'_, '_> {
         }
         if !rows.is_empty() {
             layout.insert(table, &rows);
-            self.block(&model.name, &entries);
         }
-        Ok(())
+        entries
     }
 
-    /// Adds entries to what search scans.
-    fn block(&mut self, model: &str, entries: &[Vec<u8>]) {
-        let parts: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
-        let merged = match entries {
+    /// Adds documents and vectors to what search scans.
+    fn blocks(&mut self, documents: Vec<Vec<u8>>, vectors: Vec<Vec<u8>>) {
+        let merge = |mut entries: Vec<Vec<u8>>| match entries.as_slice() {
+            [] => Vec::new(),
             // One small entry is a block.
             [one] if one.len() < blocks::ROOM / 2 => vec![Merged {
                 entries: 1,
                 full: false,
-                bytes: one.clone(),
+                bytes: entries.swap_remove(0),
             }],
-            _ => blocks::merge(&parts, blocks::ROOM, false).expect("entries of one kind"),
+            _ => {
+                let parts: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+                blocks::merge(&parts, blocks::ROOM, false).expect("entries of one kind")
+            }
         };
+        let (documents, vectors) = (merge(documents), merge(vectors));
+        let model = self.model.map_or("", |model| model.name.as_str());
+        let all = documents
+            .iter()
+            .map(|m| ("", m))
+            .chain(vectors.iter().map(|m| (model, m)));
         let workspace = self.caller.workspace;
-        self.blocks.insert_all(merged.iter().map(|m| {
+        self.blocks.insert_all(all.map(|(model, m)| {
             [
                 Value::Uuid(workspace),
                 Value::Text(model),

@@ -17,6 +17,18 @@ pub fn is_blank(content: &str) -> bool {
 /// are the same memory to `on_duplicate`.
 pub fn normalize_content(content: &str) -> String {
     let mut out = String::with_capacity(content.len());
+    if content.is_ascii() {
+        // The same for the letters that most texts have.
+        let white = |c: char| matches!(c, ' ' | '\t'..='\r');
+        for word in content.split(white).filter(|word| !word.is_empty()) {
+            if !out.is_empty() {
+                out.push(' ');
+            }
+            out.push_str(word);
+        }
+        out.make_ascii_lowercase();
+        return out;
+    }
     for word in content.split_whitespace() {
         if !out.is_empty() {
             out.push(' ');
@@ -139,6 +151,9 @@ pub fn extra(text: &str) -> Option<String> {
         out.push_str(word);
     };
     for token in text.split(char::is_whitespace) {
+        if is_plain(token.as_bytes()) {
+            continue;
+        }
         if token.is_ascii() {
             if let Some(date) = numeric_date(token) {
                 push(&date);
@@ -159,6 +174,22 @@ pub fn extra(text: &str) -> Option<String> {
         }
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// Whether a token is a word of small letters, or the first a capital one, perhaps between signs: it has no parts and
+/// is no date.
+fn is_plain(token: &[u8]) -> bool {
+    let letter = u8::is_ascii_alphanumeric;
+    let Some(first) = token.iter().position(letter) else {
+        return token.is_ascii();
+    };
+    let rest = &token[first + 1..];
+    let end = rest
+        .iter()
+        .position(|c| !c.is_ascii_lowercase())
+        .unwrap_or(rest.len());
+    let sign = |c: &u8| c.is_ascii() && !letter(c);
+    token[first].is_ascii_alphabetic() && token[..first].is_ascii() && rest[end..].iter().all(sign)
 }
 
 /// "2023-05-08" or "2023/05/08", alone or before a "T", as "8 May 2023".
@@ -465,6 +496,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn plain_words_have_no_parts(s in "[a-zA-Z0-9.,'/_-]{0,8}") {
+            if is_plain(s.as_bytes()) {
+                let mut parts = 0;
+                parts_of_identifier(&s, &mut |_| parts += 1);
+                prop_assert_eq!((numeric_date(&s), parts), (None, 0));
+            }
+        }
+
+        #[test]
+        fn ascii_is_normalised_as_any_text(s in "[ -~\t\n\r\x0b\x0c\x1c-\x1f\x7f]{0,40}") {
+            let longer = normalize_content(&format!("{s} é"));
+            prop_assert_eq!(format!("{} é", normalize_content(&s)).trim_start(), longer.as_str());
+        }
+
         #[test]
         fn anything_has_extras_or_none(s in "\\PC{0,60}") {
             let _ = extra(&s);

@@ -196,25 +196,63 @@ fn vector_text(text: &str) -> Option<Vec<f32>> {
         .trim_matches(' ')
         .strip_prefix('[')?
         .strip_suffix(']')?;
-    let mut numbers = Vec::with_capacity(inner.len() / 10);
+    let mut numbers = Vec::with_capacity(inner.len() / 8);
     for part in inner.split(',') {
-        let part = part.trim_matches(' ');
-        let digits = part.strip_prefix('-').unwrap_or(part).as_bytes();
-        // What Rust reads and JSON does not.
-        let plain = match digits {
-            [b'0', b'0'..=b'9', ..] | [.., b'.'] => false,
-            _ if digits.windows(2).any(|two| matches!(two, b".e" | b".E")) => false,
-            [b'0'..=b'9', ..] => digits
-                .iter()
-                .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'-' | b'+')),
-            _ => false,
-        };
-        if !plain {
-            return None;
-        }
-        numbers.push(part.parse::<f64>().ok()? as f32);
+        numbers.push(number_text(part.trim_matches(' '))? as f32);
     }
     Some(numbers)
+}
+
+/// A JSON number.
+fn number_text(part: &str) -> Option<f64> {
+    let bytes = part.as_bytes();
+    let negative = bytes.first() == Some(&b'-');
+    let digits = &bytes[usize::from(negative)..];
+    // Digits without the point, and how many come after it.
+    let (mut mantissa, mut read, mut after) = (0u64, 0, None);
+    for byte in digits {
+        match byte {
+            b'0'..=b'9' if read < 18 => mantissa = mantissa * 10 + u64::from(byte - b'0'),
+            b'.' if after.is_none() && read > 0 => {
+                after = Some(0);
+                continue;
+            }
+            _ => return other_number(part, digits),
+        }
+        read += 1;
+        after = after.map(|n: usize| n + 1);
+    }
+    // Numbers such as 01 and 1. are none in JSON.
+    let whole = read - after.unwrap_or(0);
+    if read == 0 || after == Some(0) || whole > 1 && digits[0] == b'0' {
+        return None;
+    }
+    // Both are exact as doubles, so that the quotient is the nearest one.
+    if mantissa >= 1 << 53 {
+        return other_number(part, digits);
+    }
+    let size = mantissa as f64 / POWERS[after.unwrap_or(0)];
+    Some(if negative { -size } else { size })
+}
+
+/// Powers of ten.
+const POWERS: [f64; 19] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18,
+];
+
+/// One that is long or has an exponent.
+fn other_number(part: &str, digits: &[u8]) -> Option<f64> {
+    // What Rust reads and JSON does not.
+    let plain = match digits {
+        [b'0', b'0'..=b'9', ..] | [.., b'.'] => false,
+        _ if digits.windows(2).any(|two| matches!(two, b".e" | b".E")) => false,
+        [b'0'..=b'9', ..] => digits
+            .iter()
+            .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'-' | b'+')),
+        _ => false,
+    };
+    if plain { part.parse().ok() } else { None }
 }
 
 /// The number that a JSON number says.
@@ -279,9 +317,25 @@ mod tests {
             vector_text("[1,-0.5,2e-3, 0]"),
             Some(vec![1.0, -0.5, 0.002, 0.0])
         );
+        for number in [
+            "0.1",
+            "-0",
+            "123456789.123456789",
+            "0.000000000000000001",
+            "9007199254740993",
+            "0.30000000000000004",
+            "1234567890123456789012",
+            "-12.5e-3",
+            "10",
+            "0.05",
+        ] {
+            let exact: f64 = number.parse().unwrap();
+            let read = number_text(number).unwrap();
+            assert_eq!(read.to_bits(), exact.to_bits(), "{number}");
+        }
         for odd in [
-            "[]", "[01]", "[1.]", "[.5]", "[+1]", "[nan]", "[inf]", "1", "[1,]", "[0x1]", "[1e]",
-            "[1.e5]",
+            "[-]", "[-01]", "[1..2]", "[1.2.3]", "[-.5]", "[00]", "[ ]", "[1 2]", "[]", "[01]",
+            "[1.]", "[.5]", "[+1]", "[nan]", "[inf]", "1", "[1,]", "[0x1]", "[1e]", "[1.e5]",
         ] {
             assert_eq!(vector_text(odd), None, "{odd}");
         }

@@ -583,3 +583,231 @@ fn a_batch_is_stored_in_its_order() {
     assert_eq!(found[0], found[1]);
     assert_eq!(found[0].0[0], ["added", "error"]);
 }
+
+/// Texts of words, numbers, addresses, tags and signs of many scripts, with and without space between them.
+fn odd_texts(count: usize) -> Vec<String> {
+    const PIECES: &[&str] = &[
+        "tea",
+        "Running",
+        "THE",
+        "the",
+        "runs",
+        "state-of-the-art",
+        "x-y-",
+        "-a",
+        "a-",
+        "--",
+        "a--b",
+        "1-2-3",
+        "foo-2bar",
+        "12-ab",
+        "www.example.com",
+        "example.com/path?x=1&y=2",
+        "http://a.bc/d.html#e",
+        "https://",
+        "//x",
+        "a//b",
+        "ftp.x.org:21/z",
+        "a.b.c",
+        "foo@bar.com",
+        "foo@bar.com/baz",
+        "a@",
+        "@a",
+        "a_b@c-d.org",
+        "-12.5e-3",
+        "+7",
+        "1,000",
+        "3.14",
+        "v1.2.3",
+        "-1.2.3",
+        "1e5",
+        "1e",
+        "007",
+        "/usr/lib/x.so",
+        "~/x",
+        "~",
+        "./a",
+        "../b",
+        ".hidden",
+        "..",
+        "...",
+        "&amp;",
+        "&#65;",
+        "&#x41;",
+        "&x",
+        "x&",
+        "a<b",
+        "<b>",
+        "</b>",
+        "<3",
+        "<script>",
+        "<!-- c -->",
+        "x_y",
+        "_",
+        "x86_64",
+        "C++",
+        "c#",
+        "12:30",
+        "2023-05-08",
+        "U.S.A.",
+        "e.g.,",
+        "#tag",
+        "$5",
+        "50%",
+        "a+b=c",
+        "\\",
+        "'",
+        "don't",
+        "`code`",
+        "\"q\"",
+        "(x)",
+        "[8",
+        "a/b",
+        "a:b",
+        "http:/x",
+        "a;b",
+        "café",
+        "cafe",
+        "CAFÉ",
+        "cafe\u{301}",
+        "\u{301}",
+        "ça-va",
+        "naïve's",
+        "Straße",
+        "東京都",
+        "日本-語",
+        "한국어",
+        "ไทย",
+        "हिन्दी",
+        "مرحبا",
+        "١٢٣",
+        "\u{200b}",
+        "\u{200d}x",
+        "…",
+        "—",
+        "😀",
+        "a😀b",
+        "é1",
+        "1é",
+        "é.com",
+        "x.é",
+    ];
+    const GAPS: &[&str] = &[
+        " ", " ", " ", " ", " ", "", "", "  ", "\n", "\t", "\r\n", ", ", ". ", ".", "-", "/", ":",
+        "\u{a0}", "\u{3000}", "\u{b}", "\u{c}", "\u{85}", " -", " ~", " .",
+    ];
+    let mut seed = 7u64;
+    let mut below = |n: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % n
+    };
+    let mut texts: Vec<String> = (0..count)
+        .map(|_| {
+            let mut text = String::new();
+            for _ in 0..=below(12) {
+                text.push_str(PIECES[below(PIECES.len())]);
+                text.push_str(GAPS[below(GAPS.len())]);
+            }
+            text
+        })
+        .collect();
+    // More positions than a tsvector has for a word, and more than it has.
+    texts.push("run runs café cafe ".repeat(300));
+    texts.push((0..9_000).map(|n| format!("w{} ", n % 700)).collect());
+    texts.push(format!("{} {}", "x".repeat(2_100), "y".repeat(1_900)));
+    texts
+}
+
+#[test]
+fn words_are_those_of_to_tsvector() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let items: Vec<Value> = odd_texts(2_000)
+        .iter()
+        .map(
+            |text| json!({"content": format!("{text}x"), "speaker": null, "on_duplicate": "allow"}),
+        )
+        .collect();
+    // Twice: words are found, and then remembered.
+    for _ in 0..2 {
+        for part in items.chunks(500) {
+            let part = Value::from(part);
+            let stored = short(&mut ann, &part);
+            assert_eq!(stored, Some(part.as_array().unwrap().len() as i32));
+        }
+    }
+    let differ = |admin: &mut Client, config: &str| -> Vec<String> {
+        let rows = admin
+            .query(
+                "WITH entries AS MATERIALIZED (SELECT e.* FROM engram.search_blocks b, engram_internal.block_entries(b.block) e WHERE b.model = '')
+                 SELECT m.content FROM engram.memories m LEFT JOIN entries e ON e.id = m.id
+                 WHERE e.entry IS DISTINCT FROM (SELECT d.entry FROM engram_internal.block_entries(engram_internal.document(m.id, m.version, 'plain',
+                   m.session_id, coalesce(m.occurred_at, m.created_at), $1, m.content, m.speaker, m.occurred_at, m.summary)) d)",
+                &[&config],
+            )
+            .unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    assert_eq!(
+        differ(&mut admin, "pg_catalog.english"),
+        Vec::<String>::new()
+    );
+
+    // A configuration that changes between two calls of one session.
+    admin
+        .batch_execute(
+            "DELETE FROM engram.memories; CREATE TEXT SEARCH CONFIGURATION public.mine (COPY = pg_catalog.english);
+             UPDATE engram.settings SET text_config = 'public.mine'",
+        )
+        .unwrap();
+    let running = json!([{"content": "Running shoes", "on_duplicate": "allow"}]);
+    assert_eq!(short(&mut ann, &running), Some(1));
+    assert_eq!(differ(&mut admin, "pg_catalog.english").len(), 0);
+    for (change, same_as) in [
+        ("ALTER TEXT SEARCH CONFIGURATION public.mine ALTER MAPPING FOR asciiword WITH simple", "pg_catalog.simple"),
+        ("CREATE TEXT SEARCH DICTIONARY public.stop (TEMPLATE = pg_catalog.simple, STOPWORDS = english);
+          ALTER TEXT SEARCH CONFIGURATION public.mine ALTER MAPPING FOR asciiword WITH public.stop, english_stem", "pg_catalog.simple"),
+        ("ALTER TEXT SEARCH DICTIONARY public.stop (ACCEPT = false)", "pg_catalog.english"),
+    ] {
+        admin.batch_execute("DELETE FROM engram.memories").unwrap();
+        admin.batch_execute(change).unwrap();
+        assert_eq!(short(&mut ann, &running), Some(1));
+        assert_eq!(differ(&mut admin, "public.mine").len(), 0, "{change}");
+        assert_eq!(differ(&mut admin, same_as).len(), 0, "{change}");
+    }
+}
+
+#[test]
+fn a_function_that_others_replace_decides() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let item = |text: &str| json!([text]);
+    assert_eq!(short(&mut ann, &item("one")), Some(1));
+    // Each in a session that knows how it was before.
+    for (change, back) in [
+        (
+            "CREATE OR REPLACE FUNCTION engram.writable_workspaces() RETURNS uuid[] LANGUAGE sql STABLE AS $$SELECT '{}'::uuid[]$$",
+            "SELECT engram.setup()",
+        ),
+        (
+            "REVOKE EXECUTE ON FUNCTION engram.current_user_id() FROM public, app",
+            "GRANT EXECUTE ON FUNCTION engram.current_user_id() TO public, app",
+        ),
+    ] {
+        admin.batch_execute(change).unwrap();
+        let refused = ann.execute("SELECT engram.add('two')", &[]).unwrap_err();
+        assert_eq!(failure(&refused).0, "42501", "{change}");
+        admin.batch_execute(back).unwrap();
+        assert_eq!(short(&mut ann, &item(back)), Some(1));
+    }
+    // One that shows more, and says so as ours does.
+    admin
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION engram.writable_workspaces() RETURNS uuid[] LANGUAGE plpgsql STABLE AS
+             $$BEGIN RETURN ARRAY[engram.current_user_id(), '00000000-0000-0000-0000-000000000001']; END$$",
+        )
+        .unwrap();
+    assert_eq!(short(&mut ann, &item("three")), Some(1));
+}
