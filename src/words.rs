@@ -334,6 +334,18 @@ impl Parser {
     }
 
     fn part(&mut self, part: &[u8], hasher: &Seed) -> Part {
+        // What most parts are has one token, whatever the parser does to find it.
+        let word = match part {
+            [word @ .., b'.' | b',' | b';' | b'!' | b'?'] => word,
+            word => word,
+        };
+        if !word.is_empty()
+            && word.iter().all(u8::is_ascii_alphabetic)
+            // SAFETY: the configuration exists.
+            && let Some(found) = unsafe { self.word(word, hasher) }
+        {
+            return found;
+        }
         self.text.clear();
         self.text.push(b' ');
         self.text.extend(part);
@@ -366,6 +378,74 @@ impl Parser {
                 positions: u32::try_from(self.found.pos).unwrap_or(0),
             }
         }
+    }
+}
+
+impl Parser {
+    /// What the dictionaries make of a token of ASCII letters; `None` where they do more than the usual.
+    ///
+    /// # Safety
+    /// The configuration exists.
+    unsafe fn word(&self, word: &[u8], hasher: &Seed) -> Option<Part> {
+        /// The parser's number of such tokens.
+        const ASCIIWORD: usize = 1;
+        let length = i32::try_from(word.len()).ok()?;
+        // SAFETY: PostgreSQL's own caches, each read before the next look-up; a dictionary's function takes its data, a
+        // text with its length and a place for its state, and gives nothing or a list that ends with a null pointer.
+        unsafe {
+            let config = &*pg_sys::lookup_ts_config_cache(self.config);
+            let mut dictionaries: &[pg_sys::Oid] = &[];
+            if usize::try_from(config.lenmap).unwrap_or(0) > ASCIIWORD {
+                let list = &*config.map.add(ASCIIWORD);
+                if list.len > 0 {
+                    let count = usize::try_from(list.len).unwrap_or(0);
+                    dictionaries = std::slice::from_raw_parts(list.dictIds, count);
+                }
+            }
+            for id in dictionaries.to_vec() {
+                let dictionary = pg_sys::lookup_ts_dictionary_cache(id);
+                let mut state = pg_sys::DictSubState::default();
+                let made = pg_sys::FunctionCall4Coll(
+                    &raw mut (*dictionary).lexize,
+                    pg_sys::InvalidOid,
+                    pg_sys::Datum::from((*dictionary).dictData),
+                    pg_sys::Datum::from(word.as_ptr()),
+                    length.into(),
+                    pg_sys::Datum::from(&raw mut state),
+                );
+                let made = made.cast_mut_ptr::<pg_sys::TSLexeme>();
+                if state.getnext {
+                    return None;
+                }
+                if made.is_null() {
+                    continue;
+                }
+                let mut found = Vec::new();
+                let mut next = made;
+                while !(*next).lexeme.is_null() {
+                    if u32::from((*next).flags) & (pg_sys::TSL_FILTER | pg_sys::TSL_ADDPOS) != 0 {
+                        return None;
+                    }
+                    let lexeme = CStr::from_ptr((*next).lexeme).to_bytes();
+                    found.push(Occurrence {
+                        word: terms::word(lexeme),
+                        lexeme: hasher.hash_one(lexeme),
+                        position: 1,
+                    });
+                    pg_sys::pfree((*next).lexeme.cast());
+                    next = next.add(1);
+                }
+                pg_sys::pfree(made.cast());
+                return Some(Part {
+                    found: found.into(),
+                    positions: 1,
+                });
+            }
+        }
+        Some(Part {
+            found: Box::default(),
+            positions: 0,
+        })
     }
 }
 
