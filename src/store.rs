@@ -297,9 +297,8 @@ fn default_model(models: &Table) -> Result<Option<(Model, pg_sys::ItemPointerDat
     Ok(found)
 }
 
-/// The importance of memories of a type that say none.
-fn default_importance(workspace: Uuid, kind: &str) -> Result<f64> {
-    let table = Table::open(c"memory_type_settings")?;
+/// The importance of memories of a type that say none, by `memory_type_settings`.
+fn default_importance(table: &Table, workspace: Uuid, kind: &str) -> Result<f64> {
     for key in [workspace, Uuid::nil()] {
         let mut found = None;
         table.rows(
@@ -445,8 +444,8 @@ struct Beside {
     /// The moment of its events.
     at: i64,
     blocks: Table,
-    /// Open before anything is written, so that nothing can be missing later.
-    _types: Table,
+    /// `memory_type_settings`, open before anything is written, so that nothing can be missing later.
+    types: Table,
 }
 
 impl Beside {
@@ -481,7 +480,7 @@ impl Beside {
             events: Table::open_part(part)?,
             at,
             blocks: Table::open_for_insert(c"search_blocks")?,
-            _types: Table::open(c"memory_type_settings")?,
+            types: Table::open(c"memory_type_settings")?,
         }))
     }
 }
@@ -581,6 +580,7 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     for part in stored.chunks(PART) {
         let mut write = Write {
             caller: &caller,
+            types: &beside.types,
             config: settings.config,
             model: model.as_ref(),
             blocks: &mut blocks,
@@ -627,12 +627,16 @@ fn fresh<'n, 'a>(
     let Some(mut by_content) = memories.by_hash(c"memories_content_idx") else {
         return Ok(None);
     };
-    let erasures = Table::open(c"erasures")?;
+    // Only an id that the caller chose can be there already.
     let given = news.iter().any(|new| new.id.is_some());
-    let mut places = if given {
-        Some((Lookup::upto(memories, 2)?, Lookup::upto(&erasures, 2)?))
+    let erasures = if given {
+        Some(Table::open(c"erasures")?)
     } else {
         None
+    };
+    let mut places = match &erasures {
+        Some(erasures) => Some((Lookup::upto(memories, 2)?, Lookup::upto(erasures, 2)?)),
+        None => None,
     };
     let mut known = |id: Uuid| {
         places.as_mut().is_some_and(|(by_id, erased)| {
@@ -668,6 +672,7 @@ fn fresh<'n, 'a>(
 
 struct Write<'w, 'b> {
     caller: &'w Caller,
+    types: &'w Table,
     config: pg_sys::Oid,
     model: Option<&'w Model>,
     blocks: &'w mut Writer<'b, 7>,
@@ -689,7 +694,8 @@ impl Write<'_, '_> {
                     Some((_, known)) => *known,
                     None => {
                         let snapshot = Fresh::new();
-                        let found = default_importance(self.caller.workspace, one.kind)?;
+                        let found =
+                            default_importance(self.types, self.caller.workspace, one.kind)?;
                         drop(snapshot);
                         importances.push((one.kind, found));
                         found

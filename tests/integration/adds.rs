@@ -811,3 +811,67 @@ fn a_function_that_others_replace_decides() {
         .unwrap();
     assert_eq!(short(&mut ann, &item("three")), Some(1));
 }
+
+#[test]
+fn small_blocks_are_packed_by_who_adds() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let (mut one, mut other) = (db.user("ann"), db.user("ann"));
+    let add = |client: &mut Client, from: usize, count: usize| {
+        for n in from..from + count {
+            client
+                .batch_execute(&format!(
+                    "SELECT engram.add('thing {n}', embedding => '[1,{n},3]')"
+                ))
+                .unwrap();
+        }
+    };
+    add(&mut one, 0, 150);
+    // What a transaction that fails has packed is as it was before.
+    one.batch_execute("BEGIN").unwrap();
+    // More would lock the whole workspace.
+    add(&mut one, 1_000, 40);
+    add(&mut other, 2_000, 150);
+    one.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(unsearchable(&mut admin), 0);
+    // And while one packs, another that adds leaves it alone.
+    one.batch_execute("BEGIN").unwrap();
+    add(&mut one, 3_000, 40);
+    other.batch_execute("BEGIN").unwrap();
+    add(&mut other, 4_000, 20);
+    one.batch_execute("COMMIT").unwrap();
+    add(&mut other, 5_000, 40);
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(unsearchable(&mut admin), 0);
+    // About one in 24 packs: that none of 150 and more does is not to be feared.
+    let small: i64 = admin
+        .query_one(
+            "SELECT max(n) FROM (SELECT count(*) AS n FROM engram.search_blocks WHERE level = 1 GROUP BY model) m",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert!(small < 200, "{small}");
+}
+
+#[test]
+fn a_model_stays_while_its_vectors_are_stored() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    admin.batch_execute("SET lock_timeout = '200 ms'").unwrap();
+    ann.batch_execute("BEGIN; SELECT engram.add('tea', embedding => '[1,2,3]')")
+        .unwrap();
+    let delete = "DELETE FROM engram.embedding_models WHERE is_default";
+    assert_eq!(failure(admin.execute(delete, &[])).code, "55P03");
+    // What does not touch its key need not wait.
+    admin
+        .execute(
+            "UPDATE engram.embedding_models SET distance = 'l2' WHERE is_default",
+            &[],
+        )
+        .unwrap();
+    ann.batch_execute("SELECT engram.add('green tea', embedding => '[1,2,3]'); COMMIT")
+        .unwrap();
+    assert_eq!(failure(admin.execute(delete, &[])).code, "23503");
+    assert_eq!(unsearchable(&mut admin), 0);
+}
