@@ -402,7 +402,7 @@ impl Parser {
                     dictionaries = std::slice::from_raw_parts(list.dictIds, count);
                 }
             }
-            for id in dictionaries.to_vec() {
+            for id in dictionaries.iter().copied() {
                 let dictionary = pg_sys::lookup_ts_dictionary_cache(id);
                 let mut state = pg_sys::DictSubState::default();
                 let made = pg_sys::FunctionCall4Coll(
