@@ -14,15 +14,13 @@ use crate::error::Result;
 use crate::identity;
 use crate::scan::{Fresh, Lookup, Table};
 
-/// The condition of either [`Policy`], as PostgreSQL writes it; white space does not count.
-const OURS: &str =
-    "(workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))";
-
-/// The policies that say so.
+/// The policies that setup() makes, which say so.
 #[derive(Clone, Copy)]
 enum Policy {
     Memories,
     States,
+    Settings,
+    Models,
 }
 
 impl Policy {
@@ -30,13 +28,29 @@ impl Policy {
         match self {
             Self::Memories => c"memories_select",
             Self::States => c"memory_state_select",
+            Self::Settings => c"settings_select",
+            Self::Models => c"embedding_models_select",
+        }
+    }
+
+    /// The condition, as PostgreSQL writes it; white space does not count.
+    fn condition(self) -> &'static str {
+        match self {
+            Self::Memories | Self::States => {
+                "(workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))"
+            }
+            Self::Settings => {
+                "((workspace_id = '00000000-0000-0000-0000-000000000000'::uuid)
+                  OR (workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[])))"
+            }
+            Self::Models => "true",
         }
     }
 }
 
 thread_local! {
     /// Whether the policies are only ours, once that is known, and of which table; by [`Policy`].
-    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 2]> = const { Cell::new([None; 2]) };
+    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 4]> = const { Cell::new([None; 4]) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -64,6 +78,22 @@ fn bound(table: &Table) -> bool {
     asked == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
 }
 
+/// Whether the caller sees the settings of every workspace that the caller may read, and the defaults.
+pub fn sees_settings(settings: &Table) -> bool {
+    sees_all(settings, Policy::Settings)
+}
+
+/// Whether the caller sees all embedding models.
+pub fn sees_models(models: &Table) -> bool {
+    sees_all(models, Policy::Models)
+}
+
+fn sees_all(table: &Table, policy: Policy) -> bool {
+    // SAFETY: reads a setting; where it is off, a statement that a policy would cut is an error.
+    let quiet = unsafe { pg_sys::row_security };
+    quiet && table.may_read() && (!bound(table) || only_ours(table, policy))
+}
+
 fn only_ours(table: &Table, policy: Policy) -> bool {
     let relation = table.relation();
     // SAFETY: the relation is open.
@@ -86,7 +116,14 @@ fn only_ours(table: &Table, policy: Policy) -> bool {
     note(Some((id, false)));
     // SAFETY: the relation is open and locked, so that its policies stay as they are; they are nodes and
     // C strings that the relation's cache entry owns.
-    let ours = unsafe { only_policy(relation, pg_sys::ACL_SELECT_CHR, policy.name(), OURS) };
+    let ours = unsafe {
+        only_policy(
+            relation,
+            pg_sys::ACL_SELECT_CHR,
+            policy.name(),
+            policy.condition(),
+        )
+    };
     if KNOWN.get()[policy as usize] == Some((id, false)) {
         note(Some((id, ours)));
     }

@@ -780,12 +780,12 @@ impl Write<'_, '_> {
             let date = new.occurred_at.and_then(Date::from_postgres);
             let speaker = new.speaker.as_deref();
             let indexed = text::indexed_text(one.content, speaker, date, None);
-            let found = match words::of(self.config, &indexed) {
+            let found = match words::of(self.caller.workspace, self.config, &indexed) {
                 Some((found, _)) => found,
                 None => terms::words(&self.terms(&indexed)?),
             };
             let extra = match text::extra(&indexed) {
-                Some(extra) => match words::of(self.config, &extra) {
+                Some(extra) => match words::of(self.caller.workspace, self.config, &extra) {
                     Some((found, true)) => found,
                     _ => terms::first_words(&self.terms(&extra)?),
                 },

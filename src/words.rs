@@ -1,4 +1,4 @@
-//! The words of a text, as `to_tsvector()` finds them, remembered from text to text.
+//! The words of a text, as `to_tsvector()` finds them, remembered from text to text of a workspace.
 //!
 //! Finding the words of a memory was more than a third of what storing it cost: the parser goes through many
 //! states for each character, and each word is stemmed anew. But most words of a text were in an earlier one.
@@ -17,6 +17,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use pgrx::{pg_guard, pg_sys};
+use uuid::Uuid;
 
 use crate::blocks::documents::Word;
 use crate::terms;
@@ -118,6 +119,8 @@ thread_local! {
     /// The changes that were known of when what is known was.
     static AS_OF: Cell<u64> = const { Cell::new(0) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
+    /// The workspace whose words are remembered: how fast a word is found tells nobody what others store.
+    static OF: Cell<Option<Uuid>> = const { Cell::new(None) };
 }
 
 #[pg_guard]
@@ -151,7 +154,7 @@ fn watch() {
 /// The words of a text with how often each occurs, one after the other and in the order of [`Word`], as
 /// [`terms::parse`] gives them for its tsvector; `None` where only PostgreSQL can tell. The second is false when
 /// two lexemes are one word, so that their order in a tsvector could matter.
-pub fn of(config: pg_sys::Oid, text: &str) -> Option<(Vec<(Word, u32)>, bool)> {
+pub fn of(workspace: Uuid, config: pg_sys::Oid, text: &str) -> Option<(Vec<(Word, u32)>, bool)> {
     let odd = text.len() > MAX_TEXT || text.starts_with(['.', '~']) || text.contains('<');
     if odd || config == pg_sys::InvalidOid {
         return None;
@@ -159,7 +162,8 @@ pub fn of(config: pg_sys::Oid, text: &str) -> Option<(Vec<(Word, u32)>, bool)> {
     watch();
     // Taken out meanwhile: PostgreSQL may tell of a change at any look-up.
     let mut all = KNOWN.take();
-    if AS_OF.replace(CHANGES.get()) != CHANGES.get() || all.len() > CONFIGURATIONS {
+    let others = OF.replace(Some(workspace)) != Some(workspace);
+    if AS_OF.replace(CHANGES.get()) != CHANGES.get() || others || all.len() > CONFIGURATIONS {
         all.clear();
     }
     let known = all.entry(config).or_insert_with(|| Known {

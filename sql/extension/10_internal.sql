@@ -145,7 +145,9 @@ COMMENT ON FUNCTION engram_internal.segment_head(bytea, uuid[], bytea) IS
 'The head of a segment that tells where its parts are, given by their keys in order.';
 
 CREATE FUNCTION engram_internal.root_place(relation text, place bytea) RETURNS bytea
-LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'root_place_wrapper';
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'root_place_wrapper';
 COMMENT ON FUNCTION engram_internal.root_place(text, bytea) IS
 'Where the index says that a row is, whose version is at a place of engram.<relation> as tidsend() gives it; NULL when none is there. For the owner.';
 

@@ -139,8 +139,8 @@ impl Test {
                 op,
                 wanted,
             } => {
-                // SAFETY: `column` has looked at its type.
                 let found = match row.datum(*column) {
+                    // SAFETY: `column` has looked at its type.
                     Some(_) => Some(unsafe { value_of(row, *column, *of) }?),
                     None => None,
                 };

@@ -144,10 +144,15 @@ impl Model {
     /// The model that is named; else the default, unless the query has another length and just one model
     /// has that: while one model replaces another, callers of both are served.
     fn of(name: Option<&str>, dims: Option<usize>) -> Result<Option<Self>> {
-        let table = readable(
-            c"embedding_models",
-            "SELECT FROM engram.embedding_models LIMIT 0",
-        )?;
+        let table = Table::open(c"embedding_models")?;
+        // Where a policy of the user's own decides, it is asked; so is who may not read all columns.
+        let visible: Option<Vec<String>> = if rows::sees_models(&table) {
+            None
+        } else {
+            let sql = "SELECT m.name FROM (SELECT * FROM engram.embedding_models) m";
+            let names = spi::rows(sql, &[], |row| Ok(row.get::<String>(1)?))?;
+            Some(names.into_iter().flatten().collect())
+        };
         let [named, length, distance, default] = [
             table.column(c"name")?,
             table.column(c"dims")?,
@@ -166,7 +171,8 @@ impl Model {
                 };
                 (model, row.get(default).unwrap_or(false))
             };
-            if name.is_none_or(|name| name == model.name) {
+            let seen = visible.as_ref().is_none_or(|v| v.contains(&model.name));
+            if seen && name.is_none_or(|name| name == model.name) {
                 models.push((model, is_default));
             }
             Ok(())
@@ -188,17 +194,6 @@ impl Model {
     }
 }
 
-/// A table of the store that the caller may read.
-fn readable(name: &CStr, sql: &str) -> Result<Table> {
-    let table = Table::open(name)?;
-    // SAFETY: reads a setting.
-    if !table.may_read() || unsafe { !pg_sys::row_security } {
-        // For its error.
-        spi::row(sql, &[], |_| Ok(()))?;
-    }
-    Ok(table)
-}
-
 /// The settings of a workspace, and the defaults.
 struct Settings {
     table: Table,
@@ -208,9 +203,23 @@ struct Settings {
 
 impl Settings {
     fn read(workspace: Uuid) -> Result<Self> {
-        let table = readable(c"settings", "SELECT FROM engram.settings LIMIT 0")?;
+        let table = Table::open(c"settings")?;
+        // As for models.
+        let visible: Option<IdSet> = if rows::sees_settings(&table) {
+            None
+        } else {
+            let ids = spi::rows(
+                "SELECT s.workspace_id FROM (SELECT * FROM engram.settings) s WHERE s.workspace_id = ANY ($1)",
+                &[DatumWithOid::from(spi::pg_uuids(&[workspace, Uuid::nil()]))],
+                spi::id,
+            )?;
+            Some(ids.into_iter().flatten().map(spi::uuid).collect())
+        };
         let mut rows = Lookup::new(&table)?;
         let mut of = |workspace| {
+            if visible.as_ref().is_some_and(|v| !v.contains(&workspace)) {
+                return None;
+            }
             rows.find([workspace])?;
             Some(Tuple::new(&table, rows.tuple()))
         };

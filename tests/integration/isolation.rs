@@ -2097,6 +2097,41 @@ fn keys_and_values_of_filters_are_never_sql() {
 }
 
 #[test]
+fn policies_and_grants_on_settings_and_models_count_for_search() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    ann.batch_execute("SELECT engram.add('zebra in the garden', embedding => '[1,0,0]')")
+        .unwrap();
+    let words = "SELECT content FROM engram.search('zebra')";
+    let model = "SELECT content FROM engram.search('zebra', '[1,0,0]')";
+    let mut tried = |change: &str, sql: &str, code: &str, back: &str| {
+        assert_eq!(ann.query(sql, &[]).unwrap().len(), 1, "before {change}");
+        admin.batch_execute(change).unwrap();
+        assert_eq!(failure(ann.query(sql, &[])).code, code, "{change}");
+        admin.batch_execute(back).unwrap();
+        assert_eq!(ann.query(sql, &[]).unwrap().len(), 1, "after {change}");
+    };
+    tried(
+        "CREATE POLICY mine ON engram.settings AS RESTRICTIVE FOR SELECT USING (false)",
+        words,
+        "55000",
+        "DROP POLICY mine ON engram.settings",
+    );
+    tried(
+        "CREATE POLICY mine ON engram.embedding_models AS RESTRICTIVE FOR SELECT USING (false)",
+        model,
+        "55000",
+        "DROP POLICY mine ON engram.embedding_models",
+    );
+    tried(
+        "REVOKE SELECT ON engram.settings FROM app; GRANT SELECT (workspace_id) ON engram.settings TO app",
+        words,
+        "42501",
+        "REVOKE ALL ON engram.settings FROM app; GRANT SELECT ON engram.settings TO app",
+    );
+}
+
+#[test]
 fn row_security_switched_off_is_an_error_and_no_way_in() {
     let db = Database::new();
     victim(&db);
