@@ -3,6 +3,7 @@
 //! What is remembered of a place may be out of date: the row may have gone, and another one may be there now.
 //! Whoever asks has to look whether the row is the one that was meant, and otherwise go by the index.
 
+#[cfg(not(feature = "pg15"))]
 use std::cell::RefCell;
 
 use pgrx::pg_sys;
@@ -11,7 +12,8 @@ use uuid::Uuid;
 use crate::blocks::segment::Place;
 use crate::scan::{Lookup, Row, Table};
 
-/// Blocks whose buffers a backend remembers, a power of two.
+/// Blocks whose buffers a backend remembers, a power of two. PostgreSQL 15 names files in another way.
+#[cfg(not(feature = "pg15"))]
 const REMEMBERED: usize = 1 << 14;
 
 /// No page has more tuples: a header of 23 bytes and a pointer of 4 each.
@@ -19,8 +21,10 @@ const MOST_ON_A_PAGE: usize = pg_sys::BLCKSZ as usize / 27;
 
 /// Of so many times that a block is in the buffer where it was last, it is asked for as usual once: only that
 /// tells PostgreSQL that it is in use.
+#[cfg(not(feature = "pg15"))]
 const ASKED: u32 = 8;
 
+#[cfg(not(feature = "pg15"))]
 #[derive(Clone, Copy, Default)]
 struct Recent {
     relation: u32,
@@ -29,6 +33,7 @@ struct Recent {
     times: u32,
 }
 
+#[cfg(not(feature = "pg15"))]
 thread_local! {
     /// In which buffer a block was found last. Only a hint: whether it still is there, PostgreSQL checks.
     static RECENT: RefCell<Vec<Recent>> = const { RefCell::new(Vec::new()) };
