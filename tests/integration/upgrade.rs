@@ -40,6 +40,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "8136e36fd90eef45b23461b1fa140620e54461635861ae0071b8cf150737743c",
         include_str!("../released/0.4.0.dump.sql"),
     ),
+    (
+        "0.5.0",
+        include_str!("../../sql/engram--0.5.0.sql"),
+        "0135092310c78ba776933439ec333055d4f5368feeb252cb25f3fd4cc58811fe",
+        include_str!("../released/0.5.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
