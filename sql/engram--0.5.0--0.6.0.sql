@@ -1,4 +1,314 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.6.0'" to load this file. \quit
+CREATE OR REPLACE FUNCTION engram_internal.seal(workspace uuid, model text, at_least integer, most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  full_blocks uuid[];
+  h           record;
+  tags        integer[] := '{}';
+  small       integer[] := '{}';
+  next_tag    integer := 1;
+  all_of_them integer;
+  small_ones  integer;
+  n           integer;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- As in pack().
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
+    RETURN 0;
+  END IF;
+  SELECT array_agg(f.block_id), max(f.upto) INTO full_blocks, n
+  FROM (SELECT b.block_id, b.entries, sum(b.entries) OVER (ORDER BY b.block_id) AS upto FROM engram.search_blocks b
+        WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 2) f
+  WHERE f.upto <= most OR f.upto = f.entries;
+  IF n IS NULL OR n < at_least THEN
+    RETURN 0;
+  END IF;
+  -- The small ones join once they fill a segment: every entry moves twice. Smaller ones yet, of maintain(), join
+  -- others of their size.
+  all_of_them := n;
+  small_ones := n;
+  FOR h IN SELECT b.cluster, b.entries FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 3 ORDER BY b.cluster DESC LOOP
+    next_tag := greatest(next_tag, h.cluster + 1);
+    CONTINUE WHEN h.entries > most / 2 OR all_of_them + h.entries > most;
+    tags := tags || h.cluster;
+    all_of_them := all_of_them + h.entries;
+    IF h.entries <= least(small_ones, most / 4) THEN
+      small := small || h.cluster;
+      small_ones := small_ones + h.entries;
+    END IF;
+  END LOOP;
+  IF all_of_them < most / 4 * 3 THEN
+    tags := small;
+  END IF;
+  BEGIN
+    -- Versions stay what they are, so that it does not matter which later ones are seen.
+    WITH loose AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 2 AND b.block_id = ANY (full_blocks)
+      RETURNING b.block
+    ), old AS (
+      DELETE FROM engram.search_blocks b
+      WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level IN (3, 4) AND b.cluster = ANY (tags)
+      RETURNING b.block
+    ), new AS (
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, seal.model, s.level, s.cluster, s.block_id, s.entries, s.block
+      FROM engram_internal.seal_blocks(
+        (SELECT array_agg(x.block) FROM (SELECT l.block FROM loose l UNION ALL SELECT o.block FROM old o) x), next_tag) s
+      RETURNING 1
+    )
+    SELECT count(*) INTO n FROM new;
+    PERFORM engram_internal.place(workspace, model);
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    RETURN 0;
+  END;
+  RETURN n;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded or the extension updated, rows that look like a dump's are left out.
+SET check_function_bodies = on
+AS $$
+DECLARE
+  wrong  bigint;
+  erased uuid[];
+BEGIN
+  BEGIN
+    -- Erased where nothing could be packed: what these said may still lie there, dead, in vectors of other models too.
+    erased := ARRAY(
+      SELECT DISTINCT e.id FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 0
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = e.id));
+    IF erased <> '{}' THEN
+      PERFORM engram_internal.bury(workspace, reindex.model, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END IF;
+    WITH held AS (
+      SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
+             max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
+      FROM engram_internal.held_entries(workspace, reindex.model) e
+    ), doubled AS (
+      -- More than one entry of a memory that none of them replaces.
+      SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
+    )
+    SELECT count(*) + (SELECT d.n FROM doubled d) INTO wrong
+    FROM (SELECT h.id, h.entry FROM held h WHERE h.nth = 1 AND h.state <> 'gone') h
+    FULL JOIN engram_internal.fresh_entries(workspace, reindex.model) r ON r.id = h.id
+    WHERE h.entry IS DISTINCT FROM r.entry;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read.
+    wrong := 1;
+  END;
+  IF wrong > 0 OR erased <> '{}' THEN
+    DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+    FROM (
+      SELECT array_agg(f.entry ORDER BY f.id) AS entries
+      FROM (SELECT r.id, r.entry, (row_number() OVER (ORDER BY r.id) - 1) / 1000 AS part
+            FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
+      GROUP BY f.part
+    ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
+    LOOP
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, 256, 4096) = 0;
+    END LOOP;
+  END IF;
+  PERFORM engram_internal.place(workspace, reindex.model);
+  RETURN wrong;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  batch  constant integer := 1000;
+  phase  text := args ->> 'phase';
+  last   text := args ->> 'after';
+  counts jsonb := '{}';
+  done   boolean := true;
+  n      bigint := 0;
+  sealed bigint;
+  unreadable bigint := 0;
+  ws     uuid;
+  c      record;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not maintain the store', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
+  END IF;
+  INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
+  IF phase = 'finish' THEN
+    -- What others were busy with they report themselves, and a run of some phases says nothing of the others.
+    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') AS phases,
+           coalesce(jsonb_object_agg(e.key, clock_timestamp()), '{}') AS ends INTO c
+    FROM jsonb_each(args -> 'report') e WHERE NOT e.value ? 'busy';
+    -- Sizes of a day or more ago stay beside the present ones, to see what grows.
+    UPDATE engram.maintenance m
+    SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
+                         FROM unnest(engram_internal.phases()) p),
+        report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
+          'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
+                         ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
+    FROM (SELECT engram_internal.sizes() AS sizes) now_,
+         (SELECT coalesce(o.report -> 'ends', '{}') || c.ends AS ends FROM engram.maintenance o
+          WHERE o.workspace_id = '00000000-0000-0000-0000-000000000000') both_
+    WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
+    RETURN '{"done": true}';
+  END IF;
+  -- Two that maintain at once take turns by batches; none waits, and no lock outlives its transaction. A row
+  -- and no advisory lock: those anybody may take.
+  PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN '{"done": true, "busy": true}';
+  END IF;
+  IF phase IN ('partitions', 'drop_partitions') THEN
+    -- A table at a time, so that none is held while another one is waited for.
+    SELECT min(p.parent) INTO last FROM engram_internal.partitioned() p
+    WHERE to_regclass('engram.' || p.parent) IS NOT NULL AND p.parent > coalesce(last, '');
+    IF last IS NOT NULL THEN
+      counts := jsonb_build_object('done', false, 'after', last);
+      BEGIN
+        RETURN counts || jsonb_build_object(CASE phase WHEN 'partitions' THEN 'created' ELSE 'dropped' END,
+          jsonb_array_length(engram_internal.partitions_task(
+            CASE phase WHEN 'partitions' THEN 'create_partitions' ELSE 'release_partitions' END, jsonb_build_object('parent', last))));
+      EXCEPTION WHEN lock_not_available THEN
+        -- The next run comes soon; the other tables need not wait for it.
+        RETURN counts || jsonb_build_object('in_use', last);
+      END;
+    END IF;
+  END IF;
+  CASE phase
+    WHEN 'partitions' THEN
+      counts := '{"created": 0}';
+    WHEN 'fold' THEN
+      -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
+      FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+                WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
+        n := n + engram_internal.fold_queue(ws, 10000);
+        last := ws;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('folded', n);
+    WHEN 'consolidate' THEN
+      IF last IS NULL THEN
+        -- Most often little moves, and one look at everything is the cheapest way to know.
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
+          counts := to_jsonb(c) - 'done';
+          done := c.done;
+        EXCEPTION WHEN OTHERS THEN
+          -- What one workspace holds must not keep the others from being cared for: each by itself.
+          done := false;
+        END;
+        last := CASE WHEN NOT done THEN '00000000-0000-0000-0000-000000000000' END;
+      ELSE
+        -- Much moves: a workspace after the other, each looked at once.
+        done := true;
+        FOR ws IN
+          WITH RECURSIVE w AS (
+            (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > last::uuid ORDER BY m.workspace_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
+            FROM w WHERE w.workspace_id IS NOT NULL)
+          SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
+        LOOP
+          last := ws;
+          done := false;
+          BEGIN
+            SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
+            SELECT counts || coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
+            FROM jsonb_each(to_jsonb(c) - 'done') e;
+            n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE ~ '^(53|58)' THEN
+              RAISE;
+            END IF;
+            counts := counts || jsonb_build_object('error', format('workspace %s: %s', ws, SQLERRM));
+          END;
+          EXIT WHEN n > batch * 20;
+        END LOOP;
+      END IF;
+    WHEN 'retention' THEN
+      FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
+        counts := counts || CASE c.action
+          WHEN 'erase' THEN jsonb_build_object('erased', coalesce((counts ->> 'erased')::bigint, 0) + c.memories)
+          ELSE jsonb_build_object('forgotten', coalesce((counts ->> 'forgotten')::bigint, 0) + c.memories) END;
+        done := done AND c.memories < batch;
+      END LOOP;
+    WHEN 'purge' THEN
+      SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
+      FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
+      done := c.forgotten + c.expired < batch;
+      counts := to_jsonb(c);
+      DELETE FROM engram.embedding_claims e WHERE e.claimed_until < now();
+      GET DIAGNOSTICS n = ROW_COUNT;
+      counts := counts || jsonb_build_object('claims', n);
+    WHEN 'messages' THEN
+      counts := '{"archived": 0}';
+      IF engram_internal.partition_setting('archive_messages_days') IS NOT NULL THEN
+        SELECT a.archived, a.skipped, a.done INTO c FROM engram_internal.archive_messages_as_owner(
+          NULL, engram_internal.partition_setting('archive_messages_days')::double precision * interval '1 day', 50, false, 100) a;
+        counts := jsonb_build_object('archived', c.archived, 'skipped', c.skipped);
+        done := c.done;
+      END IF;
+    WHEN 'pack' THEN
+      FOR c IN
+        SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
+        WHERE b.level <= 2 AND b.workspace_id IN (
+          -- A few full blocks may be enough for a segment.
+          SELECT x.workspace_id FROM engram.search_blocks x
+          WHERE x.level <= 2 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+          HAVING bool_or(x.level <= 1) OR count(*) >= 8 ORDER BY x.workspace_id LIMIT 100)
+        GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
+      LOOP
+        IF c.replacing THEN
+          n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
+          IF EXISTS (SELECT FROM engram.search_blocks b WHERE b.workspace_id = c.workspace_id AND b.model = c.model AND b.level = 0) THEN
+            -- Somebody else packs, or something cannot be read.
+            BEGIN
+              PERFORM FROM engram_internal.held_entries(c.workspace_id, c.model);
+            EXCEPTION WHEN object_not_in_prerequisite_state THEN
+              unreadable := unreadable + 1;
+            END;
+          END IF;
+        END IF;
+        n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
+        LOOP
+          -- Fewer than what is sealed while memories are added: nobody waits for it.
+          sealed := engram_internal.seal(c.workspace_id, c.model, 256, 4096);
+          EXIT WHEN sealed = 0;
+          n := n + sealed;
+        END LOOP;
+        -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
+        PERFORM engram_internal.place(c.workspace_id, c.model);
+        last := c.workspace_id;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('blocks', n) || CASE WHEN unreadable > 0 THEN jsonb_build_object('unreadable', unreadable) ELSE '{}' END;
+    WHEN 'drop_partitions' THEN
+      counts := '{"dropped": 0}';
+    ELSE
+      RAISE EXCEPTION 'unknown phase "%"', phase
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known: ' || array_to_string(engram_internal.phases(), ', ') || '.';
+  END CASE;
+  RETURN counts || jsonb_build_object('done', done) || CASE WHEN done OR last IS NULL THEN '{}' ELSE jsonb_build_object('after', last) END;
+END
+$$;
 -- The tables follow: new ones, triggers and grants.
 DO $$
 BEGIN

@@ -22,7 +22,7 @@ const MOST_ON_A_PAGE: usize = pg_sys::BLCKSZ as usize / 27;
 /// Of so many times that a block is in the buffer where it was last, it is asked for as usual once: only that
 /// tells PostgreSQL that it is in use.
 #[cfg(not(feature = "pg15"))]
-const ASKED: u32 = 8;
+const ASKED: u32 = 16;
 
 #[cfg(not(feature = "pg15"))]
 #[derive(Clone, Copy, Default)]
@@ -31,6 +31,24 @@ struct Recent {
     block: u32,
     buffer: pg_sys::Buffer,
     times: u32,
+}
+
+#[cfg(not(feature = "pg15"))]
+impl Recent {
+    /// Where it is remembered in which buffer a block is.
+    fn nth(relation: u32, block: u32) -> usize {
+        block.wrapping_add(relation.wrapping_mul(0x9e37_79b1)) as usize & (REMEMBERED - 1)
+    }
+
+    /// The buffer in which a block of shared buffers was found last.
+    #[cfg(target_arch = "x86_64")]
+    fn of(relation: u32, block: u32) -> Option<pg_sys::Buffer> {
+        RECENT.with_borrow(|recent| {
+            let known = recent.get(Self::nth(relation, block))?;
+            ((known.relation, known.block) == (relation, block) && known.buffer > 0)
+                .then_some(known.buffer)
+        })
+    }
 }
 
 #[cfg(not(feature = "pg15"))]
@@ -120,6 +138,49 @@ impl<'t> Heap<'t> {
         Some(self.row())
     }
 
+    /// Tells the processor which rows will be asked for soon, so that it need not wait for each in turn. A hint:
+    /// what has been evicted meanwhile, or is elsewhere, only costs the reading of a few bytes.
+    pub fn expect(&self, places: impl Iterator<Item = Place> + Clone) {
+        #[cfg(all(target_arch = "x86_64", not(feature = "pg15")))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            const LINE: usize = 64;
+            // SAFETY: the relation is open.
+            let number = unsafe { (*self.table.relation()).rd_locator.relNumber.to_u32() };
+            let pages = places.filter(|place| place.block < self.blocks && place.offset > 0);
+            // Where the pointer to the tuple is, where its page was last.
+            let pointers = pages.filter_map(|place| {
+                let known = Recent::of(number, place.block)?;
+                let offset = size_of::<pg_sys::PageHeaderData>()
+                    + size_of::<pg_sys::ItemIdData>() * (usize::from(place.offset) - 1);
+                // SAFETY: buffers that were known once stay in shared memory, whatever page they hold by now.
+                let page = unsafe { pg_sys::BufferGetPage(known) }.cast::<u8>();
+                (offset + LINE <= pg_sys::BLCKSZ as usize).then_some((page, offset))
+            });
+            for (page, offset) in pointers.clone() {
+                // SAFETY: within the page.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(page.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(page.add(offset).cast());
+                }
+            }
+            for (page, offset) in pointers {
+                // SAFETY: within the page; nobody relies on what is read, which others may change meanwhile.
+                let at = unsafe { page.add(offset).cast::<u32>().read_volatile() } & 0x7fff;
+                let at = at as usize;
+                if at + 2 * LINE <= pg_sys::BLCKSZ as usize {
+                    // SAFETY: within the page.
+                    unsafe {
+                        _mm_prefetch::<_MM_HINT_T0>(page.add(at).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(page.add(at + LINE).cast());
+                    }
+                }
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(feature = "pg15"))))]
+        drop(places);
+    }
+
     /// Where the chain of versions begins to which the tuple at a place belongs: there it is found for longer,
     /// and by `get`.
     pub fn root(&mut self, place: Place) -> Option<Place> {
@@ -159,8 +220,7 @@ impl<'t> Heap<'t> {
             {
                 let locator = (*relation).rd_locator;
                 let number = locator.relNumber.to_u32();
-                let nth = block.wrapping_add(number.wrapping_mul(0x9e37_79b1)) as usize;
-                let nth = nth & (REMEMBERED - 1);
+                let nth = Recent::nth(number, block);
                 let known = RECENT.with_borrow_mut(|recent| {
                     if recent.is_empty() {
                         recent.resize(REMEMBERED, Recent::default());
@@ -229,6 +289,13 @@ impl<'t> Placed<'t> {
             heap: Heap::new(table),
             key,
         })
+    }
+
+    /// Prepares for rows at these places.
+    pub fn expect(&self, places: impl Iterator<Item = Option<Place>> + Clone) {
+        if let Some(heap) = &self.heap {
+            heap.expect(places.flatten());
+        }
     }
 
     /// The first row of the key that is `wanted`.

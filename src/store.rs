@@ -247,21 +247,8 @@ fn settings(workspace: Uuid) -> Result<Option<Settings>> {
     Ok(Some(Settings {
         longest,
         near,
-        config: configuration(&name),
+        config: words::configuration(&name),
     }))
-}
-
-/// The text search configuration of a name; an error where there is none.
-fn configuration(name: &str) -> pg_sys::Oid {
-    let name = std::ffi::CString::new(name).unwrap_or_default();
-    // SAFETY: an input function by a C string.
-    unsafe {
-        let found = pgrx::direct_function_call_as_datum(
-            pg_sys::regconfigin,
-            &[Some(pg_sys::Datum::from(name.as_ptr()))],
-        );
-        found.map_or(pg_sys::InvalidOid, |d| pg_sys::Oid::from(d.value() as u32))
-    }
 }
 
 struct Model {
@@ -782,12 +769,12 @@ impl Write<'_, '_> {
             let indexed = text::indexed_text(one.content, speaker, date, None);
             let found = match words::of(self.caller.workspace, self.config, &indexed) {
                 Some((found, _)) => found,
-                None => terms::words(&self.terms(&indexed)?),
+                None => terms::words(&words::sent(self.config, &indexed)?),
             };
             let extra = match text::extra(&indexed) {
                 Some(extra) => match words::of(self.caller.workspace, self.config, &extra) {
                     Some((found, true)) => found,
-                    _ => terms::first_words(&self.terms(&extra)?),
+                    _ => terms::first_words(&words::sent(self.config, &extra)?),
                 },
                 None => Vec::new(),
             };
@@ -804,28 +791,6 @@ impl Write<'_, '_> {
             documents.push(document.encode());
         }
         Ok(documents)
-    }
-
-    /// The lexemes of a text, as `tsvectorsend()` gives them.
-    fn terms(&self, indexed: &str) -> Result<Vec<u8>> {
-        // Only a long text may hold a word that PostgreSQL gives a notice of, or too many of them.
-        if indexed.len() > 2000 {
-            let sent = spi::row(
-                "SELECT pg_catalog.tsvectorsend(engram_internal.to_terms($1::pg_catalog.oid::pg_catalog.regconfig::text, $2))",
-                &[DatumWithOid::from(self.config), DatumWithOid::from(indexed)],
-                |row| Ok(row.get::<Vec<u8>>(1)?),
-            )?;
-            return Ok(sent.flatten().unwrap_or_default());
-        }
-        // SAFETY: functions of a configuration and a text, and of a tsvector.
-        unsafe {
-            let terms = pgrx::direct_function_call_as_datum(
-                pg_sys::to_tsvector_byid,
-                &[self.config.into_datum(), indexed.into_datum()],
-            );
-            let sent = pgrx::direct_function_call::<Vec<u8>>(pg_sys::tsvectorsend, &[terms]);
-            Ok(sent.unwrap_or_default())
-        }
     }
 
     /// Adds the vectors and gives their entries.

@@ -16,6 +16,8 @@ pub struct Term<'a> {
     pub lexeme: &'a [u8],
     /// How often it occurs; at least 1.
     pub count: u32,
+    /// Where it occurs first, from 1; 0 when that is not known.
+    pub first: u16,
 }
 
 /// Iterates over the lexemes of a document; stops early when the bytes are not a tsvector.
@@ -29,10 +31,13 @@ pub fn parse(sent: &[u8]) -> impl Iterator<Item = Term<'_>> {
         let (lexeme, after) = rest.split_at(end);
         let (positions, after) = after.get(1..)?.split_first_chunk::<2>()?;
         let positions = u16::from_be_bytes(*positions);
+        // The two highest bits are its weight.
+        let first = after.first_chunk::<2>().filter(|_| positions > 0);
         rest = after.get(usize::from(positions) * 2..)?;
         Some(Term {
             lexeme,
             count: u32::from(positions.max(1)),
+            first: first.map_or(0, |first| u16::from_be_bytes(*first) & 0x3fff),
         })
     })
 }

@@ -16,15 +16,18 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use pgrx::{pg_guard, pg_sys};
+use pgrx::datum::DatumWithOid;
+use pgrx::{IntoDatum, pg_guard, pg_sys};
 use uuid::Uuid;
 
 use crate::blocks::documents::Word;
-use crate::terms;
+use crate::error::Result;
+use crate::{spi, terms};
 
 /// Longer texts go the long way.
 const MAX_TEXT: usize = 50_000;
-/// Parts that are longer make the text go the long way: a word of 2,048 bytes is not indexed.
+/// Parts, and texts that nothing is remembered of, that are longer go the long way: a word of 2,048 bytes is not
+/// indexed.
 const MAX_PART: usize = 2_000;
 /// Longer parts are not remembered.
 const MAX_KEPT: usize = 60;
@@ -193,6 +196,41 @@ unsafe fn fits(config: pg_sys::Oid) -> bool {
             let ids = std::slice::from_raw_parts(list.dictIds, list.len.unsigned_abs() as usize);
             ids.iter().all(|id| one_by_one(*id))
         })
+    }
+}
+
+/// The text search configuration of a name; an error where there is none.
+pub fn configuration(name: &str) -> pg_sys::Oid {
+    let name = std::ffi::CString::new(name).unwrap_or_default();
+    // SAFETY: an input function by a C string.
+    unsafe {
+        let found = pgrx::direct_function_call_as_datum(
+            pg_sys::regconfigin,
+            &[Some(pg_sys::Datum::from(name.as_ptr()))],
+        );
+        found.map_or(pg_sys::InvalidOid, |d| pg_sys::Oid::from(d.value() as u32))
+    }
+}
+
+/// The lexemes of a text, as `tsvectorsend()` gives them; nothing is remembered.
+pub fn sent(config: pg_sys::Oid, text: &str) -> Result<Vec<u8>> {
+    // Only a long text may hold a word that PostgreSQL gives a notice of, or too many of them.
+    if text.len() > MAX_PART {
+        let sent = spi::row(
+            "SELECT pg_catalog.tsvectorsend(engram_internal.to_terms($1::pg_catalog.oid::pg_catalog.regconfig::text, $2))",
+            &[DatumWithOid::from(config), DatumWithOid::from(text)],
+            |row| Ok(row.get::<Vec<u8>>(1)?),
+        )?;
+        return Ok(sent.flatten().unwrap_or_default());
+    }
+    // SAFETY: functions of a configuration and a text, and of a tsvector.
+    unsafe {
+        let terms = pgrx::direct_function_call_as_datum(
+            pg_sys::to_tsvector_byid,
+            &[config.into_datum(), text.into_datum()],
+        );
+        let sent = pgrx::direct_function_call::<Vec<u8>>(pg_sys::tsvectorsend, &[terms]);
+        Ok(sent.unwrap_or_default())
     }
 }
 

@@ -511,8 +511,10 @@ DECLARE
   full_blocks uuid[];
   h           record;
   tags        integer[] := '{}';
+  small       integer[] := '{}';
   next_tag    integer := 1;
   all_of_them integer;
+  small_ones  integer;
   n           integer;
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
@@ -531,17 +533,23 @@ BEGIN
   IF n IS NULL OR n < at_least THEN
     RETURN 0;
   END IF;
-  -- The small ones join once they fill a segment: every entry moves twice.
+  -- The small ones join once they fill a segment: every entry moves twice. Smaller ones yet, of maintain(), join
+  -- others of their size.
   all_of_them := n;
+  small_ones := n;
   FOR h IN SELECT b.cluster, b.entries FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 3 ORDER BY b.cluster DESC LOOP
     next_tag := greatest(next_tag, h.cluster + 1);
     CONTINUE WHEN h.entries > most / 2 OR all_of_them + h.entries > most;
     tags := tags || h.cluster;
     all_of_them := all_of_them + h.entries;
+    IF h.entries <= least(small_ones, most / 4) THEN
+      small := small || h.cluster;
+      small_ones := small_ones + h.entries;
+    END IF;
   END LOOP;
   IF all_of_them < most / 4 * 3 THEN
-    tags := '{}';
+    tags := small;
   END IF;
   BEGIN
     -- Versions stay what they are, so that it does not matter which later ones are seen.

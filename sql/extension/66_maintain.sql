@@ -350,7 +350,8 @@ BEGIN
         END IF;
         n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
         LOOP
-          sealed := engram_internal.seal(c.workspace_id, c.model, 1024, 4096);
+          -- Fewer than what is sealed while memories are added: nobody waits for it.
+          sealed := engram_internal.seal(c.workspace_id, c.model, 256, 4096);
           EXIT WHEN sealed = 0;
           n := n + sealed;
         END LOOP;

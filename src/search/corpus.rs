@@ -103,6 +103,13 @@ impl<'t> Reader<'t> {
             && let Some(place) = head.place(kind, number)
         {
             let [workspace, model, block] = self.columns;
+            // While one is looked at, the next comes.
+            let next = if number + 1 < end {
+                head.place(kind, number + 1)
+            } else {
+                None
+            };
+            heap.expect(next.into_iter());
             // SAFETY: the columns have these types; setup() made them.
             let found = heap.get(place).and_then(|row| unsafe {
                 if row.uuid(workspace)? != self.workspace || row.text(model)? != self.model {

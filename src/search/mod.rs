@@ -1203,9 +1203,10 @@ fn used(
         states.column(c"memory_id")?,
     ];
     let mut rows = Placed::new(&states, key, i16::MAX)?;
-    for (hit, index) in hits {
+    let places: Vec<Option<Place>> = hits.iter().map(|(_, i)| (ranked.places)(*i)[1]).collect();
+    rows.expect(places.iter().copied());
+    for ((hit, _), place) in hits.iter().zip(places) {
         let id = hit.id;
-        let [_, place] = (ranked.places)(*index);
         let Some(row) = rows.find([context.workspace, id], place, |_| true) else {
             continue;
         };
@@ -1293,6 +1294,7 @@ fn rows_directly(
     let mut found = IdMap::default();
     let key = [column(c"workspace_id")?, column(c"id")?];
     let mut rows = Placed::new(memories, key, i16::MAX)?;
+    rows.expect(wanted.iter().map(|(_, place)| *place));
     for (id, place) in wanted {
         let Some(row) = rows.find([context.workspace, *id], *place, |_| true) else {
             continue;

@@ -138,6 +138,8 @@ impl<'a> Semantic<'a> {
             stored.column(c"memory_id")?,
         ];
         let mut rows = Placed::new(&stored, key, model.max(embedding))?;
+        let entries = &self.points.entries;
+        rows.expect(best.iter().map(|i| entries.row(*i)));
         for i in &best {
             let id = self.points.entries.id(*i);
             let place = self.points.entries.row(*i);

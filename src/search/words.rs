@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -40,17 +41,12 @@ const SEPARATOR: char = '\u{1}';
 pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
     let mut analysed = Analysed::default();
     if !query.free.is_empty() {
-        let extra = text::extra(&query.free);
-        let found = spi::rows(
-            include_str!("sql/analyse.sql"),
-            &[
-                DatumWithOid::from(config),
-                DatumWithOid::from(query.free.as_str()),
-                DatumWithOid::from(extra.as_deref()),
-            ],
-            |row| Ok(row.get::<String>(1)?),
-        )?;
-        for lexeme in found.into_iter().flatten().filter(|l| !l.is_empty()) {
+        let config = crate::words::configuration(config);
+        let mut found = lexemes(config, &query.free)?;
+        if let Some(extra) = text::extra(&query.free) {
+            found.extend(lexemes(config, &extra)?);
+        }
+        for lexeme in found.into_iter().filter(|l| !l.is_empty()) {
             if analysed.lexemes.len() < MAX_LEXEMES && !analysed.lexemes.contains(&lexeme) {
                 analysed.lexemes.push(lexeme);
             }
@@ -98,6 +94,15 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
         }
     }
     Ok(analysed)
+}
+
+/// The lexemes of a text in the order in which they come.
+fn lexemes(config: pg_sys::Oid, text: &str) -> Result<Vec<String>> {
+    let sent = crate::words::sent(config, text)?;
+    let mut found: Vec<terms::Term<'_>> = terms::parse(&sent).collect();
+    found.sort_by_key(|term| term.first);
+    let text = |term: &terms::Term<'_>| String::from_utf8_lossy(term.lexeme).into_owned();
+    Ok(found.iter().map(text).collect())
 }
 
 impl Analysed {
