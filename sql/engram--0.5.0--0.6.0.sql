@@ -1,4 +1,30 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.6.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.lexemes(terms tsvector) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'lexemes_wrapper';
+COMMENT ON FUNCTION engram_internal.lexemes(tsvector) IS 'What tsvectorsend(tsvector) gives a client whose encoding is that of the database: the encoding of the client does not count.';
+COMMENT ON FUNCTION engram_internal.document_entry(uuid, bigint, text, text, timestamptz, text, text, bytea, bytea) IS
+'A block of one document. terms and extra are of engram_internal.lexemes(); only terms count for its length. state: plain, replaces (older entries of the memory no longer count), gone (and neither does this).';
+
+CREATE OR REPLACE FUNCTION engram_internal.document(id uuid, version bigint, state text, session_id text, at timestamptz,
+  config text, content text, speaker text, occurred_at timestamptz, summary text) RETURNS bytea
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  indexed text;
+  extra   text;
+BEGIN
+  IF state <> 'gone' THEN
+    indexed := engram_internal.indexed_text(content, speaker, occurred_at, summary);
+    extra := engram_internal.extra_text(indexed);
+  END IF;
+  RETURN engram_internal.document_entry(id, version, state, session_id, at,
+    CASE WHEN state <> 'gone' THEN content END, speaker,
+    engram_internal.lexemes(engram_internal.to_terms(config, indexed)),
+    CASE WHEN extra IS NOT NULL THEN engram_internal.lexemes(engram_internal.to_terms(config, extra)) END);
+END
+$$;
+
 CREATE OR REPLACE FUNCTION engram_internal.seal(workspace uuid, model text, at_least integer, most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -71,60 +97,6 @@ BEGIN
     RETURN 0;
   END;
   RETURN n;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
--- While a dump is loaded or the extension updated, rows that look like a dump's are left out.
-SET check_function_bodies = on
-AS $$
-DECLARE
-  wrong  bigint;
-  erased uuid[];
-BEGIN
-  BEGIN
-    -- Erased where nothing could be packed: what these said may still lie there, dead, in vectors of other models too.
-    erased := ARRAY(
-      SELECT DISTINCT e.id FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
-      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 0
-        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = e.id));
-    IF erased <> '{}' THEN
-      PERFORM engram_internal.bury(workspace, reindex.model, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
-    END IF;
-    WITH held AS (
-      SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
-             max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
-      FROM engram_internal.held_entries(workspace, reindex.model) e
-    ), doubled AS (
-      -- More than one entry of a memory that none of them replaces.
-      SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
-    )
-    SELECT count(*) + (SELECT d.n FROM doubled d) INTO wrong
-    FROM (SELECT h.id, h.entry FROM held h WHERE h.nth = 1 AND h.state <> 'gone') h
-    FULL JOIN engram_internal.fresh_entries(workspace, reindex.model) r ON r.id = h.id
-    WHERE h.entry IS DISTINCT FROM r.entry;
-  EXCEPTION WHEN object_not_in_prerequisite_state THEN
-    -- A block that cannot be read.
-    wrong := 1;
-  END;
-  IF wrong > 0 OR erased <> '{}' THEN
-    DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
-    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
-    SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
-    FROM (
-      SELECT array_agg(f.entry ORDER BY f.id) AS entries
-      FROM (SELECT r.id, r.entry, (row_number() OVER (ORDER BY r.id) - 1) / 1000 AS part
-            FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
-      GROUP BY f.part
-    ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
-    LOOP
-      EXIT WHEN engram_internal.seal(workspace, reindex.model, 256, 4096) = 0;
-    END LOOP;
-  END IF;
-  PERFORM engram_internal.place(workspace, reindex.model);
-  RETURN wrong;
 END
 $$;
 

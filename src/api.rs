@@ -20,7 +20,7 @@ use crate::search::{self, Request};
 use crate::store::{self, New};
 use crate::text::{self, Date};
 use crate::vector::Vector;
-use crate::{identity, items, locks, setup, spi, sync, terms};
+use crate::{identity, items, locks, setup, spi, sync, terms, words};
 
 pub type Report<T> = Result<T, ErrorReport>;
 
@@ -180,6 +180,11 @@ fn stamp(version: Option<i64>, name: Option<&str>) -> Result<Stamp, Error> {
         version.unwrap_or(0).max(0).unsigned_abs(),
         state(name)?,
     ))
+}
+
+#[pg_extern(sql = false)]
+fn lexemes(terms: &[u8]) -> Vec<u8> {
+    words::lexemes(terms)
 }
 
 fn required<T>(value: Option<T>, name: &str) -> Result<T, Error> {

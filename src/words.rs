@@ -17,7 +17,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use pgrx::datum::DatumWithOid;
-use pgrx::{IntoDatum, pg_guard, pg_sys};
+use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use uuid::Uuid;
 
 use crate::blocks::documents::Word;
@@ -212,25 +212,64 @@ pub fn configuration(name: &str) -> pg_sys::Oid {
     }
 }
 
-/// The lexemes of a text, as `tsvectorsend()` gives them; nothing is remembered.
+/// The lexemes of a text in the format that [`terms::parse`] reads; nothing is remembered.
 pub fn sent(config: pg_sys::Oid, text: &str) -> Result<Vec<u8>> {
     // Only a long text may hold a word that PostgreSQL gives a notice of, or too many of them.
     if text.len() > MAX_PART {
         let sent = spi::row(
-            "SELECT pg_catalog.tsvectorsend(engram_internal.to_terms($1::pg_catalog.oid::pg_catalog.regconfig::text, $2))",
+            "SELECT engram_internal.lexemes(engram_internal.to_terms($1::pg_catalog.oid::pg_catalog.regconfig::text, $2))",
             &[DatumWithOid::from(config), DatumWithOid::from(text)],
             |row| Ok(row.get::<Vec<u8>>(1)?),
         )?;
         return Ok(sent.flatten().unwrap_or_default());
     }
-    // SAFETY: functions of a configuration and a text, and of a tsvector.
-    unsafe {
+    // SAFETY: a function of a configuration and a text, which gives a varlena.
+    let terms = unsafe {
         let terms = pgrx::direct_function_call_as_datum(
             pg_sys::to_tsvector_byid,
             &[config.into_datum(), text.into_datum()],
         );
-        let sent = pgrx::direct_function_call::<Vec<u8>>(pg_sys::tsvectorsend, &[terms]);
-        Ok(sent.unwrap_or_default())
+        terms.and_then(|terms| <&[u8]>::from_datum(terms, false))
+    };
+    Ok(terms.map(lexemes).unwrap_or_default())
+}
+
+/// What is stored of a tsvector, behind its length word, as `tsvectorsend()` gives it to clients whose encoding is the
+/// database's own: for others that would convert the lexemes, or refuse to.
+pub fn lexemes(stored: &[u8]) -> Vec<u8> {
+    const ENTRY: usize = size_of::<pg_sys::WordEntry>();
+    let number = |at: usize| Some(u16::from_ne_bytes(*stored.get(at..)?.first_chunk()?));
+    let entries = stored
+        .first_chunk::<4>()
+        .and_then(|size| usize::try_from(i32::from_ne_bytes(*size)).ok())
+        .unwrap_or(0);
+    let strings = 4 + ENTRY * entries;
+    let mut out = Vec::with_capacity(stored.len());
+    out.extend((entries as u32).to_be_bytes());
+    let mut all = (0..entries).map(|nth| {
+        let entry = stored.get(4 + ENTRY * nth..)?.get(..ENTRY)?;
+        // SAFETY: the bytes are there, and any are a value of the type.
+        let entry = unsafe { entry.as_ptr().cast::<pg_sys::WordEntry>().read_unaligned() };
+        let (at, length) = (entry.pos() as usize, entry.len() as usize);
+        out.extend(stored.get(strings + at..)?.get(..length)?);
+        out.push(0);
+        let behind = strings + (at + length).next_multiple_of(2);
+        let positions = if entry.haspos() == 0 {
+            0
+        } else {
+            number(behind)?
+        };
+        out.extend(positions.to_be_bytes());
+        for position in 0..usize::from(positions) {
+            out.extend(number(behind + 2 + 2 * position)?.to_be_bytes());
+        }
+        Some(())
+    });
+    // What is not a tsvector has no lexemes that anybody could find.
+    if all.all(|sound| sound.is_some()) {
+        out
+    } else {
+        vec![0; 4]
     }
 }
 

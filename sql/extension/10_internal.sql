@@ -74,6 +74,10 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.to_terms(text, text) IS 'The lexemes of an indexed text, without a notice for words that are too long to be indexed.';
 
+CREATE FUNCTION engram_internal.lexemes(terms tsvector) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'lexemes_wrapper';
+COMMENT ON FUNCTION engram_internal.lexemes(tsvector) IS 'What tsvectorsend(tsvector) gives a client whose encoding is that of the database: the encoding of the client does not count.';
+
 CREATE FUNCTION engram_internal.text_config(workspace uuid) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -91,7 +95,7 @@ CREATE FUNCTION engram_internal.document_entry(id uuid, version bigint, state te
   content text, speaker text, terms bytea, extra bytea) RETURNS bytea
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'document_entry_wrapper';
 COMMENT ON FUNCTION engram_internal.document_entry(uuid, bigint, text, text, timestamptz, text, text, bytea, bytea) IS
-'A block of one document. terms and extra are tsvectorsend(tsvector); only terms count for its length. state: plain, replaces (older entries of the memory no longer count), gone (and neither does this).';
+'A block of one document. terms and extra are of engram_internal.lexemes(); only terms count for its length. state: plain, replaces (older entries of the memory no longer count), gone (and neither does this).';
 
 CREATE FUNCTION engram_internal.vector_entry(id uuid, version bigint, state text, embedding vector) RETURNS bytea
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'vector_entry_wrapper';
@@ -171,8 +175,8 @@ BEGIN
   END IF;
   RETURN engram_internal.document_entry(id, version, state, session_id, at,
     CASE WHEN state <> 'gone' THEN content END, speaker,
-    tsvectorsend(engram_internal.to_terms(config, indexed)),
-    CASE WHEN extra IS NOT NULL THEN tsvectorsend(engram_internal.to_terms(config, extra)) END);
+    engram_internal.lexemes(engram_internal.to_terms(config, indexed)),
+    CASE WHEN extra IS NOT NULL THEN engram_internal.lexemes(engram_internal.to_terms(config, extra)) END);
 END
 $$;
 COMMENT ON FUNCTION engram_internal.document(uuid, bigint, text, text, timestamptz, text, text, text, timestamptz, text) IS

@@ -149,7 +149,7 @@ BEGIN
       GROUP BY f.part
     ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
     LOOP
-      EXIT WHEN engram_internal.seal(workspace, reindex.model, 256, 4096) = 0;
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, 1024, 4096) = 0;
     END LOOP;
   END IF;
   PERFORM engram_internal.place(workspace, reindex.model);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::eligible::Candidate;
-use super::ids::{IdMap, IdSet};
+use super::ids::{IdMap, IdSet, NumberMap};
 use crate::blocks::documents::{self, Documents, Word};
 use crate::blocks::segment::{self, Head, High, Kind, Part, Place, Postings};
 use crate::blocks::vectors::Vectors;
@@ -168,7 +168,12 @@ pub struct Entries<'t> {
     reader: Option<RefCell<Reader<'t>>>,
     /// Entries that count; `None` when all do.
     alive: Option<Vec<bool>>,
+    /// Ids that were read one by one.
+    known: RefCell<NumberMap<Id>>,
 }
+
+/// Of more entries, few of those in one part are asked for: each is read where it lies, and no part is kept.
+const MANY: usize = 16_384;
 
 /// What is wrong inside the table ends the search.
 fn unreadable() -> ! {
@@ -185,6 +190,7 @@ impl<'t> Entries<'t> {
             total: 0,
             reader: None,
             alive: None,
+            known: RefCell::default(),
         }
     }
 
@@ -245,7 +251,16 @@ impl<'t> Entries<'t> {
     }
 
     fn raw(&self, i: usize) -> Id {
-        self.value(Kind::Ids, &self.ids, i)
+        let read = || self.value(Kind::Ids, &self.ids, i);
+        if i < self.loose() || self.total <= MANY {
+            return read();
+        }
+        let known = self.known.borrow().get(&i).copied();
+        known.unwrap_or_else(|| {
+            let id = read();
+            self.known.borrow_mut().insert(i, id);
+            id
+        })
     }
 
     fn stamp(&self, i: usize) -> Stamp {
@@ -271,7 +286,16 @@ impl<'t> Entries<'t> {
                     return column(whole, i);
                 }
                 let slice = kind.slice();
-                column(self.slice(segment, kind, i / slice), i % slice)
+                let (number, at) = (i / slice, i % slice);
+                if self.total <= MANY {
+                    return column(self.slice(segment, kind, number), at);
+                }
+                let mut value = None;
+                self.each_part(segment, kind, number, 1, |content| {
+                    value = Some(column(content.get(N * at..N * at + N)?, 0));
+                    Some(())
+                });
+                value.unwrap_or_else(|| unreadable())
             }
         }
     }
@@ -459,7 +483,17 @@ impl<'t> Entries<'t> {
                 low.checked_sub(1)?
             }
         };
-        let at = slice(number).binary_search(id).ok()?;
+        let at = if self.total <= MANY || segment.slices[nth(Kind::Ids)].get().is_some() {
+            slice(number).binary_search(id)
+        } else {
+            let mut at = None;
+            self.each_part(segment, Kind::Ids, number, 1, |content| {
+                at = Some(content.as_chunks::<16>().0.binary_search(id));
+                Some(())
+            });
+            at.unwrap_or_else(|| unreadable())
+        };
+        let at = at.ok()?;
         Some(segment.base + number * Kind::Ids.slice() + at)
     }
 

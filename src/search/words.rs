@@ -250,8 +250,19 @@ impl Words {
                     *covered += idf;
                 }
             }
-            // Those of one word are in order already.
-            touched.sort();
+            if touched.len() > range.len() / 16 {
+                // So many are found in order faster than they are sorted.
+                touched.clear();
+                touched.extend(
+                    (0u32..)
+                        .zip(&sums)
+                        .filter(|(_, sum)| sum.1 != 0.0)
+                        .map(|(place, _)| place),
+                );
+            } else {
+                // Those of one word are in order already.
+                touched.sort();
+            }
             for place in touched.drain(..) {
                 let (score, covered) = std::mem::take(&mut sums[place as usize]);
                 if score > 0.0 {

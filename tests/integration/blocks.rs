@@ -1745,6 +1745,60 @@ fn neighbours_speakers_and_dates_decide() {
     consistent(&mut admin, "in the end");
 }
 
+/// The encoding of a client changes what it sends and is sent, not what is stored of a word or looked for.
+#[test]
+fn clients_of_another_encoding_store_and_find_the_same_words() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    ann.batch_execute("SET client_encoding = 'LATIN1'").unwrap();
+    // The tag lets words be found the long way; the second text is not even possible in the client's encoding.
+    let id: Uuid = ann
+        .query_one(
+            r"SELECT engram.add(U&'M\00FCller <b> wohnt in K\00F6ln') FROM engram.add(U&'\65E5\672C\8A9E getName')",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    let found = |client: &mut Client, query: &str| -> bool {
+        let sql = format!("SELECT id FROM engram.search({query}, match_count => 1)");
+        let rows = client.query(&sql, &[]).unwrap();
+        rows.iter().any(|row| row.get::<_, Uuid>(0) == id)
+    };
+    let queries = [
+        r"U&'M\00FCller'",
+        r#"U&'"M\00FCller wohnt"'"#,
+        r"U&'K\00F6ln'",
+        r"U&'K\00F6lm'",
+    ];
+    for query in queries {
+        assert!(found(&mut ann, query), "{query}");
+        assert!(found(&mut db.user("ann"), query), "{query}");
+    }
+    ann.execute(
+        r"SELECT engram.update($1, content => U&'G\00FCnther wohnt in Z\00FCrich')",
+        &[&id],
+    )
+    .unwrap();
+    assert!(found(&mut ann, r"U&'Z\00FCrich'"));
+    assert!(found(&mut db.user("ann"), r"U&'G\00FCnther'"));
+    let wrong: i64 = admin
+        .query_one("SELECT engram.reindex()", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(wrong, 0);
+    // For a client of the database's own encoding it is what PostgreSQL sends.
+    let other: i64 = admin
+        .query_one(
+            r"SELECT count(*) FROM (VALUES (''::tsvector), ('a'), ('a:1A,2 bcd:7C efghij'), (strip('x:1 yy:2')),
+                 (to_tsvector('english', repeat('tea and 日本語 milk3 ', 400))), (to_tsvector('simple', (SELECT string_agg('w' || i, ' ') FROM generate_series(1, 3000) i)))) v (t)
+              WHERE engram_internal.lexemes(t) IS DISTINCT FROM tsvectorsend(t)",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(other, 0);
+}
+
 #[test]
 fn identifiers_accents_and_scripts_without_spaces_are_found() {
     let db = Database::new();
