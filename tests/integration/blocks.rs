@@ -833,6 +833,64 @@ fn a_large_workspace_is_sealed_by_those_who_store_in_it() {
     assert!(loose < 1500, "{loose}");
 }
 
+/// Where there are many, ids and places are read one by one.
+#[test]
+fn the_nearest_of_many_are_those_of_a_plain_query() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    admin
+        .batch_execute("SELECT engram.set_embedding_model('small', 24, make_default => true)")
+        .unwrap();
+    for part in 0..17 {
+        ann.execute(
+            "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'cup ' || i, 'embedding',
+               (SELECT jsonb_agg(sin(i * (0.37 + 0.11 * d) + d)) FROM generate_series(1, 24) d))))
+             FROM generate_series($1::int * 1000, $1::int * 1000 + 999) i",
+            &[&part],
+        )
+        .unwrap();
+    }
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    ann.execute(
+        "SELECT engram.erase(array_agg(id)) FROM engram.list(match_count => 50)",
+        &[],
+    )
+    .unwrap();
+    for nth in 0..3u8 {
+        let query = &format!(
+            "{:?}",
+            (1..=24)
+                .map(|d| f32::sin(f32::from(nth) + 1.7 * d as f32))
+                .collect::<Vec<_>>()
+        );
+        let nearest: Vec<Uuid> = ids(
+            &mut admin,
+            "SELECT memory_id FROM engram.embeddings ORDER BY embedding OPERATOR(extensions.<=>) $1::text::extensions.vector LIMIT 20",
+            query,
+        );
+        let found = ids(
+            &mut ann,
+            "SELECT id FROM engram.search(query_embedding => $1::text::extensions.vector, match_count => 20)",
+            query,
+        );
+        let missing = nearest.iter().filter(|id| !found.contains(id)).count();
+        assert_eq!(missing, 0, "{query}");
+        let cup = 4000 * (usize::from(nth) + 1) + 7;
+        let row = ann
+            .query_one(
+                "SELECT content FROM engram.search($1, query_embedding => $2::text::extensions.vector, match_count => 1)",
+                &[&format!("cup {cup}"), query],
+            )
+            .unwrap();
+        assert_eq!(row.get::<_, String>(0), format!("cup {cup}"));
+    }
+}
+
+fn ids(client: &mut Client, sql: &str, query: &str) -> Vec<Uuid> {
+    let rows = client.query(sql, &[&query]).unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
 #[test]
 fn packers_adders_and_erasers_at_once_lose_and_duplicate_nothing() {
     let db = Database::new();
