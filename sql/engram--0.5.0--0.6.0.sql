@@ -100,6 +100,148 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION engram.pending_embeddings(
+  model text DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  lease_seconds integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (workspace_id uuid, id uuid, text text, model_name text, dims integer, version integer)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid;
+  every  boolean;
+  wanted integer := coalesce(pending_embeddings.match_count, 100);
+  lease  integer := coalesce(pending_embeddings.lease_seconds, 300);
+  m      record;
+  moment timestamptz;
+  n      integer;
+  -- Memories that are looked at together, and how long nobody looks at all of them again.
+  batch  CONSTANT integer := 10000;
+  pause  CONSTANT interval := '10 minutes';
+  swept   jsonb;
+  last_ws uuid := '00000000-0000-0000-0000-000000000000';
+  last_id uuid := '00000000-0000-0000-0000-000000000000';
+  part    record;
+  done    boolean := false;
+BEGIN
+  PERFORM engram_internal.require_store();
+  every := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
+  IF NOT every THEN
+    ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);
+  END IF;
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000.';
+  END IF;
+  IF lease NOT BETWEEN 1 AND 86400 THEN
+    RAISE EXCEPTION 'lease_seconds is %', lease
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 1 to 86400 seconds: how long this batch may take to embed.';
+  END IF;
+  SELECT * INTO m FROM engram.embedding_models e
+  WHERE CASE WHEN pending_embeddings.model IS NULL THEN e.is_default ELSE e.name = pending_embeddings.model END;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(pending_embeddings.model);
+  END IF;
+  moment := clock_timestamp();
+  -- What is known to wait: new memories, new texts, leases that ran out.
+  RETURN QUERY
+  WITH waiting AS MATERIALIZED (
+    SELECT c.workspace_id, c.memory_id FROM engram.embedding_claims c
+    WHERE c.model = m.name AND c.claimed_until <= moment AND (every OR c.workspace_id = ws)
+      AND (SELECT e.memory_id FROM engram.embeddings e
+           WHERE e.workspace_id = c.workspace_id AND e.memory_id = c.memory_id AND e.model = m.name OFFSET 0) IS NULL
+      AND (SELECT x.deleted_at IS NULL FROM engram.memories x
+           WHERE x.workspace_id = c.workspace_id AND x.id = c.memory_id OFFSET 0)
+    LIMIT wanted
+    FOR UPDATE OF c SKIP LOCKED
+  ), claimed AS (
+    UPDATE engram.embedding_claims c SET claimed_until = moment + make_interval(secs => lease)
+    FROM waiting w WHERE c.workspace_id = w.workspace_id AND c.memory_id = w.memory_id AND (c.model = m.name) IS TRUE
+    RETURNING c.workspace_id, c.memory_id
+  )
+  SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+         m.name, m.dims, x.version
+  FROM claimed k CROSS JOIN LATERAL (
+    SELECT y.* FROM engram.memories y WHERE y.workspace_id = k.workspace_id AND y.id = k.memory_id OFFSET 0) x;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  wanted := wanted - n;
+
+  -- What nobody noted, as when a model is new: all memories in the order of their key. Who asks for all workspaces goes
+  -- on where this session stopped, and once all have been seen begins anew after a while only.
+  IF every THEN
+    swept := coalesce(nullif(current_setting('engram_internal.swept', true), ''), '{}')::jsonb;
+    last_ws := coalesce((swept #>> ARRAY[m.name, 'workspace_id'])::uuid, last_ws);
+    last_id := coalesce((swept #>> ARRAY[m.name, 'id'])::uuid, last_id);
+    IF moment < (swept #>> ARRAY[m.name, 'until'])::timestamptz THEN
+      RETURN;
+    END IF;
+  END IF;
+  WHILE wanted > 0 LOOP
+    WITH part AS MATERIALIZED (
+      SELECT x.workspace_id, x.id, x.deleted_at FROM engram.memories x
+      WHERE (x.workspace_id, x.id) > (last_ws, last_id) AND (every OR x.workspace_id = ws)
+      ORDER BY x.workspace_id, x.id LIMIT batch
+    ), missing AS MATERIALIZED (
+      SELECT p.workspace_id, p.id FROM part p
+      WHERE p.deleted_at IS NULL
+        AND (SELECT e.memory_id FROM engram.embeddings e
+             WHERE e.workspace_id = p.workspace_id AND e.memory_id = p.id AND e.model = m.name OFFSET 0) IS NULL
+        AND (SELECT c.memory_id FROM engram.embedding_claims c
+             WHERE c.workspace_id = p.workspace_id AND c.memory_id = p.id AND c.model = m.name OFFSET 0) IS NULL
+      ORDER BY p.workspace_id, p.id LIMIT wanted
+    )
+    SELECT count(*) AS looked, array_agg(p.workspace_id ORDER BY p.workspace_id, p.id) AS workspaces,
+           array_agg(p.id ORDER BY p.workspace_id, p.id) AS ids,
+           ARRAY(SELECT x.workspace_id FROM missing x ORDER BY x.workspace_id, x.id) AS missing_workspaces,
+           ARRAY(SELECT x.id FROM missing x ORDER BY x.workspace_id, x.id) AS missing_ids
+    INTO part FROM part p;
+    n := cardinality(part.missing_ids);
+    IF n = wanted THEN
+      last_ws := part.missing_workspaces[n];
+      last_id := part.missing_ids[n];
+    ELSIF part.looked > 0 THEN
+      last_ws := part.workspaces[part.looked];
+      last_id := part.ids[part.looked];
+    END IF;
+    done := n < wanted AND part.looked < batch;
+    RETURN QUERY
+    WITH waiting AS MATERIALIZED (
+      SELECT x.workspace_id, x.id FROM unnest(part.missing_workspaces, part.missing_ids) AS u (workspace_id, id)
+      CROSS JOIN LATERAL (
+        SELECT y.workspace_id, y.id FROM engram.memories y WHERE y.workspace_id = u.workspace_id AND y.id = u.id
+        FOR KEY SHARE OF y SKIP LOCKED) x
+    ), claimed AS (
+      INSERT INTO engram.embedding_claims AS c (workspace_id, memory_id, model, claimed_until)
+      SELECT w.workspace_id, w.id, m.name, moment + make_interval(secs => lease)
+      FROM waiting w ORDER BY w.workspace_id, w.id
+      ON CONFLICT ON CONSTRAINT embedding_claims_pkey DO UPDATE SET claimed_until = excluded.claimed_until
+        WHERE c.claimed_until <= moment
+      RETURNING c.workspace_id, c.memory_id
+    )
+    SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+           m.name, m.dims, x.version
+    FROM claimed k CROSS JOIN LATERAL (
+      SELECT y.* FROM engram.memories y WHERE y.workspace_id = k.workspace_id AND y.id = k.memory_id OFFSET 0) x;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    wanted := wanted - n;
+    EXIT WHEN done;
+  END LOOP;
+  IF every THEN
+    swept := swept || jsonb_build_object(m.name, CASE WHEN done THEN jsonb_build_object('until', moment + pause)
+                                                 ELSE jsonb_build_object('workspace_id', last_ws, 'id', last_id) END);
+    PERFORM set_config('engram_internal.swept', swept::text, false);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
+'Hands out memories that have no vector of the model yet, and leases them to the caller: nobody else gets them for lease_seconds (default 300) unless set_embedding() comes first.
+
+text is what to embed: the content with its speaker and date. New memories and texts, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';
+
 CREATE OR REPLACE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -226,7 +368,14 @@ BEGIN
       FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
       done := c.forgotten + c.expired < batch;
       counts := to_jsonb(c);
-      DELETE FROM engram.embedding_claims e WHERE e.claimed_until < now();
+      -- What still waits stays.
+      DELETE FROM engram.embedding_claims w
+      WHERE w.claimed_until < now() AND (
+        NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
+        OR (SELECT e.memory_id FROM engram.embeddings e
+            WHERE e.workspace_id = w.workspace_id AND e.memory_id = w.memory_id AND e.model = w.model OFFSET 0) IS NOT NULL
+        OR (SELECT m.deleted_at FROM engram.memories m
+            WHERE m.workspace_id = w.workspace_id AND m.id = w.memory_id OFFSET 0) IS NOT NULL);
       GET DIAGNOSTICS n = ROW_COUNT;
       counts := counts || jsonb_build_object('claims', n);
     WHEN 'messages' THEN

@@ -175,6 +175,18 @@ const EVENTS: write::Shape<10> = write::Shape {
     triggers: &[],
 };
 
+/// `embedding_claims`.
+const CLAIMS: write::Shape<4> = write::Shape {
+    columns: [
+        (c"workspace_id", pg_sys::UUIDOID),
+        (c"memory_id", pg_sys::UUIDOID),
+        (c"model", pg_sys::TEXTOID),
+        (c"claimed_until", pg_sys::TIMESTAMPTZOID),
+    ],
+    checks: 0,
+    triggers: &[],
+};
+
 /// `search_blocks`.
 pub const BLOCKS: write::Shape<7> = write::Shape {
     columns: [
@@ -426,6 +438,8 @@ fn ready<'n, 'a>(
 /// The tables beside `memories`, and how they are written to.
 struct Beside {
     embeddings: Option<(Table, std::rc::Rc<Layout>)>,
+    /// `embedding_claims`, where some have no vector.
+    claims: Option<Table>,
     states: Table,
     events: Table,
     /// The moment of its events.
@@ -436,7 +450,7 @@ struct Beside {
 }
 
 impl Beside {
-    fn open(with_embeddings: bool, bound: &Caller) -> Result<Option<Self>> {
+    fn open(with_embeddings: bool, without: bool, bound: &Caller) -> Result<Option<Self>> {
         let embeddings = if with_embeddings {
             let table = Table::open_for_insert(c"embeddings")?;
             let Some(layout) = table::layout(&table, &EMBEDDINGS) else {
@@ -463,6 +477,11 @@ impl Beside {
         };
         Ok(Some(Self {
             embeddings,
+            claims: if without {
+                Some(Table::open_for_insert(c"embedding_claims")?)
+            } else {
+                None
+            },
             states: Table::open_for_insert(c"memory_state")?,
             events: Table::open_part(part)?,
             at,
@@ -524,7 +543,8 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         return Ok(None);
     }
     let embedded = news.iter().any(|new| new.embedding.is_some());
-    let Some(beside) = Beside::open(embedded, &caller)? else {
+    let without = news.iter().any(|new| new.embedding.is_none());
+    let Some(beside) = Beside::open(embedded, without, &caller)? else {
         return Ok(None);
     };
     let (Some(mut states), Some(mut events), Some(mut blocks)) = (
@@ -534,11 +554,23 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     ) else {
         return Ok(None);
     };
+    let mut claims = None;
+    if let Some(table) = &beside.claims {
+        claims = Writer::open(table, &CLAIMS);
+        if claims.is_none() {
+            return Ok(None);
+        }
+    }
     let before = Fresh::new();
     let Some(settings) = settings(caller.workspace)? else {
         return Ok(None);
     };
     let mut model = None;
+    let mut waited_for = None;
+    if without {
+        // That of a claim need not stay: who drops it, or the purge, takes the claim with it.
+        waited_for = default_model(&Table::open(c"embedding_models")?)?.map(|found| found.0.name);
+    }
     if embedded {
         let models = Table::open_to_lock(c"embedding_models")?;
         if let Some((default, at)) = default_model(&models)? {
@@ -575,6 +607,9 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         write.memories(&memories, &layout, part)?;
         write.states(&mut states, part);
         write.events(&mut events, beside.at, part);
+        if let (Some(claims), Some(model)) = (&mut claims, &waited_for) {
+            write.claims(claims, model, part);
+        }
         let documents = write.documents(part)?;
         let vectors = match &beside.embeddings {
             Some((table, layout)) => write.embeddings(table, layout, part),
@@ -582,7 +617,7 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
         };
         write.blocks(documents, vectors);
     }
-    drop((states, events, blocks));
+    drop((states, events, claims, blocks));
     write::done();
     after(&caller, model.as_ref(), &beside.blocks, &stored)?;
     if single {
@@ -753,6 +788,20 @@ impl Write<'_, '_> {
                 Value::Text("added"),
                 Value::Int4(1),
                 Value::Null,
+            ]
+        }));
+    }
+
+    /// What has no vector waits for one.
+    fn claims(&self, claims: &mut Writer<'_, 4>, model: &str, stored: &[Ready<'_, '_>]) {
+        let without = stored.iter().filter(|one| one.new.embedding.is_none());
+        claims.insert_all(without.map(|one| {
+            [
+                Value::Uuid(self.caller.workspace),
+                Value::Uuid(one.id),
+                Value::Text(model),
+                // -infinity
+                Value::Time(i64::MIN),
             ]
         }));
     }

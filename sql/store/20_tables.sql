@@ -294,7 +294,8 @@ $$;
 CREATE INDEX IF NOT EXISTS embeddings_by_model_idx ON engram.embeddings (model);
 DROP INDEX IF EXISTS engram.embeddings_model_idx, engram.embeddings_model_fkey_idx;
 
--- Leases of the external embedders: who works on what until when.
+-- The queue of the external embedders: what waits for a vector of the default model, or is worked on, until when. What
+-- has waited longer, or waits for another model, need not be here.
 CREATE TABLE IF NOT EXISTS engram.embedding_claims (
   workspace_id  uuid NOT NULL,
   memory_id     uuid NOT NULL,
@@ -302,9 +303,17 @@ CREATE TABLE IF NOT EXISTS engram.embedding_claims (
   claimed_until timestamptz NOT NULL,
   CONSTRAINT embedding_claims_pkey PRIMARY KEY (workspace_id, memory_id, model),
   CONSTRAINT embedding_claims_memory_fkey FOREIGN KEY (workspace_id, memory_id)
-    REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE,
-  CONSTRAINT embedding_claims_model_fkey FOREIGN KEY (model) REFERENCES engram.embedding_models (name) ON DELETE CASCADE
+    REFERENCES engram.memories (workspace_id, id) ON DELETE CASCADE
 );
+DO $$
+BEGIN
+  -- A memory that is stored would lock the row of the model. Claims go with their model by a trigger, or with the purge.
+  IF EXISTS (SELECT FROM pg_catalog.pg_constraint
+             WHERE conrelid = 'engram.embedding_claims'::regclass AND conname = 'embedding_claims_model_fkey') THEN
+    ALTER TABLE engram.embedding_claims DROP CONSTRAINT embedding_claims_model_fkey;
+  END IF;
+END
+$$;
 CREATE INDEX IF NOT EXISTS embedding_claims_model_fkey_idx ON engram.embedding_claims (model);
 
 CREATE TABLE IF NOT EXISTS engram.graph_links (

@@ -162,6 +162,11 @@ BEGIN
     SELECT workspace_id, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), id,
            engram_internal.store_origin(), me, 'added', version
     FROM added;
+    -- Until embeddings_after_insert() sees a vector.
+    INSERT INTO engram.embedding_claims (workspace_id, memory_id, model, claimed_until)
+    SELECT a.workspace_id, a.id, m.name, '-infinity'
+    FROM added a CROSS JOIN engram.embedding_models m WHERE m.is_default AND a.deleted_at IS NULL
+    ON CONFLICT DO NOTHING;
   END IF;
   PERFORM engram_internal.index_documents(a.workspace_id, array_agg(engram_internal.document(a.id, a.version, 'plain',
     a.session_id, coalesce(a.occurred_at, a.created_at), a.config, a.content, a.speaker, a.occurred_at, a.summary)), 'plain')
@@ -195,6 +200,13 @@ BEGIN
     -- The vector speaks of the old text: the memory goes back to the embedders' queue.
     DELETE FROM engram.embeddings e WHERE e.workspace_id = NEW.workspace_id AND e.memory_id = NEW.id;
     DELETE FROM engram.embedding_claims c WHERE c.workspace_id = NEW.workspace_id AND c.memory_id = NEW.id;
+  END IF;
+  IF NEW.deleted_at IS NULL THEN
+    INSERT INTO engram.embedding_claims (workspace_id, memory_id, model, claimed_until)
+    SELECT NEW.workspace_id, NEW.id, m.name, '-infinity' FROM engram.embedding_models m
+    WHERE m.is_default AND NOT EXISTS (SELECT FROM engram.embeddings e
+      WHERE e.workspace_id = NEW.workspace_id AND e.memory_id = NEW.id AND e.model = m.name)
+    ON CONFLICT DO NOTHING;
   END IF;
   RETURN NULL;
 END
@@ -450,11 +462,14 @@ BEGIN
   PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), array_agg(a.embedding), 'plain')
   FROM (SELECT x.*, (row_number() OVER (PARTITION BY x.workspace_id, x.model) - 1) / 1000 AS part FROM added x) a
   GROUP BY a.workspace_id, a.model, a.part;
+  -- By the whole key, whatever is known of how many wait for a model.
+  DELETE FROM engram.embedding_claims c USING added a
+  WHERE c.workspace_id = a.workspace_id AND c.memory_id = a.memory_id AND (c.model = a.model) IS TRUE;
   RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION engram.embeddings_after_insert() IS
-'Trigger: makes new vectors searchable in the same transaction.';
+'Trigger: makes new vectors searchable in the same transaction, and their memories wait no longer.';
 
 CREATE OR REPLACE FUNCTION engram.embeddings_after_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -494,6 +509,12 @@ BEGIN
   END IF;
   PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), NULL, 'gone')
   FROM removed a GROUP BY a.workspace_id, a.model;
+  INSERT INTO engram.embedding_claims (workspace_id, memory_id, model, claimed_until)
+  SELECT a.workspace_id, a.memory_id, a.model, '-infinity'
+  FROM removed a CROSS JOIN LATERAL (
+    SELECT FROM engram.memories x WHERE x.workspace_id = a.workspace_id AND x.id = a.memory_id AND x.deleted_at IS NULL OFFSET 0) m
+  WHERE a.model IN (SELECT d.name FROM engram.embedding_models d WHERE d.is_default)
+  ON CONFLICT DO NOTHING;
   -- What is erased leaves the blocks at once, unless somebody else is packing them just now.
   PERFORM engram_internal.pack(b.workspace_id, b.model, true, 1)
   FROM (SELECT DISTINCT a.workspace_id, a.model FROM removed a
@@ -502,7 +523,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.embeddings_after_delete() IS
-'Trigger: takes deleted vectors out of search.';
+'Trigger: takes deleted vectors out of search; their memories wait for others.';
 
 CREATE OR REPLACE FUNCTION engram.embedding_models_after_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -515,11 +536,12 @@ BEGIN
       USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
   END IF;
   DELETE FROM engram.search_blocks b WHERE b.model IN (SELECT r.name FROM removed r);
+  DELETE FROM engram.embedding_claims c WHERE c.model IN (SELECT r.name FROM removed r);
   RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION engram.embedding_models_after_delete() IS
-'Trigger: a model that is dropped takes what search scans of it with it.';
+'Trigger: a model that is dropped takes what search scans of it, and what waits for it, with it.';
 
 CREATE OR REPLACE FUNCTION engram.restore_skips() RETURNS trigger
 LANGUAGE plpgsql

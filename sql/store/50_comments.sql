@@ -147,12 +147,12 @@ COMMENT ON COLUMN engram.embeddings.embedding IS 'The vector, of the model''s di
 COMMENT ON COLUMN engram.embeddings.created_at IS 'When it was stored.';
 COMMENT ON INDEX engram.embeddings_by_model_idx IS 'The vectors of a model that is dropped.';
 
-COMMENT ON TABLE engram.embedding_claims IS 'Leases that engram.pending_embeddings() gave to embedders.';
+COMMENT ON TABLE engram.embedding_claims IS 'Memories that wait for a vector of the default model, and leases that engram.pending_embeddings() gave to embedders.';
 COMMENT ON COLUMN engram.embedding_claims.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.embedding_claims.memory_id IS 'The memory.';
 COMMENT ON COLUMN engram.embedding_claims.model IS 'The model it waits for.';
-COMMENT ON COLUMN engram.embedding_claims.claimed_until IS 'Until then nobody else is given it.';
-COMMENT ON INDEX engram.embedding_claims_model_fkey_idx IS 'Leases of one model.';
+COMMENT ON COLUMN engram.embedding_claims.claimed_until IS 'Until then nobody else is given it; -infinity when nobody has been.';
+COMMENT ON INDEX engram.embedding_claims_model_fkey_idx IS 'What waits for one model.';
 
 COMMENT ON TABLE engram.graph_links IS 'What a memory is linked to: the entities it mentions, and other memories.';
 COMMENT ON COLUMN engram.graph_links.workspace_id IS 'The workspace.';

@@ -198,7 +198,7 @@ fn every_memory_is_handed_to_one_embedder() {
                 .unwrap();
             mine.extend(rows.iter().map(|r| r.get::<_, Uuid>(0)));
             let left: i64 = ann
-                .query_one("SELECT 200 - count(*) FROM engram.embedding_claims", &[])
+                .query_one("SELECT 200 - count(*) FROM engram.embedding_claims WHERE claimed_until > now()", &[])
                 .unwrap()
                 .get(0);
             if left == 0 {

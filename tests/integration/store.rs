@@ -1092,6 +1092,128 @@ fn embedders_take_turns() {
     assert_eq!(claims, 0);
 }
 
+/// Who has asked for all that waits is told of what comes later at once, without looking at everything again.
+#[test]
+fn embedders_learn_of_what_comes_later() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    let vector = "[1,2,3]";
+    let old = add(&mut ann, "the first");
+    let pending = |admin: &mut Client, model: &str| -> Vec<Uuid> {
+        let sql = "SELECT id FROM engram.pending_embeddings($1, match_count => 2)";
+        let rows = admin.query(sql, &[&model]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let embed = |client: &mut Client, id: Uuid| {
+        let sql = "SELECT engram.set_embedding($1, $2::text::extensions.vector)";
+        client.execute(sql, &[&id, &vector]).unwrap();
+    };
+    assert_eq!(pending(&mut admin, "tiny"), [old]);
+    embed(&mut ann, old);
+    assert!(pending(&mut admin, "tiny").is_empty());
+    let swept: String = one(
+        &mut admin,
+        "SELECT current_setting('engram_internal.swept')",
+        &[],
+    );
+    assert!(swept.contains("until"), "{swept}");
+
+    // Through every door, each once.
+    let next = |admin: &mut Client, client: &mut Client, what: &str, id: Uuid| {
+        assert_eq!(pending(admin, "tiny"), [id], "{what}");
+        assert!(pending(admin, "tiny").is_empty(), "{what}: leased");
+        // Neither maintenance nor the end of a lease loses it.
+        for sql in [
+            "UPDATE engram.embedding_claims SET claimed_until = now() - interval '1 s'",
+            "CALL engram.maintain()",
+        ] {
+            admin.batch_execute(sql).unwrap();
+        }
+        assert_eq!(pending(admin, "tiny"), [id], "{what}: once more");
+        embed(client, id);
+        assert!(pending(admin, "tiny").is_empty(), "{what}: done");
+    };
+    let id = add(&mut ann, "the second");
+    next(&mut admin, &mut ann, "add", id);
+    let id = Uuid::new_v4();
+    ann.execute("SELECT engram.add('the third', id => $1)", &[&id])
+        .unwrap();
+    next(&mut admin, &mut ann, "add with an id", id);
+    let id: Uuid = one(
+        &mut ann,
+        "INSERT INTO engram.memories (content) VALUES ('the fourth') RETURNING id",
+        &[],
+    );
+    next(&mut admin, &mut ann, "insert", id);
+    let version: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, content => 'the fourth, changed')",
+        &[&id],
+    );
+    assert_eq!(version, 2);
+    next(&mut admin, &mut ann, "new text", id);
+    ann.execute("DELETE FROM engram.embeddings WHERE memory_id = $1", &[&id])
+        .unwrap();
+    next(&mut admin, &mut ann, "vector deleted", id);
+    let id = add(&mut ann, "the fifth");
+    ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
+    assert!(pending(&mut admin, "tiny").is_empty(), "forgotten");
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    ann.execute("SELECT engram.restore($1)", &[&id]).unwrap();
+    next(&mut admin, &mut ann, "restored", id);
+    // What has its vector, or was never stored, does not wait.
+    ann.batch_execute(
+        "SELECT engram.add('the sixth', embedding => '[1,0,0]');
+         BEGIN; SELECT engram.add('the seventh'); ROLLBACK;
+         WITH m AS (INSERT INTO engram.memories (content) VALUES ('the eighth') RETURNING workspace_id, id)
+         SELECT engram.set_embedding(m.id, '[0,1,0]') FROM m",
+    )
+    .unwrap();
+    assert!(pending(&mut admin, "tiny").is_empty());
+    // The eighth had its vector before its row was counted in.
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    let left: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.embedding_claims",
+        &[],
+    );
+    assert_eq!(left, 0);
+
+    // A new model gets all, each once, by going on.
+    admin
+        .batch_execute("SELECT engram.set_embedding_model('big', 4)")
+        .unwrap();
+    let mut all: Vec<Uuid> = Vec::new();
+    loop {
+        let some = pending(&mut admin, "big");
+        if some.is_empty() {
+            break;
+        }
+        all.extend(some);
+    }
+    all.sort();
+    let mut stored: Vec<Uuid> = ann
+        .query(
+            "SELECT id FROM engram.memories WHERE deleted_at IS NULL",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    stored.sort();
+    assert_eq!(all, stored);
+    admin
+        .batch_execute("SELECT engram.drop_embedding_model('big')")
+        .unwrap();
+    let left: i64 = one(
+        &mut admin,
+        "SELECT count(*) FROM engram.embedding_claims",
+        &[],
+    );
+    assert_eq!(left, 0);
+}
+
 #[test]
 fn models_live_side_by_side() {
     let db = Database::new();
