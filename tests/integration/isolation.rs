@@ -1139,7 +1139,7 @@ search_blocks 2 - -
 embeddings 1 SIUD SIUD
     insert: (workspace_id, memory_id, model, embedding) VALUES ('{ws}', '{id}', 'tiny', '[3,2,1]'), ('{ws}', '{id}', 'tiny', '[3,2,1]')
     update: embedding = '[3,2,1]'
-embedding_claims 1 SIUD SIUD
+embedding_claims 3 SIUD SIUD
     insert: (workspace_id, memory_id, model, claimed_until) VALUES ('{ws}', '{id}', 'tiny', now()), ('{ws}', '{id}', 'tiny', now())
     update: claimed_until = now()
 graph_links 1 SIUD SIUD
