@@ -425,6 +425,25 @@ fn segment_rows(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn segment_values(
+    workspace: Uuid,
+    head: &[u8],
+    ids: Array<'_, &[u8]>,
+) -> Report<TableIterator<'static, (name!(block_id, Uuid), name!(block, Vec<u8>))>> {
+    let unreadable = |_| Error::unreadable_block();
+    let parts: Vec<&[u8]> = ids.iter().flatten().collect();
+    let ids = segment::ids_of(head, &parts).map_err(unreadable)?;
+    let ids: Vec<uuid::Uuid> = ids.into_iter().map(uuid::Uuid::from_bytes).collect();
+    let values = search::gather(crate::spi::uuid(workspace), &ids)?;
+    let rows = segment::values_of(head, &values).map_err(unreadable)?;
+    Ok(TableIterator::new(
+        rows.into_iter()
+            .map(|row| (Uuid::from_bytes(row.key()), row.bytes)),
+    ))
+}
+
+#[pg_extern(sql = false)]
 fn segment_head(head: &[u8], parts: Array<'_, Uuid>, places: &[u8]) -> Report<Vec<u8>> {
     let keys: Vec<blocks::Id> = parts.iter().flatten().map(|id| *id.as_bytes()).collect();
     Ok(segment::parts_at(head, &keys, places).map_err(|_| Error::unreadable_block())?)

@@ -13,6 +13,7 @@
 //! | [`items`] | the items of `add_many`, checked one by one |
 //! | `identity`, `settings` | who calls, and the settings that decide it |
 //! | `vector`, `raw` | reading and passing on pgvector's and jsonb's values |
+//! | `jsonb` | comparing jsonb as PostgreSQL does, without a statement |
 //! | `scan` | reading rows straight from their table |
 //! | `write` | writing rows straight to their table |
 //! | `store` | storing memories without a statement for each |
@@ -50,6 +51,7 @@ mod heap;
 mod identity;
 mod ids;
 pub mod items;
+mod jsonb;
 mod life;
 mod locks;
 mod messages;

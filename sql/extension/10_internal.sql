@@ -143,6 +143,11 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 4 AS 'MODULE_PATHNAME', 'segment_
 COMMENT ON FUNCTION engram_internal.segment_rows(bytea, bytea, bytea) IS
 'The parts of a segment that tell where the rows of its entries, and of their states, are: places in the order of the ids, 6 bytes each as tidsend() gives them, 0 for nowhere.';
 
+CREATE FUNCTION engram_internal.segment_values(workspace uuid, head bytea, ids bytea[]) RETURNS TABLE (block_id uuid, block bytea)
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_values_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_values(uuid, bytea, bytea[]) IS
+'Parts that hold what filters ask of the memories of a segment, whose parts of ids are given. For who owns the tables.';
+
 CREATE FUNCTION engram_internal.segment_head(head bytea, parts uuid[], places bytea) RETURNS bytea
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_head_wrapper';
 COMMENT ON FUNCTION engram_internal.segment_head(bytea, uuid[], bytea) IS
@@ -400,6 +405,10 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   nowhere CONSTANT bytea := '\x000000000000';
+  -- What filters ask of memories may be kept once every change of it makes a new entry. Stores of 0.5 know fewer.
+  valued  boolean := place.model = '' AND EXISTS (
+    SELECT FROM pg_trigger t WHERE t.tgrelid = 'engram.memories'::regclass AND t.tgname = 'memories_after_update'
+      AND pg_get_triggerdef(t.oid) LIKE '%agent_id%');
   h       record;
   places  bytea;
   states  bytea;
@@ -416,7 +425,11 @@ BEGIN
   -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
   FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
-             AND NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries) LOOP
+             AND (NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries)
+                  OR valued AND NOT EXISTS (
+                    SELECT FROM engram.search_blocks v
+                    WHERE v.workspace_id = place.workspace AND v.model = '' AND v.level = 4 AND v.cluster = b.cluster
+                      AND v.block_id >= '0d000000-0000-0000-0000-000000000000')) LOOP
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
@@ -427,6 +440,14 @@ BEGIN
     INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
     SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
     FROM engram_internal.segment_rows(h.block, places, states) r;
+    IF valued THEN
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, '', 4, h.cluster, r.block_id, 0, r.block
+      FROM engram_internal.segment_values(workspace, h.block, ARRAY(
+        SELECT i.block FROM engram.search_blocks i
+        WHERE i.workspace_id = workspace AND i.model = '' AND i.level = 4 AND i.cluster = h.cluster
+          AND i.block_id < '02000000-0000-0000-0000-000000000000')) r;
+    END IF;
     UPDATE engram.search_blocks b
     SET block = engram_internal.segment_head(b.block, p.keys, p.places)
     FROM (SELECT array_agg(x.block_id ORDER BY x.block_id) AS keys,
@@ -440,7 +461,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.place(uuid, text) IS
-'Notes in the segments of a workspace where their parts and the rows of their entries are, unless that is known. Returns in how many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+'Notes in the segments of a workspace where their parts and the rows of their entries are, and what filters ask of these, unless that is known. Returns in how many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
 CREATE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE

@@ -585,7 +585,14 @@ BEGIN
        'FOR EACH ROW WHEN (OLD.content IS DISTINCT FROM NEW.content OR OLD.summary IS DISTINCT FROM NEW.summary
           OR OLD.speaker IS DISTINCT FROM NEW.speaker OR OLD.occurred_at IS DISTINCT FROM NEW.occurred_at
           OR OLD.session_id IS DISTINCT FROM NEW.session_id
-          OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL))', 'memories_after_update()'),
+          OR (OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)
+          -- What segments hold of it for filters.
+          OR OLD.agent_id IS DISTINCT FROM NEW.agent_id OR OLD.role IS DISTINCT FROM NEW.role OR OLD.type <> NEW.type
+          OR OLD.importance <> NEW.importance OR OLD.pinned <> NEW.pinned OR OLD.tags <> NEW.tags
+          OR OLD.metadata <> NEW.metadata OR OLD.source IS DISTINCT FROM NEW.source
+          OR OLD.valid_from IS DISTINCT FROM NEW.valid_from OR OLD.valid_to IS DISTINCT FROM NEW.valid_to
+          OR OLD.superseded_by IS DISTINCT FROM NEW.superseded_by OR OLD.expires_at IS DISTINCT FROM NEW.expires_at)',
+       'memories_after_update()'),
       ('memories', 'memories_after_change', 'AFTER UPDATE',
        'FOR EACH ROW WHEN (OLD.version <> NEW.version)', 'memories_after_change()'),
       ('memories', 'memories_after_delete', 'AFTER DELETE',
@@ -620,11 +627,11 @@ BEGIN
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()')
     ) AS v (tab, name, event, scope, func)
   LOOP
-    -- Stores of older versions have it without session_id.
+    -- Stores of older versions have it with fewer columns.
     IF t.name = 'memories_after_update' AND EXISTS (
          SELECT FROM pg_catalog.pg_trigger
          WHERE tgrelid = 'engram.memories'::regclass AND tgname = t.name
-           AND pg_catalog.pg_get_triggerdef(oid) NOT LIKE '%session_id%') THEN
+           AND pg_catalog.pg_get_triggerdef(oid) NOT LIKE '%agent_id%') THEN
       DROP TRIGGER memories_after_update ON engram.memories;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger

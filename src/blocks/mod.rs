@@ -15,6 +15,7 @@
 
 pub mod documents;
 pub mod segment;
+pub mod values;
 pub mod vectors;
 
 use std::collections::HashMap;

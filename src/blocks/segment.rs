@@ -90,9 +90,11 @@ pub enum Kind {
     Rows = 11,
     /// Where the rows of their states are, [`Place`]s; of documents only.
     States = 12,
+    /// What filters ask of them, see [`super::values`]; of documents only.
+    Values = 13,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Ids,
     Kind::Stamps,
     Kind::Times,
@@ -105,6 +107,7 @@ const KINDS: [Kind; 12] = [
     Kind::Low,
     Kind::Rows,
     Kind::States,
+    Kind::Values,
 ];
 
 impl Kind {
@@ -132,7 +135,7 @@ impl Kind {
             Self::Stamps | Self::Times => 8,
             Self::Sessions | Self::Speakers | Self::Lengths => 4,
             Self::Rows | Self::States => Place::BYTES,
-            Self::Order | Self::Words | Self::High | Self::Low => 0,
+            Self::Order | Self::Words | Self::High | Self::Low | Self::Values => 0,
         }
     }
 }
@@ -866,6 +869,26 @@ pub fn rows_at(head: &[u8], rows: &[u8], states: &[u8]) -> Result<Vec<Row>, Unre
         parts.extend(slices.map(|(number, slice)| part(head.tag, kind, number, slice)));
     }
     Ok(parts)
+}
+
+/// Parts with what filters ask of the entries.
+pub fn values_of(head: &[u8], values: &[u8]) -> Result<Vec<Row>, Unreadable> {
+    let head = Head::parse(head).ok_or(Unreadable)?;
+    let slices = values.chunks(Kind::Values.slice()).enumerate();
+    Ok(slices
+        .map(|(number, slice)| part(head.tag, Kind::Values, number, slice))
+        .collect())
+}
+
+/// The ids of a segment, of its parts of ids, which may come in any order.
+pub fn ids_of(head: &[u8], parts: &[&[u8]]) -> Result<Vec<Id>, Unreadable> {
+    let head = Head::parse(head).ok_or(Unreadable)?;
+    let mut rows = Rows::default();
+    for bytes in parts {
+        let part = Part::parse(bytes).ok_or(Unreadable)?;
+        rows.parts.insert((part.kind, part.number), part.content);
+    }
+    rows.column(&head, Kind::Ids).ok_or(Unreadable)
 }
 
 /// The head with the places of its parts: their keys, ascending, and [`Place::BYTES`] bytes for each.

@@ -1,43 +1,88 @@
-//! Conditions on a memory, tested where its row lies: what most filters ask for needs no statement.
+//! Conditions on a memory, tested where its row lies, or on what its segment knows of it: what most filters ask
+//! for needs no statement.
 //!
 //! Each test means what `filter::compile` writes in SQL. What is not known here, a statement is asked.
 
 use std::str::FromStr;
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{FromDatum, PgTupleDesc, pg_sys};
+use pgrx::{FromDatum, PgMemoryContexts, PgTupleDesc, pg_sys};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::error::Result;
+use super::corpus::Values;
+use crate::blocks::values::{Builder, of_key};
+use crate::error::{Error, Result};
 use crate::filter::{FIELDS, Field, Kind, Node, Op};
-use crate::scan::{Row, Table};
+use crate::jsonb::{self, Json, Type};
+use crate::scan::{Lookup, Row, Table};
+
+/// What is known of a condition; numbers, so that the least of some is what all of them come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Known {
+    No = 0,
+    Unknown = 1,
+    Yes = 2,
+}
+
+impl Known {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::No => Self::Yes,
+            Self::Unknown => Self::Unknown,
+            Self::Yes => Self::No,
+        }
+    }
+}
 
 /// What a row must satisfy.
 pub struct Checks {
     node: Test,
-    types: Option<Vec<String>>,
-    kind: i16,
-    deleted: i16,
-    superseded: i16,
-    expires: i16,
+    whole: bool,
 }
 
 enum Test {
     All(Vec<Test>),
     Any(Vec<Test>),
     Not(Box<Test>),
+    /// A statement has to be asked.
+    Unknown,
     Column {
+        name: &'static str,
         column: i16,
         of: pg_sys::Oid,
-        op: Op,
-        wanted: Vec<Of<String>>,
+        asked: Asked,
     },
-    Tags {
+    Metadata {
         column: i16,
-        op: Op,
-        wanted: Vec<String>,
+        path: Vec<String>,
+        asked: AskedJson,
     },
+}
+
+/// What is asked of a value, or of its being NULL.
+enum Asked {
+    Value { op: Op, wanted: Vec<Of<String>> },
+    Tags { op: Op, wanted: Vec<String> },
+    /// In small letters.
+    Lower(String),
+}
+
+/// What is asked of a value of metadata, or of there being none.
+enum AskedJson {
+    /// Equal to one of these.
+    Any(Vec<jsonb::Owned>),
+    Exists,
+    Compared(Op, jsonb::Owned),
+    Contains(jsonb::Owned),
+    /// As a part of an object that contains another.
+    Within(jsonb::Owned),
+    Lower(String),
 }
 
 /// A value of a column, or one that it is compared with.
@@ -50,50 +95,80 @@ enum Of<T> {
 }
 
 impl Checks {
-    /// `None` where a part of the filter is not known here.
-    pub fn new(node: &Node, types: Option<&[String]>, memories: &Table) -> Result<Option<Self>> {
-        let Some(node) = Test::of(node, memories) else {
+    /// `None` where nothing of the filter is known here.
+    pub fn new(
+        node: &Node,
+        types: Option<&[String]>,
+        memories: &Table,
+        superseded: bool,
+        expired: Option<i64>,
+    ) -> Result<Option<Self>> {
+        let node = Test::of(node, memories);
+        if matches!(node, Test::Unknown) {
             return Ok(None);
+        }
+        let whole = node.whole();
+        let none = || Asked::Value {
+            op: Op::Eq,
+            wanted: Vec::new(),
         };
+        let mut all = vec![Test::column(memories, "deleted_at", Kind::Time, none())];
+        if !superseded {
+            all.push(Test::column(memories, "superseded_by", Kind::Uuid, none()));
+        }
+        if let Some(now) = expired {
+            let asked = Asked::Value {
+                op: Op::Lte,
+                wanted: vec![Of::Time(now)],
+            };
+            let over = Test::column(memories, "expires_at", Kind::Time, asked);
+            all.push(Test::Not(Box::new(over)));
+        }
+        if let Some(types) = types {
+            let asked = Asked::Value {
+                op: Op::In,
+                wanted: types.iter().map(|t| Of::Text(t.clone())).collect(),
+            };
+            all.push(Test::column(memories, "type", Kind::Text, asked));
+        }
+        all.push(node);
         Ok(Some(Self {
-            node,
-            types: types.map(<[String]>::to_vec),
-            kind: memories.column(c"type")?,
-            deleted: memories.column(c"deleted_at")?,
-            superseded: memories.column(c"superseded_by")?,
-            expires: memories.column(c"expires_at")?,
+            node: Test::All(all),
+            whole,
         }))
     }
 
-    /// Whether a row of `memories` passes; `None` where a statement has to be asked.
-    pub fn passes(&self, row: &Row<'_>, superseded: bool, expired: Option<i64>) -> Option<bool> {
-        if row.datum(self.deleted).is_some() || !superseded && row.datum(self.superseded).is_some()
-        {
-            return Some(false);
+    /// Whether a row always tells.
+    pub fn whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether a row of `memories` passes; `None` where a statement has to be asked. Long values take memory.
+    pub fn passes(&self, row: &Row<'_>) -> Option<bool> {
+        match self.node.passes(row) {
+            Known::Yes => Some(true),
+            Known::No => Some(false),
+            Known::Unknown => None,
         }
-        // SAFETY: the columns have these types; setup() made them.
-        let (until, kind) = unsafe { (row.get::<i64>(self.expires), row.text(self.kind)) };
-        if expired.zip(until).is_some_and(|(now, until)| until <= now) {
-            return Some(false);
-        }
-        if let Some(types) = &self.types
-            && !types.iter().any(|wanted| Some(wanted.as_str()) == kind)
-        {
-            return Some(false);
-        }
-        self.node.passes(row)
+    }
+
+    /// What is known of the entries of a segment.
+    pub fn known(&self, values: &mut Values<'_, '_>) -> Vec<Known> {
+        let mut memory = PgMemoryContexts::new("engram filter");
+        // SAFETY: nothing that is made there is kept.
+        unsafe { memory.switch_to(|_| self.node.known(values)) }
     }
 }
 
 impl Test {
-    fn of(node: &Node, memories: &Table) -> Option<Self> {
-        let all = |nodes: &[Node]| -> Option<Vec<Self>> {
+    fn of(node: &Node, memories: &Table) -> Self {
+        let all = |nodes: &[Node]| -> Vec<Self> {
             nodes.iter().map(|n| Self::of(n, memories)).collect()
         };
         match node {
-            Node::And(nodes) => Some(Self::All(all(nodes)?)),
-            Node::Or(nodes) => Some(Self::Any(all(nodes)?)),
-            Node::Not(node) => Some(Self::Not(Box::new(Self::of(node, memories)?))),
+            Node::And(nodes) => Self::All(all(nodes)),
+            Node::Or(nodes) => Self::Any(all(nodes)),
+            Node::Not(node) => Self::Not(Box::new(Self::of(node, memories))),
             Node::Test {
                 field: Field::Column(nth),
                 op,
@@ -102,61 +177,298 @@ impl Test {
                 let (name, kind, read) = FIELDS[*nth];
                 // Layers and entities are not columns.
                 if read.strip_prefix("m.") != Some(name) {
-                    return None;
+                    return Self::Unknown;
                 }
-                let (column, of) = column(memories, name, kind)?;
-                match kind {
-                    Kind::List => tags(column, *op, value),
-                    _ => single(column, of, kind, *op, value),
+                if kind == Kind::Json {
+                    return Self::metadata(memories, Vec::new(), *op, value);
+                }
+                let asked = match kind {
+                    Kind::List => tags(*op, value),
+                    _ => single(kind, *op, value),
+                };
+                match asked {
+                    Some(asked) => Self::column(memories, name, kind, asked),
+                    None => Self::Unknown,
                 }
             }
-            Node::Test { .. } => None,
+            Node::Test {
+                field: Field::Metadata(path),
+                op,
+                value,
+            } => Self::metadata(memories, path.clone(), *op, value),
         }
     }
 
-    fn passes(&self, row: &Row<'_>) -> Option<bool> {
-        match self {
-            Self::All(tests) => {
-                for test in tests {
-                    if !test.passes(row)? {
-                        return Some(false);
-                    }
-                }
-                Some(true)
-            }
-            Self::Any(tests) => {
-                for test in tests {
-                    if test.passes(row)? {
-                        return Some(true);
-                    }
-                }
-                Some(false)
-            }
-            Self::Not(test) => Some(!test.passes(row)?),
-            Self::Column {
+    fn column(memories: &Table, name: &'static str, kind: Kind, asked: Asked) -> Self {
+        match column(memories, name, kind) {
+            Some((column, of)) => Self::Column {
+                name,
                 column,
                 of,
-                op,
-                wanted,
-            } => {
-                let found = match row.datum(*column) {
-                    // SAFETY: `column` has looked at its type.
-                    Some(_) => Some(unsafe { value_of(row, *column, *of) }?),
-                    None => None,
-                };
-                Some(compare(found.as_ref(), *op, wanted))
-            }
-            Self::Tags { column, op, wanted } => {
-                // SAFETY: as above.
-                let tags = unsafe { row.get::<Vec<Option<String>>>(*column) }?;
-                let tags: Vec<String> = tags.into_iter().collect::<Option<_>>()?;
-                let has = |tag: &String| tags.contains(tag);
-                Some(match op {
-                    Op::Exists => !tags.is_empty(),
-                    Op::In => wanted.iter().any(has),
-                    Op::Nin => !wanted.iter().any(has),
-                    _ => wanted.iter().all(has),
+                asked,
+            },
+            None => Self::Unknown,
+        }
+    }
+
+    fn metadata(memories: &Table, path: Vec<String>, op: Op, value: &Value) -> Self {
+        let Some((column, _)) = column(memories, "metadata", Kind::Json) else {
+            return Self::Unknown;
+        };
+        // An object contains another if it has its keys with values that contain the other's: so much keys tell.
+        if let (true, Op::Contains, Value::Object(parts)) = (path.is_empty(), op, value) {
+            let part = |(key, value): (&String, &Value)| {
+                Some(Self::Metadata {
+                    column,
+                    path: vec![key.clone()],
+                    asked: AskedJson::Within(jsonb::Owned::read(value)?),
                 })
+            };
+            let parts: Option<Vec<Self>> = parts.iter().map(part).collect();
+            return parts.map_or(Self::Unknown, Self::All);
+        }
+        match AskedJson::of(op, value) {
+            Some((asked, not)) => {
+                let test = Self::Metadata {
+                    column,
+                    path,
+                    asked,
+                };
+                if not { Self::Not(Box::new(test)) } else { test }
+            }
+            None => Self::Unknown,
+        }
+    }
+
+    /// Whether a row always tells.
+    fn whole(&self) -> bool {
+        match self {
+            Self::All(tests) | Self::Any(tests) => tests.iter().all(Self::whole),
+            Self::Not(test) => test.whole(),
+            Self::Unknown => false,
+            Self::Column { .. } | Self::Metadata { .. } => true,
+        }
+    }
+
+    fn passes(&self, row: &Row<'_>) -> Known {
+        match self {
+            Self::All(tests) => {
+                let mut least = Known::Yes;
+                for test in tests {
+                    least = least.min(test.passes(row));
+                    if least == Known::No {
+                        break;
+                    }
+                }
+                least
+            }
+            Self::Any(tests) => {
+                let mut most = Known::No;
+                for test in tests {
+                    most = most.max(test.passes(row));
+                    if most == Known::Yes {
+                        break;
+                    }
+                }
+                most
+            }
+            Self::Not(test) => test.passes(row).not(),
+            Self::Unknown => Known::Unknown,
+            Self::Column {
+                column, of, asked, ..
+            } => match asked {
+                Asked::Tags { op, wanted } => {
+                    // SAFETY: `column` has looked at its type.
+                    match unsafe { tags_of(row, *column) } {
+                        Some(tags) => {
+                            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                            Known::from(compare_tags(&tags, *op, wanted))
+                        }
+                        None => Known::Unknown,
+                    }
+                }
+                _ if row.datum(*column).is_none() => asked.test(None),
+                // SAFETY: as above.
+                _ => match unsafe { value_of(row, *column, *of) } {
+                    Some(found) => asked.test(Some(&found)),
+                    None => Known::Unknown,
+                },
+            },
+            Self::Metadata {
+                column,
+                path,
+                asked,
+            } => {
+                // SAFETY: as above; the row holds it for that long.
+                let found = row
+                    .datum(*column)
+                    .and_then(|datum| unsafe { Json::of(datum) })
+                    .and_then(|json| json.at(path));
+                Known::from(asked.test(found))
+            }
+        }
+    }
+
+    /// As [`Self::passes`], of all entries of a segment.
+    fn known(&self, values: &mut Values<'_, '_>) -> Vec<Known> {
+        let n = values.len();
+        match self {
+            Self::All(tests) => {
+                let mut out = vec![Known::Yes; n];
+                for test in tests {
+                    for (least, other) in out.iter_mut().zip(test.known(values)) {
+                        *least = other.min(*least);
+                    }
+                }
+                out
+            }
+            Self::Any(tests) => {
+                let mut out = vec![Known::No; n];
+                for test in tests {
+                    for (most, other) in out.iter_mut().zip(test.known(values)) {
+                        *most = other.max(*most);
+                    }
+                }
+                out
+            }
+            Self::Not(test) => test.known(values).into_iter().map(Known::not).collect(),
+            Self::Unknown => vec![Known::Unknown; n],
+            Self::Column {
+                name, of, asked, ..
+            } => {
+                let test = |value: Option<&[u8]>| match (value, asked) {
+                    (None, Asked::Tags { .. }) => Known::Unknown,
+                    (None, _) => asked.test(None),
+                    (Some(bytes), Asked::Tags { op, wanted }) => match stored_tags(bytes) {
+                        Some(tags) => Known::from(compare_tags(&tags, *op, wanted)),
+                        None => Known::Unknown,
+                    },
+                    (Some(bytes), _) => match stored(bytes, *of) {
+                        Some(found) => asked.test(Some(&found)),
+                        None => Known::Unknown,
+                    },
+                };
+                values
+                    .each(name, *of, test)
+                    .unwrap_or_else(|| vec![Known::Unknown; n])
+            }
+            Self::Metadata { path, asked, .. } => {
+                let Some((key, rest)) = path.split_first() else {
+                    return vec![Known::Unknown; n];
+                };
+                let test = |value: Option<&[u8]>| match value {
+                    None => Known::from(asked.test(None)),
+                    Some(bytes) => match jsonb::Owned::of(bytes) {
+                        Some(found) => Known::from(asked.test(found.json().at(rest))),
+                        None => Known::Unknown,
+                    },
+                };
+                match values.each(&of_key(key), pg_sys::JSONBOID, test) {
+                    Some(known) => known,
+                    // Nobody has the key.
+                    None if values.all_keys() => vec![Known::from(asked.test(None)); n],
+                    None => vec![Known::Unknown; n],
+                }
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn test(&self, found: Option<&Of<&str>>) -> Known {
+        match self {
+            Self::Value { op, wanted } => Known::from(compare(found, *op, wanted)),
+            Self::Lower(part) => match found {
+                Some(Of::Text(text)) => match jsonb::lower(text) {
+                    Some(lower) => Known::from(lower.contains(part.as_str())),
+                    None => Known::Unknown,
+                },
+                Some(_) => Known::Unknown,
+                None => Known::No,
+            },
+            Self::Tags { .. } => Known::Unknown,
+        }
+    }
+}
+
+impl AskedJson {
+    /// What is asked, and whether the reverse of it is.
+    fn of(op: Op, value: &Value) -> Option<(Self, bool)> {
+        let one = || jsonb::Owned::read(value);
+        let all = || -> Option<Vec<jsonb::Owned>> {
+            let values = value.as_array()?.iter();
+            values.map(jsonb::Owned::read).collect()
+        };
+        Some(match (op, value) {
+            (Op::Eq, _) => (Self::Any(vec![one()?]), false),
+            (Op::Ne, _) => (Self::Any(vec![one()?]), true),
+            (Op::In, _) => (Self::Any(all()?), false),
+            (Op::Nin, _) => (Self::Any(all()?), true),
+            (Op::Exists, Value::Bool(exists)) => (Self::Exists, !exists),
+            (Op::Gt | Op::Gte | Op::Lt | Op::Lte, _) => (Self::Compared(op, one()?), false),
+            (Op::Contains, _) => (Self::Contains(one()?), false),
+            (Op::Icontains, Value::String(part)) => (Self::Lower(jsonb::lower(part)?), false),
+            _ => return None,
+        })
+    }
+
+    fn test(&self, found: Option<Json<'_>>) -> bool {
+        match (self, found) {
+            (Self::Any(wanted), Some(found)) => wanted.iter().any(|w| w.json().equals(found)),
+            // A key that is absent counts as null.
+            (Self::Any(wanted), None) => wanted.iter().any(|w| w.json().kind() == Type::Null),
+            (Self::Exists, found) => found.is_some(),
+            (_, None) => false,
+            (Self::Compared(op, wanted), Some(found)) => {
+                let wanted = wanted.json();
+                if found.kind() != wanted.kind() {
+                    return false;
+                }
+                let order = match (found.text(), wanted.text()) {
+                    // By code point, as in collation "C".
+                    (Some(found), Some(wanted)) => found.cmp(wanted),
+                    _ => found.compare(wanted),
+                };
+                match op {
+                    Op::Gt => order.is_gt(),
+                    Op::Gte => order.is_ge(),
+                    Op::Lt => order.is_lt(),
+                    _ => order.is_le(),
+                }
+            }
+            (Self::Contains(wanted), Some(found)) => {
+                let wanted = wanted.json();
+                match (found.kind(), wanted.kind()) {
+                    (Type::String, Type::String) => found
+                        .text()
+                        .zip(wanted.text())
+                        .is_some_and(|(text, part)| text.contains(part)),
+                    (Type::Array, Type::Array) | (Type::Object, Type::Object) => {
+                        found.contains(wanted)
+                    }
+                    (Type::Array, _) => found.any(|_, element| element.equals(wanted)),
+                    _ => false,
+                }
+            }
+            (Self::Within(wanted), Some(found)) => {
+                let wanted = wanted.json();
+                match (found.kind(), wanted.kind()) {
+                    (Type::Array, Type::Array) | (Type::Object, Type::Object) => {
+                        found.contains(wanted)
+                    }
+                    (a, b) => a == b && found.equals(wanted),
+                }
+            }
+            (Self::Lower(part), Some(found)) => {
+                let has = |json: Json<'_>| {
+                    let lower = json.text().and_then(jsonb::lower);
+                    lower.is_some_and(|lower| lower.contains(part.as_str()))
+                };
+                match found.kind() {
+                    Type::String => has(found),
+                    Type::Array => found.any(|_, element| has(element)),
+                    _ => false,
+                }
             }
         }
     }
@@ -171,7 +483,7 @@ fn column(memories: &Table, name: &str, kind: Kind) -> Option<(i16, pg_sys::Oid)
         Kind::Boolean => &[pg_sys::BOOLOID],
         Kind::Uuid => &[pg_sys::UUIDOID],
         Kind::List => &[pg_sys::TEXTARRAYOID],
-        Kind::Json => return None,
+        Kind::Json => &[pg_sys::JSONBOID],
     };
     // SAFETY: the relation is open.
     let attributes = unsafe { PgTupleDesc::from_pg_unchecked((*memories.relation()).rd_att) };
@@ -183,20 +495,41 @@ fn column(memories: &Table, name: &str, kind: Kind) -> Option<(i16, pg_sys::Oid)
     plain.then_some((attribute.attnum, attribute.atttypid))
 }
 
-fn tags(column: i16, op: Op, value: &Value) -> Option<Test> {
+fn tags(op: Op, value: &Value) -> Option<Asked> {
     let text = |value: &Value| Some(value.as_str()?.to_owned());
-    let wanted = match (op, value) {
-        (Op::In | Op::Nin | Op::Contains, Value::Array(values)) => {
-            values.iter().map(text).collect::<Option<_>>()?
+    let (op, wanted) = match (op, value) {
+        // No tags at all.
+        (Op::Eq | Op::Ne, Value::Null) => (op, Vec::new()),
+        (Op::In | Op::Nin | Op::Contains | Op::Eq | Op::Ne, Value::Array(values)) => {
+            (op, values.iter().map(text).collect::<Option<_>>()?)
         }
-        (Op::Contains, value) => vec![text(value)?],
-        (Op::Exists, Value::Bool(true)) => Vec::new(),
+        (Op::Contains, value) => (op, vec![text(value)?]),
+        (Op::Exists, Value::Bool(true)) => (Op::Ne, Vec::new()),
+        (Op::Exists, Value::Bool(false)) => (Op::Eq, Vec::new()),
+        (Op::Icontains, value) => (op, vec![jsonb::lower(value.as_str()?)?]),
         _ => return None,
     };
-    Some(Test::Tags { column, op, wanted })
+    Some(Asked::Tags { op, wanted })
 }
 
-fn single(column: i16, of: pg_sys::Oid, kind: Kind, op: Op, value: &Value) -> Option<Test> {
+/// Lists are sets here: order and repetition do not count.
+fn compare_tags(tags: &[&str], op: Op, wanted: &[String]) -> bool {
+    let has = |tag: &String| tags.contains(&tag.as_str());
+    let same = || wanted.iter().all(has) && tags.iter().all(|t| wanted.iter().any(|w| w == t));
+    match op {
+        Op::In => wanted.iter().any(has),
+        Op::Nin => !wanted.iter().any(has),
+        Op::Eq => same(),
+        Op::Ne => !same(),
+        Op::Icontains => tags.iter().any(|tag| {
+            let lower = jsonb::lower(tag);
+            lower.is_some_and(|lower| wanted.iter().all(|part| lower.contains(part.as_str())))
+        }),
+        _ => wanted.iter().all(has),
+    }
+}
+
+fn single(kind: Kind, op: Op, value: &Value) -> Option<Asked> {
     let wanted = match (op, value) {
         (Op::In | Op::Nin, Value::Array(values)) => values
             .iter()
@@ -204,16 +537,12 @@ fn single(column: i16, of: pg_sys::Oid, kind: Kind, op: Op, value: &Value) -> Op
             .collect::<Option<_>>()?,
         (Op::Exists, Value::Bool(exists)) => vec![Of::Boolean(*exists)],
         (Op::Eq | Op::Ne, Value::Null) => Vec::new(),
-        (Op::Contains, _) if kind != Kind::Text => return None,
-        (Op::Icontains | Op::In | Op::Nin | Op::Exists, _) => return None,
+        (Op::Contains | Op::Icontains, _) if kind != Kind::Text => return None,
+        (Op::Icontains, _) => return Some(Asked::Lower(jsonb::lower(value.as_str()?)?)),
+        (Op::In | Op::Nin | Op::Exists, _) => return None,
         _ => vec![wanted(kind, value)?],
     };
-    Some(Test::Column {
-        column,
-        of,
-        op,
-        wanted,
-    })
+    Some(Asked::Value { op, wanted })
 }
 
 fn wanted(kind: Kind, value: &Value) -> Option<Of<String>> {
@@ -248,6 +577,16 @@ unsafe fn value_of<'a>(row: &Row<'a>, column: i16, of: pg_sys::Oid) -> Option<Of
     }
 }
 
+/// `None` where it holds a NULL.
+///
+/// # Safety
+/// The column is `text[]`.
+unsafe fn tags_of(row: &Row<'_>, column: i16) -> Option<Vec<String>> {
+    // SAFETY: the caller's promise.
+    let tags = unsafe { row.get::<Vec<Option<String>>>(column) }?;
+    tags.into_iter().collect()
+}
+
 fn compare(found: Option<&Of<&str>>, op: Op, wanted: &[Of<String>]) -> bool {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let order = |wanted: &Of<String>| match (found?, wanted) {
@@ -278,4 +617,180 @@ fn compare(found: Option<&Of<&str>>, op: Op, wanted: &[Of<String>]) -> bool {
         },
         _ => false,
     }
+}
+
+/// Columns that segments hold. A change of one of them, or of metadata, makes a new entry of the memory:
+/// the trigger `memories_after_update` names them all, but for those that cannot change.
+const HELD: [(&str, Kind); 17] = [
+    ("user_id", Kind::Uuid),
+    ("agent_id", Kind::Text),
+    ("session_id", Kind::Text),
+    ("speaker", Kind::Text),
+    ("role", Kind::Text),
+    ("type", Kind::Text),
+    ("importance", Kind::Number),
+    ("pinned", Kind::Boolean),
+    ("tags", Kind::List),
+    ("source", Kind::Text),
+    ("occurred_at", Kind::Time),
+    ("valid_from", Kind::Time),
+    ("valid_to", Kind::Time),
+    ("superseded_by", Kind::Uuid),
+    ("expires_at", Kind::Time),
+    ("created_at", Kind::Time),
+    ("deleted_at", Kind::Time),
+];
+
+/// What filters ask of these memories, entries of a segment, as [`crate::blocks::values`] stores it. For who owns
+/// the table.
+pub fn gather(workspace: Uuid, ids: &[Uuid]) -> Result<Vec<u8>> {
+    let memories = Table::open(c"memories")?;
+    if !memories.owned() {
+        return Err(Error::Forbidden {
+            message: "only the owner of engram.memories may gather what segments hold of it"
+                .to_owned(),
+            hint: "engram.reindex() does it with the rights that it takes.".to_owned(),
+        });
+    }
+    let mut all = Gathering::new(ids.len(), &memories);
+    let mut rows = Lookup::new(&memories)?;
+    let mut memory = PgMemoryContexts::new("engram values");
+    for (entry, id) in ids.iter().enumerate() {
+        pgrx::check_for_interrupts!();
+        let row = rows.find([workspace, *id]);
+        // SAFETY: nothing that is made meanwhile is kept.
+        unsafe {
+            memory.reset();
+            memory.switch_to(|_| all.put(entry, row.as_ref()));
+        }
+    }
+    Ok(all.builder.encode())
+}
+
+/// What has been gathered.
+struct Gathering {
+    builder: Builder,
+    /// By their order in the builder.
+    columns: Vec<(i16, pg_sys::Oid)>,
+    metadata: Option<i16>,
+    deleted: Option<usize>,
+}
+
+/// No value of its type: what it is, is not known.
+const ODD: &[u8] = &[];
+
+impl Gathering {
+    /// For so many entries.
+    fn new(n: usize, memories: &Table) -> Self {
+        let mut names: Vec<(&str, u32)> = Vec::new();
+        let mut columns = Vec::new();
+        let mut deleted = None;
+        for (name, kind) in HELD {
+            if let Some((number, of)) = column(memories, name, kind) {
+                if name == "deleted_at" {
+                    deleted = Some(names.len());
+                }
+                names.push((name, of.to_u32()));
+                columns.push((number, of));
+            }
+        }
+        Self {
+            builder: Builder::new(n, &names, pg_sys::JSONBOID.to_u32()),
+            columns,
+            metadata: column(memories, "metadata", Kind::Json).map(|found| found.0),
+            deleted,
+        }
+    }
+
+    /// Takes the row of the next entry, `None` when there is none.
+    fn put(&mut self, entry: usize, row: Option<&Row<'_>>) {
+        let Some(row) = row else {
+            // The first condition of every filter does not hold, nor does it not.
+            if let Some(nth) = self.deleted {
+                self.builder.put(nth, entry, ODD);
+            }
+            return;
+        };
+        for (nth, (column, of)) in self.columns.iter().enumerate() {
+            if row.datum(*column).is_none() {
+                continue;
+            }
+            // SAFETY: `new` has looked at the types.
+            let bytes = unsafe {
+                match *of {
+                    pg_sys::TEXTARRAYOID => match tags_of(row, *column) {
+                        Some(tags) => store_tags(&tags),
+                        None => ODD.to_vec(),
+                    },
+                    of => match value_of(row, *column, of) {
+                        Some(value) => store(&value),
+                        None => ODD.to_vec(),
+                    },
+                }
+            };
+            self.builder.put(nth, entry, &bytes);
+        }
+        // SAFETY: as above.
+        let metadata = self.metadata.and_then(|column| row.datum(column));
+        if let Some(metadata) = metadata.and_then(|datum| unsafe { Json::of(datum) }) {
+            metadata.any(|key, value| {
+                if let Some(key) = key {
+                    self.builder.put_key(key, entry, value.bytes());
+                }
+                false
+            });
+        }
+    }
+}
+
+fn store(value: &Of<&str>) -> Vec<u8> {
+    match value {
+        Of::Text(text) => text.as_bytes().to_vec(),
+        Of::Number(number) => number.to_le_bytes().to_vec(),
+        Of::Time(time) => time.to_le_bytes().to_vec(),
+        Of::Boolean(yes) => vec![u8::from(*yes)],
+        Of::Uuid(id) => id.as_bytes().to_vec(),
+    }
+}
+
+/// The reverse, of a column of that type.
+fn stored(bytes: &[u8], of: pg_sys::Oid) -> Option<Of<&str>> {
+    Some(match of {
+        pg_sys::TEXTOID => Of::Text(std::str::from_utf8(bytes).ok()?),
+        pg_sys::FLOAT8OID | pg_sys::INT4OID => {
+            Of::Number(f64::from_le_bytes(bytes.try_into().ok()?))
+        }
+        pg_sys::TIMESTAMPTZOID => Of::Time(i64::from_le_bytes(bytes.try_into().ok()?)),
+        pg_sys::BOOLOID => Of::Boolean(*bytes.first()? == 1),
+        pg_sys::UUIDOID => Of::Uuid(Uuid::from_slice(bytes).ok()?),
+        _ => return None,
+    })
+}
+
+/// How many there are, and each with its length.
+fn store_tags(tags: &[String]) -> Vec<u8> {
+    let mut out = (tags.len() as u32).to_le_bytes().to_vec();
+    for tag in tags {
+        out.extend((tag.len() as u32).to_le_bytes());
+        out.extend(tag.as_bytes());
+    }
+    out
+}
+
+fn stored_tags(bytes: &[u8]) -> Option<Vec<&str>> {
+    let number = |rest: &mut &[u8]| -> Option<usize> {
+        let (number, more) = rest.split_first_chunk::<4>()?;
+        *rest = more;
+        Some(u32::from_le_bytes(*number) as usize)
+    };
+    let mut rest = bytes;
+    let count = number(&mut rest)?;
+    let mut tags = Vec::new();
+    for _ in 0..count {
+        let length = number(&mut rest)?;
+        let (tag, more) = rest.split_at_checked(length)?;
+        tags.push(std::str::from_utf8(tag).ok()?);
+        rest = more;
+    }
+    Some(tags)
 }

@@ -10,10 +10,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 use uuid::Uuid;
 
 use super::Context;
+use super::checks::{Checks, Known};
 use super::eligible::Candidate;
 use super::ids::{IdMap, IdSet, NumberMap};
 use crate::blocks::documents::{self, Documents, Word};
 use crate::blocks::segment::{self, Head, High, Kind, Part, Place, Postings};
+use crate::blocks::values::{self, Directory};
 use crate::blocks::vectors::Vectors;
 use crate::blocks::{Id, Stamp};
 use crate::error::{Error, Result};
@@ -245,9 +247,27 @@ impl<'t> Entries<'t> {
         Uuid::from_bytes(self.raw(i))
     }
 
-    /// Entry `i` and where its row may be.
+    /// Entry `i`, which is a document, and where its row may be.
     pub fn candidate(&self, i: usize) -> Candidate {
-        (self.id(i), self.row(i))
+        Candidate {
+            id: self.id(i),
+            document: i,
+            place: self.row(i),
+        }
+    }
+
+    /// What segments know of conditions on their entries, by entry.
+    pub fn known(&self, checks: &Checks) -> Vec<Known> {
+        let mut known = vec![Known::Unknown; self.loose()];
+        known.reserve(self.len() - known.len());
+        for segment in &self.segments {
+            pgrx::check_for_interrupts!();
+            match Values::of(self, segment) {
+                Some(mut values) => known.extend(checks.known(&mut values)),
+                None => known.resize(known.len() + segment.head.n, Known::Unknown),
+            }
+        }
+        known
     }
 
     fn raw(&self, i: usize) -> Id {
@@ -553,6 +573,93 @@ impl<'t> Entries<'t> {
             }
         }
         found
+    }
+}
+
+/// What a segment holds for filters.
+pub struct Values<'a, 't> {
+    entries: &'a Entries<'t>,
+    segment: &'a Segment,
+    /// Those that have been read.
+    parts: Vec<Option<Vec<u8>>>,
+    directory: Directory,
+}
+
+impl<'a, 't> Values<'a, 't> {
+    /// `None` where a segment has nothing of the kind, or nothing that can be read: then rows tell.
+    fn of(entries: &'a Entries<'t>, segment: &'a Segment) -> Option<Self> {
+        let parts = segment.head.placed(Kind::Values);
+        if parts == 0 {
+            return None;
+        }
+        let mut values = Self {
+            entries,
+            segment,
+            parts: vec![None; parts],
+            directory: Directory::default(),
+        };
+        let length = Directory::length(&values.read(0..values::FRONT)?)?;
+        values.directory = Directory::parse(&values.read(0..length)?)?;
+        (values.directory.n == segment.head.n).then_some(values)
+    }
+
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.segment.head.n
+    }
+
+    /// Whether a key of metadata that has no column is nowhere.
+    pub fn all_keys(&self) -> bool {
+        self.directory.all_keys
+    }
+
+    /// What `test` says of the value of a column of each entry; `None` where it is not known.
+    pub fn each(
+        &mut self,
+        name: &str,
+        of: pgrx::pg_sys::Oid,
+        mut test: impl FnMut(Option<&[u8]>) -> Known,
+    ) -> Option<Vec<Known>> {
+        if name == "id" {
+            let ids = self.entries.column(self.segment, Kind::Ids);
+            let ids = ids.as_chunks::<16>().0.iter();
+            return Some(ids.map(|id| test(Some(id))).collect());
+        }
+        let found = self.directory.column(name)?;
+        if found.of != of.to_u32() {
+            return None;
+        }
+        let mut column = values::Column::new(found, self.read(found.front())?)?;
+        column.put(self.read(column.rest())?);
+        column.each(test)
+    }
+
+    fn read(&mut self, range: std::ops::Range<usize>) -> Option<Vec<u8>> {
+        let size = Kind::Values.slice();
+        if range.end > size * self.parts.len() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(range.len());
+        let mut at = range.start;
+        while at < range.end {
+            let number = at / size;
+            let part = self.parts.get_mut(number)?;
+            if part.is_none() {
+                let mut read = Vec::new();
+                let take = |content: &[u8]| {
+                    read.extend_from_slice(content);
+                    Some(())
+                };
+                self.entries
+                    .each_part(self.segment, Kind::Values, number, 1, take)?;
+                *part = Some(read);
+            }
+            let end = range.end.min(size * (number + 1));
+            let slice = part.as_ref()?.get(at - size * number..end - size * number)?;
+            bytes.extend_from_slice(slice);
+            at = end;
+        }
+        Some(bytes)
     }
 }
 

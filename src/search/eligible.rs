@@ -3,7 +3,7 @@
 //! filter never empties a result that was cut before it, and as the caller, so that what a policy
 //! hides takes no place among the candidates.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::str::FromStr;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -11,14 +11,15 @@ use pgrx::{JsonB, PgMemoryContexts};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::checks::Checks;
+use super::checks::{Checks, Known};
+use super::corpus::Entries;
 use super::ids::IdSet;
 use super::words::Analysed;
 use super::{Context, Request};
 use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::heap::Placed;
-use crate::scan::Table;
+use crate::scan::{Row, Table};
 use crate::{filter, rows, spi};
 
 /// The conditions of one search.
@@ -31,21 +32,30 @@ pub struct Eligible<'a> {
     whole: Option<String>,
     /// Lanes that ask.
     lanes: usize,
-    known: RefCell<Known>,
-    memories: Cell<usize>,
+    asked: RefCell<Asked>,
+    memories: usize,
     params: Value,
     types: Option<Vec<String>>,
     phrases: Option<String>,
     /// The conditions, where a look at the row tells and the caller may see all rows.
     checks: Option<Checks>,
+    /// What segments know of them, by document; empty where nobody has asked yet.
+    known: Vec<Known>,
+    /// How many documents may pass, as far as is known.
+    possible: usize,
 }
 
-/// A memory, and where its row may be.
-pub type Candidate = (Uuid, Option<Place>);
+/// A memory, its document, and where its row may be.
+#[derive(Clone, Copy)]
+pub struct Candidate {
+    pub id: Uuid,
+    pub document: usize,
+    pub place: Option<Place>,
+}
 
 /// What has been asked already.
 #[derive(Default)]
-struct Known {
+struct Asked {
     asked: IdSet,
     passed: IdSet,
     /// `passed` are all that do.
@@ -160,7 +170,8 @@ impl<'a> Eligible<'a> {
             && phrases.is_none()
             && rows::all_visible(&memories, context.workspace)
         {
-            Checks::new(&node, types.as_deref(), &memories)?
+            let now = (!context.expired).then(|| context.at.into());
+            Checks::new(&node, types.as_deref(), &memories, context.superseded, now)?
         } else {
             None
         };
@@ -171,8 +182,10 @@ impl<'a> Eligible<'a> {
             sql,
             whole,
             lanes: 1 + usize::from(request.text.is_some() && request.embedding.is_some()),
-            known: RefCell::default(),
-            memories: Cell::new(usize::MAX),
+            asked: RefCell::default(),
+            memories: usize::MAX,
+            known: Vec::new(),
+            possible: usize::MAX,
             params: Value::Array(compiled.params),
             types,
             phrases,
@@ -184,9 +197,37 @@ impl<'a> Eligible<'a> {
         !self.free
     }
 
+    /// Whether a row that a hit is made of still passes, as far as it tells.
+    pub fn holds(&self, row: &Row<'_>) -> bool {
+        self.free
+            || (self.checks.as_ref()).is_none_or(|checks| checks.passes(row) != Some(false))
+    }
+
     /// From now on every candidate is looked up. True when it was not before.
-    pub fn ask(&mut self) -> bool {
-        std::mem::take(&mut self.free)
+    pub fn ask(&mut self, entries: &Entries<'_>) -> bool {
+        let asked = std::mem::take(&mut self.free);
+        self.of(entries);
+        asked
+    }
+
+    /// The documents that are asked about.
+    pub fn of(&mut self, entries: &Entries<'_>) {
+        self.memories = entries.len();
+        if let (false, Some(checks)) = (self.free, &self.checks) {
+            self.known = entries.known(checks);
+            let possible = (0..entries.len()).filter(|i| self.may(*i) && entries.alive(*i));
+            self.possible = possible.count();
+        }
+    }
+
+    /// Whether a document may pass, as far as its segment knows.
+    pub fn may(&self, document: usize) -> bool {
+        self.known.get(document) != Some(&Known::No)
+    }
+
+    /// How many documents may pass; `None` where nothing is known of them.
+    pub fn possible(&self) -> Option<usize> {
+        (!self.free && !self.known.is_empty()).then_some(self.possible)
     }
 
     /// The first `wanted` of the candidates that may be a result. Where too few are, the caller has `more` to ask for.
@@ -195,12 +236,12 @@ impl<'a> Eligible<'a> {
     /// are few, drop out when the rows are fetched.
     pub fn first(&self, all: &[Candidate], wanted: usize, more: usize) -> Result<Vec<Uuid>> {
         if self.free {
-            return Ok(all.iter().take(wanted).map(|(id, _)| *id).collect());
+            return Ok(all.iter().take(wanted).map(|c| c.id).collect());
         }
-        let mut known = self.known.borrow_mut();
+        let mut asked = self.asked.borrow_mut();
         let mut out = Vec::with_capacity(wanted.min(all.len()));
         let (mut rest, mut size) = (all, FEWEST);
-        let dear = if self.checks.is_some() {
+        let dear = if self.checks.as_ref().is_some_and(Checks::whole) {
             LOOKED_AT
         } else {
             LOOKED_UP
@@ -208,21 +249,21 @@ impl<'a> Eligible<'a> {
         while out.len() < wanted && !rest.is_empty() {
             let (chunk, others) = rest.split_at(size.min(rest.len()));
             rest = others;
-            self.look_up(&mut known, chunk)?;
-            let ids = chunk.iter().map(|(id, _)| id);
-            out.extend(ids.filter(|id| known.passed.contains(id)));
+            self.look_up(&mut asked, chunk)?;
+            let ids = chunk.iter().map(|c| &c.id);
+            out.extend(ids.filter(|id| asked.passed.contains(id)));
             // How many more have to be asked, if as many pass as until now.
             let seen = (all.len() - rest.len()) as f64;
             let missing = wanted.saturating_sub(out.len()) as f64;
             let expected =
                 (missing * seen / out.len().max(1) as f64).min((rest.len() + more) as f64);
-            if !known.whole
+            if !asked.whole
                 && seen >= SAMPLE
-                && expected * self.lanes as f64 > self.memories.get() as f64 / dear
+                && expected * self.lanes as f64 > self.memories as f64 / dear
                 && let Some(sql) = &self.whole
             {
-                known.passed = self.run(sql, &[])?;
-                known.whole = true;
+                asked.passed = self.run(sql, &[])?;
+                asked.whole = true;
             }
             size = (expected * 1.25).min(4.0 * seen) as usize;
             size = size.clamp(FEWEST, MOST);
@@ -231,27 +272,28 @@ impl<'a> Eligible<'a> {
         Ok(out)
     }
 
-    /// How many memories the workspace has, about: what reading all of them costs.
-    pub fn of(&self, memories: usize) {
-        self.memories.set(memories);
-    }
-
-    fn look_up(&self, known: &mut Known, candidates: &[Candidate]) -> Result<()> {
+    fn look_up(&self, known: &mut Asked, candidates: &[Candidate]) -> Result<()> {
         if known.whole {
             return Ok(());
         }
-        let mut new: Vec<Candidate> = candidates
-            .iter()
-            .filter(|(id, _)| known.asked.insert(*id))
-            .copied()
-            .collect();
+        let mut new: Vec<Candidate> = Vec::new();
+        for candidate in candidates {
+            match self.known.get(candidate.document) {
+                Some(Known::No) => {}
+                Some(Known::Yes) => {
+                    known.passed.insert(candidate.id);
+                }
+                _ if known.asked.insert(candidate.id) => new.push(*candidate),
+                _ => {}
+            }
+        }
         let ids: Vec<Uuid> = match &self.checks {
             Some(checks) => {
                 // Those that lie together one after the other.
-                new.sort_unstable_by_key(|(_, place)| place.map(|p| (p.block, p.offset)));
+                new.sort_unstable_by_key(|c| c.place.map(|p| (p.block, p.offset)));
                 self.look_at(known, checks, &new)?
             }
-            None => new.into_iter().map(|(id, _)| id).collect(),
+            None => new.into_iter().map(|c| c.id).collect(),
         };
         if !ids.is_empty() {
             known.passed.extend(self.run(&self.sql, &ids)?);
@@ -262,33 +304,35 @@ impl<'a> Eligible<'a> {
     /// Looks at the rows of candidates; gives back those of which a statement has to be asked.
     fn look_at(
         &self,
-        known: &mut Known,
+        known: &mut Asked,
         checks: &Checks,
         candidates: &[Candidate],
     ) -> Result<Vec<Uuid>> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
         let memories = Table::open(c"memories")?;
         let key = [memories.column(c"workspace_id")?, memories.column(c"id")?];
         let mut rows = Placed::new(&memories, key, i16::MAX)?;
-        let superseded = self.context.superseded;
-        let now = (!self.context.expired).then(|| self.context.at.into());
         let mut memory = PgMemoryContexts::new("engram filter");
         let mut rest = Vec::new();
-        for (id, place) in candidates {
-            let Some(row) = rows.find([self.context.workspace, *id], *place, |_| true) else {
+        for candidate in candidates {
+            let key = [self.context.workspace, candidate.id];
+            let Some(row) = rows.find(key, candidate.place, |_| true) else {
                 continue;
             };
             // Long values take memory until they have been looked at.
             // SAFETY: nothing that is made meanwhile is kept.
             let passes = unsafe {
                 memory.reset();
-                memory.switch_to(|_| checks.passes(&row, superseded, now))
+                memory.switch_to(|_| checks.passes(&row))
             };
             match passes {
                 Some(true) => {
-                    known.passed.insert(*id);
+                    known.passed.insert(candidate.id);
                 }
                 Some(false) => {}
-                None => rest.push(*id),
+                None => rest.push(candidate.id),
             }
         }
         Ok(rest)

@@ -43,6 +43,7 @@ use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
 use corpus::{Corpus, Entries, Sessions};
+pub use checks::gather;
 pub use eligible::compile as compile_filter;
 use eligible::{Candidate, Eligible};
 use ids::{IdMap, IdSet, NumberMap};
@@ -290,7 +291,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         None => None,
     };
     let mut corpus = Corpus::read(&context, &blocks, &analysed.words())?;
-    eligible.of(corpus.entries.len());
+    eligible.of(&corpus.entries);
     let taken = fuzzy::take(&context, &blocks, &parsed.free, &analysed, &mut corpus)?;
     let corpus = Rc::new(corpus);
     let words = if nothing_asked {
@@ -332,9 +333,9 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
                 &named,
             )?,
         };
-        let (hits, missing) = fetch(&context, ranked, &conditions, &waiting)?;
+        let (hits, missing) = fetch(&context, &eligible, ranked, &conditions, &waiting)?;
         // What is over may have taken the places of others: then it is asked for beforehand.
-        if hits.len() < match_count && missing && eligible.ask() {
+        if hits.len() < match_count && missing && eligible.ask(&corpus.entries) {
             continue;
         }
         return Ok(hits);
@@ -501,7 +502,7 @@ fn needed(
     levels.retain(|(id, _)| places.contains_key(id));
     levels.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
     let all: Vec<Candidate> = (levels.iter())
-        .map(|(id, _)| (*id, corpus.entries.row(places[id])))
+        .map(|(id, _)| corpus.entries.candidate(places[id]))
         .collect();
     let passed: IdSet = eligible.first(&all, context.pool, 0)?.into_iter().collect();
     levels.retain(|(id, _)| passed.contains(id));
@@ -563,7 +564,7 @@ fn best(
         Ok(part
             .iter()
             .zip(&all)
-            .filter(|(_, (id, _))| chosen.contains(id))
+            .filter(|(_, c)| chosen.contains(&c.id))
             .map(|(f, _)| f.1)
             .collect())
     };
@@ -603,7 +604,8 @@ fn rank<'a>(
     semantic: &mut Option<Semantic<'_>>,
     named: &Named,
 ) -> Result<Ranked<'a>> {
-    let admitted = |document: usize| admitted.is_none_or(|a| a[document]);
+    let admitted =
+        |document: usize| admitted.is_none_or(|a| a[document]) && eligible.may(document);
     let found = words
         .scores
         .iter()
@@ -634,10 +636,9 @@ fn rank<'a>(
             .map(|d| corpus.entries.candidate(*d))
             .collect();
         let passed: IdSet = eligible.first(&all, all.len(), 0)?.into_iter().collect();
-        let passed = |(id, _): &Candidate| passed.contains(id);
         pool.extend(
             (beside.iter().zip(&all))
-                .filter(|(_, c)| passed(c))
+                .filter(|(_, c)| passed.contains(&c.id))
                 .map(|(d, _)| *d),
         );
     } else {
@@ -733,7 +734,7 @@ fn rank<'a>(
         for (id, place) in &places {
             match documents.binary_search(place) {
                 Ok(known) => linked[known] = links[id],
-                Err(_) if admitted(*place) => others.push((*id, corpus.entries.row(*place))),
+                Err(_) if admitted(*place) => others.push(corpus.entries.candidate(*place)),
                 Err(_) => {}
             }
         }
@@ -929,6 +930,16 @@ fn nearest(
         context.pool / 8
     };
     let mut wanted = context.pool + spare;
+    if let Some(possible) = eligible.possible() {
+        // How many of the best have to be looked at, if those that pass are as many everywhere. Where they
+        // are fewer themselves, these are looked at instead.
+        let share = points.similarities.len() as f64 / possible.max(1) as f64;
+        let expected = (wanted as f64 * share).min(points.similarities.len() as f64);
+        wanted = wanted.max(expected as usize);
+        if possible <= wanted {
+            return nearest_of(context, corpus, eligible, admitted, lane);
+        }
+    }
     loop {
         // The best so many; what is below the worst of them is passed over.
         let mut order: Vec<u32> = Vec::new();
@@ -981,10 +992,8 @@ fn nearest(
         } else {
             points.similarities.len() - order.len()
         };
-        let candidate = |i: u32| {
-            let id = points.entries.id(i as usize);
-            (id, corpus.entries.row(places[&id]))
-        };
+        let candidate =
+            |i: u32| corpus.entries.candidate(places[&points.entries.id(i as usize)]);
         let enough = best(
             eligible,
             &points.entries,
@@ -1002,6 +1011,41 @@ fn nearest(
         }
         wanted = wanted.saturating_mul(8);
     }
+}
+
+/// As [`nearest`], of the documents that may pass, which are few.
+fn nearest_of(
+    context: &Context,
+    corpus: &Corpus<'_>,
+    eligible: &Eligible<'_>,
+    admitted: &dyn Fn(usize) -> bool,
+    lane: &mut Semantic<'_>,
+) -> Result<(Vec<usize>, NumberMap<usize>)> {
+    let points = &lane.points;
+    let documents = (0..corpus.entries.len()).filter(|i| corpus.entries.alive(*i) && admitted(*i));
+    let documents: Vec<(usize, Uuid)> = documents.map(|i| (i, corpus.entries.id(i))).collect();
+    let ids: Vec<Uuid> = documents.iter().map(|(_, id)| *id).collect();
+    let places = points.entries.find(&ids);
+    let mut vectors: NumberMap<usize> = NumberMap::default();
+    let mut of: NumberMap<usize> = NumberMap::default();
+    let mut found: Vec<(f64, u32)> = Vec::new();
+    for (document, id) in &documents {
+        let Some(point) = places.get(id) else {
+            continue;
+        };
+        let similarity = f64::from(points.similarities[*point]);
+        if lane.counts(similarity) {
+            vectors.insert(*document, *point);
+            of.insert(*point, *document);
+            found.push((similarity, *point as u32));
+        }
+    }
+    let candidate = |i: u32| corpus.entries.candidate(of[&(i as usize)]);
+    let best = best(eligible, &points.entries, &candidate, found, context.pool, 0)?;
+    let mut ranked: Vec<usize> = best.into_iter().map(|i| i as usize).collect();
+    lane.rerank(&mut ranked)?;
+    let documents = ranked.iter().map(|i| of[i]).collect();
+    Ok((documents, vectors))
 }
 
 /// Rows that are fetched beyond `match_count`, so that use and importance can lift one of them.
@@ -1025,6 +1069,7 @@ struct Scored {
 /// importance, contradictions and diversity then add their share. Also tells whether a row was missing.
 fn fetch(
     context: &Context,
+    eligible: &Eligible<'_>,
     ranked: Ranked<'_>,
     request: &Conditions,
     waiting: &[Call],
@@ -1051,7 +1096,7 @@ fn fetch(
             .iter()
             .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
             .collect();
-        let mut rows = rows_of(context, &places)?;
+        let mut rows = rows_of(context, eligible, &places)?;
         for ((score, index), (id, _)) in batch.into_iter().zip(&places) {
             let Some(mut hit) = rows.remove(id) else {
                 missing = true;
@@ -1244,10 +1289,14 @@ fn used(
 const PRIOR_DECAY: f64 = 0.3;
 
 /// The rows of these memories that the caller may see, without scores.
-fn rows_of(context: &Context, wanted: &[(Uuid, Option<Place>)]) -> Result<IdMap<Hit>> {
+fn rows_of(
+    context: &Context,
+    eligible: &Eligible<'_>,
+    wanted: &[(Uuid, Option<Place>)],
+) -> Result<IdMap<Hit>> {
     let memories = Table::open(c"memories")?;
     if context.past.is_none() && rows::all_visible(&memories, context.workspace) {
-        return rows_directly(context, &memories, wanted);
+        return rows_directly(context, eligible, &memories, wanted);
     }
     let ids: Vec<Uuid> = wanted.iter().map(|(id, _)| *id).collect();
     rows_as_caller(context, &ids)
@@ -1256,6 +1305,7 @@ fn rows_of(context: &Context, wanted: &[(Uuid, Option<Place>)]) -> Result<IdMap<
 /// What `sql/fetch.sql` gives, of a workspace all of whose rows the caller may see.
 fn rows_directly(
     context: &Context,
+    eligible: &Eligible<'_>,
     memories: &Table,
     wanted: &[(Uuid, Option<Place>)],
 ) -> Result<IdMap<Hit>> {
@@ -1300,7 +1350,11 @@ fn rows_directly(
             continue;
         };
         let (deleted, superseded, expired) = over(&row);
-        if deleted || superseded && !context.superseded || expired && !context.expired {
+        if deleted
+            || superseded && !context.superseded
+            || expired && !context.expired
+            || !eligible.holds(&row)
+        {
             continue;
         }
         // SAFETY: the columns have these types; setup() made them. All is copied.
