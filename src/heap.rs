@@ -298,6 +298,19 @@ impl<'t> Placed<'t> {
         }
     }
 
+    /// Calls `visit` with the rows of memories of a workspace, by the index, which finds those that are beside
+    /// each other in it together.
+    pub fn each(&mut self, workspace: Uuid, memories: &[Uuid], mut visit: impl FnMut(&Row<'_>)) {
+        if memories.is_empty() {
+            return;
+        }
+        self.rows.seek_any([workspace, Uuid::nil()], memories);
+        while let Some(row) = self.rows.next() {
+            pgrx::check_for_interrupts!();
+            visit(&row);
+        }
+    }
+
     /// The first row of the key that is `wanted`.
     pub fn find(
         &mut self,

@@ -191,7 +191,8 @@ impl<'a> Json<'a> {
                         let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), length);
                         key = Some(String::from_utf8_lossy(bytes).into_owned());
                     }
-                    pg_sys::JsonbIteratorToken::WJB_VALUE | pg_sys::JsonbIteratorToken::WJB_ELEM => {
+                    pg_sys::JsonbIteratorToken::WJB_VALUE
+                    | pg_sys::JsonbIteratorToken::WJB_ELEM => {
                         let plain = pg_sys::JsonbValueToJsonb(&raw mut value);
                         if visit(key.as_deref(), Json(plain, std::marker::PhantomData)) {
                             return true;

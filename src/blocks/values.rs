@@ -267,7 +267,11 @@ impl Column {
     /// Where the values are.
     pub fn rest(&self) -> std::ops::Range<usize> {
         let begin = self.of.front().end;
-        let length = self.of.values.checked_sub(1).map_or(0, |last| self.end(last));
+        let length = self
+            .of
+            .values
+            .checked_sub(1)
+            .map_or(0, |last| self.end(last));
         begin..begin + length
     }
 
@@ -302,7 +306,10 @@ impl Column {
         }
         let numbers = numbers.as_chunks::<2>().0.iter();
         numbers
-            .map(|b| said.get(usize::from(u16::from_le_bytes(array(b, 0)))).copied())
+            .map(|b| {
+                said.get(usize::from(u16::from_le_bytes(array(b, 0))))
+                    .copied()
+            })
             .collect()
     }
 }
@@ -324,13 +331,23 @@ mod tests {
                 (asked.len() - 1) as u8
             })
             .unwrap();
-        Some(said.iter().map(|nth| asked[usize::from(*nth)].clone()).collect())
+        Some(
+            said.iter()
+                .map(|nth| asked[usize::from(*nth)].clone())
+                .collect(),
+        )
     }
 
     #[test]
     fn what_is_put_in_comes_out() {
         let n = 700;
-        let columns = [("none", 1), ("same", 2), ("few", 3), ("some", 4), ("long", 5)];
+        let columns = [
+            ("none", 1),
+            ("same", 2),
+            ("few", 3),
+            ("some", 4),
+            ("long", 5),
+        ];
         let mut builder = Builder::new(n, &columns, 6);
         let few = |i: usize| (i % 3 > 0).then(|| vec![b'a'; i % 3]);
         let some = |i: usize| (i % 7 > 0).then(|| (i as u32 / 3).to_le_bytes().to_vec());
@@ -351,7 +368,10 @@ mod tests {
         let stored = builder.encode();
         assert_eq!(read(&stored, "none").unwrap(), vec![None; n]);
         assert_eq!(read(&stored, "same").unwrap(), vec![Some(b"x".to_vec()); n]);
-        assert_eq!(read(&stored, "few").unwrap(), (0..n).map(few).collect::<Vec<_>>());
+        assert_eq!(
+            read(&stored, "few").unwrap(),
+            (0..n).map(few).collect::<Vec<_>>()
+        );
         let length = Directory::length(&stored).unwrap();
         let directory = Directory::parse(&stored[..length]).unwrap();
         assert!(directory.all_keys);
@@ -379,7 +399,8 @@ mod tests {
     fn keys_that_are_too_many_or_too_long_are_left_out() {
         let keys = |builder: Builder| {
             let stored = builder.encode();
-            let directory = Directory::parse(&stored[..Directory::length(&stored).unwrap()]).unwrap();
+            let directory =
+                Directory::parse(&stored[..Directory::length(&stored).unwrap()]).unwrap();
             (directory.columns.len(), directory.all_keys)
         };
         let mut many = Builder::new(100, &[], 0);
@@ -393,6 +414,10 @@ mod tests {
             }
         }
         assert_eq!(keys(many), (MOST_KEYS, false));
-        assert_eq!(keys(long), (3, false), "two of 54 bytes an entry and the short one");
+        assert_eq!(
+            keys(long),
+            (3, false),
+            "two of 54 bytes an entry and the short one"
+        );
     }
 }

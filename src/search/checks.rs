@@ -67,8 +67,14 @@ enum Test {
 
 /// What is asked of a value, or of its being NULL.
 enum Asked {
-    Value { op: Op, wanted: Vec<Of<String>> },
-    Tags { op: Op, wanted: Vec<String> },
+    Value {
+        op: Op,
+        wanted: Vec<Of<String>>,
+    },
+    Tags {
+        op: Op,
+        wanted: Vec<String>,
+    },
     /// In small letters.
     Lower(String),
 }
@@ -162,9 +168,8 @@ impl Checks {
 
 impl Test {
     fn of(node: &Node, memories: &Table) -> Self {
-        let all = |nodes: &[Node]| -> Vec<Self> {
-            nodes.iter().map(|n| Self::of(n, memories)).collect()
-        };
+        let all =
+            |nodes: &[Node]| -> Vec<Self> { nodes.iter().map(|n| Self::of(n, memories)).collect() };
         match node {
             Node::And(nodes) => Self::All(all(nodes)),
             Node::Or(nodes) => Self::Any(all(nodes)),

@@ -655,7 +655,9 @@ impl<'a, 't> Values<'a, 't> {
                 *part = Some(read);
             }
             let end = range.end.min(size * (number + 1));
-            let slice = part.as_ref()?.get(at - size * number..end - size * number)?;
+            let slice = part
+                .as_ref()?
+                .get(at - size * number..end - size * number)?;
             bytes.extend_from_slice(slice);
             at = end;
         }

@@ -199,8 +199,7 @@ impl<'a> Eligible<'a> {
 
     /// Whether a row that a hit is made of still passes, as far as it tells.
     pub fn holds(&self, row: &Row<'_>) -> bool {
-        self.free
-            || (self.checks.as_ref()).is_none_or(|checks| checks.passes(row) != Some(false))
+        self.free || (self.checks.as_ref()).is_none_or(|checks| checks.passes(row) != Some(false))
     }
 
     /// From now on every candidate is looked up. True when it was not before.
@@ -316,25 +315,38 @@ impl<'a> Eligible<'a> {
         let mut rows = Placed::new(&memories, key, i16::MAX)?;
         let mut memory = PgMemoryContexts::new("engram filter");
         let mut rest = Vec::new();
-        for candidate in candidates {
-            let key = [self.context.workspace, candidate.id];
-            let Some(row) = rows.find(key, candidate.place, |_| true) else {
-                continue;
-            };
+        let mut look = |id: Uuid, row: &Row<'_>| {
             // Long values take memory until they have been looked at.
             // SAFETY: nothing that is made meanwhile is kept.
             let passes = unsafe {
                 memory.reset();
-                memory.switch_to(|_| checks.passes(&row))
+                memory.switch_to(|_| checks.passes(row))
             };
             match passes {
                 Some(true) => {
-                    known.passed.insert(candidate.id);
+                    known.passed.insert(id);
                 }
                 Some(false) => {}
-                None => rest.push(candidate.id),
+                None => rest.push(id),
+            }
+        };
+        let mut nowhere = Vec::new();
+        for candidate in candidates {
+            if candidate.place.is_none() {
+                nowhere.push(candidate.id);
+                continue;
+            }
+            let key = [self.context.workspace, candidate.id];
+            if let Some(row) = rows.find(key, candidate.place, |_| true) {
+                look(candidate.id, &row);
             }
         }
+        rows.each(self.context.workspace, &nowhere, |row| {
+            // SAFETY: the column is a uuid; the lookup has checked it.
+            if let Some(id) = unsafe { row.uuid(key[1]) } {
+                look(id, row);
+            }
+        });
         Ok(rest)
     }
 

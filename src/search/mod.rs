@@ -42,8 +42,8 @@ use crate::scan::{Lookup, Row, Table, Tuple};
 use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, query, rows, spi};
-use corpus::{Corpus, Entries, Sessions};
 pub use checks::gather;
+use corpus::{Corpus, Entries, Sessions};
 pub use eligible::compile as compile_filter;
 use eligible::{Candidate, Eligible};
 use ids::{IdMap, IdSet, NumberMap};
@@ -604,8 +604,7 @@ fn rank<'a>(
     semantic: &mut Option<Semantic<'_>>,
     named: &Named,
 ) -> Result<Ranked<'a>> {
-    let admitted =
-        |document: usize| admitted.is_none_or(|a| a[document]) && eligible.may(document);
+    let admitted = |document: usize| admitted.is_none_or(|a| a[document]) && eligible.may(document);
     let found = words
         .scores
         .iter()
@@ -992,8 +991,11 @@ fn nearest(
         } else {
             points.similarities.len() - order.len()
         };
-        let candidate =
-            |i: u32| corpus.entries.candidate(places[&points.entries.id(i as usize)]);
+        let candidate = |i: u32| {
+            corpus
+                .entries
+                .candidate(places[&points.entries.id(i as usize)])
+        };
         let enough = best(
             eligible,
             &points.entries,
@@ -1041,7 +1043,14 @@ fn nearest_of(
         }
     }
     let candidate = |i: u32| corpus.entries.candidate(of[&(i as usize)]);
-    let best = best(eligible, &points.entries, &candidate, found, context.pool, 0)?;
+    let best = best(
+        eligible,
+        &points.entries,
+        &candidate,
+        found,
+        context.pool,
+        0,
+    )?;
     let mut ranked: Vec<usize> = best.into_iter().map(|i| i as usize).collect();
     lane.rerank(&mut ranked)?;
     let documents = ranked.iter().map(|i| of[i]).collect();

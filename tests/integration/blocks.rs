@@ -699,7 +699,7 @@ fn sealed_or_not_the_same_is_found_and_nothing_of_what_was_erased_stays() {
             "UPDATE engram.search_blocks SET block = substring(block FOR 8) || (
                SELECT string_agg(substring(block FROM 9 + 6 * g FOR 6), '' ORDER BY g DESC)
                FROM generate_series(0, (length(block) - 8) / 6 - 1) g)
-             WHERE level = 4 AND block_id >= '0b000000-0000-0000-0000-000000000000';
+             WHERE level = 4 AND block_id BETWEEN '0b000000-0000-0000-0000-000000000000' AND '0d000000-0000-0000-0000-000000000000';
              UPDATE engram.search_blocks h SET block = engram_internal.segment_head(h.block, p.keys, p.places)
              FROM (SELECT x.model, x.cluster, array_agg(x.block_id ORDER BY x.block_id) AS keys,
                           string_agg(tidsend(x.ctid), '' ORDER BY x.block_id DESC) AS places

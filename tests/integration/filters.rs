@@ -398,26 +398,277 @@ fn filters_mean_what_they_say() {
         .collect();
     assert_eq!(rows.len(), 80);
     let client = Mutex::new(ann);
-    runner
-        .run(&filter(), |filter| {
-            let plain = with_entity_keys(&filter);
-            let wanted: BTreeSet<String> = rows
-                .iter()
-                .filter(|row| matches(row, &plain))
-                .map(|row| row["id"].as_str().unwrap().to_owned())
-                .collect();
-            let mut client = client.lock().unwrap();
-            let listed = ids(&mut client, "SELECT id FROM engram.list($1, 1000)", &filter);
-            prop_assert_eq!(&listed, &wanted, "list {}", filter);
-            let searched = ids(
-                &mut client,
-                "SELECT id FROM engram.search('apollo', match_count => 1000, filter => $1)",
-                &filter,
-            );
-            prop_assert_eq!(&searched, &wanted, "search {}", filter);
-            Ok(())
-        })
+    // Asked of rows alone, and of what segments hold of most of them.
+    for most in [0, 80] {
+        let held = seal(&mut db.admin(), most);
+        assert!((most == 0) == (held == 0) && held <= 80, "{held}");
+        runner
+            .run(&filter(), |filter| {
+                let plain = with_entity_keys(&filter);
+                let wanted: BTreeSet<String> = rows
+                    .iter()
+                    .filter(|row| matches(row, &plain))
+                    .map(|row| row["id"].as_str().unwrap().to_owned())
+                    .collect();
+                let mut client = client.lock().unwrap();
+                let listed = ids(&mut client, "SELECT id FROM engram.list($1, 1000)", &filter);
+                prop_assert_eq!(&listed, &wanted, "list {}", filter);
+                let searched = ids(
+                    &mut client,
+                    "SELECT id FROM engram.search('apollo', match_count => 1000, filter => $1)",
+                    &filter,
+                );
+                prop_assert_eq!(&searched, &wanted, "search {}, {} held", filter, held);
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// Makes segments of at most so many memories, and tells how many of them hold what filters ask for.
+fn seal(admin: &mut Client, most: i32) -> i64 {
+    admin
+        .batch_execute(&format!(
+            "SELECT engram_internal.pack(w, '', true, 0), engram_internal.pack(w, '', false, 0)
+             FROM (SELECT DISTINCT workspace_id AS w FROM engram.search_blocks) x;
+             SELECT engram_internal.seal(w, '', 8, {most}), engram_internal.seal(w, '', 8, {most}), engram_internal.seal(w, '', 8, {most})
+             FROM (SELECT DISTINCT workspace_id AS w FROM engram.search_blocks) x WHERE {most} > 0"
+        ))
         .unwrap();
+    held(admin)
+}
+
+fn held(admin: &mut Client) -> i64 {
+    let sql = "SELECT coalesce(sum(h.entries), 0)::bigint FROM engram.search_blocks h WHERE h.level = 3 AND EXISTS (
+      SELECT FROM engram.search_blocks v WHERE (v.workspace_id, v.model, v.level, v.cluster) = (h.workspace_id, h.model, 4, h.cluster)
+        AND v.block_id >= '0d000000-0000-0000-0000-000000000000')";
+    admin.query_one(sql, &[]).unwrap().get(0)
+}
+
+/// Segments hold copies of what filters ask for: each change of a memory is seen at once by whoever may see it,
+/// and by nobody else.
+#[test]
+fn what_segments_hold_for_filters_follows_every_change() {
+    let db = Database::new();
+    let (mut ann, mut other, mut admin) = (db.user("ann"), db.user("ann"), db.admin());
+    ann.execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea number ' || i, 'tags', jsonb_build_array('t' || i % 10),
+           'metadata', jsonb_build_object('n', i % 5, 'long', repeat(md5(i::text), 9))))) FROM generate_series(1, 700) i",
+        &[],
+    )
+    .unwrap();
+    assert!(seal(&mut admin, 300) > 400);
+    let memories: Vec<uuid::Uuid> = ann
+        .query("SELECT id FROM engram.memories ORDER BY id", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let search = "SELECT id FROM engram.search('tea', match_count => 1000, filter => $1)";
+    let includes = "SELECT id FROM engram.search('tea', match_count => 1000, filter => $1, include => '{superseded,expired}')";
+    let finds = |client: &mut Client, filter: &Value, id: &uuid::Uuid| {
+        ids(client, includes, filter).contains(&id.to_string())
+    };
+    let one = memories[7];
+    let changes = [
+        ("tags = '{new}'".to_owned(), json!({"tags": "new"})),
+        (
+            "metadata = metadata || '{\"n\": 77}'".to_owned(),
+            json!({"n": 77}),
+        ),
+        (
+            "metadata = metadata || '{\"k\": {\"l\": [1]}}'".to_owned(),
+            json!({"k.l": {"contains": 1}}),
+        ),
+        (
+            "metadata = metadata || '{\"k\": 0}'".to_owned(),
+            json!({"metadata": {"contains": {"k": 0}}}),
+        ),
+        (
+            "importance = 0.875".to_owned(),
+            json!({"importance": {"gt": 0.87}}),
+        ),
+        ("type = 'causal'".to_owned(), json!({"type": "causal"})),
+        ("pinned = true".to_owned(), json!({"pinned": true})),
+        (
+            "source = 'mail'".to_owned(),
+            json!({"source": ["mail", "post"]}),
+        ),
+        (
+            "agent_id = 'A1'".to_owned(),
+            json!({"agent_id": {"icontains": "a1"}}),
+        ),
+        ("role = 'tool'".to_owned(), json!({"role": {"ne": null}})),
+        ("speaker = 'Zoe'".to_owned(), json!({"speaker": "Zoe"})),
+        (
+            "session_id = 's1'".to_owned(),
+            json!({"session_id": {"exists": true}}),
+        ),
+        (
+            "occurred_at = '2020-01-01'".to_owned(),
+            json!({"occurred_at": {"lt": "2021-01-01"}}),
+        ),
+        (
+            "valid_from = '2020-01-01'".to_owned(),
+            json!({"valid_from": {"lte": "2020-01-01"}}),
+        ),
+        (
+            "valid_to = '2090-01-01'".to_owned(),
+            json!({"valid_to": {"gte": "2090-01-01"}}),
+        ),
+        (
+            "expires_at = '2090-01-01'".to_owned(),
+            json!({"expires_at": "2090-01-01"}),
+        ),
+        (
+            format!("superseded_by = '{}'", memories[8]),
+            json!({"superseded_by": memories[8].to_string()}),
+        ),
+        (
+            "content = 'tea for two'".to_owned(),
+            json!({"content": {"contains": "for two"}}),
+        ),
+        ("summary = 'short'".to_owned(), json!({"summary": "short"})),
+    ];
+    for (nth, (change, filter)) in changes.iter().enumerate() {
+        let id = memories[30 * nth];
+        let sql = format!("UPDATE engram.memories SET {change} WHERE id = '{id}'");
+        assert!(!finds(&mut ann, filter, &id), "{change}");
+        ann.batch_execute(&format!("BEGIN; SAVEPOINT a; {sql}"))
+            .unwrap();
+        assert!(finds(&mut ann, filter, &id), "{change}: seen at once");
+        ann.batch_execute("ROLLBACK TO a").unwrap();
+        assert!(!finds(&mut ann, filter, &id), "{change}: rolled back");
+        ann.batch_execute(&sql).unwrap();
+        assert!(!finds(&mut other, filter, &id), "{change}: not committed");
+        ann.batch_execute("COMMIT").unwrap();
+        assert!(finds(&mut other, filter, &id), "{change}: committed");
+        if nth % 4 == 3 {
+            seal(&mut admin, 300);
+            admin
+                .batch_execute("VACUUM engram.memories, engram.search_blocks")
+                .unwrap();
+        }
+        assert!(finds(&mut other, filter, &id), "{change}: packed");
+    }
+    for (_, filter) in &changes {
+        let listed = ids(&mut ann, "SELECT id FROM engram.list($1, 1000)", filter);
+        assert_eq!(ids(&mut ann, search, filter), listed, "{filter}");
+    }
+
+    // A snapshot that is older than a change, and than the segments made since.
+    let (before, after) = (json!({"tags": "t3"}), json!({"tags": "t33"}));
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT";
+    other.batch_execute(begin).unwrap();
+    let old = ids(&mut other, search, &before);
+    assert!(old.len() > 60);
+    ann.batch_execute("UPDATE engram.memories SET tags = '{t33}' WHERE tags = '{t3}'")
+        .unwrap();
+    assert_eq!(ids(&mut ann, search, &after), old);
+    seal(&mut admin, 300);
+    admin.batch_execute("SELECT engram.reindex()").unwrap();
+    assert_eq!(ids(&mut ann, search, &after), old);
+    assert!(ids(&mut ann, search, &before).is_empty());
+    assert_eq!(ids(&mut other, search, &before), old);
+    assert!(ids(&mut other, search, &after).is_empty());
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(ids(&mut other, search, &after), old);
+
+    // A change that waits to be committed while segments are made of what was before.
+    ann.batch_execute(&format!(
+        "BEGIN; UPDATE engram.memories SET tags = '{{late}}' WHERE id = '{one}'"
+    ))
+    .unwrap();
+    admin
+        .batch_execute("DELETE FROM engram.search_blocks WHERE block_id >= '0b000000-0000-0000-0000-000000000000' AND level = 4")
+        .unwrap();
+    assert_eq!(held(&mut admin), 0);
+    admin
+        .batch_execute("SELECT engram_internal.place(w, '') FROM (SELECT DISTINCT workspace_id AS w FROM engram.search_blocks) x")
+        .unwrap();
+    assert!(held(&mut admin) > 400);
+    assert!(!finds(&mut other, &json!({"tags": "late"}), &one));
+    ann.batch_execute("COMMIT").unwrap();
+    assert!(finds(&mut other, &json!({"tags": "late"}), &one));
+
+    // Few rows are looked at.
+    let pages = |ann: &mut Client, filter: &str| {
+        let sql = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM engram.search('tea', filter => '{filter}')"
+        );
+        ann.query(&sql, &[]).unwrap();
+        let plan: Value = ann.query_one(&sql, &[]).unwrap().get(0);
+        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+    };
+    seal(&mut admin, 300);
+    for sql in [
+        "VACUUM FULL engram.memories",
+        "DELETE FROM engram.search_blocks",
+        "SELECT engram.reindex()",
+    ] {
+        admin.batch_execute(sql).unwrap();
+    }
+    assert!(seal(&mut admin, 300) > 600);
+    let filters = [
+        r#"{"tags": "t5"}"#,
+        r#"{"n": 3, "metadata": {"contains": {"n": 3}}}"#,
+        r#"{"created_at": {"lt": "2020-01-01"}}"#,
+    ];
+    let few = filters.map(|filter| pages(&mut ann, filter));
+    admin
+        .batch_execute("DELETE FROM engram.search_blocks WHERE block_id >= '0d000000-0000-0000-0000-000000000000' AND level = 4")
+        .unwrap();
+    let many = filters.map(|filter| pages(&mut ann, filter));
+    for (few, many) in few.iter().zip(many) {
+        assert!(few + 30 < many, "{few} pages, {many} where rows tell");
+    }
+
+    // Nothing of what was erased stays.
+    let secret =
+        "SELECT count(*) FROM engram.search_blocks WHERE position('secret'::bytea IN block) > 0";
+    let secrets = |admin: &mut Client| admin.query_one(secret, &[]).unwrap().get::<_, i64>(0);
+    ann.batch_execute(&format!(
+        "UPDATE engram.memories SET metadata = '{{\"s\": \"secret\"}}', tags = '{{secret}}' WHERE id IN ('{one}', '{}')",
+        memories[9]
+    ))
+    .unwrap();
+    admin.batch_execute("SELECT engram.reindex()").unwrap();
+    for _ in 0..3 {
+        seal(&mut admin, 300);
+    }
+    admin
+        .batch_execute("DELETE FROM engram.search_blocks WHERE block_id >= '0b000000-0000-0000-0000-000000000000' AND level = 4;
+           SELECT engram_internal.place(w, '') FROM (SELECT DISTINCT workspace_id AS w FROM engram.search_blocks) x")
+        .unwrap();
+    let many = secrets(&mut admin);
+    ann.execute("SELECT engram.erase($1)", &[&vec![one, memories[9]]])
+        .unwrap();
+    assert_eq!((many > 0, secrets(&mut admin)), (true, 0));
+
+    // A store whose triggers do not know the columns keeps nothing of them, until setup() has run.
+    admin
+        .batch_execute(
+            "DROP TRIGGER memories_after_update ON engram.memories;
+             CREATE TRIGGER memories_after_update AFTER UPDATE ON engram.memories FOR EACH ROW
+             WHEN (OLD.content IS DISTINCT FROM NEW.content OR OLD.session_id IS DISTINCT FROM NEW.session_id)
+             EXECUTE FUNCTION engram.memories_after_update();
+             DELETE FROM engram.search_blocks; SELECT engram.reindex()",
+        )
+        .unwrap();
+    assert_eq!(seal(&mut admin, 300), 0);
+    ann.batch_execute(&format!(
+        "UPDATE engram.memories SET tags = '{{now}}' WHERE id = '{}'",
+        memories[3]
+    ))
+    .unwrap();
+    assert!(finds(&mut ann, &json!({"tags": "now"}), &memories[3]));
+    admin
+        .batch_execute("SELECT engram.setup();
+           SELECT engram_internal.place(w, '') FROM (SELECT DISTINCT workspace_id AS w FROM engram.search_blocks) x")
+        .unwrap();
+    assert!(held(&mut admin) > 400);
+    assert!(finds(&mut ann, &json!({"tags": "now"}), &memories[3]));
+    assert!(!finds(&mut ann, &json!({"tags": "late"}), &memories[3]));
 }
 
 #[test]

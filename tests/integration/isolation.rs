@@ -888,6 +888,8 @@ engram_internal.row_places(workspace, model, cluster, low, high)
     no    no    no    no    no    SELECT * FROM engram_internal.row_places('{ws}', '', 1, 0, 0)
 engram_internal.is_placed(workspace, model, cluster, head, entries)
     no    no    no    no    no    SELECT engram_internal.is_placed('{ws}', '', 1, '', 0)
+engram_internal.segment_values(workspace, head, ids)
+    no    no    no    no    no    SELECT v.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.document_entry('{id}', 9, 'plain', null, null, null, null, null, null)], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.document_entry('{id}', 9, 'plain', null, null, null, null, null, null)], 1) p, LATERAL engram_internal.segment_values('{ws}', s.block, ARRAY[p.block]) v WHERE s.level = 3 AND get_byte(p.block, 1) = 1 AND p.level = 4
 engram_internal.root_place(relation, place)
     no    no    no    no    no    SELECT engram_internal.root_place('memories', '\x000000000001')
 engram_internal.place(workspace, model)
