@@ -21,8 +21,9 @@ const SEALED: u64 = 128;
 /// Blocks below which nothing is packed: of new entries, and of entries that replace others.
 const FEW: usize = 16;
 const FEW_REPLACING: usize = 20;
-/// Entries of a segment, at least and at most.
-const SEGMENT: (i32, i32) = (1024, 4096);
+/// Entries of a segment, at least (of documents, of whose rows filters ask as long as they are in blocks, and of
+/// vectors) and at most.
+const SEGMENT: ([i32; 2], i32) = ([256, 1024], 4096);
 /// Blocks that are packed at once, so that nobody does all at once what many have left.
 const AT_ONCE: usize = 200;
 
@@ -49,9 +50,10 @@ pub fn sometimes(table: &Table, workspace: Uuid, model: &str, added: usize) -> R
     write::done();
     // What comes once for so many entries is asked about when it was packed for so many.
     let due = second % SEALED.div_ceil(PACKED.max(added)) == 0;
+    let least = SEGMENT.0[usize::from(!model.is_empty())];
     let full = due && {
         let _snapshot = Fresh::new();
-        entries(table, workspace, model, SEGMENT.0)? >= SEGMENT.0
+        entries(table, workspace, model, least)? >= least
     };
     if waiting < FEW_REPLACING && !full {
         return Ok(());
@@ -76,7 +78,7 @@ pub fn sometimes(table: &Table, workspace: Uuid, model: &str, added: usize) -> R
             &[
                 workspace(),
                 model(),
-                DatumWithOid::from(SEGMENT.0),
+                DatumWithOid::from(least),
                 DatumWithOid::from(SEGMENT.1),
             ],
             |_| Ok(()),

@@ -259,7 +259,7 @@ BEGIN
       PERFORM engram_internal.pack(workspace, model, true, 20);
     END IF;
     IF random() * 128 < added THEN
-      PERFORM engram_internal.seal(workspace, model, 1024, 4096);
+      PERFORM engram_internal.seal(workspace, model, CASE model WHEN '' THEN 256 ELSE 1024 END, 4096);
     END IF;
   ELSIF random() * 100 < added THEN
     PERFORM engram_internal.pack(workspace, model, true, 50);
@@ -539,7 +539,6 @@ DECLARE
   small       integer[] := '{}';
   next_tag    integer := 1;
   all_of_them integer;
-  small_ones  integer;
   n           integer;
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
@@ -558,23 +557,21 @@ BEGIN
   IF n IS NULL OR n < at_least THEN
     RETURN 0;
   END IF;
-  -- The small ones join once they fill a segment: every entry moves twice. Smaller ones yet, of maintain(), join
-  -- others of their size.
+  -- The small ones join once they fill a segment, and the smallest before that where there are many: most entries move
+  -- three times.
   all_of_them := n;
-  small_ones := n;
   FOR h IN SELECT b.cluster, b.entries FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 3 ORDER BY b.cluster DESC LOOP
     next_tag := greatest(next_tag, h.cluster + 1);
     CONTINUE WHEN h.entries > most / 2 OR all_of_them + h.entries > most;
     tags := tags || h.cluster;
     all_of_them := all_of_them + h.entries;
-    IF h.entries <= least(small_ones, most / 4) THEN
+    IF h.entries < most / 4 THEN
       small := small || h.cluster;
-      small_ones := small_ones + h.entries;
     END IF;
   END LOOP;
   IF all_of_them < most / 4 * 3 THEN
-    tags := small;
+    tags := CASE WHEN cardinality(small) >= 4 THEN small ELSE '{}' END;
   END IF;
   BEGIN
     -- Versions stay what they are, so that it does not matter which later ones are seen.

@@ -149,8 +149,25 @@ BEGIN
       GROUP BY f.part
     ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
     LOOP
-      EXIT WHEN engram_internal.seal(workspace, reindex.model, 1024, 4096) = 0;
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, CASE reindex.model WHEN '' THEN 256 ELSE 1024 END, 4096) = 0;
     END LOOP;
+  END IF;
+  IF reindex.model = '' THEN
+    -- What segments hold for filters, where rows were changed with triggers disabled: place() writes it anew.
+    DELETE FROM engram.search_blocks v
+    WHERE v.workspace_id = workspace AND v.model = '' AND v.level = 4 AND v.block_id >= '0d000000-0000-0000-0000-000000000000'
+      AND v.cluster IN (
+        SELECT h.cluster FROM engram.search_blocks h
+        WHERE h.workspace_id = workspace AND h.model = '' AND h.level = 3 AND EXISTS (
+          SELECT FROM engram_internal.segment_values(workspace, h.block, ARRAY(
+            SELECT i.block FROM engram.search_blocks i
+            WHERE i.workspace_id = workspace AND i.model = '' AND i.level = 4 AND i.cluster = h.cluster
+              AND i.block_id < '02000000-0000-0000-0000-000000000000')) r
+          FULL JOIN (
+            SELECT x.block_id, x.block FROM engram.search_blocks x
+            WHERE x.workspace_id = workspace AND x.model = '' AND x.level = 4 AND x.cluster = h.cluster
+              AND x.block_id >= '0d000000-0000-0000-0000-000000000000') x ON x.block_id = r.block_id
+          WHERE r.block IS DISTINCT FROM x.block));
   END IF;
   PERFORM engram_internal.place(workspace, reindex.model);
   RETURN wrong;

@@ -24,7 +24,8 @@
 //! to be asked.
 //!
 //! Parts of a column are slices of it. Those of [`Kind::Order`] are slices of: sessions k (4 bytes), k times
-//! the session's hash (4) and where its documents end (4), then documents (2 each) by session, time and id.
+//! the session's hash (4) and where its documents end (4), then documents (2 each) by session, time and id. Those
+//! of [`Kind::Values`] are slices of what [`super::values`] describes.
 //!
 //! | bytes of a part of words | what |
 //! |---|---|

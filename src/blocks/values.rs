@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 
-use super::{Columns, array, u16_at, u32_at};
+use super::{Columns, u16_at, u32_at};
 
 /// Bytes of values that a column may have, for each entry.
 const MOST_OF_COLUMN: usize = 64;
@@ -243,6 +243,15 @@ impl Directory {
     }
 }
 
+/// What is said of entries.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said<T> {
+    /// The same of all.
+    Same(T),
+    /// Of each.
+    Each(Vec<T>),
+}
+
 /// A column, read.
 pub struct Column {
     of: Where,
@@ -282,7 +291,7 @@ impl Column {
 
     /// What `test` says of the value of each entry, which is asked once for each value, NULL among them, and not
     /// at all for those that no entry can have; `None` when the bytes are not a column.
-    pub fn each<T: Copy>(&self, mut test: impl FnMut(Option<&[u8]>) -> T) -> Option<Vec<T>> {
+    pub fn each<T: Copy>(&self, mut test: impl FnMut(Option<&[u8]>) -> T) -> Option<Said<T>> {
         let (n, width) = (self.of.n, self.of.width);
         let mut begin = 0;
         let mut values = Vec::with_capacity(self.of.values);
@@ -292,25 +301,22 @@ impl Column {
             begin = end;
         }
         if width == 0 {
-            return Some(vec![test(values.first().copied()); n]);
+            return Some(Said::Same(test(values.first().copied())));
         }
         let mut said = vec![test(None)];
         said.extend(values.into_iter().map(|value| test(Some(value))));
         let numbers = &self.front[..width * n];
         if width == 1 {
-            let mut table = [None; 256];
-            for (place, said) in table.iter_mut().zip(&said) {
-                *place = Some(*said);
+            let most = numbers.iter().max().copied().unwrap_or(0);
+            if usize::from(most) >= said.len() {
+                return None;
             }
-            return numbers.iter().map(|b| table[usize::from(*b)]).collect();
+            let each = numbers.iter().map(|b| said[usize::from(*b)]);
+            return Some(Said::Each(each.collect()));
         }
         let numbers = numbers.as_chunks::<2>().0.iter();
-        numbers
-            .map(|b| {
-                said.get(usize::from(u16::from_le_bytes(array(b, 0))))
-                    .copied()
-            })
-            .collect()
+        let each = numbers.map(|b| said.get(usize::from(u16::from_le_bytes(*b))).copied());
+        each.collect::<Option<_>>().map(Said::Each)
     }
 }
 
@@ -331,6 +337,10 @@ mod tests {
                 (asked.len() - 1) as u8
             })
             .unwrap();
+        let said = match said {
+            Said::Same(one) => vec![one; of.n],
+            Said::Each(all) => all,
+        };
         Some(
             said.iter()
                 .map(|nth| asked[usize::from(*nth)].clone())
@@ -385,7 +395,7 @@ mod tests {
             value.map_or(9, |v| v[0] % 5)
         });
         let expected: Vec<u8> = (0..n).map(|i| some(i).map_or(9, |v| v[0] % 5)).collect();
-        assert_eq!(said.unwrap(), expected);
+        assert_eq!(said, Some(Said::Each(expected)));
         assert!(asked < 240, "once for each value");
         assert_eq!(read(&stored, ".").unwrap()[600], None);
         assert_eq!(read(&stored, ".").unwrap()[601], Some(Vec::new()));

@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::corpus::Values;
-use crate::blocks::values::{Builder, of_key};
+use crate::blocks::values::{Builder, Said, of_key};
 use crate::error::{Error, Result};
 use crate::filter::{FIELDS, Field, Kind, Node, Op};
 use crate::jsonb::{self, Json, Type};
@@ -159,7 +159,7 @@ impl Checks {
     }
 
     /// What is known of the entries of a segment.
-    pub fn known(&self, values: &mut Values<'_, '_>) -> Vec<Known> {
+    pub fn known(&self, values: &mut Values<'_, '_>) -> Said<Known> {
         let mut memory = PgMemoryContexts::new("engram filter");
         // SAFETY: nothing that is made there is kept.
         unsafe { memory.switch_to(|_| self.node.known(values)) }
@@ -315,29 +315,41 @@ impl Test {
     }
 
     /// As [`Self::passes`], of all entries of a segment.
-    fn known(&self, values: &mut Values<'_, '_>) -> Vec<Known> {
-        let n = values.len();
+    fn known(&self, values: &mut Values<'_, '_>) -> Said<Known> {
+        let mut all = |tests: &[Self], empty: Known, pick: fn(Known, Known) -> Known| {
+            let mut out = Said::Same(empty);
+            for test in tests {
+                // What nothing can change any more is not asked about.
+                if out == Said::Same(empty.not()) {
+                    break;
+                }
+                out = match (out, test.known(values)) {
+                    (Said::Same(a), Said::Same(b)) => Said::Same(pick(a, b)),
+                    (Said::Each(mut all), Said::Same(one))
+                    | (Said::Same(one), Said::Each(mut all)) => {
+                        for a in &mut all {
+                            *a = pick(*a, one);
+                        }
+                        Said::Each(all)
+                    }
+                    (Said::Each(mut all), Said::Each(others)) => {
+                        for (a, b) in all.iter_mut().zip(others) {
+                            *a = pick(*a, b);
+                        }
+                        Said::Each(all)
+                    }
+                };
+            }
+            out
+        };
         match self {
-            Self::All(tests) => {
-                let mut out = vec![Known::Yes; n];
-                for test in tests {
-                    for (least, other) in out.iter_mut().zip(test.known(values)) {
-                        *least = other.min(*least);
-                    }
-                }
-                out
-            }
-            Self::Any(tests) => {
-                let mut out = vec![Known::No; n];
-                for test in tests {
-                    for (most, other) in out.iter_mut().zip(test.known(values)) {
-                        *most = other.max(*most);
-                    }
-                }
-                out
-            }
-            Self::Not(test) => test.known(values).into_iter().map(Known::not).collect(),
-            Self::Unknown => vec![Known::Unknown; n],
+            Self::All(tests) => all(tests, Known::Yes, Ord::min),
+            Self::Any(tests) => all(tests, Known::No, Ord::max),
+            Self::Not(test) => match test.known(values) {
+                Said::Same(one) => Said::Same(one.not()),
+                Said::Each(all) => Said::Each(all.into_iter().map(Known::not).collect()),
+            },
+            Self::Unknown => Said::Same(Known::Unknown),
             Self::Column {
                 name, of, asked, ..
             } => {
@@ -355,11 +367,11 @@ impl Test {
                 };
                 values
                     .each(name, *of, test)
-                    .unwrap_or_else(|| vec![Known::Unknown; n])
+                    .unwrap_or(Said::Same(Known::Unknown))
             }
             Self::Metadata { path, asked, .. } => {
                 let Some((key, rest)) = path.split_first() else {
-                    return vec![Known::Unknown; n];
+                    return Said::Same(Known::Unknown);
                 };
                 let test = |value: Option<&[u8]>| match value {
                     None => Known::from(asked.test(None)),
@@ -371,8 +383,8 @@ impl Test {
                 match values.each(&of_key(key), pg_sys::JSONBOID, test) {
                     Some(known) => known,
                     // Nobody has the key.
-                    None if values.all_keys() => vec![Known::from(asked.test(None)); n],
-                    None => vec![Known::Unknown; n],
+                    None if values.all_keys() => Said::Same(Known::from(asked.test(None))),
+                    None => Said::Same(Known::Unknown),
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::eligible::Candidate;
 use super::ids::{IdMap, IdSet, NumberMap};
 use crate::blocks::documents::{self, Documents, Word};
 use crate::blocks::segment::{self, Head, High, Kind, Part, Place, Postings};
-use crate::blocks::values::{self, Directory};
+use crate::blocks::values::{self, Directory, Said};
 use crate::blocks::vectors::Vectors;
 use crate::blocks::{Id, Stamp};
 use crate::error::{Error, Result};
@@ -263,7 +263,10 @@ impl<'t> Entries<'t> {
         for segment in &self.segments {
             pgrx::check_for_interrupts!();
             match Values::of(self, segment) {
-                Some(mut values) => known.extend(checks.known(&mut values)),
+                Some(mut values) => match checks.known(&mut values) {
+                    Said::Each(these) => known.extend(these),
+                    Said::Same(one) => known.resize(known.len() + segment.head.n, one),
+                },
                 None => known.resize(known.len() + segment.head.n, Known::Unknown),
             }
         }
@@ -603,11 +606,6 @@ impl<'a, 't> Values<'a, 't> {
         (values.directory.n == segment.head.n).then_some(values)
     }
 
-    /// How many entries it has.
-    pub fn len(&self) -> usize {
-        self.segment.head.n
-    }
-
     /// Whether a key of metadata that has no column is nowhere.
     pub fn all_keys(&self) -> bool {
         self.directory.all_keys
@@ -619,11 +617,11 @@ impl<'a, 't> Values<'a, 't> {
         name: &str,
         of: pgrx::pg_sys::Oid,
         mut test: impl FnMut(Option<&[u8]>) -> Known,
-    ) -> Option<Vec<Known>> {
+    ) -> Option<Said<Known>> {
         if name == "id" {
             let ids = self.entries.column(self.segment, Kind::Ids);
             let ids = ids.as_chunks::<16>().0.iter();
-            return Some(ids.map(|id| test(Some(id))).collect());
+            return Some(Said::Each(ids.map(|id| test(Some(id))).collect()));
         }
         let found = self.directory.column(name)?;
         if found.of != of.to_u32() {

@@ -41,8 +41,6 @@ pub struct Eligible<'a> {
     checks: Option<Checks>,
     /// What segments know of them, by document; empty where nobody has asked yet.
     known: Vec<Known>,
-    /// How many documents may pass, as far as is known.
-    possible: usize,
 }
 
 /// A memory, its document, and where its row may be.
@@ -185,7 +183,6 @@ impl<'a> Eligible<'a> {
             asked: RefCell::default(),
             memories: usize::MAX,
             known: Vec::new(),
-            possible: usize::MAX,
             params: Value::Array(compiled.params),
             types,
             phrases,
@@ -214,8 +211,6 @@ impl<'a> Eligible<'a> {
         self.memories = entries.len();
         if let (false, Some(checks)) = (self.free, &self.checks) {
             self.known = entries.known(checks);
-            let possible = (0..entries.len()).filter(|i| self.may(*i) && entries.alive(*i));
-            self.possible = possible.count();
         }
     }
 
@@ -224,9 +219,10 @@ impl<'a> Eligible<'a> {
         self.known.get(document) != Some(&Known::No)
     }
 
-    /// How many documents may pass; `None` where nothing is known of them.
+    /// How many documents may pass, at most; `None` where nothing is known of them.
     pub fn possible(&self) -> Option<usize> {
-        (!self.free && !self.known.is_empty()).then_some(self.possible)
+        let possible = self.known.iter().filter(|known| **known != Known::No);
+        (!self.known.is_empty()).then(|| possible.count())
     }
 
     /// The first `wanted` of the candidates that may be a result. Where too few are, the caller has `more` to ask for.

@@ -645,6 +645,15 @@ fn what_segments_hold_for_filters_follows_every_change() {
         .unwrap();
     assert_eq!((many > 0, secrets(&mut admin)), (true, 0));
 
+    // Changed where nothing could notice: reindex() does.
+    let unnoticed = format!(
+        "SET session_replication_role = replica; UPDATE engram.memories SET tags = '{{odd}}' WHERE id = '{}';
+         RESET session_replication_role; SELECT engram.reindex()",
+        memories[20]
+    );
+    admin.batch_execute(&unnoticed).unwrap();
+    assert!(finds(&mut ann, &json!({"tags": "odd"}), &memories[20]));
+
     // A store whose triggers do not know the columns keeps nothing of them, until setup() has run.
     admin
         .batch_execute(
