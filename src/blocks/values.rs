@@ -359,8 +359,9 @@ mod tests {
             ("long", 5),
         ];
         let mut builder = Builder::new(n, &columns, 6);
-        let few = |i: usize| (i % 3 > 0).then(|| vec![b'a'; i % 3]);
-        let some = |i: usize| (i % 7 > 0).then(|| (i as u32 / 3).to_le_bytes().to_vec());
+        let few = |i: usize| Some(vec![b'a'; i % 3]).filter(|v| !v.is_empty());
+        let some =
+            |i: usize| Some((i as u32 / 3).to_le_bytes().to_vec()).filter(|_| !i.is_multiple_of(7));
         for i in 0..n {
             builder.put(1, i, b"x");
             if let Some(value) = few(i) {

@@ -3,6 +3,7 @@
 //!
 //! Each test means what `filter::compile` writes in SQL. What is not known here, a statement is asked.
 
+use std::cmp::Ordering;
 use std::str::FromStr;
 
 use pgrx::datum::TimestampWithTimeZone;
@@ -65,7 +66,7 @@ enum Test {
     },
 }
 
-/// What is asked of a value, or of its being NULL.
+/// What is asked of a value, or of its being NULL. Lists of which one has to be equal are sorted: they may be long.
 enum Asked {
     Value {
         op: Op,
@@ -81,7 +82,7 @@ enum Asked {
 
 /// What is asked of a value of metadata, or of there being none.
 enum AskedJson {
-    /// Equal to one of these.
+    /// Equal to one of these, which are sorted.
     Any(Vec<jsonb::Owned>),
     Exists,
     Compared(Op, jsonb::Owned),
@@ -98,6 +99,33 @@ enum Of<T> {
     Time(i64),
     Boolean(bool),
     Uuid(Uuid),
+}
+
+impl Of<&str> {
+    /// `None` where they are of different types.
+    fn order(&self, other: &Of<String>) -> Option<Ordering> {
+        match (self, other) {
+            // By code point, as in collation "C".
+            (Of::Text(a), Of::Text(b)) => Some((*a).cmp(b.as_str())),
+            (Of::Number(a), Of::Number(b)) => a.partial_cmp(b),
+            (Of::Time(a), Of::Time(b)) => Some(a.cmp(b)),
+            (Of::Boolean(a), Of::Boolean(b)) => Some(a.cmp(b)),
+            (Of::Uuid(a), Of::Uuid(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
+    }
+}
+
+impl Of<String> {
+    fn as_ref(&self) -> Of<&str> {
+        match self {
+            Self::Text(text) => Of::Text(text),
+            Self::Number(number) => Of::Number(*number),
+            Self::Time(time) => Of::Time(*time),
+            Self::Boolean(yes) => Of::Boolean(*yes),
+            Self::Uuid(id) => Of::Uuid(*id),
+        }
+    }
 }
 
 impl Checks {
@@ -131,9 +159,11 @@ impl Checks {
             all.push(Test::Not(Box::new(over)));
         }
         if let Some(types) = types {
+            let mut types = types.to_vec();
+            types.sort_unstable();
             let asked = Asked::Value {
                 op: Op::In,
-                wanted: types.iter().map(|t| Of::Text(t.clone())).collect(),
+                wanted: types.into_iter().map(Of::Text).collect(),
             };
             all.push(Test::column(memories, "type", Kind::Text, asked));
         }
@@ -414,7 +444,9 @@ impl AskedJson {
         let one = || jsonb::Owned::read(value);
         let all = || -> Option<Vec<jsonb::Owned>> {
             let values = value.as_array()?.iter();
-            values.map(jsonb::Owned::read).collect()
+            let mut values: Vec<_> = values.map(jsonb::Owned::read).collect::<Option<_>>()?;
+            values.sort_by(|a, b| a.json().compare(b.json()));
+            Some(values)
         };
         Some(match (op, value) {
             (Op::Eq, _) => (Self::Any(vec![one()?]), false),
@@ -431,7 +463,9 @@ impl AskedJson {
 
     fn test(&self, found: Option<Json<'_>>) -> bool {
         match (self, found) {
-            (Self::Any(wanted), Some(found)) => wanted.iter().any(|w| w.json().equals(found)),
+            (Self::Any(wanted), Some(found)) => {
+                wanted.binary_search_by(|w| w.json().compare(found)).is_ok()
+            }
             // A key that is absent counts as null.
             (Self::Any(wanted), None) => wanted.iter().any(|w| w.json().kind() == Type::Null),
             (Self::Exists, found) => found.is_some(),
@@ -514,7 +548,7 @@ fn column(memories: &Table, name: &str, kind: Kind) -> Option<(i16, pg_sys::Oid)
 
 fn tags(op: Op, value: &Value) -> Option<Asked> {
     let text = |value: &Value| Some(value.as_str()?.to_owned());
-    let (op, wanted) = match (op, value) {
+    let (op, mut wanted): (Op, Vec<String>) = match (op, value) {
         // No tags at all.
         (Op::Eq | Op::Ne, Value::Null) => (op, Vec::new()),
         (Op::In | Op::Nin | Op::Contains | Op::Eq | Op::Ne, Value::Array(values)) => {
@@ -526,16 +560,18 @@ fn tags(op: Op, value: &Value) -> Option<Asked> {
         (Op::Icontains, value) => (op, vec![jsonb::lower(value.as_str()?)?]),
         _ => return None,
     };
+    wanted.sort_unstable();
     Some(Asked::Tags { op, wanted })
 }
 
 /// Lists are sets here: order and repetition do not count.
 fn compare_tags(tags: &[&str], op: Op, wanted: &[String]) -> bool {
     let has = |tag: &String| tags.contains(&tag.as_str());
-    let same = || wanted.iter().all(has) && tags.iter().all(|t| wanted.iter().any(|w| w == t));
+    let among = |tag: &&str| wanted.binary_search_by(|w| w.as_str().cmp(tag)).is_ok();
+    let same = || wanted.iter().all(has) && tags.iter().all(among);
     match op {
-        Op::In => wanted.iter().any(has),
-        Op::Nin => !wanted.iter().any(has),
+        Op::In => tags.iter().any(among),
+        Op::Nin => !tags.iter().any(among),
         Op::Eq => same(),
         Op::Ne => !same(),
         Op::Icontains => tags.iter().any(|tag| {
@@ -548,10 +584,12 @@ fn compare_tags(tags: &[&str], op: Op, wanted: &[String]) -> bool {
 
 fn single(kind: Kind, op: Op, value: &Value) -> Option<Asked> {
     let wanted = match (op, value) {
-        (Op::In | Op::Nin, Value::Array(values)) => values
-            .iter()
-            .map(|value| wanted(kind, value))
-            .collect::<Option<_>>()?,
+        (Op::In | Op::Nin, Value::Array(values)) => {
+            let values = values.iter().map(|value| wanted(kind, value));
+            let mut values: Vec<Of<String>> = values.collect::<Option<_>>()?;
+            values.sort_by(|a, b| a.as_ref().order(b).unwrap_or(Ordering::Equal));
+            values
+        }
         (Op::Exists, Value::Bool(exists)) => vec![Of::Boolean(*exists)],
         (Op::Eq | Op::Ne, Value::Null) => Vec::new(),
         (Op::Contains | Op::Icontains, _) if kind != Kind::Text => return None,
@@ -605,21 +643,17 @@ unsafe fn tags_of(row: &Row<'_>, column: i16) -> Option<Vec<String>> {
 }
 
 fn compare(found: Option<&Of<&str>>, op: Op, wanted: &[Of<String>]) -> bool {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    let order = |wanted: &Of<String>| match (found?, wanted) {
-        // By code point, as in collation "C".
-        (Of::Text(a), Of::Text(b)) => Some((*a).cmp(b.as_str())),
-        (Of::Number(a), Of::Number(b)) => a.partial_cmp(b),
-        (Of::Time(a), Of::Time(b)) => Some(a.cmp(b)),
-        (Of::Boolean(a), Of::Boolean(b)) => Some(a.cmp(b)),
-        (Of::Uuid(a), Of::Uuid(b)) => Some(a.cmp(b)),
-        _ => None,
-    };
+    use Ordering::{Equal, Greater, Less};
+    let order = |wanted: &Of<String>| found?.order(wanted);
     let equal = |wanted: &Of<String>| order(wanted) == Some(Equal);
+    let among = |all: &[Of<String>]| {
+        let order = |wanted: &Of<String>| order(wanted).map_or(Less, Ordering::reverse);
+        all.binary_search_by(order).is_ok()
+    };
     match (op, wanted) {
         (Op::Exists, [Of::Boolean(exists)]) => found.is_some() == *exists,
-        (Op::In, all) => all.iter().any(equal),
-        (Op::Nin, all) => !all.iter().any(equal),
+        (Op::In, all) => among(all),
+        (Op::Nin, all) => !among(all),
         (Op::Eq, []) => found.is_none(),
         (Op::Ne, []) => found.is_some(),
         (Op::Eq, [one]) => equal(one),
@@ -747,9 +781,10 @@ impl Gathering {
             };
             self.builder.put(nth, entry, &bytes);
         }
-        // SAFETY: as above.
         let metadata = self.metadata.and_then(|column| row.datum(column));
-        if let Some(metadata) = metadata.and_then(|datum| unsafe { Json::of(datum) }) {
+        // SAFETY: as above; the row holds it for that long.
+        let metadata = metadata.and_then(|datum| unsafe { Json::of(datum) });
+        if let Some(metadata) = metadata {
             metadata.any(|key, value| {
                 if let Some(key) = key {
                     self.builder.put_key(key, entry, value.bytes());
