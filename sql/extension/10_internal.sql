@@ -144,7 +144,8 @@ COMMENT ON FUNCTION engram_internal.segment_rows(bytea, bytea, bytea) IS
 'The parts of a segment that tell where the rows of its entries, and of their states, are: places in the order of the ids, 6 bytes each as tidsend() gives them, 0 for nowhere.';
 
 CREATE FUNCTION engram_internal.segment_values(workspace uuid, head bytea, ids bytea[]) RETURNS TABLE (block_id uuid, block bytea)
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_values_wrapper';
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'segment_values_wrapper';
 COMMENT ON FUNCTION engram_internal.segment_values(uuid, bytea, bytea[]) IS
 'Parts that hold what filters ask of the memories of a segment, whose parts of ids are given. For who owns the tables.';
 

@@ -67,7 +67,8 @@ fn stored(admin: &mut Client, user: &str) -> Vec<String> {
 fn unsearchable(admin: &mut Client) -> i64 {
     admin
         .query_one(
-            "WITH entries AS (SELECT b.workspace_id, b.model, e.* FROM engram.search_blocks b, engram_internal.block_entries(b.block) e)
+            "WITH entries AS MATERIALIZED (SELECT b.workspace_id, b.model, e.* FROM (SELECT DISTINCT workspace_id, model FROM engram.search_blocks) b,
+               engram_internal.held_entries(b.workspace_id, b.model) e)
              SELECT (SELECT count(*) FROM engram.memories m WHERE NOT EXISTS (
                        SELECT FROM entries e, engram_internal.block_entries(engram_internal.document(m.id, m.version, 'plain', m.session_id,
                          coalesce(m.occurred_at, m.created_at), 'pg_catalog.english', m.content, m.speaker, m.occurred_at, m.summary)) d
@@ -75,7 +76,7 @@ fn unsearchable(admin: &mut Client) -> i64 {
                   + (SELECT count(*) FROM engram.embeddings v WHERE NOT EXISTS (
                        SELECT FROM entries e, engram_internal.block_entries(engram_internal.vector_entry(v.memory_id, 1, 'plain', v.embedding)) d
                        WHERE e.workspace_id = v.workspace_id AND e.model = v.model AND e.id = v.memory_id AND e.entry = d.entry))
-                  + (SELECT abs(count(*) - (SELECT count(*) FROM engram.memories) - (SELECT count(*) FROM engram.embeddings)) FROM entries)",
+                  + (SELECT abs(count(DISTINCT (workspace_id, model, id)) - (SELECT count(*) FROM engram.memories) - (SELECT count(*) FROM engram.embeddings)) FROM entries)",
             &[],
         )
         .unwrap()
@@ -731,7 +732,7 @@ fn words_are_those_of_to_tsvector() {
         )
         .collect();
     // Twice: words are found, and then remembered. Of many users, for segments do not show their entries.
-    for (nth, part) in items.chunks(500).enumerate() {
+    for (nth, part) in items.chunks(100).enumerate() {
         let mut user = db.user(&format!("user {nth}"));
         for _ in 0..2 {
             let stored = short(&mut user, &Value::from(part));

@@ -367,7 +367,7 @@ fn filters_mean_what_they_say() {
         metadata(),
         proptest::sample::select(vec!["factual", "opinion"]),
     );
-    for i in 0..80 {
+    for i in 0..240 {
         let (speaker, importance, tags, entities, metadata, kind) =
             row.new_tree(&mut runner).unwrap().current();
         ann.execute(
@@ -396,12 +396,12 @@ fn filters_mean_what_they_say() {
             row
         })
         .collect();
-    assert_eq!(rows.len(), 80);
+    assert_eq!(rows.len(), 240);
     let client = Mutex::new(ann);
     // Asked of rows alone, and of what segments hold of most of them.
-    for most in [0, 80] {
+    for most in [0, 240] {
         let held = seal(&mut db.admin(), most);
-        assert!((most == 0) == (held == 0) && held <= 80, "{held}");
+        assert!((most == 0) == (held == 0) && held <= 240, "{held}");
         runner
             .run(&filter(), |filter| {
                 let plain = with_entity_keys(&filter);

@@ -3335,31 +3335,28 @@ fn an_ordinary_role_searches_by_index_from_end_to_end() {
         token("00000000-0000-0000-0000-000000000007")
     ));
     let id = session.text("SELECT id FROM engram.list(match_count => 1)");
+    // Where rows of memories are, segments tell.
     for (sql, hits, by_index) in [
-        (
-            "SELECT * FROM engram.search('word7')",
-            10,
-            "search_blocks memories",
-        ),
+        ("SELECT * FROM engram.search('word7')", 10, "search_blocks"),
         (
             "SELECT * FROM engram.search('only12 word7 Place3')",
             10,
-            "search_blocks memories graph_links",
+            "search_blocks graph_links",
         ),
         (
             "SELECT * FROM engram.search(query_embedding => '[1,0,0]')",
             10,
-            "search_blocks embeddings memories",
+            "search_blocks embeddings",
         ),
         (
             "SELECT * FROM engram.search('zebra', '[1,0,0]', match_count => 50)",
             50,
-            "search_blocks embeddings memories",
+            "search_blocks embeddings",
         ),
         (
             "SELECT * FROM engram.search('zebra', filter => '{\"i\": {\"lte\": 12}, \"tags\": [\"t1\"]}')",
             4,
-            "search_blocks memories",
+            "search_blocks",
         ),
         (
             "SELECT * FROM engram.search('zebra \"word7 place0\" -only7', filter => '{\"entities\": [\"place0\"]}')",
