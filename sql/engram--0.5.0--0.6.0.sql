@@ -5,6 +5,12 @@ COMMENT ON FUNCTION engram_internal.lexemes(tsvector) IS 'What tsvectorsend(tsve
 COMMENT ON FUNCTION engram_internal.document_entry(uuid, bigint, text, text, timestamptz, text, text, bytea, bytea) IS
 'A block of one document. terms and extra are of engram_internal.lexemes(); only terms count for its length. state: plain, replaces (older entries of the memory no longer count), gone (and neither does this).';
 
+CREATE FUNCTION engram_internal.segment_values(workspace uuid, head bytea, ids bytea[]) RETURNS TABLE (block_id uuid, block bytea)
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'segment_values_wrapper';
+COMMENT ON FUNCTION engram_internal.segment_values(uuid, bytea, bytea[]) IS
+'Parts that hold what filters ask of the memories of a segment, whose parts of ids are given. For who owns the tables.';
+
 CREATE OR REPLACE FUNCTION engram_internal.document(id uuid, version bigint, state text, session_id text, at timestamptz,
   config text, content text, speaker text, occurred_at timestamptz, summary text) RETURNS bytea
 LANGUAGE plpgsql STABLE
@@ -25,6 +31,93 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION engram_internal.pack_sometimes(workspace uuid, model text, added integer, state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- By chance, so that nobody need count: about once for every 24 new entries, or 100 that replace.
+  IF state = 'plain' THEN
+    IF random() * 24 < added THEN
+      PERFORM engram_internal.pack(workspace, model, false, 16);
+      PERFORM engram_internal.pack(workspace, model, true, 20);
+    END IF;
+    IF random() * 128 < added THEN
+      PERFORM engram_internal.seal(workspace, model, CASE model WHEN '' THEN 256 ELSE 1024 END, 4096);
+    END IF;
+  ELSIF random() * 100 < added THEN
+    PERFORM engram_internal.pack(workspace, model, true, 50);
+  END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.place(workspace uuid, model text) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  nowhere CONSTANT bytea := '\x000000000000';
+  -- What filters ask of memories may be kept once every change of it makes a new entry. Stores of 0.5 know fewer.
+  valued  boolean := place.model = '' AND EXISTS (
+    SELECT FROM pg_trigger t WHERE t.tgrelid = 'engram.memories'::regclass AND t.tgname = 'memories_after_update'
+      AND pg_get_triggerdef(t.oid) LIKE '%agent_id%');
+  h       record;
+  places  bytea;
+  states  bytea;
+  n       integer := 0;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
+    RETURN 0;
+  END IF;
+  -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
+  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
+             AND (NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries)
+                  OR valued AND NOT EXISTS (
+                    SELECT FROM engram.search_blocks v
+                    WHERE v.workspace_id = place.workspace AND v.model = '' AND v.level = 4 AND v.cluster = b.cluster
+                      AND v.block_id >= '0d000000-0000-0000-0000-000000000000')) LOOP
+    DELETE FROM engram.search_blocks b
+    WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
+      AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
+    SELECT string_agg(coalesce(r.place, nowhere), '' ORDER BY r.nth),
+           CASE WHEN place.model = '' THEN string_agg(coalesce(r.state, nowhere), '' ORDER BY r.nth) ELSE '' END
+    INTO places, states
+    FROM engram_internal.row_places(workspace, place.model, h.cluster, 0, h.entries - 1) r;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+    SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
+    FROM engram_internal.segment_rows(h.block, places, states) r;
+    IF valued THEN
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, '', 4, h.cluster, r.block_id, 0, r.block
+      FROM engram_internal.segment_values(workspace, h.block, ARRAY(
+        SELECT i.block FROM engram.search_blocks i
+        WHERE i.workspace_id = workspace AND i.model = '' AND i.level = 4 AND i.cluster = h.cluster
+          AND i.block_id < '02000000-0000-0000-0000-000000000000')) r;
+    END IF;
+    UPDATE engram.search_blocks b
+    SET block = engram_internal.segment_head(b.block, p.keys, p.places)
+    FROM (SELECT array_agg(x.block_id ORDER BY x.block_id) AS keys,
+                 string_agg(tidsend(x.ctid), '' ORDER BY x.block_id) AS places
+          FROM engram.search_blocks x
+          WHERE x.workspace_id = workspace AND x.model = place.model AND x.level = 4 AND x.cluster = h.cluster) p
+    WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3 AND b.cluster = h.cluster;
+    n := n + 1;
+  END LOOP;
+  RETURN n;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.place(uuid, text) IS
+'Notes in the segments of a workspace where their parts and the rows of their entries are, and what filters ask of these, unless that is known. Returns in how many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
 CREATE OR REPLACE FUNCTION engram_internal.seal(workspace uuid, model text, at_least integer, most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -37,7 +130,6 @@ DECLARE
   small       integer[] := '{}';
   next_tag    integer := 1;
   all_of_them integer;
-  small_ones  integer;
   n           integer;
 BEGIN
   IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
@@ -56,23 +148,21 @@ BEGIN
   IF n IS NULL OR n < at_least THEN
     RETURN 0;
   END IF;
-  -- The small ones join once they fill a segment: every entry moves twice. Smaller ones yet, of maintain(), join
-  -- others of their size.
+  -- The small ones join once they fill a segment, and the smallest before that where there are many: most entries move
+  -- three times.
   all_of_them := n;
-  small_ones := n;
   FOR h IN SELECT b.cluster, b.entries FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = seal.model AND b.level = 3 ORDER BY b.cluster DESC LOOP
     next_tag := greatest(next_tag, h.cluster + 1);
     CONTINUE WHEN h.entries > most / 2 OR all_of_them + h.entries > most;
     tags := tags || h.cluster;
     all_of_them := all_of_them + h.entries;
-    IF h.entries <= least(small_ones, most / 4) THEN
+    IF h.entries < most / 4 THEN
       small := small || h.cluster;
-      small_ones := small_ones + h.entries;
     END IF;
   END LOOP;
   IF all_of_them < most / 4 * 3 THEN
-    tags := small;
+    tags := CASE WHEN cardinality(small) >= 4 THEN small ELSE '{}' END;
   END IF;
   BEGIN
     -- Versions stay what they are, so that it does not matter which later ones are seen.
@@ -242,6 +332,77 @@ COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
 
 text is what to embed: the content with its speaker and date. New memories and texts, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';
 
+CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded or the extension updated, rows that look like a dump's are left out.
+SET check_function_bodies = on
+AS $$
+DECLARE
+  wrong  bigint;
+  erased uuid[];
+BEGIN
+  BEGIN
+    -- Erased where nothing could be packed: what these said may still lie there, dead, in vectors of other models too.
+    erased := ARRAY(
+      SELECT DISTINCT e.id FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 0
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = e.id));
+    IF erased <> '{}' THEN
+      PERFORM engram_internal.bury(workspace, reindex.model, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END IF;
+    WITH held AS (
+      SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
+             max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
+      FROM engram_internal.held_entries(workspace, reindex.model) e
+    ), doubled AS (
+      -- More than one entry of a memory that none of them replaces.
+      SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
+    )
+    SELECT count(*) + (SELECT d.n FROM doubled d) INTO wrong
+    FROM (SELECT h.id, h.entry FROM held h WHERE h.nth = 1 AND h.state <> 'gone') h
+    FULL JOIN engram_internal.fresh_entries(workspace, reindex.model) r ON r.id = h.id
+    WHERE h.entry IS DISTINCT FROM r.entry;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read.
+    wrong := 1;
+  END;
+  IF wrong > 0 OR erased <> '{}' THEN
+    DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+    FROM (
+      SELECT array_agg(f.entry ORDER BY f.id) AS entries
+      FROM (SELECT r.id, r.entry, (row_number() OVER (ORDER BY r.id) - 1) / 1000 AS part
+            FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
+      GROUP BY f.part
+    ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
+    LOOP
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, CASE reindex.model WHEN '' THEN 256 ELSE 1024 END, 4096) = 0;
+    END LOOP;
+  END IF;
+  IF reindex.model = '' THEN
+    -- What segments hold for filters, where rows were changed with triggers disabled: place() writes it anew.
+    DELETE FROM engram.search_blocks v
+    WHERE v.workspace_id = workspace AND v.model = '' AND v.level = 4 AND v.block_id >= '0d000000-0000-0000-0000-000000000000'
+      AND v.cluster IN (
+        SELECT h.cluster FROM engram.search_blocks h
+        WHERE h.workspace_id = workspace AND h.model = '' AND h.level = 3 AND EXISTS (
+          SELECT FROM engram_internal.segment_values(workspace, h.block, ARRAY(
+            SELECT i.block FROM engram.search_blocks i
+            WHERE i.workspace_id = workspace AND i.model = '' AND i.level = 4 AND i.cluster = h.cluster
+              AND i.block_id < '02000000-0000-0000-0000-000000000000')) r
+          FULL JOIN (
+            SELECT x.block_id, x.block FROM engram.search_blocks x
+            WHERE x.workspace_id = workspace AND x.model = '' AND x.level = 4 AND x.cluster = h.cluster
+              AND x.block_id >= '0d000000-0000-0000-0000-000000000000') x ON x.block_id = r.block_id
+          WHERE r.block IS DISTINCT FROM x.block));
+  END IF;
+  PERFORM engram_internal.place(workspace, reindex.model);
+  RETURN wrong;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -389,11 +550,14 @@ BEGIN
     WHEN 'pack' THEN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
-        WHERE b.level <= 2 AND b.workspace_id IN (
-          -- A few full blocks may be enough for a segment.
+        WHERE b.level <= 3 AND b.workspace_id IN (
+          -- A few full blocks may be enough for a segment. Where there are segments alone, a look once a day tells whether
+          -- rows are elsewhere than they say.
           SELECT x.workspace_id FROM engram.search_blocks x
-          WHERE x.level <= 2 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
-          HAVING bool_or(x.level <= 1) OR count(*) >= 8 ORDER BY x.workspace_id LIMIT 100)
+          WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+          HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
+            OR get_byte(uuid_send(x.workspace_id), 15) % 24 = extract(hour FROM now())::integer
+          ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
         IF c.replacing THEN

@@ -337,11 +337,14 @@ BEGIN
     WHEN 'pack' THEN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
-        WHERE b.level <= 2 AND b.workspace_id IN (
-          -- A few full blocks may be enough for a segment.
+        WHERE b.level <= 3 AND b.workspace_id IN (
+          -- A few full blocks may be enough for a segment. Where there are segments alone, a look once a day tells whether
+          -- rows are elsewhere than they say.
           SELECT x.workspace_id FROM engram.search_blocks x
-          WHERE x.level <= 2 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
-          HAVING bool_or(x.level <= 1) OR count(*) >= 8 ORDER BY x.workspace_id LIMIT 100)
+          WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+          HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
+            OR get_byte(uuid_send(x.workspace_id), 15) % 24 = extract(hour FROM now())::integer
+          ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
         IF c.replacing THEN
