@@ -22,7 +22,7 @@ const MOST_ON_A_PAGE: usize = pg_sys::BLCKSZ as usize / 27;
 /// Of so many times that a block is in the buffer where it was last, it is asked for as usual once: only that
 /// tells PostgreSQL that it is in use.
 #[cfg(not(feature = "pg15"))]
-const ASKED: u32 = 16;
+const ASKED: u32 = 32;
 
 #[cfg(not(feature = "pg15"))]
 #[derive(Clone, Copy, Default)]
@@ -34,27 +34,185 @@ struct Recent {
 }
 
 #[cfg(not(feature = "pg15"))]
-impl Recent {
-    /// Where it is remembered in which buffer a block is.
-    fn nth(relation: u32, block: u32) -> usize {
-        block.wrapping_add(relation.wrapping_mul(0x9e37_79b1)) as usize & (REMEMBERED - 1)
-    }
-
-    /// The buffer in which a block of shared buffers was found last.
-    #[cfg(target_arch = "x86_64")]
-    fn of(relation: u32, block: u32) -> Option<pg_sys::Buffer> {
-        RECENT.with_borrow(|recent| {
-            let known = recent.get(Self::nth(relation, block))?;
-            ((known.relation, known.block) == (relation, block) && known.buffer > 0)
-                .then_some(known.buffer)
-        })
-    }
-}
-
-#[cfg(not(feature = "pg15"))]
 thread_local! {
     /// In which buffer a block was found last. Only a hint: whether it still is there, PostgreSQL checks.
     static RECENT: RefCell<Vec<Recent>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where in [`RECENT`] a block is.
+#[cfg(not(feature = "pg15"))]
+fn nth(relation: u32, block: u32) -> usize {
+    block.wrapping_add(relation.wrapping_mul(0x9e37_79b1)) as usize & (REMEMBERED - 1)
+}
+
+/// The buffer to try, unless it is time to ask for the block as usual.
+#[cfg(not(feature = "pg15"))]
+fn known(relation: u32, block: u32) -> Option<pg_sys::Buffer> {
+    RECENT.with_borrow_mut(|recent| {
+        if recent.is_empty() {
+            recent.resize(REMEMBERED, Recent::default());
+        }
+        let known = &mut recent[nth(relation, block)];
+        known.times += 1;
+        let same = (known.relation, known.block) == (relation, block);
+        (same && known.buffer > 0 && known.times < ASKED).then_some(known.buffer)
+    })
+}
+
+#[cfg(not(feature = "pg15"))]
+fn note(relation: u32, block: u32, buffer: pg_sys::Buffer) {
+    RECENT.with_borrow_mut(|recent| {
+        recent[nth(relation, block)] = Recent {
+            relation,
+            block,
+            buffer,
+            times: 0,
+        };
+    });
+}
+
+/// Pages of a heap, each to be pinned for a moment, and brought near before that: what a page costs is mostly the wait
+/// for memory, and these waits can pass together.
+pub struct Pages {
+    relation: pg_sys::Relation,
+    #[cfg(not(feature = "pg15"))]
+    number: u32,
+}
+
+impl Pages {
+    /// # Safety
+    /// The relation is a heap, and open as long as this lives.
+    pub unsafe fn new(relation: pg_sys::Relation) -> Self {
+        Self {
+            relation,
+            #[cfg(not(feature = "pg15"))]
+            // SAFETY: the caller's promise.
+            number: unsafe { (*relation).rd_locator.relNumber.to_u32() },
+        }
+    }
+
+    /// Pins a page.
+    ///
+    /// # Safety
+    /// The heap has the block. A guard is around, with nothing in between that wants to be dropped.
+    pub unsafe fn pin(&self, block: u32) -> pg_sys::Buffer {
+        // SAFETY: the caller's promise; a buffer that is remembered is only pinned if it holds the block.
+        unsafe {
+            #[cfg(not(feature = "pg15"))]
+            if let Some(known) = known(self.number, block)
+                && raw::ReadRecentBuffer(
+                    (*self.relation).rd_locator,
+                    pg_sys::ForkNumber::MAIN_FORKNUM,
+                    block,
+                    known,
+                )
+            {
+                return known;
+            }
+            let buffer = raw::ReadBuffer(self.relation, block);
+            #[cfg(not(feature = "pg15"))]
+            note(self.number, block, buffer);
+            buffer
+        }
+    }
+
+    /// Where a page was last.
+    #[cfg(all(not(feature = "pg15"), target_arch = "x86_64"))]
+    fn last(&self, block: u32) -> Option<(pg_sys::Buffer, *const u8)> {
+        let buffer = RECENT.with_borrow(|recent| {
+            let known = recent.get(nth(self.number, block))?;
+            let same = (known.relation, known.block) == (self.number, block);
+            (same && known.buffer > 0).then_some(known.buffer)
+        })?;
+        // SAFETY: pages of shared memory begin there, in the order of their buffers' numbers from 1; that of a buffer
+        // once pinned is one of them.
+        let page = unsafe {
+            pg_sys::BufferBlocks
+                .cast::<u8>()
+                .add((buffer - 1) as usize * pg_sys::BLCKSZ as usize)
+        };
+        Some((buffer, page))
+    }
+
+    /// Has the processor fetch the beginning of a page and its entry for one of its rows.
+    #[cfg(all(not(feature = "pg15"), target_arch = "x86_64"))]
+    pub fn approach(&self, block: u32, offset: u16) {
+        if let Some((buffer, page)) = self.last(block) {
+            // SAFETY: in the arrays of buffers and their descriptions, see `last`.
+            let description = unsafe { pg_sys::BufferDescriptors.add((buffer - 1) as usize) };
+            fetch(description.cast());
+            fetch(page);
+            fetch(page.wrapping_add(item(offset)));
+        }
+    }
+
+    /// Has the processor fetch the first `length` bytes of a row of a page that was approached.
+    #[cfg(all(not(feature = "pg15"), target_arch = "x86_64"))]
+    pub fn approach_row(&self, block: u32, offset: u16, length: usize) {
+        let Some((_, page)) = self.last(block) else {
+            return;
+        };
+        let size = pg_sys::BLCKSZ as usize;
+        let mut offset = offset;
+        // The row may have moved within the page.
+        for _ in 0..2 {
+            let at = item(offset);
+            if offset == 0 || at + 4 > size {
+                return;
+            }
+            // SAFETY: within a page of shared memory. It is not locked, and another page may be there by now: what is
+            // read is only where to fetch from, and fetching can do no harm.
+            let entry = unsafe { page.add(at).cast::<u32>().read_volatile() };
+            let (place, state) = (entry & 0x7fff, entry >> 15 & 3);
+            match state {
+                pg_sys::LP_NORMAL => {
+                    let row = page.wrapping_add(place as usize);
+                    for line in (0..length).step_by(64) {
+                        fetch(row.wrapping_add(line));
+                    }
+                    return;
+                }
+                pg_sys::LP_REDIRECT => offset = place as u16,
+                _ => return,
+            }
+        }
+    }
+
+    #[cfg(not(all(not(feature = "pg15"), target_arch = "x86_64")))]
+    pub fn approach(&self, _: u32, _: u16) {}
+
+    #[cfg(not(all(not(feature = "pg15"), target_arch = "x86_64")))]
+    pub fn approach_row(&self, _: u32, _: u16, _: usize) {}
+}
+
+/// Where in its page the entry for a row is.
+#[cfg(all(not(feature = "pg15"), target_arch = "x86_64"))]
+fn item(offset: u16) -> usize {
+    std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp)
+        + 4 * usize::from(offset.saturating_sub(1))
+}
+
+#[cfg(all(not(feature = "pg15"), target_arch = "x86_64"))]
+fn fetch(at: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a hint; no address does harm.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
+/// Functions of the server without a guard of their own, as in [`crate::scan`].
+mod raw {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        pub fn ReadBuffer(relation: pg_sys::Relation, block: u32) -> pg_sys::Buffer;
+        #[cfg(not(feature = "pg15"))]
+        pub fn ReadRecentBuffer(
+            locator: pg_sys::RelFileLocator,
+            fork: pg_sys::ForkNumber::Type,
+            block: u32,
+            buffer: pg_sys::Buffer,
+        ) -> bool;
+    }
 }
 
 /// Reads rows of a table under the active snapshot, which must outlive it.
@@ -138,49 +296,6 @@ impl<'t> Heap<'t> {
         Some(self.row())
     }
 
-    /// Tells the processor which rows will be asked for soon, so that it need not wait for each in turn. A hint:
-    /// what has been evicted meanwhile, or is elsewhere, only costs the reading of a few bytes.
-    pub fn expect(&self, places: impl Iterator<Item = Place> + Clone) {
-        #[cfg(all(target_arch = "x86_64", not(feature = "pg15")))]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            const LINE: usize = 64;
-            // SAFETY: the relation is open.
-            let number = unsafe { (*self.table.relation()).rd_locator.relNumber.to_u32() };
-            let pages = places.filter(|place| place.block < self.blocks && place.offset > 0);
-            // Where the pointer to the tuple is, where its page was last.
-            let pointers = pages.filter_map(|place| {
-                let known = Recent::of(number, place.block)?;
-                let offset = size_of::<pg_sys::PageHeaderData>()
-                    + size_of::<pg_sys::ItemIdData>() * (usize::from(place.offset) - 1);
-                // SAFETY: buffers that were known once stay in shared memory, whatever page they hold by now.
-                let page = unsafe { pg_sys::BufferGetPage(known) }.cast::<u8>();
-                (offset + LINE <= pg_sys::BLCKSZ as usize).then_some((page, offset))
-            });
-            for (page, offset) in pointers.clone() {
-                // SAFETY: within the page.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(page.cast());
-                    _mm_prefetch::<_MM_HINT_T0>(page.add(offset).cast());
-                }
-            }
-            for (page, offset) in pointers {
-                // SAFETY: within the page; nobody relies on what is read, which others may change meanwhile.
-                let at = unsafe { page.add(offset).cast::<u32>().read_volatile() } & 0x7fff;
-                let at = at as usize;
-                if at + 2 * LINE <= pg_sys::BLCKSZ as usize {
-                    // SAFETY: within the page.
-                    unsafe {
-                        _mm_prefetch::<_MM_HINT_T0>(page.add(at).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(page.add(at + LINE).cast());
-                    }
-                }
-            }
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(feature = "pg15"))))]
-        drop(places);
-    }
-
     /// Where the chain of versions begins to which the tuple at a place belongs: there it is found for longer,
     /// and by `get`.
     pub fn root(&mut self, place: Place) -> Option<Place> {
@@ -219,39 +334,22 @@ impl<'t> Heap<'t> {
             #[cfg(not(feature = "pg15"))]
             {
                 let locator = (*relation).rd_locator;
-                let number = locator.relNumber.to_u32();
-                let nth = Recent::nth(number, block);
-                let known = RECENT.with_borrow_mut(|recent| {
-                    if recent.is_empty() {
-                        recent.resize(REMEMBERED, Recent::default());
-                    }
-                    recent[nth].times += 1;
-                    recent[nth]
-                });
-                let main = pg_sys::ForkNumber::MAIN_FORKNUM;
-                if known.buffer > 0
-                    && known.times < ASKED
-                    && (known.relation, known.block) == (number, block)
-                    && pg_sys::ReadRecentBuffer(locator, main, block, known.buffer)
+                if let Some(known) = known(locator.relNumber.to_u32(), block)
+                    && pg_sys::ReadRecentBuffer(
+                        locator,
+                        pg_sys::ForkNumber::MAIN_FORKNUM,
+                        block,
+                        known,
+                    )
                 {
-                    self.pinned = (block, known.buffer);
+                    self.pinned = (block, known);
                     return;
                 }
-                let buffer = pg_sys::ReadBuffer(relation, block);
-                self.pinned = (block, buffer);
-                RECENT.with_borrow_mut(|recent| {
-                    recent[nth] = Recent {
-                        relation: number,
-                        block,
-                        buffer,
-                        times: 0,
-                    };
-                });
             }
-            #[cfg(feature = "pg15")]
-            {
-                self.pinned = (block, pg_sys::ReadBuffer(relation, block));
-            }
+            let buffer = pg_sys::ReadBuffer(relation, block);
+            self.pinned = (block, buffer);
+            #[cfg(not(feature = "pg15"))]
+            note((*relation).rd_locator.relNumber.to_u32(), block, buffer);
         }
     }
 
@@ -289,26 +387,6 @@ impl<'t> Placed<'t> {
             heap: Heap::new(table),
             key,
         })
-    }
-
-    /// Prepares for rows at these places.
-    pub fn expect(&self, places: impl Iterator<Item = Option<Place>> + Clone) {
-        if let Some(heap) = &self.heap {
-            heap.expect(places.flatten());
-        }
-    }
-
-    /// Calls `visit` with the rows of memories of a workspace, by the index, which finds those that are beside
-    /// each other in it together.
-    pub fn each(&mut self, workspace: Uuid, memories: &[Uuid], mut visit: impl FnMut(&Row<'_>)) {
-        if memories.is_empty() {
-            return;
-        }
-        self.rows.seek_any([workspace, Uuid::nil()], memories);
-        while let Some(row) = self.rows.next() {
-            pgrx::check_for_interrupts!();
-            visit(&row);
-        }
     }
 
     /// The first row of the key that is `wanted`.

@@ -485,27 +485,51 @@ fn activations(
     }
     if let Some(workspace) = search::workspace_of(workspace)? {
         let levels = uses::levels(workspace, ids, timestamp(at)?)?;
-        for some in levels.chunks(1024) {
-            pgrx::check_for_interrupts!();
-            // SAFETY: two values a row of the types that the function declares, which are copied; nothing in here wants
-            // to be dropped when the server raises an error.
-            unsafe {
+        // SAFETY: a row is formed as the function declares it, and then again and again with other values of the same
+        // size in their places; the store keeps copies. Nothing in here wants to be dropped when the server raises an
+        // error.
+        unsafe {
+            let nobody = [0u8; 16];
+            let mut values = [
+                pg_sys::Datum::from(nobody.as_ptr()),
+                pg_sys::Datum::from(0u64),
+            ];
+            let mut nulls = [false; 2];
+            #[cfg(feature = "pg18")]
+            let row = pg_sys::heap_form_minimal_tuple(
+                result.setDesc,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                0,
+            );
+            #[cfg(not(feature = "pg18"))]
+            let row = pg_sys::heap_form_minimal_tuple(
+                result.setDesc,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                result.setDesc,
+                &raw const pg_sys::TTSOpsMinimalTuple,
+            );
+            pg_sys::ExecStoreMinimalTuple(row, slot, false);
+            // Both are of fixed length and end the row.
+            let id = row
+                .cast::<u8>()
+                .add((*row).t_len as usize - 24)
+                .cast::<[u8; 16]>();
+            let level = id.add(1).cast::<f64>();
+            for some in levels.chunks(1024) {
+                pgrx::check_for_interrupts!();
                 pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                    for (id, level) in some {
-                        let mut values = [
-                            pg_sys::Datum::from(id.as_bytes().as_ptr()),
-                            pg_sys::Datum::from(level.to_bits()),
-                        ];
-                        let mut nulls = [false; 2];
-                        tuplestore_putvalues(
-                            result.setResult,
-                            result.setDesc,
-                            values.as_mut_ptr(),
-                            nulls.as_mut_ptr(),
-                        );
+                    for (of, value) in some {
+                        id.write(*of.as_bytes());
+                        level.write(*value);
+                        tuplestore_puttupleslot(result.setResult, slot);
                     }
                 });
             }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
     }
     Ok(())
@@ -513,11 +537,9 @@ fn activations(
 
 // Without a guard of its own: there is one around many rows.
 unsafe extern "C-unwind" {
-    fn tuplestore_putvalues(
+    fn tuplestore_puttupleslot(
         state: *mut pg_sys::Tuplestorestate,
-        of: pg_sys::TupleDesc,
-        values: *const pg_sys::Datum,
-        nulls: *const bool,
+        slot: *mut pg_sys::TupleTableSlot,
     );
 }
 

@@ -1,9 +1,10 @@
-//! The two inner loops of search. Comparing vectors is written once, as plain integer arithmetic, and
-//! compiled for several instruction sets, which all give the same bits; the widest that the machine has
-//! is chosen at run time.
+//! The inner loops of search and of activation. They are written once, as plain arithmetic, and compiled
+//! for several instruction sets, which all give the same bits; the widest that the machine has is chosen at
+//! run time.
 
 use crate::blocks::segment::High;
 use crate::blocks::vectors::Vectors;
+use crate::model::heat::{self, Heat, Weights};
 
 /// Compiles `$name` for several instruction sets and calls the best one.
 macro_rules! multiversion {
@@ -36,6 +37,13 @@ macro_rules! multiversion {
             portable($($arg),*)
         }
     };
+}
+
+multiversion! {
+    /// What [`Heat::level`] is the logarithm of, for each heat.
+    pub fn odds(heats: &[Heat], now: i64, weights: &Weights, odds: &mut [f64]) {
+        heat::odds_of(heats, now, weights, odds);
+    }
 }
 
 /// A query vector in whole numbers: value ≈ code × scale.

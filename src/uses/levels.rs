@@ -42,20 +42,21 @@ pub fn levels(
     let mut found = Vec::with_capacity(ids.as_ref().map_or(0, Vec::len));
     // Rows that only a version wrote which kept no heat, and what a partial restore has left out.
     let mut others = Vec::new();
-    states::each(&table, workspace, ids.as_deref(), |state| {
-        if state.heat.is_none() && state.count > 1 {
-            others.push(state.memory);
-            return Ok(());
+    let mut batch = need::Batch::new(moment, &weights);
+    states::each(&table, workspace, ids.as_deref(), |some| {
+        for state in some.iter() {
+            let id = state.memory;
+            if state.heat.is_none() && state.count > 1 {
+                others.push(id);
+                continue;
+            }
+            let heat = state.heat.as_ref().map(<[u8; _]>::as_slice);
+            let heat = need::heat_of(heat, state.count, state.last)?;
+            batch.push(id, need::with(heat, waiting.remove(&id)), &mut found);
         }
-        let heat = need::heat_of(
-            state.heat.as_ref().map(<[u8; _]>::as_slice),
-            state.count,
-            state.last,
-        )?;
-        let heat = need::with(heat, waiting.remove(&state.memory));
-        found.push((state.memory, heat.level_with(moment, &weights)));
         Ok(())
     })?;
+    batch.finish(&mut found);
     if let Some(ids) = ids
         && found.len() + others.len() < ids.len()
     {

@@ -1,15 +1,19 @@
 //! Reading the uses of many memories at once.
 //!
 //! By index scan, row after row, most of the time goes into finding a row again in a page that was just left. Here
-//! places are gathered from the index first, and each page is visited once, as a bitmap scan does.
+//! places are gathered from the index first, and each page is visited once, as a bitmap scan does. The pages that come
+//! next are fetched meanwhile.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use pgrx::{PgTupleDesc, pg_sys};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::heap::Pages;
 use crate::model::heat::BYTES;
 use crate::scan::{Row, Table, Tuple};
 
@@ -22,10 +26,78 @@ pub struct Used {
     pub last: i64,
     /// As it is stored; `None` in rows of memories that were never used, and of older versions.
     pub heat: Option<[u8; BYTES]>,
+    workspace: Uuid,
+    /// Where the index says that it is.
+    place: u64,
 }
 
 /// Columns of `memory_state` that are read.
-const COLUMNS: [&CStr; 4] = [c"memory_id", c"access_count", c"last_accessed_at", c"heat"];
+const COLUMNS: [&CStr; 5] = [
+    c"workspace_id",
+    c"memory_id",
+    c"access_count",
+    c"last_accessed_at",
+    c"heat",
+];
+/// The last of them in a row.
+const HEAT: usize = COLUMNS.len() - 1;
+
+/// Memories whose states' places a backend remembers, a power of two.
+const REMEMBERED: usize = 1 << 14;
+
+#[derive(Default)]
+struct Places {
+    /// Of the file in which they are.
+    number: u32,
+    /// By half of the memory's id, the random one: the half, and the place from 1.
+    known: Vec<(u64, u64)>,
+}
+
+thread_local! {
+    /// Where states were found last. Only a hint: the row that is there is compared with the one that was meant.
+    static PLACES: RefCell<Places> = RefCell::default();
+}
+
+fn half(memory: &Uuid) -> u64 {
+    memory.as_u128() as u64
+}
+
+fn nth(half: u64) -> usize {
+    half as usize & (REMEMBERED - 1)
+}
+
+fn remember(number: u32, states: &[Used]) {
+    PLACES.with_borrow_mut(|places| {
+        if places.number != number || places.known.is_empty() {
+            places.number = number;
+            places.known.clear();
+            places.known.resize(REMEMBERED, (0, 0));
+        }
+        for state in states {
+            let half = half(&state.memory);
+            places.known[nth(half)] = (half, state.place);
+        }
+    });
+}
+
+/// Places that are remembered, in the order of pages.
+fn remembered(number: u32, blocks: u32, ids: &[Uuid]) -> Vec<u64> {
+    let mut found: Vec<u64> = PLACES.with_borrow(|places| {
+        if places.number != number {
+            return Vec::new();
+        }
+        ids.iter()
+            .filter_map(|id| {
+                let half = half(id);
+                let (of, place) = *places.known.get(nth(half))?;
+                (of == half && place > 0 && place >> 16 < blocks.into()).then_some(place)
+            })
+            .collect()
+    });
+    found.sort_unstable();
+    found.dedup();
+    found
+}
 
 /// Functions of the server without a guard of their own, as in [`crate::scan`].
 mod raw {
@@ -42,7 +114,6 @@ mod raw {
             first_call: bool,
         ) -> bool;
         pub fn heap_copytuple(tuple: pg_sys::HeapTuple) -> pg_sys::HeapTuple;
-        pub fn ReadBuffer(relation: pg_sys::Relation, block: u32) -> pg_sys::Buffer;
         pub fn LockBuffer(buffer: pg_sys::Buffer, mode: i32);
         pub fn UnlockReleaseBuffer(buffer: pg_sys::Buffer);
     }
@@ -51,29 +122,29 @@ mod raw {
 /// Where in a row the values of [`COLUMNS`] begin, as setup() makes the table: all columns before `heat` are of fixed length
 /// and never NULL.
 struct Layout {
-    numbers: [NonZeroUsize; 4],
+    numbers: [NonZeroUsize; COLUMNS.len()],
     /// `None` for a table that somebody made otherwise.
-    offsets: Option<[usize; 4]>,
+    offsets: Option<[usize; COLUMNS.len()]>,
 }
 
 impl Layout {
     fn of(states: &Table) -> Result<Self> {
-        let mut numbers = [NonZeroUsize::MIN; 4];
+        let mut numbers = [NonZeroUsize::MIN; COLUMNS.len()];
         for (number, name) in numbers.iter_mut().zip(COLUMNS) {
             *number = NonZeroUsize::new(usize::from(states.column(name)?.unsigned_abs()))
                 .unwrap_or(NonZeroUsize::MIN);
         }
         // SAFETY: the relation is open.
         let of = unsafe { PgTupleDesc::from_pg_unchecked((*states.relation()).rd_att) };
-        let mut offsets = Some([0; 4]);
+        let mut offsets = Some([0; COLUMNS.len()]);
         let mut at = 0;
-        for (nth, column) in of.iter().take(numbers[3].get()).enumerate() {
+        for (nth, column) in of.iter().take(numbers[HEAT].get()).enumerate() {
             if let Some(which) = numbers.iter().position(|number| number.get() == nth + 1)
                 && let Some(offsets) = &mut offsets
             {
                 offsets[which] = at;
             }
-            let last = nth + 1 == numbers[3].get();
+            let last = nth + 1 == numbers[HEAT].get();
             // Those in front are ids, numbers and times: 8 or 16 bytes, which need no gaps.
             let plain = column.attnotnull && matches!(column.attlen, 8 | 16);
             if !(last || plain) {
@@ -88,9 +159,9 @@ impl Layout {
     ///
     /// # Safety
     /// The tuple is one of the table that this is the layout of, and stays while this runs.
-    unsafe fn read(&self, tuple: &pg_sys::HeapTupleData) -> Option<Used> {
-        let [memory, count, last, heat] = self.offsets?;
-        let nth = self.numbers[3].get() - 1;
+    unsafe fn read(&self, tuple: &pg_sys::HeapTupleData, place: u64) -> Option<Used> {
+        let [workspace, memory, count, last, heat] = self.offsets?;
+        let nth = self.numbers[HEAT].get() - 1;
         // SAFETY: the caller's promise: values of the columns' types lie where the layout says.
         unsafe {
             let header = &*tuple.t_data;
@@ -112,6 +183,8 @@ impl Layout {
                 count: start.add(count).cast::<i64>().read_unaligned(),
                 last: start.add(last).cast::<i64>().read_unaligned(),
                 heat,
+                workspace: Uuid::from_bytes(start.add(workspace).cast::<[u8; 16]>().read()),
+                place,
             })
         }
     }
@@ -121,7 +194,7 @@ impl Layout {
     /// # Safety
     /// The row is of the table that this is the layout of.
     unsafe fn any(&self, row: &Row<'_>) -> Option<Used> {
-        let [memory, count, last, heat] = self.numbers.map(|number| number.get() as i16);
+        let [workspace, memory, count, last, heat] = self.numbers.map(|number| number.get() as i16);
         // SAFETY: the caller's promise; setup() gave the columns these types.
         unsafe {
             Some(Used {
@@ -132,6 +205,8 @@ impl Layout {
                 heat: row
                     .bytes(heat)
                     .map(|bytes| bytes.try_into().unwrap_or([0; BYTES])),
+                workspace: row.uuid(workspace)?,
+                place: 0,
             })
         }
     }
@@ -143,14 +218,24 @@ const SHORT: u8 = ((BYTES + 1) << 1 | 1) as u8;
 #[cfg(target_endian = "big")]
 const SHORT: u8 = (BYTES + 1) as u8 | 0x80;
 
-/// Calls `visit` with the state of each of some memories of a workspace, or of all, that has one, in no order. Each id is
-/// to be given once. The caller was allowed the workspace; what policies hide is not hidden here. Under the active
-/// snapshot.
+/// Rows that are handed out together.
+const BATCH: usize = 256;
+
+/// So many pages ahead, the beginning of a page is fetched, and later its rows.
+const FAR: usize = 16;
+const NEAR: usize = 6;
+
+/// Bytes of a row that are read, its header and what lies before them included.
+const READ: usize = 192;
+
+/// Calls `visit` with the states of some memories of a workspace, or of all, that have one: some at a time, in no order.
+/// Ids are sorted, each once. The caller was allowed the workspace; what policies hide is not hidden here. Under the
+/// active snapshot.
 pub fn each(
     states: &Table,
     workspace: Uuid,
     ids: Option<&[Uuid]>,
-    mut visit: impl FnMut(Used) -> Result<()>,
+    mut visit: impl FnMut(&mut Vec<Used>) -> Result<()>,
 ) -> Result<()> {
     let layout = Layout::of(states)?;
     let relation = states.relation();
@@ -160,59 +245,199 @@ pub fn each(
             // SAFETY: a row of this table.
             let used = unsafe { layout.any(&row) };
             used.filter(|used| ids.is_none_or(|ids| ids.contains(&used.memory)))
-                .map_or(Ok(()), &mut visit)
+                .map_or(Ok(()), |used| visit(&mut vec![used]))
         });
     }
-    let places = states.places(workspace, ids)?;
-    let mut found: Vec<Used> = Vec::new();
+    // SAFETY: the relation is open.
+    let (number, blocks) = unsafe {
+        #[cfg(not(feature = "pg15"))]
+        let number = (*relation).rd_locator.relNumber.to_u32();
+        #[cfg(feature = "pg15")]
+        let number = (*relation).rd_node.relNode.to_u32();
+        let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+        (
+            number,
+            pg_sys::RelationGetNumberOfBlocksInFork(relation, main),
+        )
+    };
+    let Some(ids) = ids else {
+        let places = states.places(workspace, None)?;
+        return at_places(states, &layout, &places, visit);
+    };
+    let known = remembered(number, blocks, ids);
+    let mut there = vec![false; ids.len()];
+    at_places(states, &layout, &known, |some| {
+        some.retain(|state| {
+            let nth = ids.binary_search(&state.memory);
+            state.workspace == workspace
+                && nth.is_ok_and(|nth| !std::mem::replace(&mut there[nth], true))
+        });
+        visit(some)
+    })?;
+    let rest: Vec<Uuid> = ids
+        .iter()
+        .zip(there)
+        .filter_map(|(id, there)| (!there).then_some(*id))
+        .collect();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let places = states.places(workspace, Some(&rest))?;
+    at_places(states, &layout, &places, |some| {
+        remember(number, some);
+        visit(some)
+    })
+}
+
+/// Calls `visit` with the rows at places, which are in the order of pages.
+fn at_places(
+    states: &Table,
+    layout: &Layout,
+    places: &[u64],
+    mut visit: impl FnMut(&mut Vec<Used>) -> Result<()>,
+) -> Result<()> {
+    let relation = states.relation();
+    let mut at = 0;
+    let of_pages: Vec<Range<usize>> = places
+        .chunk_by(|a, b| a >> 16 == b >> 16)
+        .map(|page| {
+            at += page.len();
+            at - page.len()..at
+        })
+        .collect();
+    // SAFETY: the relation is an open heap.
+    let pages = unsafe { Pages::new(relation) };
+    let block = |place: u64| (place >> 16) as u32;
+    let ahead = |nth: usize| {
+        if let Some(page) = of_pages.get(nth + FAR) {
+            let place = places[page.start];
+            pages.approach(block(place), place as u16);
+        }
+        if let Some(page) = of_pages.get(nth + NEAR) {
+            for place in &places[page.clone()] {
+                pages.approach_row(block(*place), *place as u16, READ);
+            }
+        }
+    };
+    // SAFETY: what the snapshot is, and how this transaction is isolated, is read.
+    let (snapshot, plain) = unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let serializable = pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32;
+        (snapshot, !serializable && !(*snapshot).takenDuringRecovery)
+    };
+    let mut found: Vec<Used> = Vec::with_capacity(places.len().min(2 * BATCH));
     let mut others: Vec<pg_sys::HeapTuple> = Vec::new();
-    for page in places.chunk_by(|a, b| a >> 16 == b >> 16) {
+    let mut next = 0;
+    while next < of_pages.len() {
         pgrx::check_for_interrupts!();
-        found.reserve(page.len());
-        others.reserve(page.len());
+        let first = next;
+        let start = of_pages[first].start;
+        while next < of_pages.len() && of_pages[next].end <= start + BATCH {
+            next += 1;
+        }
+        next = next.max(first + 1);
+        let most = of_pages[next - 1].end - start;
+        found.reserve(most);
+        others.reserve(most);
         // SAFETY: places of rows of the open relation, which is a heap; under the lock on the page values are read
         // where they lie and copied. After an error the abort releases page and lock, and nothing in here wants to be
-        // dropped.
+        // dropped: there is room in both lists.
         unsafe {
-            let snapshot = pg_sys::GetActiveSnapshot();
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                let buffer = raw::ReadBuffer(relation, (page[0] >> 16) as u32);
-                raw::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-                for place in page {
-                    let mut tid = pg_sys::ItemPointerData {
-                        ip_blkid: pg_sys::BlockIdData {
-                            bi_hi: (place >> 32) as u16,
-                            bi_lo: (place >> 16) as u16,
-                        },
-                        ip_posid: *place as u16,
-                    };
-                    let mut tuple = pg_sys::HeapTupleData::default();
-                    if raw::heap_hot_search_buffer(
-                        &raw mut tid,
-                        relation,
-                        buffer,
-                        snapshot,
-                        &raw mut tuple,
-                        std::ptr::null_mut(),
-                        true,
-                    ) {
-                        match layout.read(&tuple) {
-                            Some(used) => found.push(used),
-                            None => others.push(raw::heap_copytuple(&raw mut tuple)),
+                for (nth, page) in of_pages[first..next].iter().enumerate() {
+                    ahead(first + nth);
+                    let buffer = pages.pin(block(places[page.start]));
+                    raw::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+                    let content = pg_sys::BufferGetPage(buffer).cast::<pg_sys::PageHeaderData>();
+                    let all = plain && (*content).pd_flags & pg_sys::PD_ALL_VISIBLE as u16 != 0;
+                    for place in &places[page.clone()] {
+                        let mut tid = pg_sys::ItemPointerData {
+                            ip_blkid: pg_sys::BlockIdData {
+                                bi_hi: (place >> 32) as u16,
+                                bi_lo: (place >> 16) as u16,
+                            },
+                            ip_posid: *place as u16,
+                        };
+                        let mut tuple = pg_sys::HeapTupleData::default();
+                        let there = if all {
+                            known_visible(content, tid, &mut tuple)
+                        } else {
+                            raw::heap_hot_search_buffer(
+                                &raw mut tid,
+                                relation,
+                                buffer,
+                                snapshot,
+                                &raw mut tuple,
+                                std::ptr::null_mut(),
+                                true,
+                            )
+                        };
+                        if there {
+                            match layout.read(&tuple, *place) {
+                                Some(used) => found.push(used),
+                                None => others.push(raw::heap_copytuple(&raw mut tuple)),
+                            }
                         }
                     }
+                    raw::UnlockReleaseBuffer(buffer);
                 }
-                raw::UnlockReleaseBuffer(buffer);
             });
-        }
-        for used in found.drain(..) {
-            visit(used)?;
         }
         for tuple in others.drain(..) {
             let tuple = Tuple::new(states, tuple);
             // SAFETY: a row of this table.
-            unsafe { layout.any(&tuple.row()) }.map_or(Ok(()), &mut visit)?;
+            found.extend(unsafe { layout.any(&tuple.row()) });
         }
+        visit(&mut found)?;
+        found.clear();
     }
     Ok(())
+}
+
+/// The row to which an index leads, on a page whose rows all transactions see: such a page has no other versions of them.
+///
+/// # Safety
+/// The page is of a heap and locked.
+unsafe fn known_visible(
+    page: *const pg_sys::PageHeaderData,
+    mut at: pg_sys::ItemPointerData,
+    tuple: &mut pg_sys::HeapTupleData,
+) -> bool {
+    // SAFETY: the caller's promise: entries lie up to `pd_lower`, rows where these say.
+    unsafe {
+        let before = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
+        let count = usize::from((*page).pd_lower).saturating_sub(before) / 4;
+        let mut moved = false;
+        for _ in 0..2 {
+            let nth = usize::from(at.ip_posid);
+            if nth == 0 || nth > count {
+                return false;
+            }
+            let item = page
+                .cast::<u8>()
+                .add(before)
+                .cast::<pg_sys::ItemIdData>()
+                .add(nth - 1);
+            match (*item).lp_flags() {
+                pg_sys::LP_NORMAL => {
+                    tuple.t_len = (*item).lp_len();
+                    tuple.t_self = at;
+                    tuple.t_data = page
+                        .cast::<u8>()
+                        .add((*item).lp_off() as usize)
+                        .cast_mut()
+                        .cast();
+                    // To one that no index knows only the entry of another one leads.
+                    let alone = (*tuple.t_data).t_infomask2 & pg_sys::HEAP_ONLY_TUPLE as u16 == 0;
+                    return alone || moved;
+                }
+                pg_sys::LP_REDIRECT => {
+                    at.ip_posid = (*item).lp_off() as u16;
+                    moved = true;
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
 }

@@ -1991,6 +1991,87 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
     assert!(error.hint.contains("workspace"), "{}", error.hint);
 }
 
+/// A session remembers where states are; rows move, and others take their places.
+#[test]
+fn activations_follow_rows_that_move() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let ids = facts(&mut ann, 120);
+    for some in ids.chunks(6) {
+        touch(&mut ann, some);
+    }
+    fold(&mut ann, 1000);
+    let agree = |ann: &mut Client, after: &str| {
+        for asked in [&ids[..], &ids[..50], &ids[30..]] {
+            let rows = ann
+                .query(
+                    "SELECT u.id, engram.activation(u.id), (SELECT a.activation FROM engram.activations($1::uuid[]) a WHERE a.id = u.id),
+                            (SELECT count(*) FROM engram.activations($1::uuid[])), engram.activation(u.id) IS NOT NULL
+                     FROM unnest($1::uuid[]) u (id)",
+                    &[&asked],
+                )
+                .unwrap();
+            let there = rows.iter().filter(|row| row.get::<_, bool>(4)).count() as i64;
+            assert!(there > 20, "{after}");
+            for row in rows {
+                let (id, one): (Uuid, Option<f64>) = (row.get(0), row.get(1));
+                let many: Option<f64> = row.get(2);
+                assert_eq!(many.is_some(), one.is_some(), "{id} after {after}");
+                let off = many.unwrap_or(0.0) - one.unwrap_or(0.0);
+                assert!(off.abs() < 1e-9, "{id} after {after}: {many:?}, {one:?}");
+                assert_eq!(row.get::<_, i64>(3), there, "after {after}");
+            }
+        }
+    };
+    agree(&mut ann, "the first fold");
+    // Every row three times: more than fits into the pages. Each with a count of its own, so that no row passes for another.
+    let again = "UPDATE engram.memory_state SET access_count = access_count + 1, heat = NULL,
+                 last_accessed_at = last_accessed_at - access_count * interval '1 minute' - ascii(memory_id::text) * interval '1 s'";
+    for after in [
+        again,
+        "VACUUM engram.memory_state",
+        again,
+        again,
+        "VACUUM engram.memory_state",
+        "CREATE TABLE public.kept AS SELECT * FROM engram.memory_state",
+        "DELETE FROM engram.memory_state WHERE memory_id::text < (SELECT memory_id::text FROM public.kept ORDER BY 1 OFFSET 70 LIMIT 1)",
+        "VACUUM engram.memory_state",
+        // Where others were.
+        "INSERT INTO engram.memory_state SELECT k.* FROM public.kept k WHERE NOT EXISTS (SELECT FROM engram.memory_state s WHERE s.memory_id = k.memory_id)
+         ORDER BY k.memory_id DESC",
+        "VACUUM engram.memory_state",
+        "CLUSTER engram.memory_state USING memory_state_pkey",
+        "DELETE FROM engram.memory_state",
+        "VACUUM engram.memory_state",
+        "INSERT INTO engram.memory_state SELECT k.* FROM public.kept k ORDER BY md5(k.memory_id::text)",
+    ] {
+        admin.batch_execute(after).unwrap();
+        agree(&mut ann, after);
+    }
+    // Which rows there are is a matter of the snapshot, not of the page.
+    let mut old = ann
+        .build_transaction()
+        .isolation_level(postgres::IsolationLevel::RepeatableRead)
+        .start()
+        .unwrap();
+    let sum =
+        "SELECT sum(a.activation), count(*) FROM engram.activations($1::uuid[], at => now()) a";
+    let read = |client: &mut postgres::Transaction<'_>| -> (f64, i64) {
+        let row = client.query_one(sum, &[&ids]).unwrap();
+        (row.get(0), row.get(1))
+    };
+    let before = read(&mut old);
+    admin.batch_execute(again).unwrap();
+    for sql in [
+        "DELETE FROM engram.memory_state",
+        "VACUUM engram.memory_state",
+    ] {
+        admin.batch_execute(sql).unwrap();
+    }
+    assert_eq!(read(&mut old), before);
+    old.commit().unwrap();
+}
+
 #[test]
 fn activations_are_those_of_each() {
     let db = Database::new();
