@@ -3,7 +3,6 @@
 //! What is remembered of a place may be out of date: the row may have gone, and another one may be there now.
 //! Whoever asks has to look whether the row is the one that was meant, and otherwise go by the index.
 
-#[cfg(not(feature = "pg15"))]
 use std::cell::RefCell;
 
 use pgrx::pg_sys;
@@ -205,6 +204,23 @@ mod raw {
 
     unsafe extern "C-unwind" {
         pub fn ReadBuffer(relation: pg_sys::Relation, block: u32) -> pg_sys::Buffer;
+        pub fn ReleaseBuffer(buffer: pg_sys::Buffer);
+        pub fn LockBuffer(buffer: pg_sys::Buffer, mode: i32);
+        pub fn heap_hot_search_buffer(
+            tid: pg_sys::ItemPointer,
+            relation: pg_sys::Relation,
+            buffer: pg_sys::Buffer,
+            snapshot: pg_sys::Snapshot,
+            tuple: pg_sys::HeapTuple,
+            all_dead: *mut bool,
+            first_call: bool,
+        ) -> bool;
+        pub fn heap_deform_tuple(
+            tuple: pg_sys::HeapTuple,
+            of: pg_sys::TupleDesc,
+            values: *mut pg_sys::Datum,
+            nulls: *mut bool,
+        );
         #[cfg(not(feature = "pg15"))]
         pub fn ReadRecentBuffer(
             locator: pg_sys::RelFileLocator,
@@ -259,41 +275,52 @@ impl<'t> Heap<'t> {
         }
         let relation = self.table.relation();
         // SAFETY: the relation is an open heap and the block one of its; the tuple is read while its page is
-        // pinned, and the page is locked while the snapshot is asked, as a scan of an index does it.
-        unsafe {
-            self.pin(place.block);
-            let buffer = self.pinned.1;
-            let mut tuple = pg_sys::HeapTupleData::default();
-            let mut at = pg_sys::ItemPointerData {
-                ip_blkid: pg_sys::BlockIdData {
-                    bi_hi: (place.block >> 16) as u16,
-                    bi_lo: (place.block & 0xffff) as u16,
-                },
-                ip_posid: place.offset,
-            };
-            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let found = pg_sys::heap_hot_search_buffer(
-                &raw mut at,
-                relation,
-                buffer,
-                pg_sys::GetActiveSnapshot(),
-                &raw mut tuple,
-                std::ptr::null_mut(),
-                true,
-            );
-            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
-            if !found {
-                return None;
-            }
-            pg_sys::heap_deform_tuple(
-                &raw mut tuple,
-                (*relation).rd_att,
-                self.values.as_mut_ptr(),
-                self.nulls.as_mut_ptr(),
-            );
-            self.at = tuple.t_self;
-        }
-        Some(self.row())
+        // pinned, and the page is locked while the snapshot is asked, as a scan of an index does it. One guard is around
+        // all, in which nothing wants to be dropped.
+        let found = unsafe {
+            let pages = Pages::new(relation);
+            let snapshot = pg_sys::GetActiveSnapshot();
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                if self.pinned.1 == 0 || self.pinned.0 != place.block {
+                    let before = std::mem::take(&mut self.pinned.1);
+                    if before != 0 {
+                        raw::ReleaseBuffer(before);
+                    }
+                    self.pinned = (place.block, pages.pin(place.block));
+                }
+                let buffer = self.pinned.1;
+                let mut tuple = pg_sys::HeapTupleData::default();
+                let mut at = pg_sys::ItemPointerData {
+                    ip_blkid: pg_sys::BlockIdData {
+                        bi_hi: (place.block >> 16) as u16,
+                        bi_lo: (place.block & 0xffff) as u16,
+                    },
+                    ip_posid: place.offset,
+                };
+                raw::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+                let found = raw::heap_hot_search_buffer(
+                    &raw mut at,
+                    relation,
+                    buffer,
+                    snapshot,
+                    &raw mut tuple,
+                    std::ptr::null_mut(),
+                    true,
+                );
+                raw::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+                if found {
+                    raw::heap_deform_tuple(
+                        &raw mut tuple,
+                        (*relation).rd_att,
+                        self.values.as_mut_ptr(),
+                        self.nulls.as_mut_ptr(),
+                    );
+                    self.at = tuple.t_self;
+                }
+                found
+            })
+        };
+        found.then(|| self.row())
     }
 
     /// Where the chain of versions begins to which the tuple at a place belongs: there it is found for longer,
@@ -409,5 +436,149 @@ impl<'t> Placed<'t> {
         }
         self.rows.seek(key);
         self.rows.next_wanted(wanted)
+    }
+}
+
+/// Where a session found rows of a table last, by id. Only hints: whoever goes there has to look whether the row is the one
+/// that was meant.
+pub struct Places {
+    /// Of the table's file; rows of another one are elsewhere.
+    number: u32,
+    /// By half of the id, the random one: the half, and the place; 0 for none.
+    known: Vec<(u64, u64)>,
+}
+
+/// Rows of a table whose places a session remembers, a power of two.
+const PLACES: usize = 1 << 14;
+
+thread_local! {
+    /// Of `memories`.
+    static MEMORIES: RefCell<Places> = const { RefCell::new(Places::new()) };
+}
+
+impl Places {
+    pub const fn new() -> Self {
+        Self {
+            number: 0,
+            known: Vec::new(),
+        }
+    }
+
+    fn half(id: &Uuid) -> (u64, usize) {
+        let half = id.as_u128() as u64;
+        (half, half as usize & (PLACES - 1))
+    }
+
+    /// Notes where, counted as [`Table::places`] does, the index says that a row is.
+    pub fn note(&mut self, table: &Table, id: &Uuid, place: u64) {
+        let number = file(table);
+        if self.number != number || self.known.is_empty() {
+            self.number = number;
+            self.known.clear();
+            self.known.resize(PLACES, (0, 0));
+        }
+        let (half, nth) = Self::half(id);
+        self.known[nth] = (half, place);
+    }
+
+    /// Where to look for a row.
+    pub fn get(&self, table: &Table, id: &Uuid) -> Option<u64> {
+        let (half, nth) = Self::half(id);
+        let (of, place) = *self.known.get(nth)?;
+        (of == half && place > 0 && self.number == file(table)).then_some(place)
+    }
+}
+
+/// The number of a table's file.
+fn file(table: &Table) -> u32 {
+    // SAFETY: the relation is open.
+    unsafe {
+        #[cfg(not(feature = "pg15"))]
+        return (*table.relation()).rd_locator.relNumber.to_u32();
+        #[cfg(feature = "pg15")]
+        return (*table.relation()).rd_node.relNode.to_u32();
+    }
+}
+
+/// Notes where a memory was found.
+pub fn note_memory(memories: &Table, id: &Uuid, place: Place) {
+    let place = u64::from(place.block) << 16 | u64::from(place.offset);
+    MEMORIES.with_borrow_mut(|places| places.note(memories, id, place));
+}
+
+/// Memories by where this session found them last, else by the primary key.
+pub struct Memories<'t> {
+    table: &'t Table,
+    heap: Option<Heap<'t>>,
+    /// Only opened for those that are not where they were.
+    rows: Option<Lookup<'t, 2>>,
+    key: [i16; 2],
+    last: i16,
+}
+
+impl<'t> Memories<'t> {
+    /// Of the table `memories`, under the active snapshot, which must outlive it. The last column that is read, after
+    /// those of the key.
+    pub fn new(table: &'t Table, last: i16) -> crate::error::Result<Self> {
+        Ok(Self {
+            table,
+            heap: Heap::new(table),
+            rows: None,
+            key: [table.column(c"workspace_id")?, table.column(c"id")?],
+            last,
+        })
+    }
+
+    /// Has the processor fetch what [`Self::find`] will read of these.
+    pub fn approach(&self, ids: &[Uuid]) {
+        let Some(heap) = &self.heap else { return };
+        // SAFETY: a heap that is open for longer than this takes.
+        let pages = unsafe { Pages::new(heap.table.relation()) };
+        MEMORIES.with_borrow(|places| {
+            let known = || ids.iter().filter_map(|id| places.get(self.table, id));
+            for place in known() {
+                pages.approach((place >> 16) as u32, place as u16);
+            }
+            for place in known() {
+                pages.approach_row((place >> 16) as u32, place as u16, 256);
+            }
+        });
+    }
+
+    /// The memory of a workspace and an id.
+    pub fn find(&mut self, key: [Uuid; 2]) -> crate::error::Result<Option<Row<'_>>> {
+        let place = MEMORIES.with_borrow(|places| places.get(self.table, &key[1]));
+        let there = match (&mut self.heap, place) {
+            (Some(heap), Some(place)) => heap
+                .get(Place {
+                    block: (place >> 16) as u32,
+                    offset: place as u16,
+                })
+                .is_some_and(|row| {
+                    // SAFETY: the columns are uuids; setup() made them, and the primary key is of them.
+                    self.key.map(|column| unsafe { row.uuid(column) }) == key.map(Some)
+                }),
+            _ => false,
+        };
+        if there {
+            return Ok(self.heap.as_ref().map(Heap::row));
+        }
+        if self.rows.is_none() {
+            self.rows = Some(Lookup::upto(self.table, self.last)?);
+        }
+        let Some(rows) = &mut self.rows else {
+            return Ok(None);
+        };
+        let Some(row) = rows.find(key) else {
+            return Ok(None);
+        };
+        let at = Place {
+            block: u32::from(row.at.ip_blkid.bi_hi) << 16 | u32::from(row.at.ip_blkid.bi_lo),
+            offset: row.at.ip_posid,
+        };
+        if let Some(root) = self.heap.as_mut().and_then(|heap| heap.root(at)) {
+            note_memory(self.table, &key[1], root);
+        }
+        Ok(Some(rows.row()))
     }
 }

@@ -11,8 +11,9 @@ use pgrx::{pg_guard, pg_sys};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::heap::Memories;
 use crate::identity;
-use crate::scan::{Fresh, Lookup, Table};
+use crate::scan::{Fresh, Table};
 
 /// The policies that setup() makes, which say so.
 #[derive(Clone, Copy)]
@@ -229,10 +230,14 @@ pub fn visible_to(me: Option<Uuid>, workspace: Uuid, ids: &[Uuid]) -> Result<Opt
     }
     let deleted = memories.column(c"deleted_at")?;
     let _snapshot = Fresh::new();
-    let mut rows = Lookup::upto(&memories, deleted)?;
-    let mut there = |id: &&Uuid| {
-        let row = rows.find([workspace, **id]);
-        row.is_some_and(|row| row.datum(deleted).is_none())
-    };
-    Ok(Some(ids.iter().filter(&mut there).copied().collect()))
+    let mut rows = Memories::new(&memories, deleted)?;
+    rows.approach(ids);
+    let mut there = Vec::with_capacity(ids.len());
+    for id in ids {
+        let row = rows.find([workspace, *id])?;
+        if row.is_some_and(|row| row.datum(deleted).is_none()) {
+            there.push(*id);
+        }
+    }
+    Ok(Some(there))
 }

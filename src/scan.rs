@@ -345,6 +345,23 @@ impl Drop for Table {
 }
 
 impl Table {
+    /// How many entries the primary key, whose first column is that, has for a workspace, at most so many: those of rows
+    /// that are gone are among them, for the rows are not looked at.
+    pub fn entries_of(&self, workspace: Uuid, most: usize) -> Result<usize> {
+        let mut rows: Lookup<'_, 1> = Lookup::new(self)?;
+        rows.seek([workspace]);
+        let scan = rows.cursor.scan;
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        // SAFETY: a scan that has been positioned. One guard for many entries: it costs more than they.
+        Ok(unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                (0..most)
+                    .take_while(|_| !raw::index_getnext_tid(scan, forward).is_null())
+                    .count()
+            })
+        })
+    }
+
     /// Where the rows of a workspace are, or those of some of its memories, as the primary key has it: that begins
     /// with both. In the order of pages; number of page × 2^16 + place in it. Whether a row is there for the snapshot
     /// is to be asked of its page.

@@ -347,6 +347,9 @@ fn enough_wait(queue: &Table, workspace: Uuid) -> Result<bool> {
     let _snapshot = Fresh::new();
     // This call is one more.
     let wanted = usize::try_from(threshold - 1).unwrap_or(0);
+    if queue.entries_of(workspace, wanted)? < wanted {
+        return Ok(false);
+    }
     Ok(queue.count(&[(c"workspace_id", Key::Uuid(workspace))], wanted)? == wanted)
 }
 

@@ -1393,6 +1393,10 @@ fn rows_directly(
             }
         };
         found.insert(*id, hit);
+        // Whoever was shown a memory may use it.
+        if let Some(place) = place {
+            crate::heap::note_memory(memories, id, *place);
+        }
     }
     // Only what still stands contradicts.
     let mut stands = |id: &Uuid| {

@@ -13,7 +13,7 @@ use pgrx::{PgTupleDesc, pg_sys};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::heap::Pages;
+use crate::heap::{Pages, Places};
 use crate::model::heat::BYTES;
 use crate::scan::{Row, Table, Tuple};
 
@@ -42,61 +42,8 @@ const COLUMNS: [&CStr; 5] = [
 /// The last of them in a row.
 const HEAT: usize = COLUMNS.len() - 1;
 
-/// Memories whose states' places a backend remembers, a power of two.
-const REMEMBERED: usize = 1 << 14;
-
-#[derive(Default)]
-struct Places {
-    /// Of the file in which they are.
-    number: u32,
-    /// By half of the memory's id, the random one: the half, and the place from 1.
-    known: Vec<(u64, u64)>,
-}
-
 thread_local! {
-    /// Where states were found last. Only a hint: the row that is there is compared with the one that was meant.
-    static PLACES: RefCell<Places> = RefCell::default();
-}
-
-fn half(memory: &Uuid) -> u64 {
-    memory.as_u128() as u64
-}
-
-fn nth(half: u64) -> usize {
-    half as usize & (REMEMBERED - 1)
-}
-
-fn remember(number: u32, states: &[Used]) {
-    PLACES.with_borrow_mut(|places| {
-        if places.number != number || places.known.is_empty() {
-            places.number = number;
-            places.known.clear();
-            places.known.resize(REMEMBERED, (0, 0));
-        }
-        for state in states {
-            let half = half(&state.memory);
-            places.known[nth(half)] = (half, state.place);
-        }
-    });
-}
-
-/// Places that are remembered, in the order of pages.
-fn remembered(number: u32, blocks: u32, ids: &[Uuid]) -> Vec<u64> {
-    let mut found: Vec<u64> = PLACES.with_borrow(|places| {
-        if places.number != number {
-            return Vec::new();
-        }
-        ids.iter()
-            .filter_map(|id| {
-                let half = half(id);
-                let (of, place) = *places.known.get(nth(half))?;
-                (of == half && place > 0 && place >> 16 < blocks.into()).then_some(place)
-            })
-            .collect()
-    });
-    found.sort_unstable();
-    found.dedup();
-    found
+    static PLACES: RefCell<Places> = const { RefCell::new(Places::new()) };
 }
 
 /// Functions of the server without a guard of their own, as in [`crate::scan`].
@@ -248,23 +195,20 @@ pub fn each(
                 .map_or(Ok(()), |used| visit(&mut vec![used]))
         });
     }
-    // SAFETY: the relation is open.
-    let (number, blocks) = unsafe {
-        #[cfg(not(feature = "pg15"))]
-        let number = (*relation).rd_locator.relNumber.to_u32();
-        #[cfg(feature = "pg15")]
-        let number = (*relation).rd_node.relNode.to_u32();
-        let main = pg_sys::ForkNumber::MAIN_FORKNUM;
-        (
-            number,
-            pg_sys::RelationGetNumberOfBlocksInFork(relation, main),
-        )
-    };
     let Some(ids) = ids else {
         let places = states.places(workspace, None)?;
         return at_places(states, &layout, &places, visit);
     };
-    let known = remembered(number, blocks, ids);
+    // SAFETY: the relation is open.
+    let blocks = unsafe {
+        pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM)
+    };
+    let mut known: Vec<u64> = PLACES.with_borrow(|places| {
+        let known = ids.iter().filter_map(|id| places.get(states, id));
+        known.filter(|place| place >> 16 < blocks.into()).collect()
+    });
+    known.sort_unstable();
+    known.dedup();
     let mut there = vec![false; ids.len()];
     at_places(states, &layout, &known, |some| {
         some.retain(|state| {
@@ -284,7 +228,11 @@ pub fn each(
     }
     let places = states.places(workspace, Some(&rest))?;
     at_places(states, &layout, &places, |some| {
-        remember(number, some);
+        PLACES.with_borrow_mut(|places| {
+            for state in some.iter() {
+                places.note(states, &state.memory, state.place);
+            }
+        });
         visit(some)
     })
 }
