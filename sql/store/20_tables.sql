@@ -180,12 +180,12 @@ CREATE TABLE IF NOT EXISTS engram.hebbian_links (
   CONSTRAINT hebbian_links_pkey PRIMARY KEY (workspace_id, a, b),
   CONSTRAINT hebbian_links_order_check CHECK (a < b),
   CONSTRAINT hebbian_links_mass_check CHECK (forward >= 0 AND backward >= 0 AND count > 0)
-) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 DO $$
 BEGIN
-  -- As memory_state: a fold may change most rows of a page at once.
-  IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.hebbian_links'::regclass AND 'fillfactor=80' = ANY (reloptions)) THEN
-    ALTER TABLE engram.hebbian_links SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+  -- As memory_state: a fold may change all rows of a page at once. Earlier versions left less room.
+  IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'engram.hebbian_links'::regclass AND reloptions && '{fillfactor=80,fillfactor=60}') THEN
+    ALTER TABLE engram.hebbian_links SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
   END IF;
 END
 $$;
