@@ -2072,6 +2072,43 @@ fn activations_follow_rows_that_move() {
     old.commit().unwrap();
 }
 
+/// As above, of the memories themselves: a touch looks for them where they were.
+#[test]
+fn touches_follow_rows_that_move() {
+    let db = Database::new();
+    let (mut admin, mut ann, mut bob) = (db.admin(), db.user("ann"), db.user("bob"));
+    let ids = facts(&mut ann, 60);
+    let (mut there, mut away) = (ids.clone(), Vec::new());
+    let again = "UPDATE engram.memories SET metadata = metadata || jsonb_build_object(repeat('x', 200), random())";
+    for round in 0..6 {
+        for _ in 0..2 {
+            assert_eq!(touch(&mut ann, &ids), there.len() as i32, "{round}");
+            assert_eq!(touch(&mut ann, &away), 0, "{round}");
+            assert_eq!(touch(&mut bob, &ids), 0, "{round}");
+        }
+        // One is forgotten, some go, others take their places, and the rest moves.
+        ann.execute("SELECT engram.forget($1)", &[&there[0]])
+            .unwrap();
+        let gone: Vec<Uuid> = there.drain(1..6).collect();
+        admin
+            .execute("DELETE FROM engram.memories WHERE id = ANY ($1)", &[&gone])
+            .unwrap();
+        away.push(there.remove(0));
+        away.extend(gone);
+        let sql = ["VACUUM engram.memories", again];
+        admin.batch_execute(sql[round % 2]).unwrap();
+        for client in [&mut ann, &mut bob] {
+            let sql = "SELECT engram.add($1 || md5(i::text)) FROM generate_series(1, 6) i";
+            client.query(sql, &[&format!("round {round}: ")]).unwrap();
+        }
+        if round == 4 {
+            admin
+                .batch_execute("CLUSTER engram.memories USING memories_pkey")
+                .unwrap();
+        }
+    }
+}
+
 #[test]
 fn activations_are_those_of_each() {
     let db = Database::new();
