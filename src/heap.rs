@@ -576,8 +576,9 @@ impl<'t> Memories<'t> {
             block: u32::from(row.at.ip_blkid.bi_hi) << 16 | u32::from(row.at.ip_blkid.bi_lo),
             offset: row.at.ip_posid,
         };
-        if let Some(root) = self.heap.as_mut().and_then(|heap| heap.root(at)) {
-            note_memory(self.table, &key[1], root);
+        // Where the chain of another's versions begins would take a look at the whole page.
+        if self.heap.is_some() && !rows.heap_only() {
+            note_memory(self.table, &key[1], at);
         }
         Ok(Some(rows.row()))
     }

@@ -632,6 +632,16 @@ impl<'t, const N: usize> Lookup<'t, N> {
         unsafe { Row::of(&*self.cursor.slot, self.width) }
     }
 
+    /// Whether the row that was found last, of a heap, is a later version, to which only the place of the first one leads.
+    pub fn heap_only(&self) -> bool {
+        // SAFETY: the slot holds a heap tuple, for the table is a heap.
+        unsafe {
+            let tuple =
+                pg_sys::ExecFetchSlotHeapTuple(self.cursor.slot, false, std::ptr::null_mut());
+            (*(*tuple).t_data).t_infomask2 & pg_sys::HEAP_ONLY_TUPLE as u16 != 0
+        }
+    }
+
     /// A copy of the row that was found last.
     pub fn tuple(&self) -> pg_sys::HeapTuple {
         // SAFETY: the slot holds a heap tuple, for the table is a heap.
