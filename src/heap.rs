@@ -323,6 +323,18 @@ impl<'t> Heap<'t> {
         found.then(|| self.row())
     }
 
+    /// Has the processor fetch what [`Self::get`] will read of rows at these places, as many bytes of each.
+    pub fn approach(&self, places: impl Iterator<Item = Place> + Clone, length: usize) {
+        // SAFETY: a heap that is open for longer than this takes.
+        let pages = unsafe { Pages::new(self.table.relation()) };
+        for place in places.clone() {
+            pages.approach(place.block, place.offset);
+        }
+        for place in places {
+            pages.approach_row(place.block, place.offset, length);
+        }
+    }
+
     /// Where the chain of versions begins to which the tuple at a place belongs: there it is found for longer,
     /// and by `get`.
     pub fn root(&mut self, place: Place) -> Option<Place> {
@@ -414,6 +426,26 @@ impl<'t> Placed<'t> {
             heap: Heap::new(table),
             key,
         })
+    }
+
+    /// Prepares for rows at these places, of which so many bytes are read first.
+    pub fn approach(&self, places: impl Iterator<Item = Option<Place>> + Clone, length: usize) {
+        if let Some(heap) = &self.heap {
+            heap.approach(places.flatten(), length);
+        }
+    }
+
+    /// Calls `visit` with the rows of memories of a workspace, by the index, which finds those that are beside
+    /// each other in it together.
+    pub fn each(&mut self, workspace: Uuid, memories: &[Uuid], mut visit: impl FnMut(&Row<'_>)) {
+        if memories.is_empty() {
+            return;
+        }
+        self.rows.seek_any([workspace, Uuid::nil()], memories);
+        while let Some(row) = self.rows.next() {
+            pgrx::check_for_interrupts!();
+            visit(&row);
+        }
     }
 
     /// The first row of the key that is `wanted`.
@@ -532,16 +564,15 @@ impl<'t> Memories<'t> {
     /// Has the processor fetch what [`Self::find`] will read of these.
     pub fn approach(&self, ids: &[Uuid]) {
         let Some(heap) = &self.heap else { return };
-        // SAFETY: a heap that is open for longer than this takes.
-        let pages = unsafe { Pages::new(heap.table.relation()) };
         MEMORIES.with_borrow(|places| {
-            let known = || ids.iter().filter_map(|id| places.get(self.table, id));
-            for place in known() {
-                pages.approach((place >> 16) as u32, place as u16);
-            }
-            for place in known() {
-                pages.approach_row((place >> 16) as u32, place as u16, 256);
-            }
+            let known = ids.iter().filter_map(|id| places.get(self.table, id));
+            heap.approach(
+                known.map(|place| Place {
+                    block: (place >> 16) as u32,
+                    offset: place as u16,
+                }),
+                256,
+            );
         });
     }
 

@@ -111,7 +111,7 @@ impl<'t> Reader<'t> {
             } else {
                 None
             };
-            heap.expect(next.into_iter());
+            heap.approach(next.into_iter(), 128);
             // SAFETY: the columns have these types; setup() made them.
             let found = heap.get(place).and_then(|row| unsafe {
                 if row.uuid(workspace)? != self.workspace || row.text(model)? != self.model {

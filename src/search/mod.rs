@@ -1258,7 +1258,7 @@ fn used(
     ];
     let mut rows = Placed::new(&states, key, i16::MAX)?;
     let places: Vec<Option<Place>> = hits.iter().map(|(_, i)| (ranked.places)(*i)[1]).collect();
-    rows.expect(places.iter().copied());
+    rows.approach(places.iter().copied(), 192);
     for ((hit, _), place) in hits.iter().zip(places) {
         let id = hit.id;
         let Some(row) = rows.find([context.workspace, id], place, |_| true) else {
@@ -1353,7 +1353,7 @@ fn rows_directly(
     let mut found = IdMap::default();
     let key = [column(c"workspace_id")?, column(c"id")?];
     let mut rows = Placed::new(memories, key, i16::MAX)?;
-    rows.expect(wanted.iter().map(|(_, place)| *place));
+    rows.approach(wanted.iter().map(|(_, place)| *place), 384);
     for (id, place) in wanted {
         let Some(row) = rows.find([context.workspace, *id], *place, |_| true) else {
             continue;

@@ -139,7 +139,7 @@ impl<'a> Semantic<'a> {
         ];
         let mut rows = Placed::new(&stored, key, model.max(embedding))?;
         let entries = &self.points.entries;
-        rows.expect(best.iter().map(|i| entries.row(*i)));
+        rows.approach(best.iter().map(|i| entries.row(*i)), 512);
         for i in &best {
             let id = self.points.entries.id(*i);
             let place = self.points.entries.row(*i);
