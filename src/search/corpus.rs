@@ -172,10 +172,14 @@ pub struct Entries<'t> {
     alive: Option<Vec<bool>>,
     /// Ids that were read one by one.
     known: RefCell<NumberMap<Id>>,
+    /// Values that were read one by one.
+    singles: Cell<usize>,
 }
 
-/// Of more entries, few of those in one part are asked for: each is read where it lies, and no part is kept.
+/// Of more entries, few of those in one part are asked for: each is read where it lies, and no part is kept, until
+/// so many have been asked for.
 const MANY: usize = 16_384;
+const SINGLES: usize = 2_000;
 
 /// What is wrong inside the table ends the search.
 fn unreadable() -> ! {
@@ -193,7 +197,18 @@ impl<'t> Entries<'t> {
             reader: None,
             alive: None,
             known: RefCell::default(),
+            singles: Cell::default(),
         }
+    }
+
+    /// Whether the next value is read by itself.
+    fn single(&self) -> bool {
+        let read = self.singles.get();
+        let single = self.total > MANY && read < SINGLES;
+        if single {
+            self.singles.set(read + 1);
+        }
+        single
     }
 
     /// Reads the blocks of a model of the workspace, each of which `take` is given together with this, and
@@ -275,7 +290,7 @@ impl<'t> Entries<'t> {
 
     fn raw(&self, i: usize) -> Id {
         let read = || self.value(Kind::Ids, &self.ids, i);
-        if i < self.loose() || self.total <= MANY {
+        if i < self.loose() || self.total <= MANY || self.singles.get() >= SINGLES {
             return read();
         }
         let known = self.known.borrow().get(&i).copied();
@@ -310,7 +325,7 @@ impl<'t> Entries<'t> {
                 }
                 let slice = kind.slice();
                 let (number, at) = (i / slice, i % slice);
-                if self.total <= MANY {
+                if !self.single() {
                     return column(self.slice(segment, kind, number), at);
                 }
                 let mut value = None;
@@ -506,7 +521,7 @@ impl<'t> Entries<'t> {
                 low.checked_sub(1)?
             }
         };
-        let at = if self.total <= MANY || segment.slices[nth(Kind::Ids)].get().is_some() {
+        let at = if !self.single() {
             slice(number).binary_search(id)
         } else {
             let mut at = None;
