@@ -567,8 +567,14 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     };
     let mut model = None;
     let mut waited_for = None;
-    if without {
-        // That of a claim need not stay: who drops it, or the purge, takes the claim with it.
+    // SAFETY: the relation is open; the list is of the cache.
+    let keyed = beside.claims.as_ref().is_some_and(|table| unsafe {
+        let keys = pg_sys::RelationGetFKeyList(table.relation());
+        !keys.is_null() && (*keys).length > 1
+    });
+    // A store of 0.5 has a key to the model as well, and looks for what waits by itself.
+    if without && !keyed {
+        // The model need not stay: who drops it, or the purge, takes the claim with it.
         waited_for = default_model(&Table::open(c"embedding_models")?)?.map(|found| found.0.name);
     }
     if embedded {
@@ -818,12 +824,12 @@ impl Write<'_, '_> {
             let indexed = text::indexed_text(one.content, speaker, date, None);
             let found = match words::of(self.caller.workspace, self.config, &indexed) {
                 Some((found, _)) => found,
-                None => terms::words(&words::sent(self.config, &indexed)?),
+                None => terms::words(&words::sent(self.config, &indexed)),
             };
             let extra = match text::extra(&indexed) {
                 Some(extra) => match words::of(self.caller.workspace, self.config, &extra) {
                     Some((found, true)) => found,
-                    _ => terms::first_words(&words::sent(self.config, &extra)?),
+                    _ => terms::first_words(&words::sent(self.config, &extra)),
                 },
                 None => Vec::new(),
             };

@@ -16,13 +16,11 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use pgrx::datum::DatumWithOid;
 use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use uuid::Uuid;
 
 use crate::blocks::documents::Word;
-use crate::error::Result;
-use crate::{spi, terms};
+use crate::terms;
 
 /// Longer texts go the long way.
 const MAX_TEXT: usize = 50_000;
@@ -213,25 +211,39 @@ pub fn configuration(name: &str) -> pg_sys::Oid {
 }
 
 /// The lexemes of a text in the format that [`terms::parse`] reads; nothing is remembered.
-pub fn sent(config: pg_sys::Oid, text: &str) -> Result<Vec<u8>> {
+pub fn sent(config: pg_sys::Oid, text: &str) -> Vec<u8> {
     // Only a long text may hold a word that PostgreSQL gives a notice of, or too many of them.
-    if text.len() > MAX_PART {
-        let sent = spi::row(
-            "SELECT engram_internal.lexemes(engram_internal.to_terms($1::pg_catalog.oid::pg_catalog.regconfig::text, $2))",
-            &[DatumWithOid::from(config), DatumWithOid::from(text)],
-            |row| Ok(row.get::<Vec<u8>>(1)?),
-        )?;
-        return Ok(sent.flatten().unwrap_or_default());
-    }
-    // SAFETY: a function of a configuration and a text, which gives a varlena.
+    // SAFETY: functions of a configuration and a text, which give a varlena; the second is found by its name, or raises.
     let terms = unsafe {
-        let terms = pgrx::direct_function_call_as_datum(
-            pg_sys::to_tsvector_byid,
-            &[config.into_datum(), text.into_datum()],
-        );
+        let terms = if text.len() > MAX_PART {
+            let name =
+                pgrx::direct_function_call::<&CStr>(pg_sys::regconfigout, &[config.into_datum()]);
+            let function = pgrx::direct_function_call_as_datum(
+                pg_sys::regprocedurein,
+                &[c"engram_internal.to_terms(text,text)".into_datum()],
+            );
+            match (
+                name.and_then(|n| n.to_str().ok()?.into_datum()),
+                function,
+                text.into_datum(),
+            ) {
+                (Some(name), Some(function), Some(text)) => Some(pg_sys::OidFunctionCall2Coll(
+                    pg_sys::Oid::from(function.value() as u32),
+                    pg_sys::DEFAULT_COLLATION_OID,
+                    name,
+                    text,
+                )),
+                _ => None,
+            }
+        } else {
+            pgrx::direct_function_call_as_datum(
+                pg_sys::to_tsvector_byid,
+                &[config.into_datum(), text.into_datum()],
+            )
+        };
         terms.and_then(|terms| <&[u8]>::from_datum(terms, false))
     };
-    Ok(terms.map(lexemes).unwrap_or_default())
+    terms.map(lexemes).unwrap_or_default()
 }
 
 /// What is stored of a tsvector, behind its length word, as `tsvectorsend()` gives it to clients whose encoding is the

@@ -189,7 +189,9 @@ DECLARE
   -- Memories that are looked at together, and how long nobody looks at all of them again.
   batch  CONSTANT integer := 10000;
   pause  CONSTANT interval := '10 minutes';
-  swept   jsonb;
+  swept   jsonb := '{}';
+  low     uuid := '00000000-0000-0000-0000-000000000000';
+  high    uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   last_ws uuid := '00000000-0000-0000-0000-000000000000';
   last_id uuid := '00000000-0000-0000-0000-000000000000';
   part    record;
@@ -199,6 +201,9 @@ BEGIN
   every := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
   IF NOT every THEN
     ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);
+    low := ws;
+    high := ws;
+    last_ws := ws;
   END IF;
   IF wanted NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'match_count is %', wanted
@@ -214,15 +219,18 @@ BEGIN
     PERFORM engram_internal.refuse_model(pending_embeddings.model);
   END IF;
   moment := clock_timestamp();
-  -- What is known to wait: new memories, new texts, leases that ran out.
+  -- What is known to wait: new memories, new texts, leases that ran out. Whoever changes a memory locks it before its
+  -- claim, and so does this.
   RETURN QUERY
   WITH waiting AS MATERIALIZED (
     SELECT c.workspace_id, c.memory_id FROM engram.embedding_claims c
-    WHERE c.model = m.name AND c.claimed_until <= moment AND (every OR c.workspace_id = ws)
+    CROSS JOIN LATERAL (
+      SELECT 1 FROM engram.memories x
+      WHERE x.workspace_id = c.workspace_id AND x.id = c.memory_id AND x.deleted_at IS NULL
+      FOR NO KEY UPDATE SKIP LOCKED) there
+    WHERE c.model = m.name AND c.claimed_until <= moment AND c.workspace_id BETWEEN low AND high
       AND (SELECT e.memory_id FROM engram.embeddings e
            WHERE e.workspace_id = c.workspace_id AND e.memory_id = c.memory_id AND e.model = m.name OFFSET 0) IS NULL
-      AND (SELECT x.deleted_at IS NULL FROM engram.memories x
-           WHERE x.workspace_id = c.workspace_id AND x.id = c.memory_id OFFSET 0)
     LIMIT wanted
     FOR UPDATE OF c SKIP LOCKED
   ), claimed AS (
@@ -238,19 +246,26 @@ BEGIN
   wanted := wanted - n;
 
   -- What nobody noted, as when a model is new: all memories in the order of their key. Who asks for all workspaces goes
-  -- on where this session stopped, and once all have been seen begins anew after a while only.
+  -- on where this session stopped. Of the default model, of which nearly all is noted, it begins anew after a while only.
   IF every THEN
-    swept := coalesce(nullif(current_setting('engram_internal.swept', true), ''), '{}')::jsonb;
-    last_ws := coalesce((swept #>> ARRAY[m.name, 'workspace_id'])::uuid, last_ws);
-    last_id := coalesce((swept #>> ARRAY[m.name, 'id'])::uuid, last_id);
-    IF moment < (swept #>> ARRAY[m.name, 'until'])::timestamptz THEN
-      RETURN;
-    END IF;
+    BEGIN
+      swept := coalesce(nullif(current_setting('engram_internal.swept', true), ''), '{}')::jsonb;
+      IF (swept #>> ARRAY[m.name, 'made'])::timestamptz = m.created_at THEN
+        IF m.is_default AND moment < (swept #>> ARRAY[m.name, 'until'])::timestamptz THEN
+          RETURN;
+        END IF;
+        last_ws := coalesce((swept #>> ARRAY[m.name, 'workspace_id'])::uuid, last_ws);
+        last_id := coalesce((swept #>> ARRAY[m.name, 'id'])::uuid, last_id);
+      END IF;
+    EXCEPTION WHEN data_exception THEN
+      -- Somebody else's.
+      swept := '{}';
+    END;
   END IF;
   WHILE wanted > 0 LOOP
     WITH part AS MATERIALIZED (
       SELECT x.workspace_id, x.id, x.deleted_at FROM engram.memories x
-      WHERE (x.workspace_id, x.id) > (last_ws, last_id) AND (every OR x.workspace_id = ws)
+      WHERE (x.workspace_id, x.id) > (last_ws, last_id) AND x.workspace_id <= high
       ORDER BY x.workspace_id, x.id LIMIT batch
     ), missing AS MATERIALIZED (
       SELECT p.workspace_id, p.id FROM part p
@@ -279,8 +294,11 @@ BEGIN
     WITH waiting AS MATERIALIZED (
       SELECT x.workspace_id, x.id FROM unnest(part.missing_workspaces, part.missing_ids) AS u (workspace_id, id)
       CROSS JOIN LATERAL (
-        SELECT y.workspace_id, y.id FROM engram.memories y WHERE y.workspace_id = u.workspace_id AND y.id = u.id
-        FOR KEY SHARE OF y SKIP LOCKED) x
+        SELECT y.workspace_id, y.id FROM engram.memories y
+        WHERE y.workspace_id = u.workspace_id AND y.id = u.id AND y.deleted_at IS NULL
+        FOR NO KEY UPDATE OF y SKIP LOCKED) x
+      WHERE (SELECT e.memory_id FROM engram.embeddings e
+             WHERE e.workspace_id = x.workspace_id AND e.memory_id = x.id AND e.model = m.name OFFSET 0) IS NULL
     ), claimed AS (
       INSERT INTO engram.embedding_claims AS c (workspace_id, memory_id, model, claimed_until)
       SELECT w.workspace_id, w.id, m.name, moment + make_interval(secs => lease)
@@ -298,8 +316,9 @@ BEGIN
     EXIT WHEN done;
   END LOOP;
   IF every THEN
-    swept := swept || jsonb_build_object(m.name, CASE WHEN done THEN jsonb_build_object('until', moment + pause)
-                                                 ELSE jsonb_build_object('workspace_id', last_ws, 'id', last_id) END);
+    swept := swept || jsonb_build_object(m.name, jsonb_build_object('made', m.created_at)
+      || CASE WHEN done THEN jsonb_build_object('until', moment + pause)
+              ELSE jsonb_build_object('workspace_id', last_ws, 'id', last_id) END);
     PERFORM set_config('engram_internal.swept', swept::text, false);
   END IF;
 END
@@ -307,4 +326,4 @@ $$;
 COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
 'Hands out memories that have no vector of the model yet, and leases them to the caller: nobody else gets them for lease_seconds (default 300) unless set_embedding() comes first.
 
-text is what to embed: the content with its speaker and date. New memories and texts, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';
+text is what to embed: the content with its speaker and date. What waits for the default model since it was stored or changed, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids, and is looked for by a session that serves all workspaces every ten minutes at most. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';

@@ -318,12 +318,12 @@ BEGIN
       counts := to_jsonb(c);
       -- What still waits stays.
       DELETE FROM engram.embedding_claims w
-      WHERE w.claimed_until < now() AND (
-        NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
-        OR (SELECT e.memory_id FROM engram.embeddings e
-            WHERE e.workspace_id = w.workspace_id AND e.memory_id = w.memory_id AND e.model = w.model OFFSET 0) IS NOT NULL
-        OR (SELECT m.deleted_at FROM engram.memories m
-            WHERE m.workspace_id = w.workspace_id AND m.id = w.memory_id OFFSET 0) IS NOT NULL);
+      WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
+        OR w.claimed_until < now() AND (
+          (SELECT e.memory_id FROM engram.embeddings e
+           WHERE e.workspace_id = w.workspace_id AND e.memory_id = w.memory_id AND e.model = w.model OFFSET 0) IS NOT NULL
+          OR (SELECT m.deleted_at FROM engram.memories m
+              WHERE m.workspace_id = w.workspace_id AND m.id = w.memory_id OFFSET 0) IS NOT NULL);
       GET DIAGNOSTICS n = ROW_COUNT;
       counts := counts || jsonb_build_object('claims', n);
     WHEN 'messages' THEN

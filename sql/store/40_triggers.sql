@@ -178,7 +178,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.memories_after_insert() IS
-'Trigger: gives every new memory its state row and makes it searchable by words in the same transaction.';
+'Trigger: gives every new memory its state row, makes it searchable by words in the same transaction, and notes that it waits for a vector.';
 
 CREATE OR REPLACE FUNCTION engram.memories_after_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -202,17 +202,21 @@ BEGIN
     DELETE FROM engram.embedding_claims c WHERE c.workspace_id = NEW.workspace_id AND c.memory_id = NEW.id;
   END IF;
   IF NEW.deleted_at IS NULL THEN
+    -- Where a claim is seen nothing waits for who leases it.
     INSERT INTO engram.embedding_claims (workspace_id, memory_id, model, claimed_until)
     SELECT NEW.workspace_id, NEW.id, m.name, '-infinity' FROM engram.embedding_models m
-    WHERE m.is_default AND NOT EXISTS (SELECT FROM engram.embeddings e
-      WHERE e.workspace_id = NEW.workspace_id AND e.memory_id = NEW.id AND e.model = m.name)
+    WHERE m.is_default
+      AND (SELECT e.memory_id FROM engram.embeddings e
+           WHERE e.workspace_id = NEW.workspace_id AND e.memory_id = NEW.id AND e.model = m.name OFFSET 0) IS NULL
+      AND (SELECT c.memory_id FROM engram.embedding_claims c
+           WHERE c.workspace_id = NEW.workspace_id AND c.memory_id = NEW.id AND c.model = m.name OFFSET 0) IS NULL
     ON CONFLICT DO NOTHING;
   END IF;
   RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION engram.memories_after_update() IS
-'Trigger: keeps the search index of a changed memory true and drops embeddings of text that is no more.';
+'Trigger: keeps the search index of a changed memory true and drops embeddings of text that is no more, for which it waits anew.';
 
 CREATE OR REPLACE FUNCTION engram.memories_after_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -462,9 +466,12 @@ BEGIN
   PERFORM engram_internal.index_vectors(a.workspace_id, a.model, array_agg(a.memory_id), array_agg(a.embedding), 'plain')
   FROM (SELECT x.*, (row_number() OVER (PARTITION BY x.workspace_id, x.model) - 1) / 1000 AS part FROM added x) a
   GROUP BY a.workspace_id, a.model, a.part;
-  -- By the whole key, whatever is known of how many wait for a model.
-  DELETE FROM engram.embedding_claims c USING added a
-  WHERE c.workspace_id = a.workspace_id AND c.memory_id = a.memory_id AND (c.model = a.model) IS TRUE;
+  -- One by one, by the whole key: the plan of a session stays, however many come to wait.
+  DELETE FROM engram.embedding_claims c
+  WHERE c.ctid = ANY (ARRAY(
+    SELECT (SELECT w.ctid FROM engram.embedding_claims w
+            WHERE w.workspace_id = a.workspace_id AND w.memory_id = a.memory_id AND w.model = a.model OFFSET 0)
+    FROM added a));
   RETURN NULL;
 END
 $$;
@@ -512,8 +519,11 @@ BEGIN
   INSERT INTO engram.embedding_claims (workspace_id, memory_id, model, claimed_until)
   SELECT a.workspace_id, a.memory_id, a.model, '-infinity'
   FROM removed a CROSS JOIN LATERAL (
-    SELECT FROM engram.memories x WHERE x.workspace_id = a.workspace_id AND x.id = a.memory_id AND x.deleted_at IS NULL OFFSET 0) m
+    SELECT FROM engram.memories x WHERE x.workspace_id = a.workspace_id AND x.id = a.memory_id AND x.deleted_at IS NULL
+    FOR KEY SHARE SKIP LOCKED) m
   WHERE a.model IN (SELECT d.name FROM engram.embedding_models d WHERE d.is_default)
+    AND (SELECT c.memory_id FROM engram.embedding_claims c
+         WHERE c.workspace_id = a.workspace_id AND c.memory_id = a.memory_id AND c.model = a.model OFFSET 0) IS NULL
   ON CONFLICT DO NOTHING;
   -- What is erased leaves the blocks at once, unless somebody else is packing them just now.
   PERFORM engram_internal.pack(b.workspace_id, b.model, true, 1)

@@ -42,9 +42,9 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
     let mut analysed = Analysed::default();
     if !query.free.is_empty() {
         let config = crate::words::configuration(config);
-        let mut found = lexemes(config, &query.free)?;
+        let mut found = lexemes(config, &query.free);
         if let Some(extra) = text::extra(&query.free) {
-            found.extend(lexemes(config, &extra)?);
+            found.extend(lexemes(config, &extra));
         }
         for lexeme in found.into_iter().filter(|l| !l.is_empty()) {
             if analysed.lexemes.len() < MAX_LEXEMES && !analysed.lexemes.contains(&lexeme) {
@@ -97,12 +97,12 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
 }
 
 /// The lexemes of a text in the order in which they come.
-fn lexemes(config: pg_sys::Oid, text: &str) -> Result<Vec<String>> {
-    let sent = crate::words::sent(config, text)?;
+fn lexemes(config: pg_sys::Oid, text: &str) -> Vec<String> {
+    let sent = crate::words::sent(config, text);
     let mut found: Vec<terms::Term<'_>> = terms::parse(&sent).collect();
     found.sort_by_key(|term| term.first);
     let text = |term: &terms::Term<'_>| String::from_utf8_lossy(term.lexeme).into_owned();
-    Ok(found.iter().map(text).collect())
+    found.iter().map(text).collect()
 }
 
 impl Analysed {

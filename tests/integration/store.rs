@@ -1203,15 +1203,74 @@ fn embedders_learn_of_what_comes_later() {
         .collect();
     stored.sort();
     assert_eq!(all, stored);
+    // Of models that are not the default nothing is noted, so it is looked at again, and when the default changes too.
+    let id = add(&mut ann, "the ninth");
+    assert_eq!(pending(&mut admin, "big"), [id]);
+    assert_eq!(pending(&mut admin, "tiny"), [id]);
     admin
         .batch_execute("SELECT engram.drop_embedding_model('big')")
         .unwrap();
     let left: i64 = one(
         &mut admin,
-        "SELECT count(*) FROM engram.embedding_claims",
+        "SELECT count(*) FROM engram.embedding_claims WHERE model <> 'tiny'",
         &[],
     );
     assert_eq!(left, 0);
+    // What somebody else put into the setting does no harm.
+    admin
+        .batch_execute("SET engram_internal.swept = 'x'")
+        .unwrap();
+    assert!(pending(&mut admin, "tiny").is_empty());
+}
+
+/// Who hands out and stores in one transaction, and who changes the same memory meanwhile, wait for each other in one
+/// order.
+#[test]
+fn embedders_and_writers_do_not_lock_each_other_out() {
+    let db = Database::new();
+    for change in [
+        "SELECT engram.update($1, tags => '{x}')",
+        "SELECT engram.update($1, content => 'changed ' || $1)",
+        "SELECT engram.set_embedding($1, '[3,2,1]')",
+        "SELECT count(*) FROM engram.erase(ARRAY[$1])",
+    ] {
+        let mut ann = db.user("ann");
+        let id = add(&mut ann, &format!("to be changed by {change}"));
+        let mut worker = db.user("ann");
+        worker.batch_execute("BEGIN").unwrap();
+        let given: Uuid = one(
+            &mut worker,
+            "SELECT id FROM engram.pending_embeddings()",
+            &[],
+        );
+        assert_eq!(given, id, "{change}");
+        let sql = change.replace("$1", &format!("'{id}'::uuid"));
+        let other = std::thread::spawn(move || ann.query(&sql, &[]));
+        let mut admin = db.admin();
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+        let began = std::time::Instant::now();
+        while !one::<bool>(&mut admin, waits, &[]) && began.elapsed().as_secs() < 5 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        worker
+            .execute("SELECT engram.set_embedding($1, '[1,2,3]')", &[&id])
+            .unwrap_or_else(|e| panic!("{change}: {e:?}"));
+        worker.batch_execute("COMMIT").unwrap();
+        other
+            .join()
+            .unwrap()
+            .unwrap_or_else(|e| panic!("{change}: {e:?}"));
+        // A new text waits anew; the others have their vector, or are gone.
+        let left = db
+            .user("ann")
+            .query(
+                "SELECT engram.set_embedding(id, '[1,1,1]') FROM engram.pending_embeddings()",
+                &[],
+            )
+            .unwrap()
+            .len();
+        assert_eq!(left, usize::from(change.contains("content =>")), "{change}");
+    }
 }
 
 #[test]

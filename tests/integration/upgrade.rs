@@ -245,7 +245,10 @@ fn a_released_version_stores_with_the_new_library_and_searches_or_says_what_to_d
             "SELECT engram.add('kept between', embedding => '[0,0,1]');
              SELECT * FROM engram.add_many('[{\"content\": \"and this\"}]');
              SELECT engram.update(id, content => content || '!') FROM engram.list(match_count => 1);
-             SELECT engram.forget(id) FROM engram.list(match_count => 1)",
+             SELECT engram.forget(id) FROM engram.list(match_count => 1);
+             SELECT engram.add(repeat('as a < b, so is the long text ', 100));
+             SELECT engram.search(repeat('long ', 500)) FROM generate_series(1, 1)
+             WHERE (SELECT extversion FROM pg_extension WHERE extname = 'engram') = '0.5.0'",
         )
         .unwrap();
         db.admin()
