@@ -77,14 +77,16 @@ BEGIN
      OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
     RETURN 0;
   END IF;
-  -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
+  -- What only saves asking an index: a place that is not right any more is noticed by who goes there. The newest first,
+  -- and few: somebody may wait who only adds.
   FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
              AND (NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries)
                   OR valued AND NOT EXISTS (
                     SELECT FROM engram.search_blocks v
                     WHERE v.workspace_id = place.workspace AND v.model = '' AND v.level = 4 AND v.cluster = b.cluster
-                      AND v.block_id >= '0d000000-0000-0000-0000-000000000000')) LOOP
+                      AND v.block_id >= '0d000000-0000-0000-0000-000000000000'))
+           ORDER BY b.cluster DESC LIMIT 2 LOOP
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
@@ -116,7 +118,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.place(uuid, text) IS
-'Notes in the segments of a workspace where their parts and the rows of their entries are, and what filters ask of these, unless that is known. Returns in how many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+'Notes in the newest two segments of a workspace of which it is not known where their parts and the rows of their entries are, or what filters ask of these. Returns in how many, 0 in the end. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
 CREATE OR REPLACE FUNCTION engram_internal.seal(workspace uuid, model text, at_least integer, most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -417,7 +419,9 @@ BEGIN
               AND x.block_id >= '0d000000-0000-0000-0000-000000000000') x ON x.block_id = r.block_id
           WHERE r.block IS DISTINCT FROM x.block));
   END IF;
-  PERFORM engram_internal.place(workspace, reindex.model);
+  FOR i IN 1 .. 1000 LOOP
+    EXIT WHEN engram_internal.place(workspace, reindex.model) = 0;
+  END LOOP;
   RETURN wrong;
 END
 $$;
@@ -570,12 +574,12 @@ BEGIN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
         WHERE b.level <= 3 AND b.workspace_id IN (
-          -- A few full blocks may be enough for a segment. Where there are segments alone, a look once a day tells whether
-          -- rows are elsewhere than they say.
+          -- A few full blocks may be enough for a segment. Where there are segments alone, a look now and then tells
+          -- whether rows are elsewhere than they say.
           SELECT x.workspace_id FROM engram.search_blocks x
           WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
           HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
-            OR get_byte(uuid_send(x.workspace_id), 15) % 24 = extract(hour FROM now())::integer
+            OR random() * 20 < 1
           ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
@@ -598,7 +602,9 @@ BEGIN
           n := n + sealed;
         END LOOP;
         -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
-        PERFORM engram_internal.place(c.workspace_id, c.model);
+        FOR i IN 1 .. 1000 LOOP
+          EXIT WHEN engram_internal.place(c.workspace_id, c.model) = 0;
+        END LOOP;
         last := c.workspace_id;
         done := false;
       END LOOP;

@@ -423,14 +423,16 @@ BEGIN
      OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
     RETURN 0;
   END IF;
-  -- What only saves asking an index: a place that is not right any more is noticed by who goes there.
+  -- What only saves asking an index: a place that is not right any more is noticed by who goes there. The newest first,
+  -- and few: somebody may wait who only adds.
   FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
              AND (NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries)
                   OR valued AND NOT EXISTS (
                     SELECT FROM engram.search_blocks v
                     WHERE v.workspace_id = place.workspace AND v.model = '' AND v.level = 4 AND v.cluster = b.cluster
-                      AND v.block_id >= '0d000000-0000-0000-0000-000000000000')) LOOP
+                      AND v.block_id >= '0d000000-0000-0000-0000-000000000000'))
+           ORDER BY b.cluster DESC LIMIT 2 LOOP
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
@@ -462,7 +464,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.place(uuid, text) IS
-'Notes in the segments of a workspace where their parts and the rows of their entries are, and what filters ask of these, unless that is known. Returns in how many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+'Notes in the newest two segments of a workspace of which it is not known where their parts and the rows of their entries are, or what filters ask of these. Returns in how many, 0 in the end. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
 CREATE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE

@@ -169,7 +169,9 @@ BEGIN
               AND x.block_id >= '0d000000-0000-0000-0000-000000000000') x ON x.block_id = r.block_id
           WHERE r.block IS DISTINCT FROM x.block));
   END IF;
-  PERFORM engram_internal.place(workspace, reindex.model);
+  FOR i IN 1 .. 1000 LOOP
+    EXIT WHEN engram_internal.place(workspace, reindex.model) = 0;
+  END LOOP;
   RETURN wrong;
 END
 $$;

@@ -338,12 +338,12 @@ BEGIN
       FOR c IN
         SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
         WHERE b.level <= 3 AND b.workspace_id IN (
-          -- A few full blocks may be enough for a segment. Where there are segments alone, a look once a day tells whether
-          -- rows are elsewhere than they say.
+          -- A few full blocks may be enough for a segment. Where there are segments alone, a look now and then tells
+          -- whether rows are elsewhere than they say.
           SELECT x.workspace_id FROM engram.search_blocks x
           WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
           HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
-            OR get_byte(uuid_send(x.workspace_id), 15) % 24 = extract(hour FROM now())::integer
+            OR random() * 20 < 1
           ORDER BY x.workspace_id LIMIT 100)
         GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
       LOOP
@@ -366,7 +366,9 @@ BEGIN
           n := n + sealed;
         END LOOP;
         -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
-        PERFORM engram_internal.place(c.workspace_id, c.model);
+        FOR i IN 1 .. 1000 LOOP
+          EXIT WHEN engram_internal.place(c.workspace_id, c.model) = 0;
+        END LOOP;
         last := c.workspace_id;
         done := false;
       END LOOP;

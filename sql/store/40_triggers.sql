@@ -184,6 +184,9 @@ CREATE OR REPLACE FUNCTION engram.memories_after_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  -- For a vector, since this change.
+  waits boolean := OLD.deleted_at IS NOT NULL;
 BEGIN
   -- Without the extension nothing below may be looked up, least of all with the owner's rights.
   PERFORM engram.current_user_id();
@@ -200,8 +203,9 @@ BEGIN
     -- The vector speaks of the old text: the memory goes back to the embedders' queue.
     DELETE FROM engram.embeddings e WHERE e.workspace_id = NEW.workspace_id AND e.memory_id = NEW.id;
     DELETE FROM engram.embedding_claims c WHERE c.workspace_id = NEW.workspace_id AND c.memory_id = NEW.id;
+    waits := true;
   END IF;
-  IF NEW.deleted_at IS NULL THEN
+  IF waits AND NEW.deleted_at IS NULL THEN
     -- Where a claim is seen nothing waits for who leases it.
     INSERT INTO engram.embedding_claims (workspace_id, memory_id, model, claimed_until)
     SELECT NEW.workspace_id, NEW.id, m.name, '-infinity' FROM engram.embedding_models m
@@ -599,9 +603,12 @@ BEGIN
           -- What segments hold of it for filters.
           OR OLD.agent_id IS DISTINCT FROM NEW.agent_id OR OLD.role IS DISTINCT FROM NEW.role OR OLD.type <> NEW.type
           OR OLD.importance <> NEW.importance OR OLD.pinned <> NEW.pinned OR OLD.tags <> NEW.tags
-          OR OLD.metadata <> NEW.metadata OR OLD.source IS DISTINCT FROM NEW.source
+          -- 1 and 1.0 are equal, and not the same.
+          OR OLD.metadata::text <> NEW.metadata::text OR OLD.source IS DISTINCT FROM NEW.source
           OR OLD.valid_from IS DISTINCT FROM NEW.valid_from OR OLD.valid_to IS DISTINCT FROM NEW.valid_to
-          OR OLD.superseded_by IS DISTINCT FROM NEW.superseded_by OR OLD.expires_at IS DISTINCT FROM NEW.expires_at)',
+          OR OLD.superseded_by IS DISTINCT FROM NEW.superseded_by OR OLD.expires_at IS DISTINCT FROM NEW.expires_at
+          -- Only triggers of the user''s own change these.
+          OR OLD.user_id <> NEW.user_id OR OLD.created_at <> NEW.created_at)',
        'memories_after_update()'),
       ('memories', 'memories_after_change', 'AFTER UPDATE',
        'FOR EACH ROW WHEN (OLD.version <> NEW.version)', 'memories_after_change()'),

@@ -39,7 +39,18 @@ struct Building {
 }
 
 impl Building {
-    fn put(&mut self, entry: usize, value: &[u8]) {
+    /// What has more than `most` bytes of values is left out in the end, and not gathered.
+    fn put(&mut self, entry: usize, value: &[u8], most: usize) {
+        if self.bytes > most {
+            return;
+        }
+        if value.len() > most {
+            *self = Self {
+                bytes: usize::MAX,
+                ..Self::default()
+            };
+            return;
+        }
         let number = match self.known.get(value) {
             Some(number) => *number,
             None => {
@@ -102,21 +113,20 @@ impl Builder {
 
     /// The value of the column `nth` that an entry has. Entries come in their order.
     pub fn put(&mut self, nth: usize, entry: usize, value: &[u8]) {
-        self.columns[nth].2.put(entry, value);
+        let most = MOST_OF_COLUMN * self.n;
+        self.columns[nth].2.put(entry, value, most);
     }
 
     /// What an entry has under a key of its metadata.
     pub fn put_key(&mut self, key: &str, entry: usize, value: &[u8]) {
+        let most = MOST_OF_COLUMN * self.n;
         if let Some(known) = self.keys.get_mut(key) {
-            // What is left out in the end need not be gathered.
-            if known.bytes <= MOST_OF_COLUMN * self.n {
-                known.put(entry, value);
-            }
+            known.put(entry, value, most);
         } else if self.keys.len() < MOST_KEYS {
             self.keys
                 .entry(key.to_owned())
                 .or_default()
-                .put(entry, value);
+                .put(entry, value, most);
         } else {
             self.all_keys = false;
         }
@@ -293,6 +303,9 @@ impl Column {
     /// at all for those that no entry can have; `None` when the bytes are not a column.
     pub fn each<T: Copy>(&self, mut test: impl FnMut(Option<&[u8]>) -> T) -> Option<Said<T>> {
         let (n, width) = (self.of.n, self.of.width);
+        if width > 2 {
+            return None;
+        }
         let mut begin = 0;
         let mut values = Vec::with_capacity(self.of.values);
         for value in 0..self.of.values {

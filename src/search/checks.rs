@@ -190,9 +190,7 @@ impl Checks {
 
     /// What is known of the entries of a segment.
     pub fn known(&self, values: &mut Values<'_, '_>) -> Said<Known> {
-        let mut memory = PgMemoryContexts::new("engram filter");
-        // SAFETY: nothing that is made there is kept.
-        unsafe { memory.switch_to(|_| self.node.known(values)) }
+        self.node.known(values)
     }
 }
 
@@ -671,7 +669,7 @@ fn compare(found: Option<&Of<&str>>, op: Op, wanted: &[Of<String>]) -> bool {
 }
 
 /// Columns that segments hold. A change of one of them, or of metadata, makes a new entry of the memory:
-/// the trigger `memories_after_update` names them all, but for those that cannot change.
+/// the trigger `memories_after_update` names them all but the id.
 const HELD: [(&str, Kind); 17] = [
     ("user_id", Kind::Uuid),
     ("agent_id", Kind::Text),

@@ -5,8 +5,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use pgrx::PgLogLevel;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgMemoryContexts};
 use uuid::Uuid;
 
 use super::Context;
@@ -547,6 +547,9 @@ impl<'t> Entries<'t> {
 
     /// Lets only these count.
     fn retain(&mut self, visible: &IdSet) {
+        for segment in &self.segments {
+            self.column(segment, Kind::Ids);
+        }
         let alive = (0..self.len())
             .map(|i| self.alive(i) && visible.contains(&self.id(i)))
             .collect();
@@ -626,17 +629,22 @@ impl<'a, 't> Values<'a, 't> {
         self.directory.all_keys
     }
 
-    /// What `test` says of the value of a column of each entry; `None` where it is not known.
+    /// What `test` says of the value of a column of each entry; `None` where it is not known. What it allocates does
+    /// not outlive the call.
     pub fn each(
         &mut self,
         name: &str,
         of: pgrx::pg_sys::Oid,
         mut test: impl FnMut(Option<&[u8]>) -> Known,
     ) -> Option<Said<Known>> {
+        // For the tests alone: a scan that reads parts keeps what it allocates for as long as it is open.
+        let mut memory = PgMemoryContexts::new("engram filter");
         if name == "id" {
             let ids = self.entries.column(self.segment, Kind::Ids);
             let ids = ids.as_chunks::<16>().0.iter();
-            return Some(Said::Each(ids.map(|id| test(Some(id))).collect()));
+            // SAFETY: what is kept is not PostgreSQL's.
+            let each = unsafe { memory.switch_to(|_| ids.map(|id| test(Some(id))).collect()) };
+            return Some(Said::Each(each));
         }
         let found = self.directory.column(name)?;
         if found.of != of.to_u32() {
@@ -644,7 +652,8 @@ impl<'a, 't> Values<'a, 't> {
         }
         let mut column = values::Column::new(found, self.read(found.front())?)?;
         column.put(self.read(column.rest())?);
-        column.each(test)
+        // SAFETY: as above.
+        unsafe { memory.switch_to(|_| column.each(test)) }
     }
 
     fn read(&mut self, range: std::ops::Range<usize>) -> Option<Vec<u8>> {
@@ -887,7 +896,13 @@ impl<'t> Corpus<'t> {
             let known = s.head.speakers();
             known.is_none_or(|known| known.iter().any(|k| names.contains(k)))
         });
-        let documents = segments.flat_map(|s| s.base..s.base + s.head.n);
+        // All of a segment: read together.
+        let documents = segments.flat_map(|s| {
+            if s.head.constant(Kind::Speakers).is_none() {
+                self.entries.column(s, Kind::Speakers);
+            }
+            s.base..s.base + s.head.n
+        });
         for i in (0..self.entries.loose()).chain(documents) {
             let speaker = self.speaker(i);
             // The same few come again and again.

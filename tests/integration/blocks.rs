@@ -756,10 +756,19 @@ fn sealed_or_not_the_same_is_found_and_nothing_of_what_was_erased_stays() {
     let many = pages(&mut ann);
     let placed: Vec<i32> = ["", model]
         .map(|model| {
-            admin
-                .query_one("SELECT engram_internal.place($1, $2)", &[&ws, &model])
-                .unwrap()
-                .get(0)
+            // A few segments at a time.
+            let mut all = 0;
+            for _ in 0..100 {
+                let few: i32 = admin
+                    .query_one("SELECT engram_internal.place($1, $2)", &[&ws, &model])
+                    .unwrap()
+                    .get(0);
+                all += few;
+                if few == 0 {
+                    break;
+                }
+            }
+            all
         })
         .to_vec();
     assert!(placed[0] > 0, "{placed:?}");
