@@ -1350,12 +1350,13 @@ fn without_vector_the_vectors_are_lost_and_nothing_else() {
         lines
             .lines()
             .filter(|line| {
-                line.starts_with("row |")
-                    && !line.starts_with("row | engram.embeddings |")
-                    // What had a vector waits for another.
-                    && !line.starts_with("row | engram.embedding_claims |")
-                    && !(line.starts_with("row | engram.search_blocks |")
-                        && line.contains(r#""model":"tiny""#))
+                // What had a vector waits for another.
+                let lost = ["embeddings", "embedding_claims"]
+                    .iter()
+                    .any(|table| line.starts_with(&format!("row | engram.{table} |")));
+                let scanned = line.starts_with("row | engram.search_blocks |")
+                    && line.contains(r#""model":"tiny""#);
+                line.starts_with("row |") && !lost && !scanned
             })
             .map(str::to_owned)
             .collect()
