@@ -199,7 +199,7 @@ fn fetch(at: *const u8) {
 }
 
 /// Functions of the server without a guard of their own, as in [`crate::scan`].
-mod raw {
+pub mod raw {
     use pgrx::pg_sys;
 
     unsafe extern "C-unwind" {
@@ -215,6 +215,8 @@ mod raw {
             all_dead: *mut bool,
             first_call: bool,
         ) -> bool;
+        pub fn UnlockReleaseBuffer(buffer: pg_sys::Buffer);
+        pub fn heap_copytuple(tuple: pg_sys::HeapTuple) -> pg_sys::HeapTuple;
         pub fn heap_deform_tuple(
             tuple: pg_sys::HeapTuple,
             of: pg_sys::TupleDesc,
@@ -278,16 +280,9 @@ impl<'t> Heap<'t> {
         // pinned, and the page is locked while the snapshot is asked, as a scan of an index does it. One guard is around
         // all, in which nothing wants to be dropped.
         let found = unsafe {
-            let pages = Pages::new(relation);
             let snapshot = pg_sys::GetActiveSnapshot();
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                if self.pinned.1 == 0 || self.pinned.0 != place.block {
-                    let before = std::mem::take(&mut self.pinned.1);
-                    if before != 0 {
-                        raw::ReleaseBuffer(before);
-                    }
-                    self.pinned = (place.block, pages.pin(place.block));
-                }
+                self.pin(place.block);
                 let buffer = self.pinned.1;
                 let mut tuple = pg_sys::HeapTupleData::default();
                 let mut at = pg_sys::ItemPointerData {
@@ -345,7 +340,7 @@ impl<'t> Heap<'t> {
         // SAFETY: the block is one of the heap's, pinned and locked while it is read, and no page has more tuples
         // than there is room for.
         unsafe {
-            self.pin(place.block);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| self.pin(place.block));
             let buffer = self.pinned.1;
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
             pg_sys::heap_get_root_tuples(pg_sys::BufferGetPage(buffer), roots.as_mut_ptr());
@@ -360,35 +355,21 @@ impl<'t> Heap<'t> {
         Row::new(self.at, &self.values, &self.nulls)
     }
 
+    /// Pins a page in place of the one before.
+    ///
     /// # Safety
-    /// The table has the block.
+    /// As for [`Pages::pin`].
     unsafe fn pin(&mut self, block: u32) {
         if self.pinned.1 != 0 && self.pinned.0 == block {
             return;
         }
-        self.unpin();
-        // SAFETY: the caller's promise; a buffer that is remembered is only pinned if it holds the block.
+        let before = std::mem::take(&mut self.pinned.1);
+        // SAFETY: the caller's promise; what was pinned before was pinned here.
         unsafe {
-            let relation = self.table.relation();
-            #[cfg(not(feature = "pg15"))]
-            {
-                let locator = (*relation).rd_locator;
-                if let Some(known) = known(locator.relNumber.to_u32(), block)
-                    && pg_sys::ReadRecentBuffer(
-                        locator,
-                        pg_sys::ForkNumber::MAIN_FORKNUM,
-                        block,
-                        known,
-                    )
-                {
-                    self.pinned = (block, known);
-                    return;
-                }
+            if before != 0 {
+                raw::ReleaseBuffer(before);
             }
-            let buffer = pg_sys::ReadBuffer(relation, block);
-            self.pinned = (block, buffer);
-            #[cfg(not(feature = "pg15"))]
-            note((*relation).rd_locator.relNumber.to_u32(), block, buffer);
+            self.pinned = (block, Pages::new(self.table.relation()).pin(block));
         }
     }
 

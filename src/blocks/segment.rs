@@ -597,7 +597,17 @@ struct Rows<'a> {
     parts: BTreeMap<(Kind, usize), &'a [u8]>,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Parts alone.
+    fn of(parts: &[&'a [u8]]) -> Result<Self, Unreadable> {
+        let mut rows = Self::default();
+        for bytes in parts {
+            let part = Part::parse(bytes).ok_or(Unreadable)?;
+            rows.parts.insert((part.kind, part.number), part.content);
+        }
+        Ok(rows)
+    }
+
     fn column<const N: usize>(&self, head: &Head, kind: Kind) -> Option<Vec<[u8; N]>> {
         if let Some(value) = head.constant(kind) {
             return Some(vec![array(value, 0); head.n]);
@@ -803,11 +813,7 @@ pub fn bury(
     newer: &[(Id, Stamp)],
 ) -> Result<(Vec<u8>, Vec<Id>), Unreadable> {
     let mut head = Head::parse(head).ok_or(Unreadable)?;
-    let mut rows = Rows::default();
-    for bytes in parts {
-        let part = Part::parse(bytes).ok_or(Unreadable)?;
-        rows.parts.insert((part.kind, part.number), part.content);
-    }
+    let rows = Rows::of(parts)?;
     let ids = rows.column::<16>(&head, Kind::Ids).ok_or(Unreadable)?;
     let stamps = rows.column::<8>(&head, Kind::Stamps).ok_or(Unreadable)?;
     let mut held = Vec::new();
@@ -884,11 +890,7 @@ pub fn values_of(head: &[u8], values: &[u8]) -> Result<Vec<Row>, Unreadable> {
 /// The ids of a segment, of its parts of ids, which may come in any order.
 pub fn ids_of(head: &[u8], parts: &[&[u8]]) -> Result<Vec<Id>, Unreadable> {
     let head = Head::parse(head).ok_or(Unreadable)?;
-    let mut rows = Rows::default();
-    for bytes in parts {
-        let part = Part::parse(bytes).ok_or(Unreadable)?;
-        rows.parts.insert((part.kind, part.number), part.content);
-    }
+    let rows = Rows::of(parts)?;
     rows.column(&head, Kind::Ids).ok_or(Unreadable)
 }
 

@@ -13,7 +13,7 @@ use pgrx::{PgTupleDesc, pg_sys};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::heap::{Pages, Places};
+use crate::heap::{Pages, Places, raw};
 use crate::model::heat::BYTES;
 use crate::scan::{Row, Table, Tuple};
 
@@ -44,26 +44,6 @@ const HEAT: usize = COLUMNS.len() - 1;
 
 thread_local! {
     static PLACES: RefCell<Places> = const { RefCell::new(Places::new()) };
-}
-
-/// Functions of the server without a guard of their own, as in [`crate::scan`].
-mod raw {
-    use pgrx::pg_sys;
-
-    unsafe extern "C-unwind" {
-        pub fn heap_hot_search_buffer(
-            tid: pg_sys::ItemPointer,
-            relation: pg_sys::Relation,
-            buffer: pg_sys::Buffer,
-            snapshot: pg_sys::Snapshot,
-            tuple: pg_sys::HeapTuple,
-            all_dead: *mut bool,
-            first_call: bool,
-        ) -> bool;
-        pub fn heap_copytuple(tuple: pg_sys::HeapTuple) -> pg_sys::HeapTuple;
-        pub fn LockBuffer(buffer: pg_sys::Buffer, mode: i32);
-        pub fn UnlockReleaseBuffer(buffer: pg_sys::Buffer);
-    }
 }
 
 /// Where in a row the values of [`COLUMNS`] begin, as setup() makes the table: all columns before `heat` are of fixed length
