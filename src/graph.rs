@@ -2,10 +2,11 @@
 //! made, and entities that several memories mention.
 //!
 //! A [`Graph`] reads what is linked to many memories at once, uses that wait to be folded included. All
-//! of it runs with the rights of whoever calls: the SQL functions below as the caller, candidates of a
-//! search as the owner of the tables. What may be shown is asked of `memories` as the caller, hop by hop, so
-//! that nothing is reached through what the caller may not see.
+//! of it runs with the rights of whoever calls: the SQL functions below as the caller, by statements; a search,
+//! which asks for nobody's policies where it looks for candidates, row by row. What may be shown is asked of
+//! `memories` as the caller, hop by hop, so that nothing is reached through what the caller may not see.
 
+mod direct;
 mod functions;
 mod walk;
 
@@ -22,6 +23,7 @@ use crate::model::links::{self, Link};
 use crate::model::spreading;
 use crate::scan::{Key, Table};
 use crate::spi;
+use crate::uses::Call;
 
 /// Relation under which links by co-activation are shown. Nobody makes a link of that name.
 const USED_WITH: &str = "used_with";
@@ -48,18 +50,35 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// From settings of those names; NULL is the value that setup() puts there.
+    pub fn new(
+        threshold: Option<i32>,
+        prune: Option<f64>,
+        limit: Option<i32>,
+        half_life_days: Option<f64>,
+        members: Option<i32>,
+    ) -> Self {
+        Self {
+            threshold: threshold.unwrap_or(3),
+            prune: prune.unwrap_or(0.02),
+            limit: count(limit.unwrap_or(32)),
+            half_life: half_life_days.unwrap_or(30.0) * 86_400e6,
+            members: count(members.unwrap_or(6)),
+        }
+    }
+
     fn read(workspace: Uuid) -> Result<Self> {
         let found = spi::row(
             include_str!("graph/rules.sql"),
             &[DatumWithOid::from(spi::pg_uuid(workspace))],
             |row| {
-                Ok(Self {
-                    threshold: row.get::<i32>(1)?.unwrap_or(3),
-                    prune: row.get::<f64>(2)?.unwrap_or(0.02),
-                    limit: count(row.get::<i32>(3)?.unwrap_or(32)),
-                    half_life: row.get::<f64>(4)?.unwrap_or(30.0) * 86_400e6,
-                    members: count(row.get::<i32>(5)?.unwrap_or(6)),
-                })
+                Ok(Self::new(
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                    row.get(5)?,
+                ))
             },
         )?;
         found.ok_or_else(|| Error::NotReady {
@@ -106,14 +125,6 @@ type Pair = (Uuid, Uuid);
 
 fn pair(one: Uuid, other: Uuid) -> Pair {
     (one.min(other), one.max(other))
-}
-
-/// A call that waits to be folded and used several memories.
-struct Call {
-    at: i64,
-    gain: f64,
-    /// Each once, in order of use.
-    ids: Vec<Uuid>,
 }
 
 /// A link by co-activation, as seen from one end.
@@ -166,29 +177,50 @@ pub struct Graph {
     /// Whether there are links by co-activation, and links that somebody made or entities.
     bonds: bool,
     made: bool,
+    /// Those that wait to be folded and used several memories.
     calls: Vec<Call>,
     /// Whether memories of waiting calls are still there.
     there: HashMap<Uuid, bool>,
+    /// Whether tables are read row by row, with nobody's policies.
+    direct: bool,
 }
 
 impl Graph {
-    /// Opens the graph of a workspace that the caller was found to be allowed. `at` `None`: now, with all
-    /// that waits. `rules` `None`: they are read if they are needed. Of a workspace without links this
-    /// is three look-ups.
-    pub fn open(
+    /// As [`Self::open`], for a search as of now that the caller was found to be allowed: what it finds is shown only if
+    /// the caller sees the memories. `waiting`: the calls that wait.
+    pub fn open_direct(
         workspace: Uuid,
-        rules: Option<Rules>,
-        at: Option<TimestampWithTimeZone>,
+        rules: Rules,
+        at: TimestampWithTimeZone,
+        waiting: &[Call],
     ) -> Result<Self> {
+        let key = [(c"workspace_id", Key::Uuid(workspace))];
+        let links = |call: &&Call| call.gain > 0.0 && call.ids.len() > 1;
+        Ok(Self {
+            workspace,
+            rules: Some(rules),
+            at,
+            bonds: Table::open(c"hebbian_links")?.any(&key)?,
+            made: Table::open(c"graph_links")?.any(&key)?,
+            calls: waiting.iter().filter(links).cloned().collect(),
+            there: HashMap::new(),
+            direct: true,
+        })
+    }
+
+    /// Opens the graph of a workspace that the caller was found to be allowed. `at` `None`: now, with all
+    /// that waits. Of a workspace without links this is three look-ups.
+    pub fn open(workspace: Uuid, at: Option<TimestampWithTimeZone>) -> Result<Self> {
         let key = [(c"workspace_id", Key::Uuid(workspace))];
         let mut graph = Self {
             workspace,
-            rules,
+            rules: None,
             at: at.unwrap_or_else(now),
             bonds: Table::open(c"hebbian_links")?.any(&key)?,
             made: Table::open(c"graph_links")?.any(&key)?,
             calls: Vec::new(),
             there: HashMap::new(),
+            direct: false,
         };
         if Table::open(c"access_queue")?.any(&key)? {
             let until = match at {
@@ -268,11 +300,15 @@ impl Graph {
                 return Ok(());
             }
             let unknown: Vec<Uuid> = unknown.into_iter().collect();
-            let found = spi::rows(
-                include_str!("graph/members.sql"),
-                &[self.key(), uuids(&unknown)],
-                |row| id_at(row, 1),
-            )?;
+            let found = if self.direct {
+                direct::members(self.workspace, &unknown)?
+            } else {
+                spi::rows(
+                    include_str!("graph/members.sql"),
+                    &[self.key(), uuids(&unknown)],
+                    |row| id_at(row, 1),
+                )?
+            };
             self.there.extend(unknown.iter().map(|id| (*id, false)));
             self.there.extend(found.into_iter().map(|id| (id, true)));
         }
@@ -331,16 +367,20 @@ impl Graph {
         };
         if self.bonds {
             let keys: Vec<Pair> = pairs.keys().copied().collect();
-            let [a, b] = ends(&keys);
-            found.extend(spi::rows(
-                include_str!("graph/pairs.sql"),
-                &[self.key(), a, b],
-                link_row::<1>,
-            )?);
+            found.extend(if self.direct {
+                direct::pairs(self.workspace, &keys)?
+            } else {
+                let [a, b] = ends(&keys);
+                spi::rows(
+                    include_str!("graph/pairs.sql"),
+                    &[self.key(), a, b],
+                    link_row::<1>,
+                )?
+            });
         }
         let mut late: Vec<Pair> = Vec::new();
         for (ends, calls) in &mut pairs {
-            calls.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            calls.sort_by(|a, b| links::order(*a, *b));
             let mut link = found.remove(ends);
             let mut is_late = false;
             for (at, gain) in calls.iter() {
@@ -373,7 +413,7 @@ impl Graph {
             let calls = pairs.entry(ends).or_default();
             let known = found.get(&ends).map_or(0, |link| link.count);
             if calls.len() >= count(known) {
-                calls.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+                calls.sort_by(|a, b| links::order(*a, *b));
                 let mut link = None;
                 for (at, gain) in calls.iter() {
                     links::add(&mut link, *at, *gain, rules.half_life, rules.prune);
@@ -413,23 +453,15 @@ impl Graph {
             }
         };
         if self.bonds {
-            // A half-life below a microsecond leaves nothing to choose from.
-            let decay = std::f64::consts::LN_2 / (rules.half_life / 1e6).max(1e-6);
-            let unix_s = now as f64 / 1e6 + POSTGRES_EPOCH_S;
-            let stored = spi::rows(
-                include_str!("graph/strongest.sql"),
-                &[
-                    self.key(),
-                    uuids(nodes),
-                    DatumWithOid::from(self.at),
-                    DatumWithOid::from(decay),
-                    DatumWithOid::from(threshold),
-                    // With room for the last digits: what counts is decided below.
-                    DatumWithOid::from(rules.prune.max(1e-300).ln() + unix_s * decay - 1e-6),
-                    DatumWithOid::from(most(limit)),
-                ],
-                |row| Ok((id_at(row, 1)?, link_row::<2>(row)?)),
-            )?;
+            let read = if self.direct {
+                direct::bonds(self.workspace, nodes, threshold)?
+            } else {
+                None
+            };
+            let stored = match read {
+                Some(stored) => stored,
+                None => self.strongest(nodes, rules, threshold, limit)?,
+            };
             for (node, (ends, link)) in stored {
                 if !changed.contains_key(&ends) {
                     out.entry(node).or_default().push(bond(node, ends, &link));
@@ -449,6 +481,33 @@ impl Graph {
         Ok(out)
     }
 
+    /// The stored links of each memory, strongest first, at most `limit`.
+    fn strongest(
+        &self,
+        nodes: &[Uuid],
+        rules: Rules,
+        threshold: i32,
+        limit: usize,
+    ) -> Result<Vec<(Uuid, (Pair, Link))>> {
+        // A half-life below a microsecond leaves nothing to choose from.
+        let decay = std::f64::consts::LN_2 / (rules.half_life / 1e6).max(1e-6);
+        let unix_s = self.now() as f64 / 1e6 + POSTGRES_EPOCH_S;
+        spi::rows(
+            include_str!("graph/strongest.sql"),
+            &[
+                self.key(),
+                uuids(nodes),
+                DatumWithOid::from(self.at),
+                DatumWithOid::from(decay),
+                DatumWithOid::from(threshold),
+                // With room for the last digits: what counts is decided by who asks.
+                DatumWithOid::from(rules.prune.max(1e-300).ln() + unix_s * decay - 1e-6),
+                DatumWithOid::from(most(limit)),
+            ],
+            |row| Ok((id_at(row, 1)?, link_row::<2>(row)?)),
+        )
+    }
+
     /// The links that somebody made, of each memory, heaviest first, at most `limit`.
     pub fn made(
         &self,
@@ -458,6 +517,23 @@ impl Graph {
     ) -> Result<HashMap<Uuid, Vec<Made>>> {
         let mut out: HashMap<Uuid, Vec<Made>> = HashMap::new();
         if nodes.is_empty() || !self.made {
+            return Ok(out);
+        }
+        if self.direct
+            && relation.is_none()
+            && let Some(read) = direct::made(self.workspace, nodes)?
+        {
+            for (node, link) in read {
+                out.entry(node).or_default().push(link);
+            }
+            for list in out.values_mut() {
+                list.sort_by(|a, b| {
+                    (b.weight.total_cmp(&a.weight))
+                        .then_with(|| (&a.to, &a.relation).cmp(&(&b.to, &b.relation)))
+                        .then(a.outward.cmp(&b.outward))
+                });
+                list.truncate(limit);
+            }
             return Ok(out);
         }
         let rows = spi::rows(

@@ -606,7 +606,7 @@ fn link_after(
             .collect(),
         _ => Vec::new(),
     };
-    calls.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    calls.sort_by(|a, b| links::order(*a, *b));
     let mut link = match (forward, backward, linked_at) {
         (Some(forward), Some(backward), Some(at)) => Some(Link {
             forward,

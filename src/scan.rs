@@ -535,8 +535,7 @@ impl<'t, const N: usize> Lookup<'t, N> {
 
     /// As [`Self::new`], of whose rows only the columns until the one with this number are read.
     pub fn upto(table: &'t Table, last: i16) -> Result<Self> {
-        // SAFETY: the relation is open, its index exists, and a statement that runs has an active snapshot. The
-        // values stay where they are, for the box owns them.
+        // SAFETY: the relation is open and its index exists.
         unsafe {
             let index = pg_sys::index_open(table.key, pg_sys::AccessShareLock as i32);
             let of = PgTupleDesc::from_pg_unchecked((*index).rd_att);
@@ -546,6 +545,24 @@ impl<'t, const N: usize> Lookup<'t, N> {
                     hint: "Somebody changed it. Put it back as setup() makes it.".to_owned(),
                 });
             }
+            Ok(Self::over(table, index, last))
+        }
+    }
+
+    /// By index `engram.<name>`, which begins with these columns; rows that have a NULL there may be missing in it. `None`
+    /// when it is not there, or another than setup() makes.
+    pub fn by(table: &'t Table, name: &CStr, columns: [&CStr; N]) -> Result<Option<Self>> {
+        let index = table.index(name, &columns.map(|column| (column, pg_sys::UUIDOID)), true)?;
+        // SAFETY: just opened, of this table, and its first columns are of that type.
+        Ok(index.map(|index| unsafe { Self::over(table, index, i16::MAX) }))
+    }
+
+    /// # Safety
+    /// An open index of the table, whose first columns are of type `uuid`.
+    unsafe fn over(table: &'t Table, index: pg_sys::Relation, last: i16) -> Self {
+        // SAFETY: the caller's promise, and a statement that runs has an active snapshot. The values stay where they
+        // are, for the box owns them.
+        unsafe {
             let cursor = Cursor::new(table, index, N);
             let values = Box::new([[0; 16]; N]);
             let keys = std::array::from_fn(|nth| {
@@ -562,13 +579,13 @@ impl<'t, const N: usize> Lookup<'t, N> {
                 );
                 key
             });
-            Ok(Self {
+            Self {
                 width: i32::from(last).min((*(*table.relation).rd_att).natts),
                 _table: table,
                 cursor,
                 keys,
                 values,
-            })
+            }
         }
     }
 
@@ -666,36 +683,58 @@ pub struct ByHash<'t> {
 }
 
 impl Table {
-    /// Opens index `engram.<name>` under the active snapshot, which must outlive it. `None` when it is not
-    /// there, or another than setup() makes.
-    pub fn by_hash(&self, name: &CStr) -> Option<ByHash<'_>> {
+    /// Opens index `engram.<name>`, which begins with these columns of these types, of all rows; or, where that will
+    /// do, of some. `None` when it is not there, or another.
+    fn index(
+        &self,
+        name: &CStr,
+        columns: &[(&CStr, pg_sys::Oid)],
+        partial: bool,
+    ) -> Result<Option<pg_sys::Relation>> {
+        let wanted = columns
+            .iter()
+            .map(|(column, of)| Ok((self.column(column)?, *of)))
+            .collect::<Result<Vec<_>>>()?;
         // SAFETY: catalog look-ups by C strings; the index is looked at while it is open.
         unsafe {
             let schema = (*(*self.relation).rd_rel).relnamespace;
             let id = pg_sys::get_relname_relid(name.as_ptr(), schema);
             let kind = u8::try_from(pg_sys::get_rel_relkind(id));
             if kind != Ok(pg_sys::RELKIND_INDEX) {
-                return None;
+                return Ok(None);
             }
             let index = pg_sys::index_open(id, pg_sys::AccessShareLock as i32);
             let state = &*(*index).rd_index;
+            let keys = usize::try_from(state.indnkeyatts).unwrap_or(0);
             let types = PgTupleDesc::from_pg_unchecked((*index).rd_att);
-            let types: Vec<pg_sys::Oid> = types.iter().map(|a| a.atttypid).collect();
+            let begins = (state.indkey.values.as_slice(keys).iter().copied())
+                .zip(types.iter().map(|a| a.atttypid))
+                .take(wanted.len());
             if state.indrelid != (*self.relation).rd_id
                 || !state.indisvalid
                 || (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID
-                || types != [pg_sys::BYTEAOID, pg_sys::UUIDOID]
-                || !pg_sys::RelationGetIndexPredicate(index).is_null()
+                || !begins.eq(wanted)
+                || !partial && !pg_sys::RelationGetIndexPredicate(index).is_null()
             {
                 pg_sys::index_close(index, pg_sys::AccessShareLock as i32);
-                return None;
+                return Ok(None);
             }
-            let cursor = Cursor::new(self, index, 2);
-            Some(ByHash {
-                _table: self,
-                cursor,
-            })
+            Ok(Some(index))
         }
+    }
+
+    /// Opens index `engram.<name>` of these columns under the active snapshot, which must outlive it. `None` when it
+    /// is not there, or another than setup() makes.
+    pub fn by_hash(&self, name: &CStr, columns: [&CStr; 2]) -> Option<ByHash<'_>> {
+        let [hash, workspace] = columns;
+        let columns = [(hash, pg_sys::BYTEAOID), (workspace, pg_sys::UUIDOID)];
+        let index = self.index(name, &columns, false).ok()??;
+        // SAFETY: just opened, of this table.
+        let cursor = unsafe { Cursor::new(self, index, 2) };
+        Some(ByHash {
+            _table: self,
+            cursor,
+        })
     }
 }
 

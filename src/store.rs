@@ -652,7 +652,9 @@ fn fresh<'n, 'a>(
     hashes: &[Option<Vec<u8>>],
     sound: Vec<Option<Ready<'n, 'a>>>,
 ) -> Result<Option<Vec<Option<Ready<'n, 'a>>>>> {
-    let Some(mut by_content) = memories.by_hash(c"memories_content_idx") else {
+    let Some(mut by_content) =
+        memories.by_hash(c"memories_content_idx", [c"content_hash", c"workspace_id"])
+    else {
         return Ok(None);
     };
     // Only an id that the caller chose can be there already.

@@ -372,6 +372,7 @@ fn setting(workspace: Uuid, name: &CStr) -> Result<Option<pg_sys::Datum>> {
 }
 
 /// A call that waits to be folded.
+#[derive(Clone, Debug)]
 pub struct Call {
     /// Microseconds since the epoch of PostgreSQL.
     pub at: i64,

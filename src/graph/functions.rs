@@ -112,7 +112,7 @@ fn related(
     let Some(workspace) = readable(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
-    let graph = Graph::open(workspace, None, at)?;
+    let graph = Graph::open(workspace, at)?;
     let start = match entity {
         Some(name) => Start::Entity(entity_key(workspace, name)?),
         None => match graph.one(id)? {
@@ -170,7 +170,7 @@ fn path(
     let Some(workspace) = readable(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
-    let graph = Graph::open(workspace, None, None)?;
+    let graph = Graph::open(workspace, None)?;
     let (Some(source), Some(target)) = (graph.one(source)?, graph.one(target)?) else {
         return Ok(TableIterator::new(Vec::new()));
     };
@@ -234,7 +234,7 @@ fn spread_from(
     let Some(workspace) = readable(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
-    let mut graph = Graph::open(workspace, None, at)?;
+    let mut graph = Graph::open(workspace, at)?;
     let ids: Vec<Uuid> = seeds.iter().map(|(id, _)| *id).collect();
     let shown = graph.present(&ids)?;
     let seeds: Vec<(Uuid, f64)> = seeds
@@ -324,7 +324,7 @@ fn links_of(
     let Some(workspace) = readable(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
-    let mut graph = Graph::open(workspace, None, at)?;
+    let mut graph = Graph::open(workspace, at)?;
     let Some(id) = graph.one(id)? else {
         return Ok(TableIterator::new(Vec::new()));
     };

@@ -4,6 +4,8 @@
 //! sums of decayed gains, so the order of events does not matter and links merge by adding. Read
 //! through 1 − e^−x they are the soft-bounded rule Δw = η(1 − w).
 
+use std::cmp::Ordering;
+
 /// Default half-life of links: 30 days, in seconds.
 pub const HALF_LIFE_S: f64 = 2_592_000.0;
 
@@ -62,11 +64,19 @@ impl Link {
     }
 }
 
+/// The order of calls, moments and gains: of the same moment the one that counts most comes first. If it does not keep
+/// the link above `prune` then none of them does, so that the others may come in any order.
+pub fn order(a: (i64, f64), b: (i64, f64)) -> Ordering {
+    (a.0.cmp(&b.0))
+        .then_with(|| b.1.abs().total_cmp(&a.1.abs()))
+        .then_with(|| a.1.total_cmp(&b.1))
+}
+
 /// Adds a call: its gain, below 0 when the higher end was used first. Calls may come in any order; true
-/// when this one is not later than the link, so that where the link began wants another look at all of
-/// them in order. A link whose mass has fallen below `prune` is gone, whether or not somebody has
-/// deleted it, and begins anew.
+/// when the link may have begun elsewhere than it seems, and wants another look at all of them in [`order`]. A link
+/// whose mass has fallen below `prune` is gone, whether or not somebody has deleted it, and begins anew.
 pub fn add(link: &mut Option<Link>, at: i64, gain: f64, half_life: f64, prune: f64) -> bool {
+    let together = link.as_ref().is_some_and(|old| old.at == at);
     let Some(old) = link
         .as_mut()
         .filter(|old| at < old.at || old.mass(at, half_life) >= prune)
@@ -77,9 +87,9 @@ pub fn add(link: &mut Option<Link>, at: i64, gain: f64, half_life: f64, prune: f
             at,
             count: 1,
         });
-        return false;
+        return together;
     };
-    let late = at <= old.at;
+    let late = at < old.at;
     let kept = link_decay(1.0, at.saturating_sub(old.at).max(0) as f64, half_life);
     let gain = link_decay(gain, old.at.saturating_sub(at).max(0) as f64, half_life);
     old.forward = old.forward * kept + gain.max(0.0);
@@ -91,6 +101,8 @@ pub fn add(link: &mut Option<Link>, at: i64, gain: f64, half_life: f64, prune: f
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::vectors::{assert_close, cases, number, vectors};
 
@@ -133,6 +145,40 @@ mod tests {
                 "S_ij",
                 tolerance,
             );
+        }
+    }
+
+    const HALF_LIFE: f64 = 100.0;
+    const PRUNE: f64 = 0.1;
+
+    fn replayed(calls: &[(i64, f64)]) -> Option<Link> {
+        let mut calls = calls.to_vec();
+        calls.sort_by(|a, b| order(*a, *b));
+        let mut link = None;
+        for (at, gain) in calls {
+            add(&mut link, at, gain, HALF_LIFE, PRUNE);
+        }
+        link
+    }
+
+    proptest! {
+        /// Whoever looks again when a call says so has the link that all calls in order make.
+        #[test]
+        fn calls_may_come_in_any_order(
+            calls in prop::collection::vec((0..8_i64, prop::sample::select(vec![0.01, 0.06, 0.1, 0.5, 1.0, -0.01, -0.09, -1.0])), 1..9)
+        ) {
+            // Far enough apart for a link to fade, or not.
+            let calls: Vec<(i64, f64)> = calls.into_iter().map(|(at, gain)| (at * at * 20, gain)).collect();
+            let mut link = None;
+            for (nth, (at, gain)) in calls.iter().enumerate() {
+                if add(&mut link, *at, *gain, HALF_LIFE, PRUNE) {
+                    link = replayed(&calls[..=nth]);
+                }
+                let (kept, whole) = (link.unwrap(), replayed(&calls[..=nth]).unwrap());
+                prop_assert_eq!((kept.at, kept.count), (whole.at, whole.count));
+                prop_assert!((kept.forward - whole.forward).abs() < 1e-12, "{:?}", (kept, whole));
+                prop_assert!((kept.backward - whole.backward).abs() < 1e-12, "{:?}", (kept, whole));
+            }
         }
     }
 

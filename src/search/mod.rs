@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Rules};
 use crate::heap::Placed;
 use crate::model::bm25;
 use crate::model::heat::Weights;
@@ -117,6 +117,9 @@ struct Context {
     contradiction_weight: f64,
     /// Most that links add.
     link_weight: f64,
+    link_rules: Rules,
+    /// Calls that wait to be folded.
+    waiting: Vec<Call>,
     /// Cosine from which memories of the same words are one; 1 for never.
     duplicate_similarity: f64,
     /// What a word counts that is taken for another.
@@ -278,6 +281,8 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     if let Some(as_of) = request.as_of {
         context.past = Some(Past::read(&context, as_of)?);
     }
+    let until = i64::from(context.at).min(context.past.as_ref().map_or(i64::MAX, |p| p.at()));
+    context.waiting = uses::waiting(context.workspace, until)?;
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
     let named = Named {
         names: query::names(&parsed.free),
@@ -312,8 +317,6 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         )?))
     };
     let admitted = analysed.admitted(&corpus);
-    let until = i64::from(context.at).min(context.past.as_ref().map_or(i64::MAX, |p| p.at()));
-    let waiting = uses::waiting(context.workspace, until)?;
     let conditions = Conditions {
         match_count,
         min_score: request.min_score,
@@ -322,7 +325,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
     };
     loop {
         let ranked = match &words {
-            None => needed(&context, &corpus, &eligible, &waiting)?,
+            None => needed(&context, &corpus, &eligible)?,
             Some(words) => rank(
                 &context,
                 &corpus,
@@ -333,7 +336,7 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
                 &named,
             )?,
         };
-        let (hits, missing) = fetch(&context, &eligible, ranked, &conditions, &waiting)?;
+        let (hits, missing) = fetch(&context, &eligible, ranked, &conditions)?;
         // What is over may have taken the places of others: then it is asked for beforehand.
         if hits.len() < match_count && missing && eligible.ask(&corpus.entries) {
             continue;
@@ -406,6 +409,13 @@ impl Context {
             decay: number(c"decay", 0.5)?,
             contradiction_weight: number(c"contradiction_weight", 0.3)?,
             link_weight: number(c"link_weight", 0.2)?,
+            link_rules: Rules::new(
+                settings.get(c"link_threshold")?,
+                settings.get(c"link_prune")?,
+                settings.get(c"link_limit")?,
+                settings.get(c"link_half_life_days")?,
+                settings.get(c"link_members")?,
+            ),
             // Until setup() brings the store of an older version up to date, what is new is off.
             duplicate_similarity: number(c"duplicate_similarity", 1.0).unwrap_or(1.0),
             fuzzy_weight: number(c"fuzzy_weight", 0.0).unwrap_or(0.0),
@@ -421,6 +431,7 @@ impl Context {
                 .get(c"text_config")?
                 .unwrap_or_else(|| "pg_catalog.english".to_owned()),
             partly_hidden,
+            waiting: Vec::new(),
             past: None,
         };
         if let (Some(name), None) = (&request.model, &context.model) {
@@ -494,9 +505,8 @@ fn needed(
     context: &Context,
     corpus: &Corpus<'_>,
     eligible: &Eligible<'_>,
-    waiting: &[Call],
 ) -> Result<Ranked<'static>> {
-    let mut levels = need::levels(context, waiting)?;
+    let mut levels = need::levels(context)?;
     let ids: Vec<Uuid> = levels.iter().map(|(id, _)| *id).collect();
     let places = corpus.entries.find(&ids);
     levels.retain(|(id, _)| places.contains_key(id));
@@ -801,8 +811,10 @@ fn associated(
     if context.link_weight == 0.0 || context.past.is_some() {
         return Ok(IdMap::default());
     }
+    // For what statements are still asked, where a call came late.
     let _owner = AsOwner::new(context.owner);
-    let mut graph = Graph::open(context.workspace, None, Some(context.at))?;
+    let (rules, waiting) = (context.link_rules, &context.waiting);
+    let mut graph = Graph::open_direct(context.workspace, rules, context.at, waiting)?;
     if graph.is_empty() {
         return Ok(IdMap::default());
     }
@@ -1081,7 +1093,6 @@ fn fetch(
     eligible: &Eligible<'_>,
     ranked: Ranked<'_>,
     request: &Conditions,
-    waiting: &[Call],
 ) -> Result<(Vec<Hit>, bool)> {
     let mut missing = false;
     let spare = if request.diversity > 0.0 {
@@ -1122,7 +1133,7 @@ fn fetch(
             }
         }
     }
-    let levels = used(context, &hits, &ranked, waiting)?;
+    let levels = used(context, &hits, &ranked)?;
     let mut sorted: Vec<f64> = levels.values().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
@@ -1230,16 +1241,12 @@ fn contradict(weight: f64, hits: &mut [Scored]) {
 }
 
 /// Base level of those that were used since they were stored.
-fn used(
-    context: &Context,
-    hits: &[(Hit, usize)],
-    ranked: &Ranked<'_>,
-    waiting: &[Call],
-) -> Result<IdMap<f64>> {
+fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_>) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
         return Ok(IdMap::default());
     }
-    let mut uses = need::by_memory(waiting);
+    let ids: IdSet = hits.iter().map(|(hit, _)| hit.id).collect();
+    let mut uses = need::by_memory(&context.waiting, |id| ids.contains(id));
     let weights = Weights::new(PRIOR_DECAY);
     let at = i64::from(context.at);
     let until = context.past.as_ref().map_or(i64::MAX, Past::at);
@@ -1284,7 +1291,11 @@ fn used(
         }
         levels.insert(id, need::with(heat, more).level_with(at, &weights));
     }
-    let mut uses = need::by_memory(waiting);
+    if later.is_empty() {
+        return Ok(levels);
+    }
+    let ids: IdSet = later.iter().copied().collect();
+    let mut uses = need::by_memory(&context.waiting, |id| ids.contains(id));
     for (id, (count, heat)) in past::replayed(context, &later)? {
         let more = uses.remove(&id);
         if count > 1 || more.iter().flatten().any(|(_, gain)| *gain > 0.0) {

@@ -11,8 +11,8 @@ use crate::scan::Table;
 use crate::uses::{self, Call};
 
 /// Base level of every memory of the workspace at the moment of the search, in no order.
-pub(super) fn levels(context: &Context, waiting: &[Call]) -> Result<Vec<(Uuid, f64)>> {
-    let mut uses = by_memory(waiting);
+pub(super) fn levels(context: &Context) -> Result<Vec<(Uuid, f64)>> {
+    let mut uses = by_memory(&context.waiting, |_| true);
     let weights = Weights::new(context.decay);
     let at = i64::from(context.at);
     let mut levels = Vec::new();
@@ -86,12 +86,12 @@ impl<'w> Batch<'w> {
     }
 }
 
-/// Calls that wait to be folded, by memory in order of time: moments and gains. Those that count nothing
-/// are among them, because a fold dates the heat by them, and rounds it.
-pub fn by_memory(waiting: &[Call]) -> IdMap<Vec<(i64, f64)>> {
+/// Calls that wait to be folded, by memory of those that are wanted, in order of time: moments and gains. Those
+/// that count nothing are among them, because a fold dates the heat by them, and rounds it.
+pub fn by_memory(waiting: &[Call], wanted: impl Fn(&Uuid) -> bool) -> IdMap<Vec<(i64, f64)>> {
     let mut uses: IdMap<Vec<(i64, f64)>> = IdMap::default();
     for call in waiting {
-        for id in &call.ids {
+        for id in call.ids.iter().filter(|id| wanted(id)) {
             uses.entry(*id)
                 .or_default()
                 .push((call.at, call.gain.max(0.0)));

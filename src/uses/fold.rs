@@ -538,9 +538,9 @@ fn update_links(
         }
     }
     pairs.sort_unstable_by(|x, y| {
-        (x.0, x.1, x.2)
-            .cmp(&(y.0, y.1, y.2))
-            .then(x.3.total_cmp(&y.3))
+        (x.0, x.1)
+            .cmp(&(y.0, y.1))
+            .then_with(|| links::order((x.2, x.3), (y.2, y.3)))
     });
     let [_, _, other, forward, backward, at, count] = columns(links, &LINKS)?;
     let half_life = rules.half_life_days * DAY;

@@ -36,7 +36,7 @@ pub fn levels(
     });
     // SAFETY: reads the clock.
     let waiting = super::waiting(workspace, unsafe { pg_sys::GetCurrentTimestamp() })?;
-    let mut waiting = need::by_memory(&waiting);
+    let mut waiting = need::by_memory(&waiting, |_| true);
     let weights = Weights::new(decay);
     let moment = i64::from(at);
     let mut found = Vec::with_capacity(ids.as_ref().map_or(0, Vec::len));

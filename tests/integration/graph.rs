@@ -241,7 +241,19 @@ fn readings(client: &mut Client, ids: &[Uuid]) -> Vec<Value> {
             &[id],
         ));
     }
+    for word in 0..ids.len() {
+        out.extend(associated(client, &format!("memory {word}")));
+    }
     out
+}
+
+/// What a search finds, and what links add to it. It reads them in a way of its own.
+fn associated(client: &mut Client, query: &str) -> Vec<Value> {
+    json_rows(
+        client,
+        "SELECT id, explain->'links' AS links FROM engram.search($1, match_count => 20, explain => true) ORDER BY id",
+        &[&query],
+    )
 }
 
 #[test]
@@ -299,6 +311,52 @@ fn what_waits_counts_as_if_it_were_folded() {
         let waiting: i64 = one(&mut ann, "SELECT count(*) FROM engram.access_queue", &[]);
         assert_eq!(waiting, 0);
         ann.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
+#[test]
+fn a_search_follows_links_with_and_without_their_indexes() {
+    let db = Database::new();
+    set(
+        &db,
+        "fold_threshold = 100000, link_threshold = 2, link_half_life_days = 30, link_limit = 4",
+    );
+    let mut ann = db.user("ann");
+    let mut dice = Dice(5);
+    let (ids, _) = net(&mut ann, &mut dice, 12, 9);
+    for nth in 0..40 {
+        let used: Vec<Uuid> = (0..3).map(|_| ids[dice.roll(12)]).collect();
+        touch(&mut ann, &used, 40.0 - f64::from(nth));
+        if nth == 20 {
+            assert!(fold(&mut ann, 1000) > 0);
+        }
+    }
+    // An entity is no link, and what is superseded is not reached.
+    ann.execute("SELECT engram.add_entities($1, '{Oslo}')", &[&ids[0]])
+        .unwrap();
+    ann.execute("SELECT engram.supersede($1, $2)", &[&ids[1], &ids[2]])
+        .unwrap();
+    // At the same moment, all of them.
+    ann.batch_execute("BEGIN").unwrap();
+    let queries: Vec<String> = (0..12).map(|word| format!("memory {word}")).collect();
+    let mut all = || -> Vec<Value> {
+        let found = queries.iter().flat_map(|query| associated(&mut ann, query));
+        found.collect()
+    };
+    let direct = all();
+    let linked = |row: &&Value| row["links"].as_f64().is_some_and(|share| share > 0.0);
+    assert!(direct.iter().filter(linked).count() > 40, "{direct:?}");
+    for index in ["hebbian_links_reverse_idx", "graph_links_target_idx"] {
+        db.admin()
+            .batch_execute(&format!(
+                "ALTER INDEX engram.{index} RENAME TO else_{index}"
+            ))
+            .unwrap();
+        let other = all();
+        assert_eq!(direct.len(), other.len());
+        for (a, b) in direct.iter().zip(&other) {
+            assert!(same(a, b), "{index}\n{a}\n{b}");
+        }
     }
 }
 
