@@ -353,6 +353,77 @@ COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
 
 text is what to embed: the content with its speaker and date. What waits for the default model since it was stored or changed, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids, and is looked for by a session that serves all workspaces every ten minutes at most. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';
 
+CREATE OR REPLACE FUNCTION engram_internal.pending(workspace uuid, ids uuid[])
+RETURNS TABLE (memory_id uuid, calls uuid[], times timestamptz[], gains double precision[], ratings smallint[])
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT u.id, array_agg(q.id), array_agg(q.accessed_at), array_agg(q.gain), array_agg(q.rating)
+  FROM engram.access_queue q CROSS JOIN LATERAL (SELECT DISTINCT x.id FROM unnest(q.memory_ids) AS x (id)) u
+  -- What a fold would take, whatever moment is asked about.
+  WHERE q.workspace_id = pending.workspace AND q.accessed_at <= clock_timestamp() AND (q.gain <> 0 OR q.rating IS NOT NULL)
+    AND (cardinality(pending.ids) > 20 OR q.memory_ids && pending.ids) AND u.id = ANY (pending.ids)
+  GROUP BY u.id;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[], settle boolean DEFAULT false)
+RETURNS TABLE (
+  memory_id uuid, layer text, heat bytea, working_strength double precision, core_strength double precision,
+  stability double precision, difficulty double precision, access_count bigint, last_accessed_at timestamptz,
+  retention double precision, idle_days double precision, base jsonb, decay double precision)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+-- Planned for each call, which always seems to pay for so few ids, planning takes longer than all the rest.
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  params double precision[] := engram_internal.dynamics(present.workspace);
+BEGIN
+  RETURN QUERY
+  SELECT m.id, s.layer, s.heat, s.working_strength, s.core_strength, s.stability, s.difficulty,
+         s.access_count, s.last_accessed_at, s.retention, s.idle_days, s.base, params[1]
+  FROM unnest(present.ids) AS u (id)
+  CROSS JOIN LATERAL (SELECT x.* FROM engram.memories x WHERE x.workspace_id = present.workspace AND x.id = u.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT x.* FROM engram.memory_state x WHERE x.workspace_id = present.workspace AND x.memory_id = u.id OFFSET 0) o ON true
+  LEFT JOIN engram_internal.pending(present.workspace, present.ids) p ON p.memory_id = u.id
+  CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+    m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+    o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+    o.base, p.calls, p.times, p.gains, p.ratings, NULL, present.at, present.settle) f
+  CROSS JOIN LATERAL (
+    SELECT f.* WHERE NOT f.late
+    UNION ALL
+    SELECT z.* FROM (
+      SELECT array_agg(l.id) AS calls, array_agg(l.accessed_at) AS times, array_agg(l.gain) AS gains, array_agg(l.rating) AS ratings
+      FROM engram.access_log l
+      WHERE l.workspace_id = present.workspace AND l.memory_id = u.id AND (l.gain <> 0 OR l.rating IS NOT NULL)
+      HAVING f.late) h
+    CROSS JOIN LATERAL engram_internal.state_at(params, m.type, m.importance, m.pinned,
+      m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, o.access_count,
+      o.last_accessed_at, o.heat, o.working_strength, o.core_strength, o.layer, o.stability, o.difficulty,
+      o.base, h.calls || p.calls, h.times || p.times, h.gains || p.gains, h.ratings || p.ratings,
+      coalesce(cardinality(h.calls), 0), present.at, present.settle) z) s;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram.activation(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS double precision
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN (SELECT a.activation FROM engram.activations(ARRAY[activation.id], activation.at, activation.workspace) a
+          WHERE activation.id IS NOT NULL);
+END
+$$;
+
 CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

@@ -46,6 +46,25 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Dot products of a vector with others as long as it.
+    pub fn dots(of: &[f32], others: &[&[f32]], out: &mut [f32]) {
+        const LANES: usize = 16;
+        let (of, of_rest) = of.as_chunks::<LANES>();
+        for (other, out) in others.iter().zip(out) {
+            let (other, other_rest) = other.as_chunks::<LANES>();
+            let mut sums = [0f32; LANES];
+            for (a, b) in of.iter().zip(other) {
+                for i in 0..LANES {
+                    sums[i] += a[i] * b[i];
+                }
+            }
+            let rest: f32 = of_rest.iter().zip(other_rest).map(|(a, b)| a * b).sum();
+            *out = sums.iter().sum::<f32>() + rest;
+        }
+    }
+}
+
 /// A query vector in whole numbers: value ≈ code × scale.
 #[derive(Clone, Debug)]
 pub struct Query {

@@ -26,6 +26,7 @@ CREATE FUNCTION engram_internal.pending(workspace uuid, ids uuid[])
 RETURNS TABLE (memory_id uuid, calls uuid[], times timestamptz[], gains double precision[], ratings smallint[])
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -86,6 +87,8 @@ RETURNS TABLE (
   retention double precision, idle_days double precision, base jsonb, decay double precision)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+-- Planned for each call, which always seems to pay for so few ids, planning takes longer than all the rest.
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -438,12 +441,9 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
-DECLARE
-  ws uuid := engram_internal.resolve_workspace(activation.workspace, false);
-  moment timestamptz := coalesce(activation.at, now());
 BEGIN
-  RETURN (SELECT engram.heat_level(p.heat, moment, p.decay)
-          FROM engram_internal.present(ws, moment, ARRAY[activation.id]) p);
+  RETURN (SELECT a.activation FROM engram.activations(ARRAY[activation.id], activation.at, activation.workspace) a
+          WHERE activation.id IS NOT NULL);
 END
 $$;
 COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS

@@ -1159,7 +1159,14 @@ fn fetch(
         contradict(context.contradiction_weight, &mut scored);
     }
     if request.diversity > 0.0 {
-        similar::spread(context, request.diversity, &mut scored)?;
+        // Those that are contradicted lose again below, and others come into their places.
+        let disputed = disputes && scored.iter().any(|s| !s.hit.contradicted_by.is_empty());
+        let places = if disputed {
+            usize::MAX
+        } else {
+            request.match_count
+        };
+        similar::spread(context, request.diversity, places, &mut scored)?;
         if disputes {
             contradict(0.0, &mut scored);
         }

@@ -1,9 +1,12 @@
 //! The vector lane: nearest neighbours of the query vector within the workspace. All vectors are
 //! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision.
 
+use uuid::Uuid;
+
 use super::corpus::Points;
 use super::ids::NumberMap;
 use super::{Context, Model};
+use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::heap::Placed;
 use crate::model::similarity::{Distance, norm, similarity};
@@ -131,30 +134,17 @@ impl<'a> Semantic<'a> {
                 .count();
         }
         let best: Vec<usize> = ranked.iter().copied().take(count).collect();
-        let stored = Table::open(c"embeddings")?;
-        let (model, embedding) = (stored.column(c"model")?, stored.column(c"embedding")?);
-        let key = [
-            stored.column(c"workspace_id")?,
-            stored.column(c"memory_id")?,
-        ];
-        let mut rows = Placed::new(&stored, key, model.max(embedding))?;
         let entries = &self.points.entries;
-        rows.approach(best.iter().map(|i| entries.row(*i)), 512);
-        for i in &best {
-            let id = self.points.entries.id(*i);
-            let place = self.points.entries.row(*i);
-            // SAFETY: the columns are text and pgvector's type; setup() made them.
-            let named = |row: &Row<'_>| unsafe { row.text(model) } == Some(&self.model.name);
-            let row = rows.find([self.context.workspace, id], place, named);
-            // SAFETY: as above.
-            let found = row
-                .and_then(|row| unsafe { row.bytes(embedding) })
-                .and_then(vector::numbers)
-                .and_then(|v| similarity(self.model.distance, &v, &self.query));
-            if let Some(found) = found {
-                self.exact.insert(*i, found);
+        let places: Vec<_> = best
+            .iter()
+            .map(|i| (entries.id(*i), entries.row(*i)))
+            .collect();
+        let (distance, query, exact) = (self.model.distance, &self.query, &mut self.exact);
+        stored(self.context, self.model, &places, |nth, vector| {
+            if let Some(found) = similarity(distance, &vector, query) {
+                exact.insert(best[nth], found);
             }
-        }
+        })?;
         // The best are looked up as they are sorted, not at every comparison.
         let exact = &self.exact;
         let mut again: Vec<(f64, usize)> = ranked
@@ -171,4 +161,32 @@ impl<'a> Semantic<'a> {
         *ranked = again.into_iter().map(|(_, i)| i).collect();
         Ok(())
     }
+}
+
+/// Calls `visit` with the stored vectors of those of the memories that have one of the model.
+pub fn stored(
+    context: &Context,
+    model: &Model,
+    wanted: &[(Uuid, Option<Place>)],
+    mut visit: impl FnMut(usize, Vec<f32>),
+) -> Result<()> {
+    let stored = Table::open(c"embeddings")?;
+    let (name, embedding) = (stored.column(c"model")?, stored.column(c"embedding")?);
+    let key = [
+        stored.column(c"workspace_id")?,
+        stored.column(c"memory_id")?,
+    ];
+    let mut rows = Placed::new(&stored, key, name.max(embedding))?;
+    rows.approach(wanted.iter().map(|(_, place)| *place), 512);
+    for (nth, (id, place)) in wanted.iter().enumerate() {
+        // SAFETY: the columns are text and pgvector's type; setup() made them.
+        let named = |row: &Row<'_>| unsafe { row.text(name) } == Some(&model.name);
+        let row = rows.find([context.workspace, *id], *place, named);
+        // SAFETY: as above.
+        let bytes = row.and_then(|row| unsafe { row.bytes(embedding) });
+        if let Some(vector) = bytes.and_then(vector::numbers) {
+            visit(nth, vector);
+        }
+    }
+    Ok(())
 }

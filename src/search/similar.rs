@@ -5,62 +5,67 @@
 //! .94, and "talk to you later" and "talk to you soon" .97; a changed weekday or number moves a cosine
 //! by less than a changed phrase. So the words decide, and the vectors have to agree.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
 use super::ids::IdMap;
-use super::{Context, Hit, Scored};
+use super::{Context, Hit, Scored, semantic};
 use crate::blocks::documents;
+use crate::blocks::segment::Place;
 use crate::error::Result;
-use crate::model::similarity::{Distance, similarity};
-use crate::scan::{Key, Table};
+use crate::model::similarity::norm;
+use crate::simd;
 use crate::text::{self, Date};
-use crate::vector;
 
 /// Most results beyond `match_count` among which diversity chooses, and most places that it fills.
 pub const MOST: usize = 200;
 
-/// Vectors of memories that have been looked up; `None` where there is none.
+/// Vectors of memories, of length 1; `None` where there is none.
 #[derive(Default)]
 struct Vectors(IdMap<Option<Vec<f32>>>);
 
 impl Vectors {
-    fn of(&mut self, context: &Context, id: Uuid) -> Result<Option<&Vec<f32>>> {
-        let place = match self.0.entry(id) {
-            Entry::Occupied(known) => return Ok(known.into_mut().as_ref()),
-            Entry::Vacant(place) => place,
-        };
-        let mut found = None;
-        // A vector of another text says nothing about the one of then.
-        let past = context.past.as_ref();
-        if let Some(model) = &context.model
-            && !past.is_some_and(|past| past.rewritten.contains(&id))
-        {
-            Table::open(c"embeddings")?.scan(
-                &[
-                    (c"workspace_id", Key::Uuid(context.workspace)),
-                    (c"memory_id", Key::Uuid(id)),
-                    (c"model", Key::Collated(&model.name)),
-                ],
-                c"embedding",
-                |bytes| {
-                    found = vector::numbers(bytes);
-                    Ok(false)
-                },
-            )?;
+    /// Looks up those that are not known yet.
+    fn read(&mut self, context: &Context, ids: impl Iterator<Item = Uuid>) -> Result<()> {
+        let unknown: Vec<(Uuid, Option<Place>)> = ids
+            .filter(|id| !self.0.contains_key(id))
+            .map(|id| (id, None))
+            .collect();
+        self.0.extend(unknown.iter().map(|(id, _)| (*id, None)));
+        if let Some(model) = &context.model {
+            // A vector of another text says nothing about the one of then.
+            let past = context.past.as_ref();
+            semantic::stored(context, model, &unknown, |nth, mut vector| {
+                let id = unknown[nth].0;
+                if !past.is_some_and(|past| past.rewritten.contains(&id)) {
+                    let length = norm(&vector);
+                    if length > 0.0 {
+                        for x in &mut vector {
+                            *x = (f64::from(*x) / length) as f32;
+                        }
+                    }
+                    self.0.insert(id, Some(vector));
+                }
+            })?;
         }
-        Ok(place.insert(found).as_ref())
+        Ok(())
+    }
+
+    fn get(&self, id: Uuid) -> Option<&[f32]> {
+        self.0.get(&id)?.as_deref()
     }
 
     /// Cosine of the vectors of two memories; `None` when one has none.
     fn cosine(&mut self, context: &Context, a: Uuid, b: Uuid) -> Result<Option<f64>> {
-        let Some(a) = self.of(context, a)?.cloned() else {
-            return Ok(None);
-        };
-        let b = self.of(context, b)?;
-        Ok(b.and_then(|b| similarity(Distance::Cosine, &a, b)))
+        self.read(context, [a, b].into_iter())?;
+        Ok((self.get(a).zip(self.get(b)))
+            .filter(|(a, b)| a.len() == b.len())
+            .map(|(a, b)| {
+                let mut cosine = [0.0];
+                simd::dots(a, &[b], &mut cosine);
+                f64::from(cosine[0]).clamp(-1.0, 1.0)
+            }))
     }
 }
 
@@ -290,13 +295,20 @@ fn in_common(a: &[u32], b: &[u32]) -> f64 {
 
 /// Takes `diversity` times its likeness to the most similar of those before it off every score:
 /// maximal marginal relevance (Carbonell & Goldstein 1998), in which every place goes to what then
-/// has most. Scores in that order never rise. The first [`MOST`] places are filled that way.
-pub fn spread(context: &Context, diversity: f64, hits: &mut [Scored]) -> Result<()> {
+/// has most. Scores in that order never rise. The first `places`, at most [`MOST`], are filled that way; what is left
+/// has no more than the last of them.
+pub fn spread(context: &Context, diversity: f64, places: usize, hits: &mut [Scored]) -> Result<()> {
     let mut vectors = Vectors::default();
-    let texts: Vec<Vec<u32>> = hits.iter().map(|s| words(&s.hit.content)).collect();
+    vectors.read(context, hits.iter().map(|s| s.hit.id))?;
+    let vectors: Vec<Option<&[f32]>> = hits.iter().map(|s| vectors.get(s.hit.id)).collect();
+    // Words are compared where there are no vectors.
+    let mut texts: Vec<Option<Vec<u32>>> = vec![None; hits.len()];
     let mut nearest = vec![0f64; hits.len()];
     let mut left: Vec<usize> = (0..hits.len()).collect();
-    for _ in 0..MOST {
+    let (mut others, mut others_of): (Vec<&[f32]>, Vec<usize>) = (Vec::new(), Vec::new());
+    let mut cosines: Vec<f32> = Vec::new();
+    for _ in 0..places.min(MOST) {
+        pgrx::check_for_interrupts!();
         let value = |i: usize| hits[i].hit.score - diversity * nearest[i];
         let best = left.iter().copied().max_by(|a, b| {
             value(*a)
@@ -305,13 +317,31 @@ pub fn spread(context: &Context, diversity: f64, hits: &mut [Scored]) -> Result<
         });
         let Some(best) = best else { break };
         left.retain(|i| *i != best);
+        others.clear();
+        others_of.clear();
         for i in &left {
-            pgrx::check_for_interrupts!();
-            let likeness = match vectors.cosine(context, hits[*i].hit.id, hits[best].hit.id)? {
-                Some(cosine) => cosine,
-                None => in_common(&texts[*i], &texts[best]),
-            };
-            nearest[*i] = nearest[*i].max(likeness);
+            match vectors[*i].filter(|v| vectors[best].is_some_and(|b| b.len() == v.len())) {
+                Some(vector) => {
+                    others.push(vector);
+                    others_of.push(*i);
+                }
+                None => {
+                    for of in [*i, best] {
+                        texts[of].get_or_insert_with(|| words(&hits[of].hit.content));
+                    }
+                    if let (Some(a), Some(b)) = (&texts[*i], &texts[best]) {
+                        nearest[*i] = nearest[*i].max(in_common(a, b));
+                    }
+                }
+            }
+        }
+        if let Some(of) = vectors[best] {
+            cosines.clear();
+            cosines.resize(others.len(), 0.0);
+            simd::dots(of, &others, &mut cosines);
+            for (i, cosine) in others_of.iter().zip(&cosines) {
+                nearest[*i] = nearest[*i].max(f64::from(*cosine).clamp(-1.0, 1.0));
+            }
         }
     }
     for (scored, nearest) in hits.iter_mut().zip(nearest) {
