@@ -1,4 +1,23 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.6.0'" to load this file. \quit
+DO $$
+DECLARE
+  f text;
+  p regprocedure;
+BEGIN
+  FOREACH f IN ARRAY ARRAY[
+    'engram_internal.moved(uuid, timestamptz, integer)'
+  ] LOOP
+    BEGIN
+      EXECUTE 'DROP FUNCTION ' || f;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+      -- Somebody's view needs it: it stays as it was, out of the way of its successor.
+      p := f::regprocedure;
+      EXECUTE format('ALTER FUNCTION %s RENAME TO %I', p, (SELECT proname FROM pg_proc WHERE oid = p) || '_before_0_6');
+      EXECUTE format('ALTER FUNCTION %s SET SCHEMA engram_internal', p);
+    END;
+  END LOOP;
+END
+$$;
 CREATE FUNCTION engram_internal.lexemes(terms tsvector) RETURNS bytea
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'lexemes_wrapper';
 COMMENT ON FUNCTION engram_internal.lexemes(tsvector) IS 'What tsvectorsend(tsvector) gives a client whose encoding is that of the database: the encoding of the client does not count.';
@@ -497,6 +516,193 @@ BEGIN
 END
 $$;
 
+-- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
+-- settings that all of it follows.
+CREATE FUNCTION engram_internal.moves(workspace uuid, at timestamptz, at_most integer, in_turns boolean, peek boolean)
+RETURNS TABLE (workspaces uuid[], ids uuid[], olds text[], news text[], complete boolean)
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'moves_wrapper';
+COMMENT ON FUNCTION engram_internal.moves(uuid, timestamptz, integer, boolean, boolean) IS
+'Memories that are in another layer at a moment than is shown: of a workspace, or of all, at most so many; complete tells whether that was all. in_turns: where many rows of the same pages move, only some of each page, the others in later calls of this session; peek: as if it had not been called. Who calls it must own the tables.';
+
+CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
+  ws     uuid;
+  n      integer;
+  young  integer;
+  moves  record;
+  free   uuid[];
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
+  END IF;
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  -- Uses that wait come first: they have happened.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n < 10000;
+    END LOOP;
+  END LOOP;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
+    consolidate_as_owner.batch_size IS NOT NULL, dry) v;
+  done := moves.complete;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Forgetting, where somebody has asked for it.
+  IF EXISTS (SELECT FROM engram.settings t WHERE t.forgetting) THEN
+    EXECUTE
+      $q$WITH doomed AS MATERIALIZED (
+           SELECT m.workspace_id, m.id
+           FROM engram.memories m
+           JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+           JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+           LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+             m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+             s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+             s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
+           WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
+             AND s.last_accessed_at <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
+             AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
+             AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
+         || here || $q$
+           ORDER BY m.workspace_id, m.id LIMIT $4
+         ), l AS MATERIALIZED (
+           SELECT f.* FROM doomed f CROSS JOIN LATERAL (
+             SELECT 1 FROM engram.memories x WHERE NOT $3 AND x.workspace_id = f.workspace_id AND x.id = f.id
+               AND x.deleted_at IS NULL AND NOT x.pinned
+             FOR NO KEY UPDATE SKIP LOCKED) there
+         ), u AS (
+           UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
+         )
+         SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
+                (SELECT count(*) FROM doomed) < $4$q$
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most;
+  END IF;
+
+  -- Links. Who folds writes them, so a workspace that is being folded is left alone.
+  IF consolidate_as_owner.workspace IS NOT NULL THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (consolidate_as_owner.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
+                ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+  WITH rules AS MATERIALIZED (
+    SELECT f.workspace_id, coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 AS half_life, coalesce(w.link_prune, d.link_prune) AS prune
+    FROM unnest(free) AS f (workspace_id)
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING rules f
+    WHERE h.workspace_id = f.workspace_id
+      -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
+    RETURNING 1)
+  SELECT count(*) INTO links_pruned FROM old;
+  -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
+  FOR ws, n, young IN
+    SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit), coalesce(w.link_threshold, d.link_threshold) - 1 FROM engram.maintenance g
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+    WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+  LOOP
+    WITH ends AS (
+      SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node, h.count <= young
+        ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+          * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = ws
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+      FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+      WHERE h.workspace_id = ws
+    ), weak AS MATERIALIZED (
+      SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), old AS (
+      DELETE FROM engram.hebbian_links h USING weak k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+    )
+    SELECT links_pruned + count(*) INTO links_pruned FROM old;
+  END LOOP;
+  DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
+'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again begin anew.
+
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call, fewer where that leaves rows on their pages; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
+COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
+'consolidate() for every workspace that the caller may care for, with a COMMIT after each batch, so that nobody waits long for it. After a crash, call it again: what was done stays done.
+
+batch_size: memories that one transaction moves at most: of a page of the table only a few, so that no index grows. Call it outside a transaction block.';
+
 CREATE OR REPLACE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -574,7 +780,7 @@ BEGIN
       counts := jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
       IF last IS NULL THEN
-        -- Most often little moves, and one look at everything is the cheapest way to know.
+        -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
         BEGIN
           SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
           counts := to_jsonb(c) - 'done';
@@ -582,10 +788,9 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
           -- What one workspace holds must not keep the others from being cared for: each by itself.
           done := false;
+          last := '00000000-0000-0000-0000-000000000000';
         END;
-        last := CASE WHEN NOT done THEN '00000000-0000-0000-0000-000000000000' END;
       ELSE
-        -- Much moves: a workspace after the other, each looked at once.
         done := true;
         FOR ws IN
           WITH RECURSIVE w AS (

@@ -695,12 +695,59 @@ fn moved(
     })?;
     let most = at_most.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(0));
     let moved = uses::moved(workspace.map(spi::uuid), at, most)?;
-    Ok(TableIterator::once((
+    let (workspaces, ids, olds, news) = columns_of(&moved);
+    Ok(TableIterator::once((workspaces, ids, olds, news)))
+}
+
+/// Workspaces, ids, and the layers before and after.
+fn columns_of(
+    moved: &[uses::Moved],
+) -> (Vec<Uuid>, Vec<Uuid>, Vec<&'static str>, Vec<&'static str>) {
+    (
         moved.iter().map(|m| spi::pg_uuid(m.workspace)).collect(),
         moved.iter().map(|m| spi::pg_uuid(m.id)).collect(),
         moved.iter().map(|m| m.old.name()).collect(),
         moved.iter().map(|m| m.new.name()).collect(),
-    )))
+    )
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn moves(
+    workspace: Option<Uuid>,
+    at: Option<TimestampWithTimeZone>,
+    at_most: Option<i32>,
+    in_turns: Option<bool>,
+    peek: Option<bool>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(workspaces, Vec<Uuid>),
+            name!(ids, Vec<Uuid>),
+            name!(olds, Vec<&'static str>),
+            name!(news, Vec<&'static str>),
+            name!(complete, bool),
+        ),
+    >,
+> {
+    let workspace = workspace.map(spi::uuid);
+    let at = at.map_or_else(
+        // SAFETY: the start of the running transaction.
+        || unsafe { pg_sys::GetCurrentTransactionStartTimestamp() },
+        micros,
+    );
+    let most = at_most.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(0));
+    let (moved, complete) = if in_turns == Some(true) {
+        uses::moves(workspace, at, most, peek == Some(true))?
+    } else {
+        let mut moved = uses::moved(workspace, at, most.saturating_add(1))?;
+        let complete = moved.len() <= most;
+        moved.truncate(most);
+        (moved, complete)
+    };
+    let (workspaces, ids, olds, news) = columns_of(&moved);
+    Ok(TableIterator::once((workspaces, ids, olds, news, complete)))
 }
 
 #[pg_extern(sql = false)]

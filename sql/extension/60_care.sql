@@ -1,13 +1,13 @@
 -- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
 -- settings that all of it follows.
 
-CREATE FUNCTION engram_internal.moved(workspace uuid, at timestamptz, at_most integer)
-RETURNS TABLE (workspaces uuid[], ids uuid[], olds text[], news text[])
+CREATE FUNCTION engram_internal.moves(workspace uuid, at timestamptz, at_most integer, in_turns boolean, peek boolean)
+RETURNS TABLE (workspaces uuid[], ids uuid[], olds text[], news text[], complete boolean)
 LANGUAGE c VOLATILE ROWS 1
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'moved_wrapper';
-COMMENT ON FUNCTION engram_internal.moved(uuid, timestamptz, integer) IS
-'Memories that are in another layer at a moment than is shown, in the order of the key: of a workspace, or of all. Who calls it must own the tables.';
+AS 'MODULE_PATHNAME', 'moves_wrapper';
+COMMENT ON FUNCTION engram_internal.moves(uuid, timestamptz, integer, boolean, boolean) IS
+'Memories that are in another layer at a moment than is shown: of a workspace, or of all, at most so many; complete tells whether that was all. in_turns: where many rows of the same pages move, only some of each page, the others in later calls of this session; peek: as if it had not been called. Who calls it must own the tables.';
 
 CREATE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
 RETURNS TABLE (
@@ -62,8 +62,9 @@ BEGIN
   END LOOP;
 
   -- Layers. What still waits is in somebody else's hands and comes next time.
-  SELECT v.* INTO moves FROM engram_internal.moved(consolidate_as_owner.workspace, moment, most) v;
-  done := cardinality(moves.ids) < most;
+  SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
+    consolidate_as_owner.batch_size IS NOT NULL, dry) v;
+  done := moves.complete;
   IF dry THEN
     SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
            count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
@@ -193,7 +194,7 @@ AS 'MODULE_PATHNAME', 'consolidate_wrapper';
 COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
 'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again begin anew.
 
-workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call, fewer where that leaves rows on their pages; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
 
 CREATE FUNCTION engram_internal.consolidated_workspaces() RETURNS SETOF uuid
 LANGUAGE c VOLATILE
@@ -230,7 +231,7 @@ $$;
 COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
 'consolidate() for every workspace that the caller may care for, with a COMMIT after each batch, so that nobody waits long for it. After a crash, call it again: what was done stays done.
 
-batch_size: memories that one transaction moves. Call it outside a transaction block.';
+batch_size: memories that one transaction moves at most: of a page of the table only a few, so that no index grows. Call it outside a transaction block.';
 
 CREATE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE

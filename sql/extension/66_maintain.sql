@@ -267,7 +267,7 @@ BEGIN
       counts := jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
       IF last IS NULL THEN
-        -- Most often little moves, and one look at everything is the cheapest way to know.
+        -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
         BEGIN
           SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
           counts := to_jsonb(c) - 'done';
@@ -275,10 +275,9 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
           -- What one workspace holds must not keep the others from being cared for: each by itself.
           done := false;
+          last := '00000000-0000-0000-0000-000000000000';
         END;
-        last := CASE WHEN NOT done THEN '00000000-0000-0000-0000-000000000000' END;
       ELSE
-        -- Much moves: a workspace after the other, each looked at once.
         done := true;
         FOR ws IN
           WITH RECURSIVE w AS (

@@ -1,8 +1,10 @@
 //! Which memories time has moved into another layer than is shown.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
+use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::fold::{TRAITS, traits};
@@ -11,7 +13,7 @@ use crate::life;
 use crate::model::heat::{COUNTERS, Heat};
 use crate::model::layers::Layer;
 use crate::model::memory::{Params, State};
-use crate::scan::Table;
+use crate::scan::{Lookup, Row, Table};
 use crate::search::ids::{IdHasher, IdMap};
 use crate::spi;
 
@@ -25,10 +27,13 @@ pub struct Moved {
     /// The layer that is shown, and the one that it is in.
     pub old: Layer,
     pub new: Layer,
+    /// Page of `memories` on which its row lies.
+    page: u32,
 }
 
 /// What a layer depends on, of a row of `memory_state`; what an older version has not filled in is NaN, or
 /// the moment `i64::MIN`.
+#[derive(Clone, Copy)]
 struct Kept {
     at: i64,
     working: f64,
@@ -36,37 +41,284 @@ struct Kept {
     layer: Option<Layer>,
 }
 
+/// Rows of one page that move in the same transaction. As many new versions fit beside the old ones into what is kept free
+/// of a page, so that no index learns of them; then the old ones are dead, and make room for the next.
+const TOGETHER: usize = 2;
+
+/// One row in so many that would not find room makes it worth while to go in several transactions, with another look at
+/// all rows in the end.
+const WORTH: usize = 200;
+
+/// Microseconds for which what is left of one batch is good for the next.
+const GOOD_FOR: u64 = 600_000_000;
+
+/// Memories that were found to have moved and that did not come into the batches so far.
+#[derive(Clone)]
+struct Left {
+    workspace: Option<Uuid>,
+    at: i64,
+    /// By turns, then in the order of the key.
+    ids: VecDeque<(usize, Uuid, Uuid)>,
+}
+
+thread_local! {
+    static LEFT: RefCell<Option<Left>> = const { RefCell::new(None) };
+}
+
 /// Of all memories, or of one workspace's, those that are in another layer at a moment than is shown: at most
 /// so many, the first in the order of the key. The caller owns the tables.
 pub fn moved(workspace: Option<Uuid>, at: i64, most: usize) -> Result<Vec<Moved>> {
-    let states = Table::open(c"memory_state")?;
-    let memories = Table::open(c"memories")?;
-    if !states.owned() || !memories.owned() {
-        return Err(Error::Forbidden {
-            message: "only the owner of the tables may care for all memories".to_owned(),
-            hint: "Call engram.consolidate().".to_owned(),
-        });
+    let mut moved = Look::new()?.all(workspace, at)?.0;
+    moved.truncate(most);
+    Ok(moved)
+}
+
+/// A batch of what [`moved`] finds, for a transaction of its own, and whether that was all. Where many rows of the same
+/// pages move they go one after the other; those that wait are remembered, and looked at again when it is their turn.
+/// `peek`: for a look at the batch that comes next.
+pub fn moves(
+    workspace: Option<Uuid>,
+    at: i64,
+    most: usize,
+    peek: bool,
+) -> Result<(Vec<Moved>, bool)> {
+    let before = peek.then(|| LEFT.with_borrow(Clone::clone));
+    let batch = next_batch(workspace, at, most);
+    if let Some(before) = before {
+        LEFT.set(before);
     }
-    let rules = rules()?;
-    let defaults = rules.get(&Uuid::nil()).ok_or_else(|| Error::NotReady {
-        message: "engram.settings has no row of defaults".to_owned(),
-        hint: "Put it back with: SELECT engram.setup();".to_owned(),
-    })?;
-    // A part after the other where they are too many to be held.
-    let parts = match workspace {
-        Some(_) => 1,
-        None => (states.estimate() / HELD).ceil().clamp(1.0, 255.0) as u8,
-    };
-    let mut out = Vec::new();
-    for part in 0..parts {
-        let kept = kept(&states, workspace, |id| {
-            parts == 1 || id.as_bytes()[15] % parts == part
-        })?;
-        compare(&memories, workspace, &kept, &rules, defaults, at, &mut out)?;
+    batch
+}
+
+fn next_batch(workspace: Option<Uuid>, at: i64, most: usize) -> Result<(Vec<Moved>, bool)> {
+    let look = Look::new()?;
+    let left = LEFT.take().filter(|left| {
+        left.workspace == workspace && left.at <= at && left.at.abs_diff(at) <= GOOD_FOR
+    });
+    let again = left.is_some();
+    if let Some(mut left) = left {
+        let batch = look.again(&mut left.ids, at, most)?;
+        if !batch.is_empty() {
+            LEFT.set(Some(left));
+            return Ok((batch, false));
+        }
     }
-    out.sort_unstable_by_key(|m| (m.workspace, m.id));
-    out.truncate(most);
-    Ok(out)
+    let (mut moved, rows) = look.all(workspace, at)?;
+    // After all turns, what is left is what somebody holds.
+    if !again {
+        let mut on_page: HashMap<u32, usize> = HashMap::new();
+        let turns: Vec<usize> = moved
+            .iter()
+            .map(|m| {
+                let before = on_page.entry(m.page).or_default();
+                *before += 1;
+                (*before - 1) / TOGETHER
+            })
+            .collect();
+        let crowded = turns.iter().filter(|turn| **turn > 0).count();
+        if crowded * WORTH > rows {
+            let mut ids: Vec<_> = (moved.iter().zip(turns))
+                .map(|(m, turn)| (turn, m.workspace, m.id))
+                .collect();
+            ids.sort_unstable();
+            let mut ids = VecDeque::from(ids);
+            let batch = look.again(&mut ids, at, most)?;
+            LEFT.set(Some(Left { workspace, at, ids }));
+            return Ok((batch, false));
+        }
+    }
+    let complete = moved.len() <= most;
+    moved.truncate(most);
+    Ok((moved, complete))
+}
+
+/// The tables, and what layers depend on beside them.
+struct Look {
+    states: Table,
+    memories: Table,
+    rules: IdMap<Params>,
+    defaults: Params,
+}
+
+impl Look {
+    fn new() -> Result<Self> {
+        let states = Table::open(c"memory_state")?;
+        let memories = Table::open(c"memories")?;
+        if !states.owned() || !memories.owned() {
+            return Err(Error::Forbidden {
+                message: "only the owner of the tables may care for all memories".to_owned(),
+                hint: "Call engram.consolidate().".to_owned(),
+            });
+        }
+        let rules = rules()?;
+        let defaults = rules.get(&Uuid::nil()).copied();
+        Ok(Self {
+            states,
+            memories,
+            rules,
+            defaults: defaults.ok_or_else(|| Error::NotReady {
+                message: "engram.settings has no row of defaults".to_owned(),
+                hint: "Put it back with: SELECT engram.setup();".to_owned(),
+            })?,
+        })
+    }
+
+    /// All that have moved, in the order of the key, and how many memories there are.
+    fn all(&self, workspace: Option<Uuid>, at: i64) -> Result<(Vec<Moved>, usize)> {
+        let columns = Columns::of(&self.memories)?;
+        // A part after the other where they are too many to be held.
+        let parts = match workspace {
+            Some(_) => 1,
+            None => (self.states.estimate() / HELD).ceil().clamp(1.0, 255.0) as u8,
+        };
+        let (mut out, mut rows) = (Vec::new(), 0);
+        for part in 0..parts {
+            let kept = kept(&self.states, workspace, |id| {
+                parts == 1 || id.as_bytes()[15] % parts == part
+            })?;
+            self.memories.each(workspace, columns.last, |row| {
+                rows += usize::from(part == 0);
+                let moved = self.moved(&row, &columns, at, |key| Ok(kept.get(key).copied()))?;
+                out.extend(moved);
+                Ok(())
+            })?;
+        }
+        out.sort_unstable_by_key(|m| (m.workspace, m.id));
+        Ok((out, rows))
+    }
+
+    /// The next of these that have moved: of one turn, at most so many.
+    fn again(
+        &self,
+        ids: &mut VecDeque<(usize, Uuid, Uuid)>,
+        at: i64,
+        most: usize,
+    ) -> Result<Vec<Moved>> {
+        let columns = Columns::of(&self.memories)?;
+        let state = StateColumns::of(&self.states)?;
+        let mut memory = Lookup::upto(&self.memories, columns.last)?;
+        let mut states = Lookup::upto(&self.states, state.last)?;
+        let mut out: Vec<Moved> = Vec::new();
+        let mut turn = None;
+        while let Some((of, owner, id)) = ids.front().copied() {
+            pgrx::check_for_interrupts!();
+            if out.len() >= most || !out.is_empty() && turn != Some(of) {
+                break;
+            }
+            turn = Some(of);
+            ids.pop_front();
+            if let Some(row) = memory.find([owner, id]) {
+                let moved = self.moved(&row, &columns, at, |key| {
+                    let row = states.find([key.0, key.1]);
+                    row.map(|row| state.kept(&row)).transpose()
+                })?;
+                out.extend(moved);
+            }
+        }
+        Ok(out)
+    }
+
+    /// What a row of `memories` says, given its state.
+    fn moved(
+        &self,
+        row: &Row<'_>,
+        columns: &Columns,
+        at: i64,
+        state: impl FnOnce(&(Uuid, Uuid)) -> Result<Option<Kept>>,
+    ) -> Result<Option<Moved>> {
+        if row.datum(columns.deleted).is_some() {
+            return Ok(None);
+        }
+        // SAFETY: setup() gave the columns these types.
+        let (key, created_at, old) = unsafe {
+            (
+                (
+                    row.uuid(columns.owner).unwrap_or_default(),
+                    row.uuid(columns.id).unwrap_or_default(),
+                ),
+                row.get(columns.created).unwrap_or(0),
+                row.text(columns.shown).and_then(Layer::parse),
+            )
+        };
+        let (Some(kept), Some(old)) = (state(&key)?, old) else {
+            return Ok(None);
+        };
+        let traits = traits(row, &columns.traits)?;
+        let params = self.rules.get(&key.0).unwrap_or(&self.defaults);
+        let or = |value: f64, other: f64| if value.is_nan() { other } else { value };
+        let state = State {
+            heat: Heat {
+                at: if kept.at == i64::MIN {
+                    created_at
+                } else {
+                    kept.at
+                },
+                uses: 1,
+                counters: [0.0; COUNTERS],
+            },
+            working: or(kept.working, 1.0),
+            core: or(kept.core, 0.0),
+            layer: kept.layer.unwrap_or(old),
+            stability: 0.0,
+            difficulty: 0.0,
+            uses: 1,
+            last_used: created_at,
+            rested: 0,
+        };
+        let new = state.layer_at(at, &traits, params);
+        Ok((new != old).then(|| Moved {
+            workspace: key.0,
+            id: key.1,
+            old,
+            new,
+            page: page(row.at),
+        }))
+    }
+}
+
+/// Numbers of the columns of `memories`.
+struct Columns {
+    owner: i16,
+    id: i16,
+    created: i16,
+    deleted: i16,
+    shown: i16,
+    traits: Vec<i16>,
+    last: i16,
+}
+
+impl Columns {
+    fn of(memories: &Table) -> Result<Self> {
+        let [owner, id, created, deleted, shown] = [
+            memories.column(c"workspace_id")?,
+            memories.column(c"id")?,
+            memories.column(c"created_at")?,
+            memories.column(c"deleted_at")?,
+            memories.column(c"layer")?,
+        ];
+        let traits = TRAITS
+            .iter()
+            .map(|name| memories.column(name))
+            .collect::<Result<Vec<i16>>>()?;
+        let last = traits
+            .iter()
+            .copied()
+            .chain([owner, id, created, deleted, shown])
+            .max();
+        Ok(Self {
+            owner,
+            id,
+            created,
+            deleted,
+            shown,
+            traits,
+            last: last.unwrap_or(i16::MAX),
+        })
+    }
+}
+
+fn page(at: pg_sys::ItemPointerData) -> u32 {
+    u32::from(at.ip_blkid.bi_hi) << 16 | u32::from(at.ip_blkid.bi_lo)
 }
 
 /// Parameters of the workspaces that have settings of their own, and the defaults.
@@ -89,125 +341,76 @@ fn rules() -> Result<IdMap<Params>> {
 
 type States = HashMap<(Uuid, Uuid), Kept, BuildHasherDefault<IdHasher>>;
 
-fn kept(states: &Table, workspace: Option<Uuid>, wanted: impl Fn(&Uuid) -> bool) -> Result<States> {
-    let [owner, id, heat, working, core, layer] = [
-        states.column(c"workspace_id")?,
-        states.column(c"memory_id")?,
-        states.column(c"heat")?,
-        states.column(c"working_strength")?,
-        states.column(c"core_strength")?,
-        states.column(c"layer")?,
-    ];
-    let last = [heat, working, core, layer]
-        .into_iter()
-        .max()
-        .unwrap_or(layer);
-    let mut kept = States::default();
-    if workspace.is_none() {
-        kept.reserve(states.estimate().clamp(0.0, HELD) as usize);
+/// Numbers of the columns of `memory_state`.
+struct StateColumns {
+    owner: i16,
+    id: i16,
+    heat: i16,
+    working: i16,
+    core: i16,
+    layer: i16,
+    last: i16,
+}
+
+impl StateColumns {
+    fn of(states: &Table) -> Result<Self> {
+        let [owner, id, heat, working, core, layer] = [
+            states.column(c"workspace_id")?,
+            states.column(c"memory_id")?,
+            states.column(c"heat")?,
+            states.column(c"working_strength")?,
+            states.column(c"core_strength")?,
+            states.column(c"layer")?,
+        ];
+        let last = [owner, id, heat, working, core, layer].into_iter().max();
+        Ok(Self {
+            owner,
+            id,
+            heat,
+            working,
+            core,
+            layer,
+            last: last.unwrap_or(i16::MAX),
+        })
     }
-    states.each(workspace, last, |row| {
+
+    fn kept(&self, row: &Row<'_>) -> Result<Kept> {
         // SAFETY: setup() gave the columns these types.
-        let (key, heat, state) = unsafe {
-            let key = (
-                row.uuid(owner).unwrap_or_default(),
-                row.uuid(id).unwrap_or_default(),
-            );
-            if !wanted(&key.1) {
-                return Ok(());
-            }
-            let state = Kept {
+        let (heat, kept) = unsafe {
+            let kept = Kept {
                 at: i64::MIN,
-                working: row.get(working).unwrap_or(f64::NAN),
-                core: row.get(core).unwrap_or(f64::NAN),
-                layer: row.text(layer).and_then(Layer::parse),
+                working: row.get(self.working).unwrap_or(f64::NAN),
+                core: row.get(self.core).unwrap_or(f64::NAN),
+                layer: row.text(self.layer).and_then(Layer::parse),
             };
-            (key, row.bytes(heat), state)
+            (row.bytes(self.heat), kept)
         };
         let at = match life::heat(heat)? {
             Some(heat) => heat.at,
             None => i64::MIN,
         };
-        kept.insert(key, Kept { at, ..state });
+        Ok(Kept { at, ..kept })
+    }
+}
+
+fn kept(states: &Table, workspace: Option<Uuid>, wanted: impl Fn(&Uuid) -> bool) -> Result<States> {
+    let columns = StateColumns::of(states)?;
+    let mut kept = States::default();
+    if workspace.is_none() {
+        kept.reserve(states.estimate().clamp(0.0, HELD) as usize);
+    }
+    states.each(workspace, columns.last, |row| {
+        // SAFETY: setup() gave the columns these types.
+        let key = unsafe {
+            (
+                row.uuid(columns.owner).unwrap_or_default(),
+                row.uuid(columns.id).unwrap_or_default(),
+            )
+        };
+        if wanted(&key.1) {
+            kept.insert(key, columns.kept(&row)?);
+        }
         Ok(())
     })?;
     Ok(kept)
-}
-
-fn compare(
-    memories: &Table,
-    workspace: Option<Uuid>,
-    kept: &States,
-    rules: &IdMap<Params>,
-    defaults: &Params,
-    at: i64,
-    out: &mut Vec<Moved>,
-) -> Result<()> {
-    let [owner, id, created, deleted, shown] = [
-        memories.column(c"workspace_id")?,
-        memories.column(c"id")?,
-        memories.column(c"created_at")?,
-        memories.column(c"deleted_at")?,
-        memories.column(c"layer")?,
-    ];
-    let of_traits = TRAITS
-        .iter()
-        .map(|name| memories.column(name))
-        .collect::<Result<Vec<i16>>>()?;
-    let last = of_traits
-        .iter()
-        .copied()
-        .chain([created, deleted, shown])
-        .max();
-    memories.each(workspace, last.unwrap_or(i16::MAX), |row| {
-        if row.datum(deleted).is_some() {
-            return Ok(());
-        }
-        // SAFETY: setup() gave the columns these types.
-        let (key, created_at, old) = unsafe {
-            (
-                (
-                    row.uuid(owner).unwrap_or_default(),
-                    row.uuid(id).unwrap_or_default(),
-                ),
-                row.get(created).unwrap_or(0),
-                row.text(shown).and_then(Layer::parse),
-            )
-        };
-        let (Some(kept), Some(old)) = (kept.get(&key), old) else {
-            return Ok(());
-        };
-        let traits = traits(&row, &of_traits)?;
-        let params = rules.get(&key.0).unwrap_or(defaults);
-        let or = |value: f64, other: f64| if value.is_nan() { other } else { value };
-        let state = State {
-            heat: Heat {
-                at: if kept.at == i64::MIN {
-                    created_at
-                } else {
-                    kept.at
-                },
-                uses: 1,
-                counters: [0.0; COUNTERS],
-            },
-            working: or(kept.working, 1.0),
-            core: or(kept.core, 0.0),
-            layer: kept.layer.unwrap_or(old),
-            stability: 0.0,
-            difficulty: 0.0,
-            uses: 1,
-            last_used: created_at,
-            rested: 0,
-        };
-        let new = state.layer_at(at, &traits, params);
-        if new != old {
-            out.push(Moved {
-                workspace: key.0,
-                id: key.1,
-                old,
-                new,
-            });
-        }
-        Ok(())
-    })
 }

@@ -1084,7 +1084,8 @@ fn writers_never_wait_for_packers() {
         pack_all(&mut packer, ws);
         let held: bool = admin
             .query_one(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE classid = 'engram_internal'::regnamespace AND granted)",
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE classid = 'engram_internal'::regnamespace AND granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
                 &[],
             )
             .unwrap()

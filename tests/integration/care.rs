@@ -290,7 +290,7 @@ fn only_what_was_done_counts_as_maintained() {
         .unwrap();
     let report = thread::scope(|scope| {
         let run = scope.spawn(|| maintain(&mut admin));
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')";
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
         while !one::<bool>(&mut other, waits, &[]) {
             // Activity is shown as of the transaction's first look.
             other

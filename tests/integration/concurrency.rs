@@ -395,7 +395,7 @@ fn a_model_that_goes_leaves_no_vector_of_it_behind() {
             while !drop.is_finished()
                 && !cluster::one::<bool>(
                     &mut look,
-                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')",
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
                     &[],
                 )
             {

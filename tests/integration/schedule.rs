@@ -769,6 +769,43 @@ fn pins_survive_a_run() {
 }
 
 #[test]
+fn rows_that_move_stay_on_their_pages() {
+    let db = Database::new();
+    let (mut admin, mut app) = (db.admin(), db.user("ann"));
+    admin
+        .batch_execute("ALTER TABLE engram.memories SET (autovacuum_enabled = off)")
+        .unwrap();
+    let stored = "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', repeat(md5(n::text) || ' ', 5) || n)))
+                  FROM generate_series(1, 600) n";
+    app.batch_execute(stored).unwrap();
+    let mut updates = || -> (i64, i64) {
+        let row = admin
+            .query_one(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_all_tables WHERE relid = 'engram.memories'::regclass",
+                &[],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    let before = updates();
+    // All of one age: everything on a page moves at the same time.
+    app.batch_execute("CALL engram.consolidate_in_batches(1000, now() + interval '1 year')")
+        .unwrap();
+    app.batch_execute("SELECT pg_stat_force_next_flush()")
+        .unwrap();
+    let after = updates();
+    let (all, in_place) = (after.0 - before.0, after.1 - before.1);
+    assert_eq!(all, 600, "each is moved once");
+    assert!(in_place * 20 >= all * 19, "{in_place} of {all}");
+    let left: i64 = one(
+        &mut app,
+        "SELECT c.archived + c.demoted + c.promoted FROM engram.consolidate(at => now() + interval '1 year', dry_run => true) c",
+        &[],
+    );
+    assert_eq!(left, 0);
+}
+
+#[test]
 fn a_run_that_is_killed_is_run_again() {
     let cluster = Cluster::start(Installation::current(), "sleep");
     cluster.create_database("c");
