@@ -20,6 +20,13 @@ const NAME: &str = "life_care";
 const SAMPLE: usize = 4;
 const ROUNDS: usize = 3;
 
+/// `consolidate()`, or the procedure that commits in between.
+#[derive(Clone, Copy)]
+enum How {
+    AtOnce,
+    InBatches,
+}
+
 struct Line {
     title: String,
     /// Rows that were looked at and rows that were written.
@@ -41,10 +48,24 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
     let now = SystemTime::now();
     let mut lines = Vec::new();
     // Layers are not shown yet: the first run does that.
-    let first = consolidate(server, "first run after loading", total, now, 1)?;
+    let first = consolidate(
+        server,
+        How::InBatches,
+        "first run after loading",
+        total,
+        now,
+        1,
+    )?;
     lines.push(first);
     load::settle(&mut admin)?;
-    lines.push(consolidate(server, "nothing to do", total, now, ROUNDS)?);
+    lines.push(consolidate(
+        server,
+        How::AtOnce,
+        "nothing to do",
+        total,
+        now,
+        ROUNDS,
+    )?);
     let mut days = 0.0;
     let mut moved = Line {
         title: "5 % of memories change their layer".to_owned(),
@@ -55,7 +76,7 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
     };
     for _ in 0..ROUNDS {
         days = in_days(&mut admin, total, now, days)?;
-        let line = consolidate(server, "", total, now + after(days), 1)?;
+        let line = consolidate(server, How::InBatches, "", total, now + after(days), 1)?;
         moved.written += line.written / ROUNDS as i64;
         moved.hot.all += line.hot.all;
         moved.hot.hot += line.hot.hot;
@@ -116,7 +137,7 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
         "Consolidation of {total} memories in {} workspaces",
         sizes.len()
     )) + &format!(
-        "HOT: of engram's own rows, those of `memories`, where a layer is shown; it writes no `memory_state`. Rewriting \
+        "HOT: of engram's own rows, those of `memories`, where a layer is shown; it writes no `memory_state`. What moves is moved by `consolidate_in_batches()`. Rewriting \
              two strengths of all {total} rows would take {:.0} s of CPU and {:.2} GB of WAL in the wide table (extrapolated \
              from the rows written), {:.0} times the CPU of a run of engram that finds nothing to do and {:.1} times that of \
              a run that moves 5 %; in the narrow table {:.1} times and {:.1} times.\n\n",
@@ -129,9 +150,10 @@ pub fn report(server: &Server, options: &Options, generator: &Generator) -> Resu
     ))
 }
 
-/// Runs it as an administrator does, for all workspaces.
+/// Runs it as an administrator does, for all workspaces: where nothing moves in one look, else in batches.
 fn consolidate(
     server: &Server,
+    how: How,
     title: &str,
     looked: usize,
     at: SystemTime,
@@ -142,22 +164,34 @@ fn consolidate(
     let before = Updates::of(&mut server.admin(NAME)?, "engram.memories")?;
     let mut written = 0;
     for _ in 0..rounds {
-        written += session.measure(&mut costs, |client| {
-            let row = client.query_one(
-                "SELECT c.promoted + c.demoted + c.archived, c.done, c.skipped
-                 FROM engram.consolidate(at => $1) c",
-                &[&at],
-            )?;
-            if !row.get::<_, bool>(1) || row.get::<_, i64>(2) > 0 {
-                return Err(Failure::new(
-                    "A consolidation was not done, though nobody was in its way.",
-                ));
+        written += session.measure(&mut costs, |client| match how {
+            How::AtOnce => {
+                let row = client.query_one(
+                    "SELECT c.promoted + c.demoted + c.archived, c.done, c.skipped
+                     FROM engram.consolidate(at => $1) c",
+                    &[&at],
+                )?;
+                if !row.get::<_, bool>(1) || row.get::<_, i64>(2) > 0 {
+                    return Err(Failure::new(
+                        "A consolidation was not done, though nobody was in its way.",
+                    ));
+                }
+                Ok(row.get::<_, i64>(0))
             }
-            Ok(row.get::<_, i64>(0))
+            How::InBatches => {
+                let at: String = client
+                    .query_one("SELECT quote_literal($1::timestamptz)", &[&at])?
+                    .get(0);
+                client.batch_execute(&format!("CALL engram.consolidate_in_batches(at => {at})"))?;
+                Ok(0)
+            }
         })?;
     }
     flush(&mut session.client)?;
     let hot = Updates::of(&mut server.admin(NAME)?, "engram.memories")?.since(before);
+    if matches!(how, How::InBatches) {
+        written = hot.all;
+    }
     Ok(Line {
         title: title.to_owned(),
         looked,

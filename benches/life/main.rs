@@ -15,6 +15,7 @@ mod fold;
 #[allow(dead_code)]
 #[path = "../speed/generator.rs"]
 mod generator;
+mod live;
 mod load;
 mod meter;
 mod touch;
@@ -41,15 +42,16 @@ usage: ./task bench life [options]
   --seconds T            length of each throughput measurement (5)
   --crowd T              seconds that many sessions use, pin and erase the same memories (60)
   --seed S               another seed makes other data (1)
-  --only LIST            of touch,recall,fold,crowd,activation,consolidate (all)
+  --only LIST            of touch,recall,live,fold,crowd,activation,consolidate (all)
   --shared-buffers SIZE  of the server (2GB)
   --keep yes             leave the database as it is in the end, to be looked at
   --out FILE             where the report goes (benches/results/life.md; --quick: only the screen)
 ";
 
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "touch",
     "recall",
+    "live",
     "fold",
     "crowd",
     "activation",
@@ -198,7 +200,7 @@ fn run() -> Result<()> {
     let generator = Generator::new(options.seed, 1);
     let mut report = String::new();
     let mut versions = String::new();
-    if PARTS[..5].iter().any(|part| options.wants(part)) {
+    if PARTS[..6].iter().any(|part| options.wants(part)) {
         let mut admin = load::create(&server, NAME)?;
         versions = server.versions(NAME)?;
         let large = usize::from(options.large > 0);
@@ -222,6 +224,10 @@ fn run() -> Result<()> {
         }
         if options.wants("recall") {
             report = touch::recall(&server, &options, &generator, NAME, calls[0].user)? + &report;
+        }
+        if options.wants("live") {
+            let users = [&calls[1], &calls[2], &calls[3]];
+            report = live::report(&server, &options, &generator, NAME, users)? + &report;
         }
         if options.wants("touch") {
             let mut part = touch::report(&server, &options, NAME, &calls[..USERS])?;
