@@ -195,6 +195,66 @@ fn diversity_brings_other_things_forward() {
 }
 
 #[test]
+fn diversity_is_maximal_marginal_relevance() {
+    const DIMS: usize = 19;
+    let db = Database::new();
+    db.admin()
+        .batch_execute("SELECT engram.set_embedding_model('wide', 19, make_default => true)")
+        .unwrap();
+    let mut ann = db.user("ann");
+    // Some point the same way, and their lengths differ.
+    let vector = |n: usize| -> Vec<f64> {
+        let length = 1.0 + (n % 3) as f64;
+        (0..DIMS)
+            .map(|d| length * ((n / 4 * 7 + d * 3) as f64 + (n % 4) as f64 * 0.2).sin())
+            .collect()
+    };
+    for n in 0..20 {
+        add(
+            &mut ann,
+            json!({"content": format!("entry {n}"), "embedding": vector(n)}),
+        );
+    }
+    let number = |content: &str| content[6..].parse::<usize>().unwrap();
+    let cosine = |a: usize, b: usize| -> f64 {
+        let (a, b) = (vector(a), vector(b));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+        dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+    };
+    let query = json!(vector(1)).to_string();
+    let base: Vec<(usize, f64)> = found(&mut ann, &format!("NULL, '{query}', match_count => 20"))
+        .iter()
+        .map(|hit| (number(&hit.0), hit.1))
+        .collect();
+    assert!(
+        base.len() > 8,
+        "those on the other side are not found: {base:?}"
+    );
+    for count in [4, 7] {
+        let mut left = base.clone();
+        let mut wanted: Vec<(usize, f64)> = Vec::new();
+        while wanted.len() < count {
+            let worth = |(n, score): &(usize, f64)| {
+                let nearest = wanted.iter().map(|(other, _)| cosine(*n, *other));
+                score - 0.7 * nearest.fold(0.0, f64::max)
+            };
+            let best = (0..left.len())
+                .max_by(|a, b| worth(&left[*a]).total_cmp(&worth(&left[*b])))
+                .unwrap();
+            let score = worth(&left[best]);
+            wanted.push((left.remove(best).0, score));
+        }
+        let call = format!("NULL, '{query}', match_count => {count}, diversity => 0.7");
+        let diverse = found(&mut ann, &call);
+        assert_eq!(diverse.len(), count);
+        for (hit, (n, score)) in diverse.iter().zip(&wanted) {
+            assert_eq!(number(&hit.0), *n, "{diverse:?}\n{wanted:?}");
+            assert!((hit.1 - score).abs() < 1e-6, "{hit:?} {score}");
+        }
+    }
+}
+
+#[test]
 fn a_context_repeats_itself_less() {
     let db = Database::new();
     let mut ann = db.user("ann");
