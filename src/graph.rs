@@ -488,7 +488,7 @@ impl Graph {
         rules: Rules,
         threshold: i32,
         limit: usize,
-    ) -> Result<Vec<(Uuid, (Pair, Link))>> {
+    ) -> Result<Vec<direct::Stored>> {
         // A half-life below a microsecond leaves nothing to choose from.
         let decay = std::f64::consts::LN_2 / (rules.half_life / 1e6).max(1e-6);
         let unix_s = self.now() as f64 / 1e6 + POSTGRES_EPOCH_S;

@@ -82,12 +82,11 @@ pub fn pairs(workspace: Uuid, pairs: &[Pair]) -> Result<Vec<(Pair, Link)>> {
     Ok(found)
 }
 
+/// A memory with one of its links.
+pub type Stored = (Uuid, (Pair, Link));
+
 /// All links of each memory that have had so many calls.
-pub fn bonds(
-    workspace: Uuid,
-    nodes: &[Uuid],
-    threshold: i32,
-) -> Result<Option<Vec<(Uuid, (Pair, Link))>>> {
+pub fn bonds(workspace: Uuid, nodes: &[Uuid], threshold: i32) -> Result<Option<Vec<Stored>>> {
     let links = Table::open(c"hebbian_links")?;
     let columns = Columns::of(&links)?;
     let mut by_lower = Lookup::new(&links)?;
