@@ -74,7 +74,8 @@ pub fn moved(workspace: Option<Uuid>, at: i64, most: usize) -> Result<Vec<Moved>
 }
 
 /// A batch of what [`moved`] finds, for a transaction of its own, and whether that was all. Where many rows of the same
-/// pages move they go one after the other; those that wait are remembered, and looked at again when it is their turn.
+/// pages move they go one after the other; those that wait are remembered, and looked at again when it is their turn. In
+/// the end all are looked at once more.
 /// `peek`: for a look at the batch that comes next.
 pub fn moves(
     workspace: Option<Uuid>,
@@ -116,7 +117,7 @@ fn next_batch(workspace: Option<Uuid>, at: i64, most: usize) -> Result<(Vec<Move
             })
             .collect();
         let crowded = turns.iter().filter(|turn| **turn > 0).count();
-        if crowded * WORTH > rows {
+        if crowded * WORTH > rows || moved.len() > most {
             let mut ids: Vec<_> = (moved.iter().zip(turns))
                 .map(|(m, turn)| (turn, m.workspace, m.id))
                 .collect();
