@@ -718,7 +718,7 @@ fn moves(
     at: Option<TimestampWithTimeZone>,
     at_most: Option<i32>,
     in_turns: Option<bool>,
-    peek: Option<bool>,
+    anew: Option<bool>,
 ) -> Report<
     TableIterator<
         'static,
@@ -739,7 +739,7 @@ fn moves(
     );
     let most = at_most.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(0));
     let (moved, complete) = if in_turns == Some(true) {
-        uses::moves(workspace, at, most, peek == Some(true))?
+        uses::moves(workspace, at, most, anew != Some(false))?
     } else {
         let mut moved = uses::moved(workspace, at, most.saturating_add(1))?;
         let complete = moved.len() <= most;
@@ -943,7 +943,36 @@ fn consolidate(
         ),
     >,
 > {
-    let report = uses::consolidate(workspace, at, dry_run.unwrap_or(false), batch_size)?;
+    let dry_run = dry_run.unwrap_or(false);
+    let report = uses::consolidate(workspace, at, dry_run, batch_size, None)?;
+    let [a, b, c, d, e, f, g] = report.counts;
+    Ok(TableIterator::once((a, b, c, d, e, f, g, report.done)))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn consolidate_batch(
+    workspace: Option<Uuid>,
+    at: Option<TimestampWithTimeZone>,
+    batch_size: Option<i32>,
+    anew: Option<bool>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(folded, i64),
+            name!(promoted, i64),
+            name!(demoted, i64),
+            name!(archived, i64),
+            name!(forgotten, i64),
+            name!(links_pruned, i64),
+            name!(skipped, i64),
+            name!(done, bool),
+        ),
+    >,
+> {
+    let turn = Some(anew != Some(false));
+    let report = uses::consolidate(workspace, at, false, batch_size, turn)?;
     let [a, b, c, d, e, f, g] = report.counts;
     Ok(TableIterator::once((a, b, c, d, e, f, g, report.done)))
 }

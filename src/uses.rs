@@ -480,12 +480,14 @@ pub struct Report {
     pub done: bool,
 }
 
-/// Consolidates one workspace that the caller may write, or, for a trusted nobody, all.
+/// Consolidates one workspace that the caller may write, or, for a trusted nobody, all. `turn`: a batch of those that
+/// [`moves`] makes, and whether it is the first.
 pub fn consolidate(
     workspace: Option<pgrx::Uuid>,
     at: Option<TimestampWithTimeZone>,
     dry_run: bool,
     batch_size: Option<i32>,
+    turn: Option<bool>,
 ) -> Result<Report> {
     if let Some(size) = batch_size
         && size < 1
@@ -508,26 +510,34 @@ pub fn consolidate(
         Some(resolve(workspace)?)
     };
     let _owner = AsOwner::new(owner()?);
-    let rows = spi::changed(
-        "SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done \
-         FROM engram_internal.consolidate_as_owner($1, $2, $3, $4) c",
-        &[
-            DatumWithOid::from(workspace.map(spi::pg_uuid)),
-            DatumWithOid::from(at),
-            DatumWithOid::from(dry_run),
-            DatumWithOid::from(batch_size),
-        ],
-        |row| {
-            let mut counts = [0; 7];
-            for (i, count) in counts.iter_mut().enumerate() {
-                *count = row.get::<i64>(i + 1)?.unwrap_or(0);
-            }
-            Ok(Report {
-                counts,
-                done: row.get::<bool>(8)?.unwrap_or(true),
-            })
-        },
-    )?;
+    let mut arguments = vec![
+        DatumWithOid::from(workspace.map(spi::pg_uuid)),
+        DatumWithOid::from(at),
+        DatumWithOid::from(dry_run),
+        DatumWithOid::from(batch_size),
+    ];
+    arguments.extend(turn.map(DatumWithOid::from));
+    // Older versions know of no turns.
+    let statement = match turn {
+        None => {
+            "SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done \
+             FROM engram_internal.consolidate_as_owner($1, $2, $3, $4) c"
+        }
+        Some(_) => {
+            "SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done \
+             FROM engram_internal.consolidate_as_owner($1, $2, $3, $4, true, $5) c"
+        }
+    };
+    let rows = spi::changed(statement, &arguments, |row| {
+        let mut counts = [0; 7];
+        for (i, count) in counts.iter_mut().enumerate() {
+            *count = row.get::<i64>(i + 1)?.unwrap_or(0);
+        }
+        Ok(Report {
+            counts,
+            done: row.get::<bool>(8)?.unwrap_or(true),
+        })
+    })?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 

@@ -30,6 +30,9 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
+  IF cardinality(pending.ids) > 20 THEN
+    PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
+  END IF;
   RETURN QUERY
   SELECT u.id, array_agg(q.id), array_agg(q.accessed_at), array_agg(q.gain), array_agg(q.rating)
   FROM engram.access_queue q CROSS JOIN LATERAL (SELECT DISTINCT x.id FROM unnest(q.memory_ids) AS x (id)) u
@@ -78,7 +81,7 @@ CREATE FUNCTION engram_internal.link_after(
 RETURNS TABLE (forward double precision, backward double precision, linked_at timestamptz, count integer, late boolean)
 LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'link_after_wrapper';
 COMMENT ON FUNCTION engram_internal.link_after(double precision, double precision, timestamptz, integer, timestamptz[], double precision[], double precision, double precision) IS
-'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. late: a call was older than the link.';
+'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. late: a call was older than the link, or began it anew at the same moment.';
 
 CREATE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[], settle boolean DEFAULT false)
 RETURNS TABLE (
@@ -87,13 +90,16 @@ RETURNS TABLE (
   retention double precision, idle_days double precision, base jsonb, decay double precision)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
--- Planned for each call, which always seems to pay for so few ids, planning takes longer than all the rest.
+-- Planned for each call, which always seems to pay, planning takes longer than all the rest for a few ids.
 SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
   params double precision[] := engram_internal.dynamics(present.workspace);
 BEGIN
+  IF cardinality(present.ids) > 20 THEN
+    PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
+  END IF;
   RETURN QUERY
   SELECT m.id, s.layer, s.heat, s.working_strength, s.core_strength, s.stability, s.difficulty,
          s.access_count, s.last_accessed_at, s.retention, s.idle_days, s.base, params[1]
@@ -154,7 +160,7 @@ LANGUAGE c VOLATILE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'fold_calls_wrapper';
 COMMENT ON FUNCTION engram_internal.fold_calls(uuid, integer, double precision[], integer, double precision, double precision) IS
-'The fast half of fold_queue(), which holds the workspace: writes rows without statements. No row where that cannot be done: when the caller does not own the tables, or these have triggers, columns, partitions or indexes of other kinds than setup() makes. late_links: ends of links that a call is older than.';
+'The fast half of fold_queue(), which holds the workspace: writes rows without statements. No row where that cannot be done: when the caller does not own the tables, or these have triggers, columns, partitions or indexes of other kinds than setup() makes. late_links: ends of links that a call is older than, or that it began anew at their own moment.';
 
 CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -435,6 +441,13 @@ COMMENT ON FUNCTION engram.recall(text, vector, integer, jsonb, text[], double p
 
 Arguments as in search(). What is returned counts by the workspace''s shown_gain, by default not at all: credit goes to what is used. In a read-only transaction it only searches, and recall_id is NULL.';
 
+CREATE FUNCTION engram_internal.levels(ids uuid[], at timestamptz, workspace uuid)
+RETURNS TABLE (id uuid, level double precision)
+LANGUAGE c STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'activations_wrapper';
+COMMENT ON FUNCTION engram_internal.levels(uuid[], timestamptz, uuid) IS 'What activations() gives; for activation().';
+
 CREATE FUNCTION engram.activation(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS double precision
 LANGUAGE plpgsql STABLE
@@ -442,8 +455,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-  RETURN (SELECT a.activation FROM engram.activations(ARRAY[activation.id], activation.at, activation.workspace) a
-          WHERE activation.id IS NOT NULL);
+  RETURN (SELECT l.level FROM engram_internal.levels(ARRAY[activation.id], activation.at, activation.workspace) l);
 END
 $$;
 COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS

@@ -1,15 +1,16 @@
 -- Caring for memories: layers as time has moved them, links that have faded, forgetting by policy; and the
 -- settings that all of it follows.
 
-CREATE FUNCTION engram_internal.moves(workspace uuid, at timestamptz, at_most integer, in_turns boolean, peek boolean)
+CREATE FUNCTION engram_internal.moves(workspace uuid, at timestamptz, at_most integer, in_turns boolean, anew boolean)
 RETURNS TABLE (workspaces uuid[], ids uuid[], olds text[], news text[], complete boolean)
 LANGUAGE c VOLATILE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'moves_wrapper';
 COMMENT ON FUNCTION engram_internal.moves(uuid, timestamptz, integer, boolean, boolean) IS
-'Memories that are in another layer at a moment than is shown: of a workspace, or of all, at most so many; complete tells whether that was all. in_turns: where many rows of the same pages move, only some of each page, the others in later calls of this session; peek: as if it had not been called. Who calls it must own the tables.';
+'Memories that are in another layer at a moment than is shown: of a workspace, or of all, at most so many; complete tells whether that was all. in_turns: for transactions that follow one another in this session, from the first (anew) to the one that is complete: where many rows of the same pages move, or more than fit, each takes only some of a page. Who calls it must own the tables.';
 
-CREATE FUNCTION engram_internal.consolidate_as_owner(workspace uuid, at timestamptz, dry_run boolean, batch_size integer)
+CREATE FUNCTION engram_internal.consolidate_as_owner(
+  workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
 RETURNS TABLE (
   folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
   skipped bigint, done boolean)
@@ -63,7 +64,7 @@ BEGIN
 
   -- Layers. What still waits is in somebody else's hands and comes next time.
   SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
-    consolidate_as_owner.batch_size IS NOT NULL, dry) v;
+    consolidate_as_owner.in_turns, consolidate_as_owner.anew) v;
   done := moves.complete;
   IF dry THEN
     SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
@@ -93,6 +94,10 @@ BEGIN
     END LOOP;
   END IF;
   IF NOT done THEN
+    IF consolidate_as_owner.in_turns THEN
+      -- The last turn comes back to them.
+      skipped := 0;
+    END IF;
     RETURN NEXT;
     RETURN;
   END IF;
@@ -126,8 +131,8 @@ BEGIN
            UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
          )
          SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
-                (SELECT count(*) FROM doomed) < $4$q$
-      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most;
+                (SELECT count(*) FROM doomed) < $4 OR $5 AND NOT EXISTS (SELECT FROM u)$q$
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most, consolidate_as_owner.in_turns;
   END IF;
 
   -- Links. Who folds writes them, so a workspace that is being folded is left alone.
@@ -146,6 +151,7 @@ BEGIN
     DELETE FROM engram.hebbian_links h USING rules f
     WHERE h.workspace_id = f.workspace_id
       -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+      AND h.linked_at < moment - interval '30 days'
       AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
     RETURNING 1)
   SELECT count(*) INTO links_pruned FROM old;
@@ -177,8 +183,8 @@ BEGIN
   RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.consolidate_as_owner(uuid, timestamptz, boolean, integer) IS
-'What consolidate() does; without a workspace, for all. With dry_run NULL memories stay as they are and all else is done: half of a dry run. Runs with the rights of the caller, who must own the tables.';
+COMMENT ON FUNCTION engram_internal.consolidate_as_owner(uuid, timestamptz, boolean, integer, boolean, boolean) IS
+'What consolidate() does; without a workspace, for all. With dry_run NULL memories stay as they are and all else is done: half of a dry run. in_turns, anew: as moves() has it. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram.consolidate(
   workspace uuid DEFAULT NULL,
@@ -194,7 +200,7 @@ AS 'MODULE_PATHNAME', 'consolidate_wrapper';
 COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
 'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again begin anew.
 
-workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call, fewer where that leaves rows on their pages; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
 
 CREATE FUNCTION engram_internal.consolidated_workspaces() RETURNS SETOF uuid
 LANGUAGE c VOLATILE
@@ -210,6 +216,16 @@ AS 'MODULE_PATHNAME', 'outside_transaction_wrapper';
 COMMENT ON FUNCTION engram_internal.outside_transaction(text) IS
 'Raises the error of a procedure that commits and was called inside a transaction block.';
 
+CREATE FUNCTION engram_internal.consolidate_batch(workspace uuid, at timestamptz, batch_size integer, anew boolean)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE c VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'consolidate_batch_wrapper';
+COMMENT ON FUNCTION engram_internal.consolidate_batch(uuid, timestamptz, integer, boolean) IS
+'A batch of consolidate_in_batches(), as moves() has it: consolidate() for a workspace that the caller may write.';
+
 -- A procedure that commits cannot pin its search path; every name in it is qualified instead.
 CREATE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, at timestamptz DEFAULT NULL)
 LANGUAGE plpgsql
@@ -220,8 +236,10 @@ DECLARE
 BEGIN
   PERFORM engram_internal.outside_transaction('consolidate_in_batches()');
   FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
+    done := NULL;
     LOOP
-      SELECT c.done INTO done FROM engram.consolidate(ws, consolidate_in_batches.at, false, consolidate_in_batches.batch_size) AS c;
+      SELECT c.done INTO done
+      FROM engram_internal.consolidate_batch(ws, consolidate_in_batches.at, consolidate_in_batches.batch_size, done IS NULL) AS c;
       COMMIT;
       EXIT WHEN done;
     END LOOP;
@@ -231,7 +249,7 @@ $$;
 COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
 'consolidate() for every workspace that the caller may care for, with a COMMIT after each batch, so that nobody waits long for it. After a crash, call it again: what was done stays done.
 
-batch_size: memories that one transaction moves at most: of a page of the table only a few, so that no index grows. Call it outside a transaction block.';
+batch_size: memories that one transaction moves at most; where much moves, only a few of each page of the table, so that new versions of rows stay there. What somebody else holds comes next time. Call it outside a transaction block.';
 
 CREATE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE

@@ -266,12 +266,13 @@ BEGIN
       END LOOP;
       counts := jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
-      IF last IS NULL THEN
+      IF last IS NULL OR last = 'turns' THEN
         -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
         BEGIN
-          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20);
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20, true, last IS NULL);
           counts := to_jsonb(c) - 'done';
           done := c.done;
+          last := 'turns';
         EXCEPTION WHEN OTHERS THEN
           -- What one workspace holds must not keep the others from being cared for: each by itself.
           done := false;

@@ -811,7 +811,7 @@ fn associated(
     if context.link_weight == 0.0 || context.past.is_some() {
         return Ok(IdMap::default());
     }
-    // For what statements are still asked, where a call came late.
+    // For what statements are asked: where a call came late, or an index is not as setup() makes it.
     let _owner = AsOwner::new(context.owner);
     let (rules, waiting) = (context.link_rules, &context.waiting);
     let mut graph = Graph::open_direct(context.workspace, rules, context.at, waiting)?;

@@ -14,14 +14,14 @@ use super::{Context, Hit, Scored, semantic};
 use crate::blocks::documents;
 use crate::blocks::segment::Place;
 use crate::error::Result;
-use crate::model::similarity::norm;
+use crate::model::similarity::{Distance, norm, similarity};
 use crate::simd;
 use crate::text::{self, Date};
 
 /// Most results beyond `match_count` among which diversity chooses, and most places that it fills.
 pub const MOST: usize = 200;
 
-/// Vectors of memories, of length 1; `None` where there is none.
+/// Vectors of memories; `None` where there is none.
 #[derive(Default)]
 struct Vectors(IdMap<Option<Vec<f32>>>);
 
@@ -33,23 +33,17 @@ impl Vectors {
             .map(|id| (id, None))
             .collect();
         self.0.extend(unknown.iter().map(|(id, _)| (*id, None)));
-        if let Some(model) = &context.model {
-            // A vector of another text says nothing about the one of then.
-            let past = context.past.as_ref();
-            semantic::stored(context, model, &unknown, |nth, mut vector| {
-                let id = unknown[nth].0;
-                if !past.is_some_and(|past| past.rewritten.contains(&id)) {
-                    let length = norm(&vector);
-                    if length > 0.0 {
-                        for x in &mut vector {
-                            *x = (f64::from(*x) / length) as f32;
-                        }
-                    }
-                    self.0.insert(id, Some(vector));
-                }
-            })?;
-        }
-        Ok(())
+        let Some(model) = context.model.as_ref().filter(|_| !unknown.is_empty()) else {
+            return Ok(());
+        };
+        // A vector of another text says nothing about the one of then.
+        let past = context.past.as_ref();
+        semantic::stored(context, model, &unknown, |nth, vector| {
+            let id = unknown[nth].0;
+            if !past.is_some_and(|past| past.rewritten.contains(&id)) {
+                self.0.insert(id, Some(vector));
+            }
+        })
     }
 
     fn get(&self, id: Uuid) -> Option<&[f32]> {
@@ -59,14 +53,16 @@ impl Vectors {
     /// Cosine of the vectors of two memories; `None` when one has none.
     fn cosine(&mut self, context: &Context, a: Uuid, b: Uuid) -> Result<Option<f64>> {
         self.read(context, [a, b].into_iter())?;
-        Ok((self.get(a).zip(self.get(b)))
-            .filter(|(a, b)| a.len() == b.len())
-            .map(|(a, b)| {
-                let mut cosine = [0.0];
-                simd::dots(a, &[b], &mut cosine);
-                f64::from(cosine[0]).clamp(-1.0, 1.0)
-            }))
+        Ok((self.get(a).zip(self.get(b))).and_then(|(a, b)| similarity(Distance::Cosine, a, b)))
     }
+}
+
+/// The same direction with length 1; nothing has none.
+fn unit(vector: &[f32]) -> Vec<f32> {
+    let length = norm(vector);
+    let length = if length > 0.0 { length } else { 1.0 };
+    let scaled = vector.iter().map(|x| (f64::from(*x) / length) as f32);
+    scaled.collect()
 }
 
 /// What the results so far say.
@@ -300,7 +296,11 @@ fn in_common(a: &[u32], b: &[u32]) -> f64 {
 pub fn spread(context: &Context, diversity: f64, places: usize, hits: &mut [Scored]) -> Result<()> {
     let mut vectors = Vectors::default();
     vectors.read(context, hits.iter().map(|s| s.hit.id))?;
-    let vectors: Vec<Option<&[f32]>> = hits.iter().map(|s| vectors.get(s.hit.id)).collect();
+    let units: Vec<Option<Vec<f32>>> = hits
+        .iter()
+        .map(|s| vectors.get(s.hit.id).map(unit))
+        .collect();
+    let vectors: Vec<Option<&[f32]>> = units.iter().map(Option::as_deref).collect();
     // Words are compared where there are no vectors.
     let mut texts: Vec<Option<Vec<u32>>> = vec![None; hits.len()];
     let mut nearest = vec![0f64; hits.len()];

@@ -49,14 +49,9 @@ const TOGETHER: usize = 2;
 /// all rows in the end.
 const WORTH: usize = 200;
 
-/// Microseconds for which what is left of one batch is good for the next.
-const GOOD_FOR: u64 = 600_000_000;
-
-/// Memories that were found to have moved and that did not come into the batches so far.
-#[derive(Clone)]
+/// Memories that were found to have moved and whose turn has not come.
 struct Left {
     workspace: Option<Uuid>,
-    at: i64,
     /// By turns, then in the order of the key.
     ids: VecDeque<(usize, Uuid, Uuid)>,
 }
@@ -73,30 +68,20 @@ pub fn moved(workspace: Option<Uuid>, at: i64, most: usize) -> Result<Vec<Moved>
     Ok(moved)
 }
 
-/// A batch of what [`moved`] finds, for a transaction of its own, and whether that was all. Where many rows of the same
-/// pages move they go one after the other; those that wait are remembered, and looked at again when it is their turn. In
-/// the end all are looked at once more.
-/// `peek`: for a look at the batch that comes next.
+/// A batch of what [`moved`] finds, for a transaction of its own, and whether it is the last. Where many rows of the same
+/// pages move, or more than fit into a batch, they go one after the other, and each is looked at again when it is its
+/// turn. The last batch is of one more look at all rows: what was held meanwhile, or has moved since. `anew`: the
+/// first batch.
 pub fn moves(
     workspace: Option<Uuid>,
     at: i64,
     most: usize,
-    peek: bool,
+    anew: bool,
 ) -> Result<(Vec<Moved>, bool)> {
-    let before = peek.then(|| LEFT.with_borrow(Clone::clone));
-    let batch = next_batch(workspace, at, most);
-    if let Some(before) = before {
-        LEFT.set(before);
-    }
-    batch
-}
-
-fn next_batch(workspace: Option<Uuid>, at: i64, most: usize) -> Result<(Vec<Moved>, bool)> {
     let look = Look::new()?;
-    let left = LEFT.take().filter(|left| {
-        left.workspace == workspace && left.at <= at && left.at.abs_diff(at) <= GOOD_FOR
-    });
-    let again = left.is_some();
+    let left = LEFT
+        .take()
+        .filter(|left| !anew && left.workspace == workspace);
     if let Some(mut left) = left {
         let batch = look.again(&mut left.ids, at, most)?;
         if !batch.is_empty() {
@@ -105,8 +90,7 @@ fn next_batch(workspace: Option<Uuid>, at: i64, most: usize) -> Result<(Vec<Move
         }
     }
     let (mut moved, rows) = look.all(workspace, at)?;
-    // After all turns, what is left is what somebody holds.
-    if !again {
+    if anew {
         let mut on_page: HashMap<u32, usize> = HashMap::new();
         let turns: Vec<usize> = moved
             .iter()
@@ -124,13 +108,12 @@ fn next_batch(workspace: Option<Uuid>, at: i64, most: usize) -> Result<(Vec<Move
             ids.sort_unstable();
             let mut ids = VecDeque::from(ids);
             let batch = look.again(&mut ids, at, most)?;
-            LEFT.set(Some(Left { workspace, at, ids }));
+            LEFT.set(Some(Left { workspace, ids }));
             return Ok((batch, false));
         }
     }
-    let complete = moved.len() <= most;
     moved.truncate(most);
-    Ok((moved, complete))
+    Ok((moved, true))
 }
 
 /// The tables, and what layers depend on beside them.

@@ -35,7 +35,7 @@ fn maintain_some(client: &mut Client, phases: &str) {
 }
 
 /// Runs maintain() and gives its report.
-fn maintain(client: &mut Client) -> Value {
+pub fn maintain(client: &mut Client) -> Value {
     for message in client.simple_query("CALL engram.maintain()").unwrap() {
         if let SimpleQueryMessage::Row(row) = message {
             return serde_json::from_str(row.get(0).unwrap()).unwrap();

@@ -315,6 +315,31 @@ fn what_waits_counts_as_if_it_were_folded() {
 }
 
 #[test]
+fn a_young_link_waits_for_calls_that_come_late() {
+    let db = Database::new();
+    set(&db, "link_prune = 0.3");
+    let count = |cared: bool| -> Value {
+        let mut ann = db.user(if cared { "ann" } else { "bob" });
+        let ids = several(&mut ann, 2);
+        let mut call = |days_ago: f64, gain: f64| {
+            ann.execute(
+                "SELECT engram.touch($1, at => now() - $2 * interval '1 day', gain => $3)",
+                &[&ids, &days_ago, &gain],
+            )
+            .unwrap();
+            if cared {
+                ann.batch_execute("SELECT engram.consolidate()").unwrap();
+            }
+        };
+        call(0.5, 0.2);
+        call(1.0, 0.9);
+        json_rows(&mut ann, "SELECT count FROM engram.links($1)", &[&ids[0]])[0]["count"].clone()
+    };
+    assert_eq!(count(false), 2);
+    assert_eq!(count(true), 2);
+}
+
+#[test]
 fn a_search_follows_links_with_and_without_their_indexes() {
     let db = Database::new();
     set(

@@ -813,6 +813,49 @@ fn rows_that_move_stay_on_their_pages() {
 }
 
 #[test]
+fn a_run_ends_while_somebody_holds_what_is_to_be_moved() {
+    let db = Database::new();
+    let (mut admin, mut app, mut other) = (db.admin(), db.user("ann"), db.admin());
+    let workspace = me(&mut app);
+    fill(&mut admin, workspace, 90);
+    for client in [&mut admin, &mut app] {
+        client
+            .batch_execute("SET statement_timeout = '60 s'")
+            .unwrap();
+    }
+    let moving: i64 = one(
+        &mut app,
+        "SELECT c.archived + c.demoted + c.promoted FROM engram.consolidate(dry_run => true) c",
+        &[],
+    );
+    assert!(moving > 60, "{moving}");
+    other
+        .batch_execute("BEGIN; SELECT FROM (SELECT FROM engram.memories ORDER BY id LIMIT 70 FOR NO KEY UPDATE) x")
+        .unwrap();
+    // More of them than fit into a batch, and on few pages.
+    app.batch_execute("CALL engram.consolidate_in_batches(5)")
+        .unwrap();
+    let report = crate::care::maintain(&mut admin);
+    let left = report["consolidate"]["skipped"].as_i64().unwrap();
+    assert!(left > 30, "{report}");
+    let again: (bool, i64) = {
+        let call = "SELECT c.done, c.skipped FROM engram.consolidate(batch_size => 1000) c";
+        let row = app.query_one(call, &[]).unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(again, (true, left), "each is counted once");
+    other.batch_execute("ROLLBACK").unwrap();
+    app.batch_execute("CALL engram.consolidate_in_batches(5)")
+        .unwrap();
+    let left: i64 = one(
+        &mut app,
+        "SELECT c.archived + c.demoted + c.promoted FROM engram.consolidate(dry_run => true) c",
+        &[],
+    );
+    assert_eq!(left, 0);
+}
+
+#[test]
 fn a_run_that_is_killed_is_run_again() {
     let cluster = Cluster::start(Installation::current(), "sleep");
     cluster.create_database("c");

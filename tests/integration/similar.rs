@@ -110,6 +110,19 @@ fn of_the_same_said_twice_the_better_is_returned() {
         .batch_execute("UPDATE engram.settings SET duplicate_similarity = 1")
         .unwrap();
     assert_eq!(repeats(&mut ann), [(exclaimed, 0), (said, 1)]);
+    // Nearly 1: the very same vector.
+    db.admin()
+        .batch_execute("UPDATE engram.settings SET duplicate_similarity = 0.99999999")
+        .unwrap();
+    for content in ["the cat sat on the mat", "a cat sat on the mat"] {
+        add(
+            &mut ann,
+            json!({"content": content, "embedding": [0.1, 0.7, 0.3]}),
+        );
+    }
+    let cats = found(&mut ann, "'cat mat', '[0.1,0.7,0.3]'");
+    let cats = cats.iter().filter(|hit| hit.0.contains("cat sat")).count();
+    assert_eq!(cats, 1);
 }
 
 #[test]
