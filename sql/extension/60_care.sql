@@ -147,12 +147,17 @@ BEGIN
     FROM unnest(free) AS f (workspace_id)
     JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
     LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
-  ), old AS (
-    DELETE FROM engram.hebbian_links h USING rules f
-    WHERE h.workspace_id = f.workspace_id
-      -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
-      AND h.linked_at < moment - interval '30 days'
+  ), faded AS MATERIALIZED (
+    SELECT h.workspace_id, h.a, h.b
+    FROM engram.hebbian_links h JOIN rules f ON h.workspace_id = f.workspace_id
+    -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+    WHERE h.linked_at < moment - interval '30 days'
       AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
+    -- Who erases a memory deletes its links too, and waits for this transaction elsewhere.
+    FOR UPDATE OF h SKIP LOCKED
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING faded f
+    WHERE h.workspace_id = f.workspace_id AND h.a = f.a AND h.b = f.b
     RETURNING 1)
   SELECT count(*) INTO links_pruned FROM old;
   -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
@@ -172,8 +177,12 @@ BEGIN
       WHERE h.workspace_id = ws
     ), weak AS MATERIALIZED (
       SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), held AS MATERIALIZED (
+      SELECT k.a, k.b FROM weak k CROSS JOIN LATERAL (
+        SELECT 1 FROM engram.hebbian_links x WHERE x.workspace_id = ws AND x.a = k.a AND x.b = k.b
+        FOR UPDATE SKIP LOCKED) there
     ), old AS (
-      DELETE FROM engram.hebbian_links h USING weak k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+      DELETE FROM engram.hebbian_links h USING held k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
     )
     SELECT links_pruned + count(*) INTO links_pruned FROM old;
   END LOOP;

@@ -262,6 +262,7 @@ DECLARE
   -- As in memories_after_insert().
   me   uuid := engram.current_user_id();
   heir record;
+  bond record;
 BEGIN
   IF TG_RELID <> 'engram.memories'::regclass THEN
     RAISE EXCEPTION 'engram.memories_after_delete() serves engram.memories, not "%"', TG_RELID::regclass
@@ -285,8 +286,15 @@ BEGIN
   PERFORM engram_internal.pack(b.workspace_id, '', true, 1) FROM (SELECT DISTINCT r.workspace_id FROM removed r) b;
   -- What has no foreign key. Whoever folds uses of a memory holds its state row until this is visible.
   DELETE FROM engram.access_log l USING removed r WHERE l.workspace_id = r.workspace_id AND l.memory_id = r.id;
-  DELETE FROM engram.hebbian_links l USING removed r WHERE l.workspace_id = r.workspace_id AND l.a = r.id;
-  DELETE FROM engram.hebbian_links l USING removed r WHERE (l.workspace_id = r.workspace_id) IS TRUE AND l.b = r.id;
+  -- One after the other in the order of their key: somebody else may be erasing their other ends.
+  FOR bond IN
+    SELECT l.workspace_id, l.a, l.b FROM engram.hebbian_links l JOIN removed r ON l.workspace_id = r.workspace_id AND l.a = r.id
+    UNION
+    SELECT l.workspace_id, l.a, l.b FROM engram.hebbian_links l JOIN removed r ON (l.workspace_id = r.workspace_id) IS TRUE AND l.b = r.id
+    ORDER BY 1, 2, 3
+  LOOP
+    DELETE FROM engram.hebbian_links l WHERE l.workspace_id = bond.workspace_id AND l.a = bond.a AND l.b = bond.b;
+  END LOOP;
   UPDATE engram.access_queue q SET memory_ids = ARRAY(
     SELECT u.id FROM unnest(q.memory_ids) WITH ORDINALITY AS u (id, nth) WHERE u.id <> ALL (r.ids) ORDER BY u.nth)
   FROM (SELECT workspace_id, array_agg(id) AS ids FROM removed GROUP BY workspace_id) r
