@@ -315,6 +315,32 @@ fn what_waits_counts_as_if_it_were_folded() {
 }
 
 #[test]
+fn pruning_waits_for_nobody_who_deletes_links() {
+    let db = Database::new();
+    set(&db, "fold_threshold = 100000, link_limit = 1");
+    let (mut ann, mut other) = (db.user("ann"), db.admin());
+    ann.batch_execute("SET lock_timeout = '3 s'").unwrap();
+    let ids = several(&mut ann, 12);
+    // Faded for long, and too many of one memory.
+    touch(&mut ann, &ids[..4], 900.0);
+    for first in 5..11 {
+        touch(&mut ann, &ids[first..], 1.0);
+    }
+    assert!(fold(&mut ann, 1000) > 0);
+    let prune = |ann: &mut Client| -> i64 {
+        one(ann, "SELECT links_pruned FROM engram.consolidate()", &[])
+    };
+    // As who erases a memory and comes to its links one after the other.
+    other
+        .batch_execute("BEGIN; SELECT FROM engram.hebbian_links FOR UPDATE")
+        .unwrap();
+    assert_eq!(prune(&mut ann), 0);
+    other.batch_execute("ROLLBACK").unwrap();
+    touch(&mut ann, &ids[5..7], 0.0);
+    assert!(prune(&mut ann) > 6);
+}
+
+#[test]
 fn a_young_link_waits_for_calls_that_come_late() {
     let db = Database::new();
     set(&db, "link_prune = 0.3");
