@@ -584,10 +584,7 @@ impl<'t> Memories<'t> {
         let Some(row) = rows.find(key) else {
             return Ok(None);
         };
-        let at = Place {
-            block: u32::from(row.at.ip_blkid.bi_hi) << 16 | u32::from(row.at.ip_blkid.bi_lo),
-            offset: row.at.ip_posid,
-        };
+        let at = row.place();
         // Where the chain of another's versions begins would take a look at the whole page.
         if self.heap.is_some() && !rows.heap_only() {
             note_memory(self.table, &key[1], at);

@@ -921,6 +921,12 @@ fn recall(
     })))
 }
 
+/// The columns of a report, in their order.
+fn counted(report: &uses::Report) -> (i64, i64, i64, i64, i64, i64, i64, bool) {
+    let [a, b, c, d, e, f, g] = report.counts;
+    (a, b, c, d, e, f, g, report.done)
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn consolidate(
@@ -945,8 +951,7 @@ fn consolidate(
 > {
     let dry_run = dry_run.unwrap_or(false);
     let report = uses::consolidate(workspace, at, dry_run, batch_size, None)?;
-    let [a, b, c, d, e, f, g] = report.counts;
-    Ok(TableIterator::once((a, b, c, d, e, f, g, report.done)))
+    Ok(TableIterator::once(counted(&report)))
 }
 
 #[pg_extern(sql = false)]
@@ -973,8 +978,7 @@ fn consolidate_batch(
 > {
     let turn = Some(anew != Some(false));
     let report = uses::consolidate(workspace, at, false, batch_size, turn)?;
-    let [a, b, c, d, e, f, g] = report.counts;
-    Ok(TableIterator::once((a, b, c, d, e, f, g, report.done)))
+    Ok(TableIterator::once(counted(&report)))
 }
 
 #[pg_extern(sql = false)]

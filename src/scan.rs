@@ -12,6 +12,7 @@ use pgrx::htup::heap_getattr_raw;
 use pgrx::{FromDatum, IntoDatum, PgTupleDesc, pg_sys};
 use uuid::Uuid;
 
+use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::spi;
 
@@ -955,6 +956,15 @@ impl<'a> Row<'a> {
                 values: std::slice::from_raw_parts(slot.tts_values, width),
                 nulls: std::slice::from_raw_parts(slot.tts_isnull, width),
             }
+        }
+    }
+
+    /// Where it is, as blocks note it.
+    pub fn place(&self) -> Place {
+        let block = &self.at.ip_blkid;
+        Place {
+            block: u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo),
+            offset: self.at.ip_posid,
         }
     }
 

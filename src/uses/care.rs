@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
-use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::fold::{TRAITS, traits};
@@ -255,7 +254,7 @@ impl Look {
             id: key.1,
             old,
             new,
-            page: page(row.at),
+            page: row.place().block,
         }))
     }
 }
@@ -299,10 +298,6 @@ impl Columns {
             last: last.unwrap_or(i16::MAX),
         })
     }
-}
-
-fn page(at: pg_sys::ItemPointerData) -> u32 {
-    u32::from(at.ip_blkid.bi_hi) << 16 | u32::from(at.ip_blkid.bi_lo)
 }
 
 /// Parameters of the workspaces that have settings of their own, and the defaults.
