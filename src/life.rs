@@ -896,7 +896,7 @@ fn recall(
         ),
     >,
 > {
-    let hits = search::search(request(
+    let found = search::find(request(
         query_text,
         query_embedding,
         match_count,
@@ -911,9 +911,9 @@ fn recall(
         None,
         None,
     )?)?;
-    let ids: Vec<uuid::Uuid> = hits.iter().map(|hit| hit.id).collect();
-    let recall_id = uses::shown(&ids, workspace)?.map(spi::pg_uuid);
-    Ok(TableIterator::new(hits.into_iter().map(move |hit| {
+    let ids: Vec<uuid::Uuid> = found.hits.iter().map(|hit| hit.id).collect();
+    let recall_id = uses::shown(&ids, found.shown_gain, workspace)?.map(spi::pg_uuid);
+    Ok(TableIterator::new(found.hits.into_iter().map(move |hit| {
         let h: HitRow = hit_row(hit);
         (
             h.0, h.1, h.2, h.3, h.4, h.5, h.6, h.7, h.8, h.9, h.10, h.11, h.12, h.13, recall_id,

@@ -169,9 +169,9 @@ pub fn rate(call: Use) -> Result<Option<bool>> {
     Ok(Some(append(me, workspace, ids, &call)? > 0))
 }
 
-/// Notes that memories were returned; the id under which their use will be credited. `None` where
-/// nothing can be written.
-pub fn shown(ids: &[Uuid], workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
+/// Notes that memories were returned, which counts so much; the id under which their use will be credited. `None`
+/// where nothing can be written.
+pub fn shown(ids: &[Uuid], gain: f64, workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
     // SAFETY: reads a flag of this backend and of the server.
     if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() } || ids.is_empty() {
         return Ok(None);
@@ -180,7 +180,7 @@ pub fn shown(ids: &[Uuid], workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>
     let call = Use {
         ids: Vec::new(),
         kind: "shown",
-        gain: None,
+        gain: Some(gain),
         rating: None,
         at: None,
         // Fresh: nobody else can have credited it.

@@ -137,6 +137,32 @@ pub fn recall(
     user: Uuid,
 ) -> Result<String> {
     say("recall beside search");
+    let mut table = Table::new(&[
+        "call",
+        "CPU µs p50",
+        "CPU µs mean",
+        "WAL bytes p50",
+        "WAL bytes mean",
+    ]);
+    for together in [false, true] {
+        beside(
+            server, options, generator, database, user, together, &mut table,
+        )?;
+    }
+    Ok(table.under(&format!(
+        "What recall() does beside searching, {BATCH} calls at a time, divided"
+    )) + "Of one transaction each, the difference holds the commit of a row, which a search has not; of one transaction for all of them, it is what recall() adds to a transaction that writes anyway. The means hold the folds.\n\n")
+}
+
+fn beside(
+    server: &Server,
+    options: &Options,
+    generator: &Generator,
+    database: &str,
+    user: Uuid,
+    together: bool,
+    table: &mut Table,
+) -> Result<()> {
     // Two connections: in one, each would find the caches as the other left them.
     let mut sessions = Vec::new();
     for function in ["recall", "search"] {
@@ -155,8 +181,14 @@ pub fn recall(
             let mut ignored = Costs::default();
             let note = if n < WARM_UP { &mut ignored } else { costs };
             session.measure(note, |client| {
+                if together {
+                    client.batch_execute("BEGIN")?;
+                }
                 for question in &batch {
                     client.query(statement, &[&question.two])?;
+                }
+                if together {
+                    client.batch_execute("COMMIT")?;
                 }
                 Ok(())
             })?;
@@ -167,29 +199,25 @@ pub fn recall(
     }
     let (recall, search) = (&sessions[0].2, &sessions[1].2);
     let effect = recall.over(search);
-    let mut table = Table::new(&[
-        "call",
-        "CPU µs p50",
-        "CPU µs mean",
-        "WAL bytes p50",
-        "WAL bytes mean",
-    ]);
+    let of = if together {
+        "one transaction for all"
+    } else {
+        "one transaction each"
+    };
     for (title, costs) in [
         ("recall(), 2 words", recall),
         ("search(), the same", search),
         ("difference, pair by pair", &effect),
     ] {
         table.row(&[
-            title.to_owned(),
+            format!("{title}; {of}"),
             format!("{:.0}", costs.cpu() * 1e3),
             format!("{:.0}", costs.mean_cpu() * 1e3),
             format!("{:.0}", costs.wal()),
             format!("{:.0}", costs.mean_wal()),
         ]);
     }
-    Ok(table.under(&format!(
-        "What recall() does beside searching, {BATCH} calls at a time, divided"
-    )))
+    Ok(())
 }
 
 fn throughput(

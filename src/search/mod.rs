@@ -118,6 +118,8 @@ struct Context {
     /// Most that links add.
     link_weight: f64,
     link_rules: Rules,
+    /// What being returned counts, for who notes it.
+    shown_gain: f64,
     /// Calls that wait to be folded.
     waiting: Vec<Call>,
     /// Cosine from which memories of the same words are one; 1 for never.
@@ -251,8 +253,20 @@ impl Settings {
     }
 }
 
+/// What a search found, and what noting it needs to know.
+pub struct Found {
+    pub hits: Vec<Hit>,
+    /// The workspace's `shown_gain`.
+    pub shown_gain: f64,
+}
+
 /// Runs a search.
 pub fn search(request: Request) -> Result<Vec<Hit>> {
+    Ok(find(request)?.hits)
+}
+
+/// Runs a search whose results will be noted.
+pub fn find(request: Request) -> Result<Found> {
     let match_count = match_count(request.match_count)?;
     if let Some(min) = request.min_score
         && !min.is_finite()
@@ -276,7 +290,10 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         ));
     }
     let Some((mut context, blocks)) = Context::resolve(&request, match_count)? else {
-        return Ok(Vec::new());
+        return Ok(Found {
+            hits: Vec::new(),
+            shown_gain: 0.0,
+        });
     };
     if let Some(as_of) = request.as_of {
         context.past = Some(Past::read(&context, as_of)?);
@@ -341,7 +358,10 @@ pub fn search(request: Request) -> Result<Vec<Hit>> {
         if hits.len() < match_count && missing && eligible.ask(&corpus.entries) {
             continue;
         }
-        return Ok(hits);
+        return Ok(Found {
+            hits,
+            shown_gain: context.shown_gain,
+        });
     }
 }
 
@@ -416,6 +436,7 @@ impl Context {
                 settings.get(c"link_half_life_days")?,
                 settings.get(c"link_members")?,
             ),
+            shown_gain: number(c"shown_gain", 0.0)?,
             // Until setup() brings the store of an older version up to date, what is new is off.
             duplicate_similarity: number(c"duplicate_similarity", 1.0).unwrap_or(1.0),
             fuzzy_weight: number(c"fuzzy_weight", 0.0).unwrap_or(0.0),
