@@ -14,6 +14,7 @@ use crate::blocks::{self, Stamp, State, segment};
 use crate::error::Error;
 use crate::heap::Heap;
 use crate::model::similarity::{self, Distance};
+use crate::places;
 use crate::raw::{RawJsonb, Words};
 use crate::scan::Table;
 use crate::search::{self, Request};
@@ -449,6 +450,7 @@ fn segment_head(head: &[u8], parts: Array<'_, Uuid>, places: &[u8]) -> Report<Ve
     Ok(segment::parts_at(head, &keys, places).map_err(|_| Error::unreadable_block())?)
 }
 
+/// As the functions of version 0.6 and before call it.
 #[pg_extern(sql = false)]
 fn root_place(relation: &str, place: &[u8]) -> Report<Option<Vec<u8>>> {
     let name = std::ffi::CString::new(relation).unwrap_or_default();
@@ -465,6 +467,27 @@ fn root_place(relation: &str, place: &[u8]) -> Report<Option<Vec<u8>>> {
     Ok(root.map(|root| root.to_bytes().to_vec()))
 }
 
+#[pg_extern(sql = false)]
+fn entry_places(
+    workspace: Uuid,
+    model: &str,
+    cluster: i32,
+) -> Report<TableIterator<'static, (name!(places, Vec<u8>), name!(states, Vec<u8>))>> {
+    let found = places::of_segment(crate::spi::uuid(workspace), model, cluster)?;
+    Ok(TableIterator::once(found))
+}
+
+#[pg_extern(sql = false)]
+fn knows_places(workspace: Uuid, model: &str, cluster: i32, head: &[u8]) -> Report<bool> {
+    Ok(places::known(
+        crate::spi::uuid(workspace),
+        model,
+        cluster,
+        head,
+    )?)
+}
+
+/// As the functions of version 0.6 and before call it.
 #[pg_extern(sql = false)]
 fn segment_place(head: &[u8]) -> Option<Vec<u8>> {
     segment::Head::parse(head)?.first_place()

@@ -59,6 +59,7 @@ pub mod model;
 mod own;
 mod pack;
 mod partitions;
+mod places;
 mod privilege;
 pub mod query;
 mod raw;

@@ -447,6 +447,11 @@ mod raw {
             scan: pg_sys::IndexScanDesc,
             direction: pg_sys::ScanDirection::Type,
         ) -> pg_sys::ItemPointer;
+
+        pub fn index_fetch_heap(
+            scan: pg_sys::IndexScanDesc,
+            slot: *mut pg_sys::TupleTableSlot,
+        ) -> bool;
     }
 }
 
@@ -499,6 +504,26 @@ impl Cursor {
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         // SAFETY: a scan that is open and a slot of its table's rows.
         unsafe { pg_sys::index_getnext_slot(self.scan, forward, self.slot) }
+    }
+
+    /// As `next`: where the chain of versions begins to which the row belongs.
+    fn next_root(&mut self) -> Option<pg_sys::ItemPointerData> {
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        // SAFETY: as in `next`. One guard for both: the place is copied before the row takes its place.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                loop {
+                    let at = raw::index_getnext_tid(self.scan, forward);
+                    if at.is_null() {
+                        return None;
+                    }
+                    let root = *at;
+                    if raw::index_fetch_heap(self.scan, self.slot) {
+                        return Some(root);
+                    }
+                }
+            })
+        }
     }
 }
 
@@ -625,6 +650,16 @@ impl<'t, const N: usize> Lookup<'t, N> {
             }
             pg_sys::slot_getsomeattrs_int(self.cursor.slot, self.width);
             Some(Row::of(&*self.cursor.slot, self.width))
+        }
+    }
+
+    /// The next row, and where the chain of versions begins to which it belongs.
+    pub fn next_rooted(&mut self) -> Option<(Place, Row<'_>)> {
+        // SAFETY: as in `next`.
+        unsafe {
+            let root = place_of(self.cursor.next_root()?);
+            pg_sys::slot_getsomeattrs_int(self.cursor.slot, self.width);
+            Some((root, Row::of(&*self.cursor.slot, self.width)))
         }
     }
 
@@ -896,6 +931,14 @@ pub struct Row<'a> {
     nulls: &'a [bool],
 }
 
+fn place_of(at: pg_sys::ItemPointerData) -> Place {
+    let block = &at.ip_blkid;
+    Place {
+        block: u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo),
+        offset: at.ip_posid,
+    }
+}
+
 /// A copy of a row.
 pub struct Tuple {
     pub tuple: pg_sys::HeapTuple,
@@ -961,11 +1004,7 @@ impl<'a> Row<'a> {
 
     /// Where it is, as blocks note it.
     pub fn place(&self) -> Place {
-        let block = &self.at.ip_blkid;
-        Place {
-            block: u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo),
-            offset: self.at.ip_posid,
-        }
+        place_of(self.at)
     }
 
     /// The value of a column.

@@ -154,18 +154,6 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_head_wr
 COMMENT ON FUNCTION engram_internal.segment_head(bytea, uuid[], bytea) IS
 'The head of a segment that tells where its parts are, given by their keys in order.';
 
-CREATE FUNCTION engram_internal.root_place(relation text, place bytea) RETURNS bytea
-LANGUAGE c VOLATILE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'root_place_wrapper';
-COMMENT ON FUNCTION engram_internal.root_place(text, bytea) IS
-'Where the index says that a row is, whose version is at a place of engram.<relation> as tidsend() gives it; NULL when none is there. For the owner.';
-
-CREATE FUNCTION engram_internal.segment_place(head bytea) RETURNS bytea
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'segment_place_wrapper';
-COMMENT ON FUNCTION engram_internal.segment_place(bytea) IS
-'Where the first part of a segment is, as its head says; NULL when it does not.';
-
 CREATE FUNCTION engram_internal.document(id uuid, version bigint, state text, session_id text, at timestamptz,
   config text, content text, speaker text, occurred_at timestamptz, summary text) RETURNS bytea
 LANGUAGE plpgsql STABLE
@@ -328,74 +316,18 @@ $$;
 COMMENT ON FUNCTION engram_internal.pack(uuid, text, boolean, integer) IS
 'Merges small blocks of a workspace, or (replacing) removes what newer entries have replaced, when there are at least so many. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
 
-CREATE FUNCTION engram_internal.row_places(workspace uuid, model text, cluster integer, low integer, high integer)
-RETURNS TABLE (nth integer, place bytea, state bytea)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
-AS $$
-#variable_conflict use_variable
-DECLARE
-  -- Ids in a part: 496 of 16 bytes.
-  in_part CONSTANT integer := 496;
-  relation text := CASE WHEN model = '' THEN 'memories' ELSE 'embeddings' END;
-BEGIN
-  RETURN QUERY
-  SELECT i.nth, engram_internal.root_place(relation, CASE WHEN model = ''
-           THEN (SELECT tidsend(m.ctid) FROM engram.memories m
-                 WHERE m.workspace_id = workspace AND m.id = i.id OFFSET 0)
-           ELSE (SELECT tidsend(v.ctid) FROM engram.embeddings v
-                 WHERE v.workspace_id = workspace AND v.memory_id = i.id AND v.model = row_places.model OFFSET 0) END),
-         CASE WHEN model = ''
-           THEN engram_internal.root_place('memory_state', (SELECT tidsend(s.ctid) FROM engram.memory_state s
-                WHERE s.workspace_id = workspace AND s.memory_id = i.id OFFSET 0)) END
-  FROM (SELECT g AS nth, encode(substring(p.block FROM 9 + 16 * (g % in_part) FOR 16), 'hex')::uuid AS id
-        FROM generate_series(low, high) g
-        CROSS JOIN LATERAL (SELECT b.block FROM engram.search_blocks b
-          WHERE b.workspace_id = workspace AND b.model = row_places.model AND b.level = 4 AND b.cluster = row_places.cluster
-            AND b.block_id = ('01' || lpad(to_hex(g / in_part), 4, '0') || repeat('0', 26))::uuid) p
-        OFFSET 0) i;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.row_places(uuid, text, integer, integer, integer) IS
-'Where the rows of entries low to high of a segment, from 0, and of their states, are now; NULL for nowhere.';
+CREATE FUNCTION engram_internal.entry_places(workspace uuid, model text, cluster integer)
+RETURNS TABLE (places bytea, states bytea)
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'entry_places_wrapper';
+COMMENT ON FUNCTION engram_internal.entry_places(uuid, text, integer) IS
+'Where the rows of the entries of a segment are now, in their order, 6 bytes each, zeros for nowhere, and those of their states (model empty). Only the owner of the tables may ask.';
 
-CREATE FUNCTION engram_internal.is_placed(workspace uuid, model text, cluster integer, head bytea, entries integer) RETURNS boolean
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off
-SET plan_cache_mode = force_generic_plan
-AS $$
-DECLARE
-  -- Places in a part: 1322 of 6 bytes.
-  in_part CONSTANT integer := 1322;
-  entry   integer;
-BEGIN
-  IF engram_internal.segment_place(head) IS DISTINCT FROM (
-       SELECT tidsend(p.ctid) FROM engram.search_blocks p
-       WHERE p.workspace_id = is_placed.workspace AND p.model = is_placed.model AND p.level = 4 AND p.cluster = is_placed.cluster
-       ORDER BY p.block_id LIMIT 1) THEN
-    RETURN false;
-  END IF;
-  -- A few tell whether rows have moved, as they do all together.
-  FOR i IN 1..4 LOOP
-    entry := floor(random() * entries);
-    IF EXISTS (
-      SELECT FROM engram_internal.row_places(workspace, model, cluster, entry, entry) r, engram.search_blocks p
-      WHERE p.workspace_id = is_placed.workspace AND p.model = is_placed.model AND p.level = 4 AND p.cluster = is_placed.cluster
-        AND p.block_id IN (('0b' || lpad(to_hex(entry / in_part), 4, '0') || repeat('0', 26))::uuid,
-                           ('0c' || lpad(to_hex(entry / in_part), 4, '0') || repeat('0', 26))::uuid)
-        AND CASE WHEN p.block_id < '0c000000-0000-0000-0000-000000000000' THEN r.place ELSE r.state END
-            <> substring(p.block FROM 9 + 6 * (entry % in_part) FOR 6)) THEN
-      RETURN false;
-    END IF;
-  END LOOP;
-  RETURN true;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.is_placed(uuid, text, integer, bytea, integer) IS
-'Whether a segment knows where its parts and the rows of its entries are, as far as a sample tells.';
+CREATE FUNCTION engram_internal.knows_places(workspace uuid, model text, cluster integer, head bytea) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'knows_places_wrapper';
+COMMENT ON FUNCTION engram_internal.knows_places(uuid, text, integer, bytea) IS
+'Whether a segment knows where its parts and the rows of its entries are, as far as a sample tells. Only the owner of the tables may ask.';
 
 CREATE FUNCTION engram_internal.place(workspace uuid, model text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -405,7 +337,6 @@ SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-  nowhere CONSTANT bytea := '\x000000000000';
   -- What filters ask of memories may be kept once every change of it makes a new entry. Stores of 0.5 know fewer.
   valued  boolean := place.model = '' AND EXISTS (
     SELECT FROM pg_trigger t WHERE t.tgrelid = 'engram.memories'::regclass AND t.tgname = 'memories_after_update'
@@ -427,7 +358,7 @@ BEGIN
   -- and few: somebody may wait who only adds.
   FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
            WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 3
-             AND (NOT engram_internal.is_placed(workspace, place.model, b.cluster, b.block, b.entries)
+             AND (NOT engram_internal.knows_places(workspace, place.model, b.cluster, b.block)
                   OR valued AND NOT EXISTS (
                     SELECT FROM engram.search_blocks v
                     WHERE v.workspace_id = place.workspace AND v.model = '' AND v.level = 4 AND v.cluster = b.cluster
@@ -436,10 +367,7 @@ BEGIN
     DELETE FROM engram.search_blocks b
     WHERE b.workspace_id = workspace AND b.model = place.model AND b.level = 4 AND b.cluster = h.cluster
       AND b.block_id >= '0b000000-0000-0000-0000-000000000000';
-    SELECT string_agg(coalesce(r.place, nowhere), '' ORDER BY r.nth),
-           CASE WHEN place.model = '' THEN string_agg(coalesce(r.state, nowhere), '' ORDER BY r.nth) ELSE '' END
-    INTO places, states
-    FROM engram_internal.row_places(workspace, place.model, h.cluster, 0, h.entries - 1) r;
+    SELECT e.places, e.states INTO places, states FROM engram_internal.entry_places(workspace, place.model, h.cluster) e;
     INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
     SELECT workspace, place.model, 4, h.cluster, r.block_id, 0, r.block
     FROM engram_internal.segment_rows(h.block, places, states) r;

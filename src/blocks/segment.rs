@@ -1225,7 +1225,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_have_as_many_values_as_the_functions_in_sql_know() {
+    fn parts_have_as_many_values_as_functions_of_older_versions_know() {
         assert_eq!((Kind::Ids.slice(), Kind::Rows.slice()), (496, 1322));
         assert_eq!(Kind::States.slice(), Kind::Rows.slice());
     }

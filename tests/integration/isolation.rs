@@ -884,14 +884,12 @@ engram_internal.index_vectors(workspace, model, ids, embeddings, state)
     no    no    no    no    no    SELECT engram_internal.index_vectors('{ws}', 'tiny', ARRAY['{id}'::uuid], null, 'gone')
 engram_internal.seal(workspace, model, at_least, most)
     no    no    no    no    no    SELECT engram_internal.seal('{ws}', '', 0, 10)
-engram_internal.row_places(workspace, model, cluster, low, high)
-    no    no    no    no    no    SELECT * FROM engram_internal.row_places('{ws}', '', 1, 0, 0)
-engram_internal.is_placed(workspace, model, cluster, head, entries)
-    no    no    no    no    no    SELECT engram_internal.is_placed('{ws}', '', 1, '', 0)
+engram_internal.entry_places(workspace, model, cluster)
+    no    no    no    no    no    SELECT * FROM engram_internal.entry_places('{ws}', '', 1)
+engram_internal.knows_places(workspace, model, cluster, head)
+    no    no    no    no    no    SELECT engram_internal.knows_places('{ws}', '', 1, '')
 engram_internal.segment_values(workspace, head, ids)
     no    no    no    no    no    SELECT v.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.document_entry('{id}', 9, 'plain', null, null, null, null, null, null)], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.document_entry('{id}', 9, 'plain', null, null, null, null, null, null)], 1) p, LATERAL engram_internal.segment_values('{ws}', s.block, ARRAY[p.block]) v WHERE s.level = 3 AND get_byte(p.block, 1) = 1 AND p.level = 4
-engram_internal.root_place(relation, place)
-    no    no    no    no    no    SELECT engram_internal.root_place('memories', '\x000000000001')
 engram_internal.place(workspace, model)
     no    no    no    no    no    SELECT engram_internal.place('{ws}', '')
 engram_internal.bury(workspace, model, ids, versions)
@@ -1053,8 +1051,6 @@ engram_internal.segment_rows(head, rows, states)
     1     1     1     1     1     SELECT r.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, LATERAL engram_internal.segment_rows(s.block, '\x000000000001', '') r WHERE s.level = 3
 engram_internal.segment_head(head, parts, places)
     1     1     1     1     1     SELECT engram_internal.segment_head(s.block, '{01000000-0000-0000-0000-000000000000}', '\x000000000001') FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s WHERE s.level = 3
-engram_internal.segment_place(head)
-    1     1     1     1     1     SELECT engram_internal.segment_place(s.block) FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s WHERE s.level = 3
 engram_internal.bury_entries(old, parts, ids, versions)
     1     1     1     1     1     SELECT b.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p, LATERAL engram_internal.bury_entries(s.block, ARRAY[p.block], ARRAY['{id}'::uuid], '{2}') b WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 1
 engram_internal.block_entries(block)
