@@ -62,21 +62,17 @@ fn roots(
 }
 
 /// Places of the rows of memories, or of their vectors of a model, and of the states of memories; ids ascend.
-fn find(
-    workspace: Uuid,
-    model: &str,
-    ids: &[Uuid],
-) -> Result<(Vec<Option<Place>>, Vec<Option<Place>>)> {
+fn find(workspace: Uuid, model: &str, ids: &[Uuid]) -> Result<[Vec<Option<Place>>; 2]> {
     if !model.is_empty() {
         let vectors = owned(c"embeddings")?;
         let rows = roots(&vectors, c"memory_id", workspace, ids, model)?;
-        return Ok((rows, Vec::new()));
+        return Ok([rows, Vec::new()]);
     }
     let (memories, states) = (owned(c"memories")?, owned(c"memory_state")?);
-    Ok((
+    Ok([
         roots(&memories, c"id", workspace, ids, "")?,
         roots(&states, c"memory_id", workspace, ids, "")?,
-    ))
+    ])
 }
 
 /// The values of a column of a segment from `number` on, part by part, until `visit` has seen enough.
@@ -114,7 +110,7 @@ pub fn of_segment(workspace: Uuid, model: &str, cluster: i32) -> Result<(Vec<u8>
         each.flat_map(|p| p.map_or([0; Place::BYTES], Place::to_bytes))
             .collect()
     };
-    let (rows, states) = find(workspace, model, &ids)?;
+    let [rows, states] = find(workspace, model, &ids)?;
     Ok((bytes(rows), bytes(states)))
 }
 
@@ -148,7 +144,7 @@ pub fn known(workspace: Uuid, model: &str, cluster: i32, head: &[u8]) -> Result<
     }
     ids.sort_unstable();
     ids.dedup();
-    let (rows, states) = find(
+    let [rows, states] = find(
         workspace,
         model,
         &ids.iter().map(|(id, _)| *id).collect::<Vec<_>>(),

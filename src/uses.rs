@@ -450,7 +450,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     Ok(folded.into_iter().flatten().next().unwrap_or(0))
 }
 
-pub use care::{Moved, moved, moves};
+pub use care::{Layers, Moved, moved, moves};
 pub use fold::{Rules, STATE, fold as fold_calls};
 pub use levels::levels;
 pub use states::each as each_state;

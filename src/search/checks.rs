@@ -16,6 +16,7 @@ use crate::blocks::values::{Builder, Said, of_key};
 use crate::error::{Error, Result};
 use crate::filter::{FIELDS, Field, Kind, Node, Op};
 use crate::jsonb::{self, Json, Type};
+use crate::model::layers::Layer;
 use crate::scan::{Lookup, Row, Table};
 
 /// What is known of a condition; numbers, so that the least of some is what all of them come to.
@@ -45,7 +46,19 @@ impl Known {
 pub struct Checks {
     node: Test,
     whole: bool,
+    layers: bool,
 }
+
+/// What conditions ask of that is not in a row.
+pub struct Beside<'a> {
+    /// Layers can be told.
+    pub layers: bool,
+    /// Memories that are about entities with these names, with the numbers of the names.
+    pub mentioning: &'a dyn Fn(&[&str]) -> Result<Vec<Mention>>,
+}
+
+/// A memory, and the number of the name that it is about.
+pub type Mention = (Uuid, usize);
 
 enum Test {
     All(Vec<Test>),
@@ -53,6 +66,8 @@ enum Test {
     Not(Box<Test>),
     /// A statement has to be asked.
     Unknown,
+    /// Of the present layer, which no column tells.
+    Layer(Asked),
     Column {
         name: &'static str,
         column: i16,
@@ -134,14 +149,15 @@ impl Checks {
         node: &Node,
         types: Option<&[String]>,
         memories: &Table,
+        beside: &Beside<'_>,
         superseded: bool,
         expired: Option<i64>,
     ) -> Result<Option<Self>> {
-        let node = Test::of(node, memories);
+        let node = Test::of(node, memories, beside)?;
         if matches!(node, Test::Unknown) {
             return Ok(None);
         }
-        let whole = node.whole();
+        let (whole, layers) = (node.whole(), node.layers());
         let none = || Asked::Value {
             op: Op::Eq,
             wanted: Vec::new(),
@@ -171,7 +187,13 @@ impl Checks {
         Ok(Some(Self {
             node: Test::All(all),
             whole,
+            layers,
         }))
+    }
+
+    /// Whether any condition is of the layer.
+    pub fn layers(&self) -> bool {
+        self.layers
     }
 
     /// Whether a row always tells.
@@ -179,9 +201,10 @@ impl Checks {
         self.whole
     }
 
-    /// Whether a row of `memories` passes; `None` where a statement has to be asked. Long values take memory.
-    pub fn passes(&self, row: &Row<'_>) -> Option<bool> {
-        match self.node.passes(row) {
+    /// Whether a row of `memories` passes, whose memory is in this layer, if that is known; `None` where a statement has
+    /// to be asked. Long values take memory.
+    pub fn passes(&self, row: &Row<'_>, layer: Option<Layer>) -> Option<bool> {
+        match self.node.passes(row, layer) {
             Known::Yes => Some(true),
             Known::No => Some(false),
             Known::Unknown => None,
@@ -195,41 +218,95 @@ impl Checks {
 }
 
 impl Test {
-    fn of(node: &Node, memories: &Table) -> Self {
-        let all =
-            |nodes: &[Node]| -> Vec<Self> { nodes.iter().map(|n| Self::of(n, memories)).collect() };
-        match node {
-            Node::And(nodes) => Self::All(all(nodes)),
-            Node::Or(nodes) => Self::Any(all(nodes)),
-            Node::Not(node) => Self::Not(Box::new(Self::of(node, memories))),
+    fn of(node: &Node, memories: &Table, beside: &Beside<'_>) -> Result<Self> {
+        let all = |nodes: &[Node]| -> Result<Vec<Self>> {
+            nodes
+                .iter()
+                .map(|n| Self::of(n, memories, beside))
+                .collect()
+        };
+        Ok(match node {
+            Node::And(nodes) => Self::All(all(nodes)?),
+            Node::Or(nodes) => Self::Any(all(nodes)?),
+            Node::Not(node) => Self::Not(Box::new(Self::of(node, memories, beside)?)),
             Node::Test {
                 field: Field::Column(nth),
                 op,
                 value,
-            } => {
-                let (name, kind, read) = FIELDS[*nth];
-                // Layers and entities are not columns.
-                if read.strip_prefix("m.") != Some(name) {
-                    return Self::Unknown;
+            } => match FIELDS[*nth] {
+                ("layer", kind, _) if beside.layers => {
+                    single(kind, *op, value).map_or(Self::Unknown, Self::Layer)
                 }
-                if kind == Kind::Json {
-                    return Self::metadata(memories, Vec::new(), *op, value);
+                ("entities", ..) => Self::entities(memories, *op, value, beside)?,
+                (name, kind, read) => {
+                    // What is computed is no column.
+                    if read.strip_prefix("m.") != Some(name) {
+                        return Ok(Self::Unknown);
+                    }
+                    if kind == Kind::Json {
+                        return Ok(Self::metadata(memories, Vec::new(), *op, value));
+                    }
+                    let asked = match kind {
+                        Kind::List => tags(*op, value),
+                        _ => single(kind, *op, value),
+                    };
+                    match asked {
+                        Some(asked) => Self::column(memories, name, kind, asked),
+                        None => Self::Unknown,
+                    }
                 }
-                let asked = match kind {
-                    Kind::List => tags(*op, value),
-                    _ => single(kind, *op, value),
-                };
-                match asked {
-                    Some(asked) => Self::column(memories, name, kind, asked),
-                    None => Self::Unknown,
-                }
-            }
+            },
             Node::Test {
                 field: Field::Metadata(path),
                 op,
                 value,
             } => Self::metadata(memories, path.clone(), *op, value),
+        })
+    }
+
+    /// Those that are about entities are looked for beforehand, where these are named.
+    fn entities(memories: &Table, op: Op, value: &Value, beside: &Beside<'_>) -> Result<Self> {
+        let names: Option<Vec<&str>> = match (op, value) {
+            (Op::In | Op::Nin | Op::Contains, Value::Array(names)) => {
+                names.iter().map(Value::as_str).collect()
+            }
+            (Op::Contains, name) => name.as_str().map(|name| vec![name]),
+            _ => None,
+        };
+        let Some(mut names) = names else {
+            return Ok(Self::Unknown);
+        };
+        names.sort_unstable();
+        names.dedup();
+        // All of no names is everything, and one of none nothing.
+        if names.is_empty() {
+            let everything = Self::All(Vec::new());
+            return Ok(match op {
+                Op::In => Self::Not(Box::new(everything)),
+                _ => everything,
+            });
         }
+        let mut found = (beside.mentioning)(&names)?;
+        found.sort_unstable();
+        found.dedup();
+        let least = match op {
+            Op::Contains => names.len(),
+            _ => 1,
+        };
+        let ids = found
+            .chunk_by(|a, b| a.0 == b.0)
+            .filter(|of_one| of_one.len() >= least)
+            .map(|of_one| Of::Uuid(of_one[0].0))
+            .collect();
+        let asked = Asked::Value {
+            op: Op::In,
+            wanted: ids,
+        };
+        let about = Self::column(memories, "id", Kind::Uuid, asked);
+        Ok(match op {
+            Op::Nin if !matches!(about, Self::Unknown) => Self::Not(Box::new(about)),
+            _ => about,
+        })
     }
 
     fn column(memories: &Table, name: &'static str, kind: Kind, asked: Asked) -> Self {
@@ -279,16 +356,26 @@ impl Test {
             Self::All(tests) | Self::Any(tests) => tests.iter().all(Self::whole),
             Self::Not(test) => test.whole(),
             Self::Unknown => false,
-            Self::Column { .. } | Self::Metadata { .. } => true,
+            Self::Layer(_) | Self::Column { .. } | Self::Metadata { .. } => true,
         }
     }
 
-    fn passes(&self, row: &Row<'_>) -> Known {
+    /// Whether any condition is of the layer.
+    fn layers(&self) -> bool {
+        match self {
+            Self::All(tests) | Self::Any(tests) => tests.iter().any(Self::layers),
+            Self::Not(test) => test.layers(),
+            Self::Layer(_) => true,
+            Self::Unknown | Self::Column { .. } | Self::Metadata { .. } => false,
+        }
+    }
+
+    fn passes(&self, row: &Row<'_>, layer: Option<Layer>) -> Known {
         match self {
             Self::All(tests) => {
                 let mut least = Known::Yes;
                 for test in tests {
-                    least = least.min(test.passes(row));
+                    least = least.min(test.passes(row, layer));
                     if least == Known::No {
                         break;
                     }
@@ -298,15 +385,19 @@ impl Test {
             Self::Any(tests) => {
                 let mut most = Known::No;
                 for test in tests {
-                    most = most.max(test.passes(row));
+                    most = most.max(test.passes(row, layer));
                     if most == Known::Yes {
                         break;
                     }
                 }
                 most
             }
-            Self::Not(test) => test.passes(row).not(),
+            Self::Not(test) => test.passes(row, layer).not(),
             Self::Unknown => Known::Unknown,
+            Self::Layer(asked) => match layer {
+                Some(layer) => asked.test(Some(&Of::Text(layer.name()))),
+                None => Known::Unknown,
+            },
             Self::Column {
                 column, of, asked, ..
             } => match asked {
@@ -377,7 +468,7 @@ impl Test {
                 Said::Same(one) => Said::Same(one.not()),
                 Said::Each(all) => Said::Each(all.into_iter().map(Known::not).collect()),
             },
-            Self::Unknown => Said::Same(Known::Unknown),
+            Self::Unknown | Self::Layer(_) => Said::Same(Known::Unknown),
             Self::Column {
                 name, of, asked, ..
             } => {

@@ -11,7 +11,7 @@ use pgrx::{JsonB, PgMemoryContexts};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::checks::{Checks, Known};
+use super::checks::{Beside, Checks, Known, Mention};
 use super::corpus::Entries;
 use super::ids::IdSet;
 use super::words::Analysed;
@@ -20,6 +20,7 @@ use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::heap::Placed;
 use crate::scan::{Row, Table};
+use crate::uses::Layers;
 use crate::{filter, rows, spi};
 
 /// The conditions of one search.
@@ -103,6 +104,25 @@ fn read(value: Option<&Value>) -> Result<(filter::Node, filter::Compiled)> {
     Ok((node, compiled))
 }
 
+/// Memories of a workspace that are about entities with these names or aliases, with the numbers of the names; as the
+/// caller.
+fn mentioning(workspace: Uuid, names: &[&str]) -> Result<Vec<Mention>> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let found = spi::rows(
+        include_str!("sql/mentioning.sql"),
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(names),
+        ],
+        |row| {
+            let id = row.get::<pgrx::Uuid>(1)?.map(spi::uuid);
+            let nth = row.get::<i64>(2)?.and_then(|nth| usize::try_from(nth).ok());
+            Ok(id.zip(nth))
+        },
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 impl<'a> Eligible<'a> {
     /// Checks the conditions and prepares their SQL.
     pub fn new(context: &'a Context, request: &Request, analysed: &Analysed) -> Result<Self> {
@@ -169,7 +189,13 @@ impl<'a> Eligible<'a> {
             && rows::all_visible(&memories, context.workspace)
         {
             let now = (!context.expired).then(|| context.at.into());
-            Checks::new(&node, types.as_deref(), &memories, context.superseded, now)?
+            let states = Table::open(c"memory_state")?;
+            let beside = Beside {
+                layers: rows::states_visible(&memories, &states, context.workspace),
+                mentioning: &|names| mentioning(context.workspace, names),
+            };
+            let superseded = context.superseded;
+            Checks::new(&node, types.as_deref(), &memories, &beside, superseded, now)?
         } else {
             None
         };
@@ -196,7 +222,9 @@ impl<'a> Eligible<'a> {
 
     /// Whether a row that a hit is made of still passes, as far as it tells.
     pub fn holds(&self, row: &Row<'_>) -> bool {
-        self.free || (self.checks.as_ref()).is_none_or(|checks| checks.passes(row) != Some(false))
+        // Layers were asked when the row was found.
+        let passes = |checks: &Checks| checks.passes(row, None) != Some(false);
+        self.free || self.checks.as_ref().is_none_or(passes)
     }
 
     /// From now on every candidate is looked up. True when it was not before.
@@ -236,6 +264,8 @@ impl<'a> Eligible<'a> {
         let mut asked = self.asked.borrow_mut();
         let mut out = Vec::with_capacity(wanted.min(all.len()));
         let (mut rest, mut size) = (all, FEWEST);
+        // To have the layers of all told by a statement is dearer than any number of looks.
+        let layers = self.checks.as_ref().is_some_and(Checks::layers);
         let dear = if self.checks.as_ref().is_some_and(Checks::whole) {
             LOOKED_AT
         } else {
@@ -253,6 +283,7 @@ impl<'a> Eligible<'a> {
             let expected =
                 (missing * seen / out.len().max(1) as f64).min((rest.len() + more) as f64);
             if !asked.whole
+                && !layers
                 && seen >= SAMPLE
                 && expected * self.lanes as f64 > self.memories as f64 / dear
                 && let Some(sql) = &self.whole
@@ -310,13 +341,20 @@ impl<'a> Eligible<'a> {
         let key = [memories.column(c"workspace_id")?, memories.column(c"id")?];
         let mut rows = Placed::new(&memories, key, i16::MAX)?;
         let mut memory = PgMemoryContexts::new("engram filter");
+        let states = Table::open(c"memory_state")?;
+        let mut layers = None;
+        if checks.layers() {
+            layers = Some(Layers::new(&memories, &states, self.context.workspace)?);
+        }
         let mut rest = Vec::new();
         let mut look = |id: Uuid, row: &Row<'_>| {
+            // What cannot be read, the statement says.
+            let layer = layers.as_mut().and_then(|layers| layers.of(row).ok()?);
             // Long values take memory until they have been looked at.
             // SAFETY: nothing that is made meanwhile is kept.
             let passes = unsafe {
                 memory.reset();
-                memory.switch_to(|_| checks.passes(row))
+                memory.switch_to(|_| checks.passes(row, layer))
             };
             match passes {
                 Some(true) => {

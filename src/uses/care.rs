@@ -1,9 +1,11 @@
-//! Which memories time has moved into another layer than is shown.
+//! Which layers memories are in by now, and which are in another than is shown.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::fold::{TRAITS, traits};
@@ -13,7 +15,7 @@ use crate::model::heat::{COUNTERS, Heat};
 use crate::model::layers::Layer;
 use crate::model::memory::{Params, State};
 use crate::scan::{Lookup, Row, Table};
-use crate::search::ids::{IdHasher, IdMap};
+use crate::search::ids::{IdHasher, IdMap, IdSet};
 use crate::spi;
 
 /// States that are held in memory at the same time, some 100 bytes each.
@@ -139,10 +141,7 @@ impl Look {
             states,
             memories,
             rules,
-            defaults: defaults.ok_or_else(|| Error::NotReady {
-                message: "engram.settings has no row of defaults".to_owned(),
-                hint: "Put it back with: SELECT engram.setup();".to_owned(),
-            })?,
+            defaults: defaults.ok_or_else(no_defaults)?,
         })
     }
 
@@ -213,42 +212,20 @@ impl Look {
             return Ok(None);
         }
         // SAFETY: setup() gave the columns these types.
-        let (key, created_at, old) = unsafe {
+        let (key, old) = unsafe {
             (
                 (
                     row.uuid(columns.owner).unwrap_or_default(),
                     row.uuid(columns.id).unwrap_or_default(),
                 ),
-                row.get(columns.created).unwrap_or(0),
                 row.text(columns.shown).and_then(Layer::parse),
             )
         };
         let (Some(kept), Some(old)) = (state(&key)?, old) else {
             return Ok(None);
         };
-        let traits = traits(row, &columns.traits)?;
         let params = self.rules.get(&key.0).unwrap_or(&self.defaults);
-        let or = |value: f64, other: f64| if value.is_nan() { other } else { value };
-        let state = State {
-            heat: Heat {
-                at: if kept.at == i64::MIN {
-                    created_at
-                } else {
-                    kept.at
-                },
-                uses: 1,
-                counters: [0.0; COUNTERS],
-            },
-            working: or(kept.working, 1.0),
-            core: or(kept.core, 0.0),
-            layer: kept.layer.unwrap_or(old),
-            stability: 0.0,
-            difficulty: 0.0,
-            uses: 1,
-            last_used: created_at,
-            rested: 0,
-        };
-        let new = state.layer_at(at, &traits, params);
+        let new = layer(row, columns, &kept, old, params, at)?;
         Ok((new != old).then(|| Moved {
             workspace: key.0,
             id: key.1,
@@ -256,6 +233,102 @@ impl Look {
             new,
             page: row.place().block,
         }))
+    }
+}
+
+/// The layer of a memory at a moment, of its row, which shows `shown`, and its state.
+fn layer(
+    row: &Row<'_>,
+    columns: &Columns,
+    kept: &Kept,
+    shown: Layer,
+    params: &Params,
+    at: i64,
+) -> Result<Layer> {
+    // SAFETY: setup() gave the column this type.
+    let created_at = unsafe { row.get(columns.created) }.unwrap_or(0);
+    let traits = traits(row, &columns.traits)?;
+    let or = |value: f64, other: f64| if value.is_nan() { other } else { value };
+    let state = State {
+        heat: Heat {
+            at: if kept.at == i64::MIN {
+                created_at
+            } else {
+                kept.at
+            },
+            uses: 1,
+            counters: [0.0; COUNTERS],
+        },
+        working: or(kept.working, 1.0),
+        core: or(kept.core, 0.0),
+        layer: kept.layer.unwrap_or(shown),
+        stability: 0.0,
+        difficulty: 0.0,
+        uses: 1,
+        last_used: created_at,
+        rested: 0,
+    };
+    Ok(state.layer_at(at, &traits, params))
+}
+
+/// The present layers of single memories of a workspace. The caller may see all of them, and their states.
+pub struct Layers<'t> {
+    states: Lookup<'t, 2>,
+    state: StateColumns,
+    columns: Columns,
+    workspace: Uuid,
+    params: Params,
+    now: i64,
+    /// Memories with uses that wait to be folded.
+    used: IdSet,
+}
+
+impl<'t> Layers<'t> {
+    /// Under the active snapshot, which must outlive it.
+    pub fn new(memories: &Table, states: &'t Table, workspace: Uuid) -> Result<Self> {
+        let params = spi::row(
+            "SELECT engram_internal.dynamics($1)",
+            &[DatumWithOid::from(spi::pg_uuid(workspace))],
+            |row| Ok(row.get::<Vec<f64>>(1)?),
+        )?;
+        let params = params.flatten().and_then(|p| Params::from_slice(&p));
+        let state = StateColumns::of(states)?;
+        let waiting = super::waiting(workspace, i64::MAX)?;
+        Ok(Self {
+            states: Lookup::upto(states, state.last)?,
+            state,
+            columns: Columns::of(memories)?,
+            workspace,
+            params: params.ok_or_else(no_defaults)?,
+            // SAFETY: the start of the running transaction.
+            now: unsafe { pg_sys::GetCurrentTransactionStartTimestamp() },
+            used: waiting.into_iter().flat_map(|call| call.ids).collect(),
+        })
+    }
+
+    /// That of a memory whose row this is, with all its columns; `None` where it takes more to tell: uses that wait,
+    /// or a state that is missing.
+    pub fn of(&mut self, row: &Row<'_>) -> Result<Option<Layer>> {
+        // SAFETY: setup() gave the columns these types.
+        let (id, shown) = unsafe {
+            let shown = row.text(self.columns.shown).and_then(Layer::parse);
+            (row.uuid(self.columns.id).unwrap_or_default(), shown)
+        };
+        let Some(shown) = shown.filter(|_| !self.used.contains(&id)) else {
+            return Ok(None);
+        };
+        let Some(state) = self.states.find([self.workspace, id]) else {
+            return Ok(None);
+        };
+        let kept = self.state.kept(&state)?;
+        layer(row, &self.columns, &kept, shown, &self.params, self.now).map(Some)
+    }
+}
+
+fn no_defaults() -> Error {
+    Error::NotReady {
+        message: "engram.settings has no row of defaults".to_owned(),
+        hint: "Put it back with: SELECT engram.setup();".to_owned(),
     }
 }
 

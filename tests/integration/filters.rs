@@ -445,6 +445,92 @@ fn held(admin: &mut Client) -> i64 {
     admin.query_one(sql, &[]).unwrap().get(0)
 }
 
+/// The layer that a filter compares is that of the moment, whatever was shown last, wherever its state comes from.
+#[test]
+fn layers_in_filters_are_those_of_this_moment() {
+    let db = Database::new();
+    let (mut ann, mut ben, mut admin) = (db.user("ann"), db.user("ben"), db.admin());
+    for user in [&mut ann, &mut ben] {
+        user.batch_execute(
+            "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea number ' || i, 'importance', i % 5 / 5.0,
+               'type', (ARRAY['factual', 'episodic', 'opinion'])[1 + i % 3], 'tags', jsonb_build_array('t' || i % 4))))
+             FROM generate_series(1, 400) i",
+        )
+        .unwrap();
+    }
+    ben.batch_execute("SELECT engram.apply_preset('researcher')")
+        .unwrap();
+    admin
+        .batch_execute(
+            "SELECT setseed(0.5);
+             SET session_replication_role = replica;
+             UPDATE engram.memories SET created_at = created_at - interval '300 days', pinned = random() < 0.1,
+               layer = (ARRAY['working', 'core', 'archive'])[1 + floor(random() * 3)];
+             UPDATE engram.memory_state SET working_strength = random() ^ 3, core_strength = random() ^ 2 / 2,
+               layer = (ARRAY['working', 'core', 'archive'])[1 + floor(random() * 3)],
+               heat = engram.heat_new(now() - random() ^ 4 * interval '200 days'), access_count = 1;
+             UPDATE engram.memory_state SET working_strength = NULL, core_strength = NULL, heat = NULL, layer = NULL
+             WHERE get_byte(uuid_send(memory_id), 15) < 9;
+             -- Of some the state is missing, and others have uses that wait.
+             DELETE FROM engram.memory_state WHERE get_byte(uuid_send(memory_id), 15) BETWEEN 10 AND 15;
+             RESET session_replication_role",
+        )
+        .unwrap();
+    for user in [&mut ann, &mut ben] {
+        user.batch_execute(
+            "SELECT engram.touch(ARRAY[m.id], at => now() - get_byte(uuid_send(m.id), 14) * interval '1 hour')
+             FROM engram.memories m WHERE get_byte(uuid_send(m.id), 15) BETWEEN 200 AND 220",
+        )
+        .unwrap();
+    }
+    let held = seal(&mut admin, 300);
+    assert!(held > 500, "{held}");
+    for (name, user) in [("ann", &mut ann), ("ben", &mut ben)] {
+        let layers: Vec<(String, String, i32)> = user
+            .query(
+                "SELECT m.id::text, engram_internal.layer_now(m.workspace_id, m.id), right(m.tags[1], 1)::integer FROM engram.memories m",
+                &[],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect();
+        for layer in ["working", "core", "archive"] {
+            let many = layers.iter().filter(|l| l.1 == layer).count();
+            assert!(many > 10, "{name} has {many} in {layer}");
+        }
+        type Passes<'a> = &'a dyn Fn(&str, i32) -> bool;
+        let cases: [(Value, Passes<'_>); 6] = [
+            (json!({"layer": "core"}), &|l, _| l == "core"),
+            (json!({"layer": {"ne": "working"}}), &|l, _| l != "working"),
+            (json!({"layer": {"in": ["core", "archive"]}}), &|l, _| {
+                l != "working"
+            }),
+            (
+                json!({"NOT": {"layer": {"contains": "or"}}, "tags": {"contains": "t1"}}),
+                &|l, t| l == "archive" && t == 1,
+            ),
+            (
+                json!({"OR": [{"layer": "archive"}, {"tags": {"contains": "t2"}}]}),
+                &|l, t| l == "archive" || t == 2,
+            ),
+            (json!({"layer": {"gt": "core"}}), &|l, _| l == "working"),
+        ];
+        for (filter, passes) in cases {
+            let wanted: BTreeSet<String> = (layers.iter())
+                .filter(|(_, layer, tag)| passes(layer, *tag))
+                .map(|(id, ..)| id.clone())
+                .collect();
+            for sql in [
+                "SELECT id FROM engram.search('tea', match_count => 1000, filter => $1)",
+                "SELECT id FROM engram.list($1, 1000)",
+            ] {
+                assert_eq!(ids(user, sql, &filter), wanted, "{name} {filter} {sql}");
+            }
+        }
+    }
+}
+
 /// Segments hold copies of what filters ask for: each change of a memory is seen at once by whoever may see it,
 /// and by nobody else.
 #[test]
