@@ -96,6 +96,53 @@ BEGIN
   RETURN n;
 END
 $$;
+
+CREATE OR REPLACE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  memories bigint, forgotten bigint, superseded bigint, expired bigint, pinned bigint,
+  by_type jsonb, by_layer jsonb, embeddings jsonb, pending_embeddings bigint, content_chars bigint,
+  oldest timestamptz, newest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(stats.workspace, false);
+BEGIN
+  RETURN QUERY
+  WITH alive AS MATERIALIZED (
+    SELECT m.id, m.type, m.layer, m.pinned, m.content, m.created_at, m.superseded_by, m.expires_at
+    FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NULL)
+  SELECT
+    (SELECT count(*) FROM alive),
+    (SELECT count(*) FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.superseded_by IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.expires_at <= now()),
+    (SELECT count(*) FROM alive a WHERE a.pinned),
+    (SELECT coalesce(jsonb_object_agg(t.type, t.n), '{}') FROM (SELECT a.type, count(*) AS n FROM alive a GROUP BY a.type) t),
+    (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM
+      (SELECT p.layer, count(*) AS n FROM engram_internal.layers(ws) p GROUP BY p.layer) l),
+    (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
+      (SELECT x.model, count(*) AS n FROM engram.embeddings x WHERE x.workspace_id = ws GROUP BY x.model) e),
+    (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
+      (SELECT FROM engram.embeddings x WHERE x.workspace_id = ws AND x.memory_id = a.id AND x.model = d.name)),
+    (SELECT coalesce(sum(char_length(a.content)), 0)::bigint FROM alive a),
+    (SELECT min(a.created_at) FROM alive a),
+    (SELECT max(a.created_at) FROM alive a);
+END
+$$;
+
+CREATE FUNCTION engram_internal.layers(workspace uuid) RETURNS TABLE (memory_id uuid, layer text)
+LANGUAGE c STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'layers_wrapper';
+COMMENT ON FUNCTION engram_internal.layers(uuid) IS
+'The present layers of all memories of a workspace that are not forgotten, waiting uses included, of those that the caller may see.';
+
+CREATE OR REPLACE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
+LANGUAGE c STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'layer_now_wrapper';
 -- The tables follow: new ones, triggers and grants.
 DO $$
 BEGIN

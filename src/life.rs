@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
+use pgrx::{JsonB, PgMemoryContexts, Uuid};
 use serde_json::{Value, json};
 
 use crate::api::{HitRow, Report, hit_row, request};
@@ -456,6 +456,36 @@ fn layer_at(
     let state = stored.state(&traits, &params)?;
     let moment = at.map_or(state.at(), micros);
     Ok(state.layer_at(moment, &traits, &params).name())
+}
+
+#[pg_extern(sql = false)]
+fn layers(
+    workspace: Uuid,
+) -> Report<TableIterator<'static, (name!(memory_id, Uuid), name!(layer, &'static str))>> {
+    let layers = uses::layers(spi::uuid(workspace))?.into_iter();
+    Ok(TableIterator::new(
+        layers.map(|(id, layer)| (spi::pg_uuid(id), layer.name())),
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn layer_now(
+    workspace: Uuid,
+    id: Uuid,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Report<Option<&'static str>> {
+    // SAFETY: the server keeps what describes the call, and the memory context that belongs to it, for longer than this
+    // runs; nobody else puts anything there.
+    let read = unsafe {
+        let call = &mut *(*fcinfo).flinfo;
+        if call.fn_extra.is_null() {
+            let mut memory = PgMemoryContexts::For(call.fn_mcxt);
+            call.fn_extra = memory.leak_and_drop_on_delete(None::<uses::Read>).cast();
+        }
+        &mut *call.fn_extra.cast::<Option<uses::Read>>()
+    };
+    let layer = uses::layer_of(spi::uuid(workspace), spi::uuid(id), read)?;
+    Ok(layer.map(Layer::name))
 }
 
 /// Rows go straight into the result: thousands, each of next to no work, cost less than their way through an iterator.

@@ -8,6 +8,7 @@
 
 mod care;
 mod fold;
+mod layers;
 mod levels;
 mod states;
 
@@ -450,8 +451,9 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     Ok(folded.into_iter().flatten().next().unwrap_or(0))
 }
 
-pub use care::{Layers, Moved, moved, moves};
+pub use care::{Moved, moved, moves};
 pub use fold::{Rules, STATE, fold as fold_calls};
+pub use layers::{LayerRules, Layers, Read, layer_of, layers};
 pub use levels::levels;
 pub use states::each as each_state;
 

@@ -730,7 +730,7 @@ BEGIN
     (SELECT count(*) FROM alive a WHERE a.pinned),
     (SELECT coalesce(jsonb_object_agg(t.type, t.n), '{}') FROM (SELECT a.type, count(*) AS n FROM alive a GROUP BY a.type) t),
     (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM
-      (SELECT p.layer, count(*) AS n FROM engram_internal.present(ws, now(), ARRAY(SELECT a.id FROM alive a)) p GROUP BY p.layer) l),
+      (SELECT p.layer, count(*) AS n FROM engram_internal.layers(ws) p GROUP BY p.layer) l),
     (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
       (SELECT x.model, count(*) AS n FROM engram.embeddings x WHERE x.workspace_id = ws GROUP BY x.model) e),
     (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS

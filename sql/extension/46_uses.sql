@@ -129,14 +129,17 @@ $$;
 COMMENT ON FUNCTION engram_internal.present(uuid, timestamptz, uuid[], boolean) IS
 'The state of memories at a moment, waiting uses included, of those that the caller may see. settle: as state_at() has it.';
 
-CREATE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
-LANGUAGE plpgsql STABLE
+CREATE FUNCTION engram_internal.layers(workspace uuid) RETURNS TABLE (memory_id uuid, layer text)
+LANGUAGE c STABLE STRICT
 SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  RETURN (SELECT p.layer FROM engram_internal.present(layer_now.workspace, now(), ARRAY[layer_now.id]) p);
-END
-$$;
+AS 'MODULE_PATHNAME', 'layers_wrapper';
+COMMENT ON FUNCTION engram_internal.layers(uuid) IS
+'The present layers of all memories of a workspace that are not forgotten, waiting uses included, of those that the caller may see.';
+
+CREATE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
+LANGUAGE c STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'layer_now_wrapper';
 COMMENT ON FUNCTION engram_internal.layer_now(uuid, uuid) IS 'The present layer of a memory; what a filter by layer compares.';
 
 CREATE FUNCTION engram_internal.fold(workspace uuid, at_most integer) RETURNS integer

@@ -51,8 +51,8 @@ pub struct Checks {
 
 /// What conditions ask of that is not in a row.
 pub struct Beside<'a> {
-    /// Layers can be told.
-    pub layers: bool,
+    /// Whether layers can be told.
+    pub layers: &'a dyn Fn() -> Result<bool>,
     /// Memories that are about entities with these names, with the numbers of the names.
     pub mentioning: &'a dyn Fn(&[&str]) -> Result<Vec<Mention>>,
 }
@@ -234,9 +234,10 @@ impl Test {
                 op,
                 value,
             } => match FIELDS[*nth] {
-                ("layer", kind, _) if beside.layers => {
-                    single(kind, *op, value).map_or(Self::Unknown, Self::Layer)
-                }
+                ("layer", kind, _) => match single(kind, *op, value) {
+                    Some(asked) if (beside.layers)()? => Self::Layer(asked),
+                    _ => Self::Unknown,
+                },
                 ("entities", ..) => Self::entities(memories, *op, value, beside)?,
                 (name, kind, read) => {
                     // What is computed is no column.

@@ -3,7 +3,7 @@
 //! filter never empties a result that was cut before it, and as the caller, so that what a policy
 //! hides takes no place among the candidates.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::str::FromStr;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -20,7 +20,7 @@ use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::heap::Placed;
 use crate::scan::{Row, Table};
-use crate::uses::Layers;
+use crate::uses::{LayerRules, Layers};
 use crate::{filter, rows, spi};
 
 /// The conditions of one search.
@@ -42,6 +42,8 @@ pub struct Eligible<'a> {
     checks: Option<Checks>,
     /// What segments know of them, by document; empty where nobody has asked yet.
     known: Vec<Known>,
+    /// What layers depend on, once they are asked for.
+    rules: OnceCell<LayerRules>,
 }
 
 /// A memory, its document, and where its row may be.
@@ -189,9 +191,11 @@ impl<'a> Eligible<'a> {
             && rows::all_visible(&memories, context.workspace)
         {
             let now = (!context.expired).then(|| context.at.into());
-            let states = Table::open(c"memory_state")?;
             let beside = Beside {
-                layers: rows::states_visible(&memories, &states, context.workspace),
+                layers: &|| {
+                    let states = Table::open(c"memory_state")?;
+                    Ok(rows::states_visible(&memories, &states, context.workspace))
+                },
                 mentioning: &|names| mentioning(context.workspace, names),
             };
             let superseded = context.superseded;
@@ -209,6 +213,7 @@ impl<'a> Eligible<'a> {
             asked: RefCell::default(),
             memories: usize::MAX,
             known: Vec::new(),
+            rules: OnceCell::new(),
             params: Value::Array(compiled.params),
             types,
             phrases,
@@ -341,11 +346,17 @@ impl<'a> Eligible<'a> {
         let key = [memories.column(c"workspace_id")?, memories.column(c"id")?];
         let mut rows = Placed::new(&memories, key, i16::MAX)?;
         let mut memory = PgMemoryContexts::new("engram filter");
-        let states = Table::open(c"memory_state")?;
-        let mut layers = None;
+        let mut states = None;
         if checks.layers() {
-            layers = Some(Layers::new(&memories, &states, self.context.workspace)?);
+            if self.rules.get().is_none() {
+                // Nobody else can have set them meanwhile.
+                let _ = self.rules.set(LayerRules::read(self.context.workspace)?);
+            }
+            states = Some(Table::open(c"memory_state")?);
         }
+        let layers = states.as_ref().zip(self.rules.get());
+        let layers = layers.map(|(states, rules)| Layers::new(&memories, states, rules));
+        let mut layers = layers.transpose()?;
         let mut rest = Vec::new();
         let mut look = |id: Uuid, row: &Row<'_>| {
             // What cannot be read, the statement says.

@@ -1,11 +1,9 @@
-//! Which layers memories are in by now, and which are in another than is shown.
+//! Which memories time has moved into another layer than is shown.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
-use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::fold::{TRAITS, traits};
@@ -15,7 +13,7 @@ use crate::model::heat::{COUNTERS, Heat};
 use crate::model::layers::Layer;
 use crate::model::memory::{Params, State};
 use crate::scan::{Lookup, Row, Table};
-use crate::search::ids::{IdHasher, IdMap, IdSet};
+use crate::search::ids::{IdHasher, IdMap};
 use crate::spi;
 
 /// States that are held in memory at the same time, some 100 bytes each.
@@ -35,7 +33,7 @@ pub struct Moved {
 /// What a layer depends on, of a row of `memory_state`; what an older version has not filled in is NaN, or
 /// the moment `i64::MIN`.
 #[derive(Clone, Copy)]
-struct Kept {
+pub(super) struct Kept {
     at: i64,
     working: f64,
     core: f64,
@@ -237,7 +235,7 @@ impl Look {
 }
 
 /// The layer of a memory at a moment, of its row, which shows `shown`, and its state.
-fn layer(
+pub(super) fn layer(
     row: &Row<'_>,
     columns: &Columns,
     kept: &Kept,
@@ -271,61 +269,7 @@ fn layer(
     Ok(state.layer_at(at, &traits, params))
 }
 
-/// The present layers of single memories of a workspace. The caller may see all of them, and their states.
-pub struct Layers<'t> {
-    states: Lookup<'t, 2>,
-    state: StateColumns,
-    columns: Columns,
-    workspace: Uuid,
-    params: Params,
-    now: i64,
-    /// Memories with uses that wait to be folded.
-    used: IdSet,
-}
-
-impl<'t> Layers<'t> {
-    /// Under the active snapshot, which must outlive it.
-    pub fn new(memories: &Table, states: &'t Table, workspace: Uuid) -> Result<Self> {
-        let params = spi::row(
-            "SELECT engram_internal.dynamics($1)",
-            &[DatumWithOid::from(spi::pg_uuid(workspace))],
-            |row| Ok(row.get::<Vec<f64>>(1)?),
-        )?;
-        let params = params.flatten().and_then(|p| Params::from_slice(&p));
-        let state = StateColumns::of(states)?;
-        let waiting = super::waiting(workspace, i64::MAX)?;
-        Ok(Self {
-            states: Lookup::upto(states, state.last)?,
-            state,
-            columns: Columns::of(memories)?,
-            workspace,
-            params: params.ok_or_else(no_defaults)?,
-            // SAFETY: the start of the running transaction.
-            now: unsafe { pg_sys::GetCurrentTransactionStartTimestamp() },
-            used: waiting.into_iter().flat_map(|call| call.ids).collect(),
-        })
-    }
-
-    /// That of a memory whose row this is, with all its columns; `None` where it takes more to tell: uses that wait,
-    /// or a state that is missing.
-    pub fn of(&mut self, row: &Row<'_>) -> Result<Option<Layer>> {
-        // SAFETY: setup() gave the columns these types.
-        let (id, shown) = unsafe {
-            let shown = row.text(self.columns.shown).and_then(Layer::parse);
-            (row.uuid(self.columns.id).unwrap_or_default(), shown)
-        };
-        let Some(shown) = shown.filter(|_| !self.used.contains(&id)) else {
-            return Ok(None);
-        };
-        let Some(state) = self.states.find([self.workspace, id]) else {
-            return Ok(None);
-        };
-        let kept = self.state.kept(&state)?;
-        layer(row, &self.columns, &kept, shown, &self.params, self.now).map(Some)
-    }
-}
-
-fn no_defaults() -> Error {
+pub(super) fn no_defaults() -> Error {
     Error::NotReady {
         message: "engram.settings has no row of defaults".to_owned(),
         hint: "Put it back with: SELECT engram.setup();".to_owned(),
@@ -333,18 +277,18 @@ fn no_defaults() -> Error {
 }
 
 /// Numbers of the columns of `memories`.
-struct Columns {
+pub(super) struct Columns {
     owner: i16,
-    id: i16,
+    pub(super) id: i16,
     created: i16,
-    deleted: i16,
-    shown: i16,
+    pub(super) deleted: i16,
+    pub(super) shown: i16,
     traits: Vec<i16>,
-    last: i16,
+    pub(super) last: i16,
 }
 
 impl Columns {
-    fn of(memories: &Table) -> Result<Self> {
+    pub(super) fn of(memories: &Table) -> Result<Self> {
         let [owner, id, created, deleted, shown] = [
             memories.column(c"workspace_id")?,
             memories.column(c"id")?,
@@ -391,21 +335,21 @@ fn rules() -> Result<IdMap<Params>> {
         .collect())
 }
 
-type States = HashMap<(Uuid, Uuid), Kept, BuildHasherDefault<IdHasher>>;
+pub(super) type States = HashMap<(Uuid, Uuid), Kept, BuildHasherDefault<IdHasher>>;
 
 /// Numbers of the columns of `memory_state`.
-struct StateColumns {
+pub(super) struct StateColumns {
     owner: i16,
     id: i16,
     heat: i16,
     working: i16,
     core: i16,
     layer: i16,
-    last: i16,
+    pub(super) last: i16,
 }
 
 impl StateColumns {
-    fn of(states: &Table) -> Result<Self> {
+    pub(super) fn of(states: &Table) -> Result<Self> {
         let [owner, id, heat, working, core, layer] = [
             states.column(c"workspace_id")?,
             states.column(c"memory_id")?,
@@ -426,7 +370,7 @@ impl StateColumns {
         })
     }
 
-    fn kept(&self, row: &Row<'_>) -> Result<Kept> {
+    pub(super) fn kept(&self, row: &Row<'_>) -> Result<Kept> {
         // SAFETY: setup() gave the columns these types.
         let (heat, kept) = unsafe {
             let kept = Kept {
@@ -445,7 +389,12 @@ impl StateColumns {
     }
 }
 
-fn kept(states: &Table, workspace: Option<Uuid>, wanted: impl Fn(&Uuid) -> bool) -> Result<States> {
+/// States by workspace and memory, of one workspace or of all.
+pub(super) fn kept(
+    states: &Table,
+    workspace: Option<Uuid>,
+    wanted: impl Fn(&Uuid) -> bool,
+) -> Result<States> {
     let columns = StateColumns::of(states)?;
     let mut kept = States::default();
     if workspace.is_none() {

@@ -1,7 +1,7 @@
 //! The filter dialect, compared with a plain evaluation in Rust over random rows and filters.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use postgres::Client;
@@ -488,7 +488,8 @@ fn layers_in_filters_are_those_of_this_moment() {
     for (name, user) in [("ann", &mut ann), ("ben", &mut ben)] {
         let layers: Vec<(String, String, i32)> = user
             .query(
-                "SELECT m.id::text, engram_internal.layer_now(m.workspace_id, m.id), right(m.tags[1], 1)::integer FROM engram.memories m",
+                "SELECT m.id::text, p.layer, right(m.tags[1], 1)::integer FROM engram.memories m
+                 CROSS JOIN LATERAL engram_internal.present(m.workspace_id, now(), ARRAY[m.id]) p",
                 &[],
             )
             .unwrap()
@@ -499,6 +500,15 @@ fn layers_in_filters_are_those_of_this_moment() {
             let many = layers.iter().filter(|l| l.1 == layer).count();
             assert!(many > 10, "{name} has {many} in {layer}");
         }
+        let counts = layers.iter().fold(BTreeMap::new(), |mut counts, l| {
+            *counts.entry(l.1.clone()).or_insert(0) += 1;
+            counts
+        });
+        let told: Value = user
+            .query_one("SELECT by_layer FROM engram.stats()", &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(told, json!(counts), "{name}");
         type Passes<'a> = &'a dyn Fn(&str, i32) -> bool;
         let cases: [(Value, Passes<'_>); 6] = [
             (json!({"layer": "core"}), &|l, _| l == "core"),
@@ -529,6 +539,45 @@ fn layers_in_filters_are_those_of_this_moment() {
             }
         }
     }
+}
+
+/// What is read once for all rows of a statement is read anew for the next.
+#[test]
+fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add('tea number ' || i) FROM generate_series(1, 3) i;
+         DO $$
+         DECLARE
+           one uuid := (SELECT id FROM engram.list() LIMIT 1);
+           ws uuid := (SELECT workspace_id FROM engram.list() LIMIT 1);
+           seen text[] := '{}';
+           due text[] := '{}';
+         BEGIN
+           FOR i IN 1..6 LOOP
+             IF i = 2 THEN
+               PERFORM engram.reinforce(ARRAY[one], gain) FROM generate_series(0.5, 1, 0.02) gain;
+             ELSIF i = 3 THEN
+               PERFORM engram.consolidate();
+             ELSIF i = 4 THEN
+               PERFORM engram.configure('{\"promote\": 0.9}');
+             ELSIF i = 5 THEN
+               PERFORM engram.configure('{\"promote\": 0.1}');
+             ELSIF i = 6 THEN
+               PERFORM engram.forget(one);
+             END IF;
+             -- The same expression each time, which keeps what it has read.
+             seen := seen || engram_internal.layer_now(ws, one);
+             due := due || (SELECT p.layer FROM engram_internal.present(ws, now(), ARRAY[one]) p);
+           END LOOP;
+           IF seen <> due OR NOT 'core' = ANY (due) OR NOT 'working' = ANY (due) THEN
+             RAISE EXCEPTION 'seen %, due %', seen, due;
+           END IF;
+         END
+         $$",
+    )
+    .unwrap();
 }
 
 /// Segments hold copies of what filters ask for: each change of a memory is seen at once by whoever may see it,

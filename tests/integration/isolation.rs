@@ -976,6 +976,8 @@ engram_internal.pending(workspace, ids)
     no    0     0     2     2     SELECT * FROM engram_internal.pending('{ws}', ARRAY['{id}', '{secret}']::uuid[])
 engram_internal.present(workspace, at, ids, settle)
     no    0     0     1     1     SELECT * FROM engram_internal.present('{ws}', now(), ARRAY['{id}'::uuid])
+engram_internal.layers(workspace)
+    no    0     0     1     1     SELECT * FROM engram_internal.layers('{ws}') WHERE memory_id = '{id}'
 engram_internal.layer_now(workspace, id)
     no    0     0     1     1     SELECT l FROM engram_internal.layer_now('{ws}', '{id}') l WHERE l IS NOT NULL
 engram_internal.first_base(created_at, layer)
