@@ -563,7 +563,7 @@ fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
              ELSIF i = 4 THEN
                PERFORM engram.configure('{\"promote\": 0.9}');
              ELSIF i = 5 THEN
-               PERFORM engram.configure('{\"promote\": 0.1}');
+               PERFORM engram.configure('{\"promote\": 0.25}');
              ELSIF i = 6 THEN
                PERFORM engram.forget(one);
              END IF;
