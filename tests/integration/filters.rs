@@ -548,7 +548,14 @@ fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
     let mut ann = db.user("ann");
     ann.batch_execute(
         "SELECT engram.add('tea number ' || i) FROM generate_series(1, 3) i;
-         DO $$
+         SELECT engram.configure('{\"promote\": 0.9}')",
+    )
+    .unwrap();
+    db.admin()
+        .batch_execute("UPDATE engram.memory_state SET core_strength = 0.5")
+        .unwrap();
+    ann.batch_execute(
+        "DO $$
          DECLARE
            one uuid := (SELECT id FROM engram.list() LIMIT 1);
            ws uuid := (SELECT workspace_id FROM engram.list() LIMIT 1);
@@ -557,13 +564,13 @@ fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
          BEGIN
            FOR i IN 1..6 LOOP
              IF i = 2 THEN
-               PERFORM engram.reinforce(ARRAY[one], gain) FROM generate_series(0.5, 1, 0.02) gain;
-             ELSIF i = 3 THEN
-               PERFORM engram.consolidate();
-             ELSIF i = 4 THEN
-               PERFORM engram.configure('{\"promote\": 0.9}');
-             ELSIF i = 5 THEN
                PERFORM engram.configure('{\"promote\": 0.25}');
+             ELSIF i = 3 THEN
+               PERFORM engram.reinforce(ARRAY[one], -1);
+             ELSIF i = 4 THEN
+               PERFORM engram.consolidate();
+             ELSIF i = 5 THEN
+               PERFORM engram.pin(one);
              ELSIF i = 6 THEN
                PERFORM engram.forget(one);
              END IF;
