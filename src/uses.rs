@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
 use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::write::{self, Shape, Value as Cell, Writer};
-use crate::{identity, rows, spi};
+use crate::{identity, ids, rows, spi};
 
 /// Most memories that one call credits.
 const MAX_IDS: usize = 1000;
@@ -177,7 +177,7 @@ pub fn shown(ids: &[Uuid], gain: f64, workspace: Option<pgrx::Uuid>) -> Result<O
     if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() } || ids.is_empty() {
         return Ok(None);
     }
-    let recall_id = Uuid::now_v7();
+    let recall_id = ids::next();
     let call = Use {
         ids: Vec::new(),
         kind: "shown",
@@ -201,7 +201,7 @@ fn append(me: Option<Uuid>, workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> 
     if ids.is_empty() {
         return Ok(0);
     }
-    let id = Uuid::now_v7();
+    let id = ids::next();
     queue(me, workspace, id, &ids, call, call.recall_id.map(spi::uuid))?;
     Ok(i32::try_from(ids.len()).unwrap_or(i32::MAX))
 }
