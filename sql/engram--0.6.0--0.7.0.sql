@@ -13,7 +13,7 @@ BEGIN
     BEGIN
       EXECUTE 'DROP FUNCTION ' || f;
     EXCEPTION WHEN dependent_objects_still_exist THEN
-      -- Somebody's view needs it: it stays as it was, out of the way of its successor.
+      -- Somebody's view needs it: it makes way under another name.
       p := f::regprocedure;
       EXECUTE format('ALTER FUNCTION %s RENAME TO %I', p, (SELECT proname FROM pg_proc WHERE oid = p) || '_before_0_7');
       EXECUTE format('ALTER FUNCTION %s SET SCHEMA engram_internal', p);
@@ -140,7 +140,8 @@ COMMENT ON FUNCTION engram_internal.layers(uuid) IS
 'The present layers of all memories of a workspace that are not forgotten, waiting uses included, of those that the caller may see.';
 
 CREATE OR REPLACE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
-LANGUAGE c STABLE STRICT
+-- Dearer than any look at the row.
+LANGUAGE c STABLE STRICT COST 1000
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'layer_now_wrapper';
 -- The tables follow: new ones, triggers and grants.

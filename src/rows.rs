@@ -21,6 +21,7 @@ enum Policy {
     Memories,
     States,
     Settings,
+    Types,
     Models,
 }
 
@@ -30,6 +31,7 @@ impl Policy {
             Self::Memories => c"memories_select",
             Self::States => c"memory_state_select",
             Self::Settings => c"settings_select",
+            Self::Types => c"memory_type_settings_select",
             Self::Models => c"embedding_models_select",
         }
     }
@@ -40,7 +42,7 @@ impl Policy {
             Self::Memories | Self::States => {
                 "(workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))"
             }
-            Self::Settings => {
+            Self::Settings | Self::Types => {
                 "((workspace_id = '00000000-0000-0000-0000-000000000000'::uuid)
                   OR (workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[])))"
             }
@@ -51,7 +53,7 @@ impl Policy {
 
 thread_local! {
     /// Whether the policies are only ours, once that is known, and of which table; by [`Policy`].
-    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 4]> = const { Cell::new([None; 4]) };
+    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 5]> = const { Cell::new([None; 5]) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -82,6 +84,11 @@ fn bound(table: &Table) -> bool {
 /// Whether the caller sees the settings of every workspace that the caller may read, and the defaults.
 pub fn sees_settings(settings: &Table) -> bool {
     sees_all(settings, Policy::Settings)
+}
+
+/// As [`sees_settings`], of those by type.
+pub fn sees_types(types: &Table) -> bool {
+    sees_all(types, Policy::Types)
 }
 
 /// Whether the caller sees all embedding models.

@@ -565,7 +565,11 @@ impl<'t, const N: usize> Lookup<'t, N> {
         unsafe {
             let index = pg_sys::index_open(table.key, pg_sys::AccessShareLock as i32);
             let of = PgTupleDesc::from_pg_unchecked((*index).rd_att);
-            if of.len() < N || of.iter().take(N).any(|a| a.atttypid != pg_sys::UUIDOID) {
+            let first = (*(*index).rd_index).indkey.values.as_slice(1)[0];
+            if of.len() < N
+                || of.iter().take(N).any(|a| a.atttypid != pg_sys::UUIDOID)
+                || first != table.column(c"workspace_id")?
+            {
                 return Err(Error::NotReady {
                     message: "a table of engram has another primary key".to_owned(),
                     hint: "Somebody changed it. Put it back as setup() makes it.".to_owned(),

@@ -170,9 +170,13 @@ pub fn rate(call: Use) -> Result<Option<bool>> {
     Ok(Some(append(me, workspace, ids, &call)? > 0))
 }
 
-/// Notes that memories were returned, which counts so much; the id under which their use will be credited. `None`
-/// where nothing can be written.
-pub fn shown(ids: &[Uuid], gain: f64, workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
+/// Notes that memories were returned, which counts so much, by default the workspace's `shown_gain`; the id under which
+/// their use will be credited. `None` where nothing can be written.
+pub fn shown(
+    ids: &[Uuid],
+    gain: Option<f64>,
+    workspace: Option<pgrx::Uuid>,
+) -> Result<Option<Uuid>> {
     // SAFETY: reads a flag of this backend and of the server.
     if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() } || ids.is_empty() {
         return Ok(None);
@@ -181,7 +185,7 @@ pub fn shown(ids: &[Uuid], gain: f64, workspace: Option<pgrx::Uuid>) -> Result<O
     let call = Use {
         ids: Vec::new(),
         kind: "shown",
-        gain: Some(gain),
+        gain,
         rating: None,
         at: None,
         // Fresh: nobody else can have credited it.

@@ -137,7 +137,8 @@ COMMENT ON FUNCTION engram_internal.layers(uuid) IS
 'The present layers of all memories of a workspace that are not forgotten, waiting uses included, of those that the caller may see.';
 
 CREATE FUNCTION engram_internal.layer_now(workspace uuid, id uuid) RETURNS text
-LANGUAGE c STABLE STRICT
+-- Dearer than any look at the row.
+LANGUAGE c STABLE STRICT COST 1000
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'layer_now_wrapper';
 COMMENT ON FUNCTION engram_internal.layer_now(uuid, uuid) IS 'The present layer of a memory; what a filter by layer compares.';

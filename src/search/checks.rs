@@ -53,12 +53,12 @@ pub struct Checks {
 pub struct Beside<'a> {
     /// Whether layers can be told.
     pub layers: &'a dyn Fn() -> Result<bool>,
-    /// Memories that are about entities with these names, with the numbers of the names.
-    pub mentioning: &'a dyn Fn(&[&str]) -> Result<Vec<Mention>>,
+    /// Memories that are about entities with these names, with the numbers of the names; `None` where they are too many.
+    pub mentioning: &'a dyn Fn(&[&str]) -> Result<Option<Mentions>>,
 }
 
-/// A memory, and the number of the name that it is about.
-pub type Mention = (Uuid, usize);
+/// Memories, each with the number of a name that it is about.
+pub type Mentions = Vec<(Uuid, usize)>;
 
 enum Test {
     All(Vec<Test>),
@@ -287,7 +287,9 @@ impl Test {
                 _ => everything,
             });
         }
-        let mut found = (beside.mentioning)(&names)?;
+        let Some(mut found) = (beside.mentioning)(&names)? else {
+            return Ok(Self::Unknown);
+        };
         found.sort_unstable();
         found.dedup();
         let least = match op {

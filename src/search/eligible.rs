@@ -11,7 +11,7 @@ use pgrx::{JsonB, PgMemoryContexts};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::checks::{Beside, Checks, Known, Mention};
+use super::checks::{Beside, Checks, Known, Mentions};
 use super::corpus::Entries;
 use super::ids::IdSet;
 use super::words::Analysed;
@@ -72,6 +72,8 @@ const FEWEST: usize = 64;
 /// So many have to be known before it is said how many pass: the best are often alike in that.
 const SAMPLE: f64 = 256.0;
 const MOST: usize = 4_000;
+/// Memories that are about the entities of a condition, each as often as it is, that are looked for beforehand.
+const MOST_MENTIONS: usize = 4_000;
 
 const TYPES: [&str; 7] = [
     "factual",
@@ -107,14 +109,15 @@ fn read(value: Option<&Value>) -> Result<(filter::Node, filter::Compiled)> {
 }
 
 /// Memories of a workspace that are about entities with these names or aliases, with the numbers of the names; as the
-/// caller.
-fn mentioning(workspace: Uuid, names: &[&str]) -> Result<Vec<Mention>> {
+/// caller. `None` where they are many: then most candidates pass, and few have to be asked.
+fn mentioning(workspace: Uuid, names: &[&str]) -> Result<Option<Mentions>> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let found = spi::rows(
         include_str!("sql/mentioning.sql"),
         &[
             DatumWithOid::from(spi::pg_uuid(workspace)),
             DatumWithOid::from(names),
+            DatumWithOid::from(MOST_MENTIONS as i64 + 1),
         ],
         |row| {
             let id = row.get::<pgrx::Uuid>(1)?.map(spi::uuid);
@@ -122,7 +125,7 @@ fn mentioning(workspace: Uuid, names: &[&str]) -> Result<Vec<Mention>> {
             Ok(id.zip(nth))
         },
     )?;
-    Ok(found.into_iter().flatten().collect())
+    Ok((found.len() <= MOST_MENTIONS).then(|| found.into_iter().flatten().collect()))
 }
 
 impl<'a> Eligible<'a> {
@@ -359,14 +362,22 @@ impl<'a> Eligible<'a> {
         let mut layers = layers.transpose()?;
         let mut rest = Vec::new();
         let mut look = |id: Uuid, row: &Row<'_>| {
-            // What cannot be read, the statement says.
-            let layer = layers.as_mut().and_then(|layers| layers.of(row).ok()?);
             // Long values take memory until they have been looked at.
-            // SAFETY: nothing that is made meanwhile is kept.
-            let passes = unsafe {
-                memory.reset();
-                memory.switch_to(|_| checks.passes(row, layer))
+            let mut asked = |layer| {
+                // SAFETY: nothing that is made meanwhile is kept.
+                unsafe {
+                    memory.reset();
+                    memory.switch_to(|_| checks.passes(row, layer))
+                }
             };
+            let mut passes = asked(None);
+            // Only where nothing else decides. What cannot be read, the statement says.
+            if passes.is_none()
+                && let Some(layers) = &mut layers
+                && let Ok(Some(layer)) = layers.of(row)
+            {
+                passes = asked(Some(layer));
+            }
             match passes {
                 Some(true) => {
                     known.passed.insert(id);

@@ -118,8 +118,8 @@ struct Context {
     /// Most that links add.
     link_weight: f64,
     link_rules: Rules,
-    /// What being returned counts, for who notes it.
-    shown_gain: f64,
+    /// What being returned counts, for who notes it; `None` where that is not known.
+    shown_gain: Option<f64>,
     /// Calls that wait to be folded.
     waiting: Vec<Call>,
     /// Cosine from which memories of the same words are one; 1 for never.
@@ -205,6 +205,8 @@ struct Settings {
     table: Table,
     own: Option<Tuple>,
     defaults: Tuple,
+    /// The caller sees all of them.
+    whole: bool,
 }
 
 impl Settings {
@@ -238,6 +240,7 @@ impl Settings {
         };
         drop(rows);
         Ok(Self {
+            whole: visible.is_none(),
             table,
             own,
             defaults,
@@ -256,8 +259,8 @@ impl Settings {
 /// What a search found, and what noting it needs to know.
 pub struct Found {
     pub hits: Vec<Hit>,
-    /// The workspace's `shown_gain`.
-    pub shown_gain: f64,
+    /// The workspace's `shown_gain`, where the caller sees all settings.
+    pub shown_gain: Option<f64>,
 }
 
 /// Runs a search.
@@ -292,7 +295,7 @@ pub fn find(request: Request) -> Result<Found> {
     let Some((mut context, blocks)) = Context::resolve(&request, match_count)? else {
         return Ok(Found {
             hits: Vec::new(),
-            shown_gain: 0.0,
+            shown_gain: None,
         });
     };
     if let Some(as_of) = request.as_of {
@@ -436,7 +439,11 @@ impl Context {
                 settings.get(c"link_half_life_days")?,
                 settings.get(c"link_members")?,
             ),
-            shown_gain: number(c"shown_gain", 0.0)?,
+            shown_gain: if settings.whole {
+                settings.get(c"shown_gain")?
+            } else {
+                None
+            },
             // Until setup() brings the store of an older version up to date, what is new is off.
             duplicate_similarity: number(c"duplicate_similarity", 1.0).unwrap_or(1.0),
             fuzzy_weight: number(c"fuzzy_weight", 0.0).unwrap_or(0.0),

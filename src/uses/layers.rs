@@ -90,7 +90,8 @@ impl<'t> Layers<'t> {
     }
 }
 
-/// The present layers of all memories of a workspace that are not forgotten, as the caller sees them. The caller was allowed the workspace.
+/// The present layers of all memories of a workspace that are not forgotten, as the caller sees them. The caller was
+/// allowed the workspace.
 pub fn layers(workspace: Uuid) -> Result<Vec<(Uuid, Layer)>> {
     let (memories, states) = tables()?;
     if !rows::states_visible(&memories, &states, workspace) {
@@ -122,10 +123,12 @@ pub fn layers(workspace: Uuid) -> Result<Vec<(Uuid, Layer)>> {
     Ok(out)
 }
 
-/// Who sees what, and when: equal for those who see the same.
+/// Who sees what, and when: equal for those who see the same, as far as only policies of ours decide that.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
     bounds: [u32; 5],
+    /// What an aborted one has written is seen no more, and nothing else tells.
+    subtransaction: pg_sys::SubTransactionId,
     role: pg_sys::Oid,
     at: i64,
 }
@@ -133,12 +136,13 @@ struct Seen {
 impl Seen {
     fn now() -> Self {
         // SAFETY: a statement that runs has an active snapshot. Between snapshots with the same bounds transactions
-        // only end, so that as many that run are the same.
+        // of others only end, so that as many that run are the same.
         unsafe {
             let of = &*pg_sys::GetActiveSnapshot();
             let (low, high) = (u32::from(of.xmin), u32::from(of.xmax));
             Self {
                 bounds: [low, high, of.xcnt, of.subxcnt.unsigned_abs(), of.curcid],
+                subtransaction: pg_sys::GetCurrentSubTransactionId(),
                 role: pg_sys::GetUserId(),
                 at: pg_sys::GetCurrentTransactionStartTimestamp(),
             }
@@ -157,9 +161,12 @@ pub fn layer_of(workspace: Uuid, id: Uuid, read: &mut Option<Read>) -> Result<Op
     let (memories, states) = tables()?;
     if rows::states_visible(&memories, &states, workspace) {
         let seen = Seen::now();
+        let settings = Table::open(c"settings")?;
+        let types = Table::open(c"memory_type_settings")?;
+        let plain = rows::sees_settings(&settings) && rows::sees_types(&types);
         let known = read
             .take()
-            .filter(|known| known.seen == seen && known.rules.workspace == workspace);
+            .filter(|known| plain && known.seen == seen && known.rules.workspace == workspace);
         let rules = match known {
             Some(known) => known.rules,
             None => LayerRules::read(workspace)?,

@@ -555,9 +555,11 @@ fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
         .batch_execute("UPDATE engram.memory_state SET core_strength = 0.5")
         .unwrap();
     ann.batch_execute(
-        "DO $$
+        "BEGIN ISOLATION LEVEL REPEATABLE READ;
+         DO $$
          DECLARE
            one uuid := (SELECT id FROM engram.list() LIMIT 1);
+           two uuid := (SELECT id FROM engram.list() OFFSET 1 LIMIT 1);
            ws uuid := (SELECT workspace_id FROM engram.list() LIMIT 1);
            seen text[] := '{}';
            due text[] := '{}';
@@ -578,13 +580,53 @@ fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
              seen := seen || engram_internal.layer_now(ws, one);
              due := due || (SELECT p.layer FROM engram_internal.present(ws, now(), ARRAY[one]) p);
            END LOOP;
+           -- What a part has written that was undone is seen no more.
+           FOR i IN 1..3 LOOP
+             BEGIN
+               IF i = 2 THEN
+                 PERFORM engram.configure('{\"promote\": 0.95, \"demote\": 0.9, \"archive\": 0.9}');
+               END IF;
+               seen := seen || engram_internal.layer_now(ws, two);
+               due := due || (SELECT p.layer FROM engram_internal.present(ws, now(), ARRAY[two]) p);
+               IF i = 2 THEN
+                 RAISE EXCEPTION 'undo';
+               END IF;
+             EXCEPTION WHEN raise_exception THEN
+               NULL;
+             END;
+           END LOOP;
            IF seen <> due OR NOT 'core' = ANY (due) OR NOT 'working' = ANY (due) THEN
              RAISE EXCEPTION 'seen %, due %', seen, due;
            END IF;
          END
-         $$",
+         $$;
+         COMMIT",
     )
     .unwrap();
+}
+
+/// Few memories about an entity are looked for beforehand, and of many each candidate is asked.
+#[test]
+fn entities_of_thousands_of_memories_filter_as_those_of_a_few() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('content', 'tea number ' || i, 'entities',
+           CASE WHEN i % 500 = 0 THEN '[\"Apollo\"]' WHEN i % 100 = 0 THEN '[\"User\", \"Zed\"]' ELSE '[\"User\"]' END::jsonb)))
+         FROM generate_series(1, 4100) i",
+    )
+    .unwrap();
+    for (filter, due) in [
+        (json!({"entities": "apollo"}), 8),
+        (json!({"entities": {"nin": ["User"]}}), 8),
+        (json!({"entities": {"contains": ["User", "Zed"]}}), 33),
+        (json!({"entities": {"in": ["Zed", "Apollo"]}}), 41),
+        (json!({"entities": "User"}), 1000),
+        (json!({"NOT": {"entities": "User"}}), 8),
+    ] {
+        let sql = "SELECT id FROM engram.search('tea', match_count => 1000, filter => $1)";
+        assert_eq!(ids(&mut ann, sql, &filter).len(), due, "{filter}");
+    }
 }
 
 /// Segments hold copies of what filters ask for: each change of a memory is seen at once by whoever may see it,
