@@ -77,6 +77,14 @@ impl Error {
             hint: "Have the owner of the tables run: SELECT engram.reindex();".to_owned(),
         }
     }
+
+    /// For settings without those that hold where a workspace has none of its own.
+    pub fn no_defaults() -> Self {
+        Self::NotReady {
+            message: "engram.settings has no row of defaults".to_owned(),
+            hint: "Put it back with: SELECT engram.setup();".to_owned(),
+        }
+    }
 }
 
 impl From<Error> for ErrorReport {

@@ -81,10 +81,7 @@ impl Rules {
                 ))
             },
         )?;
-        found.ok_or_else(|| Error::NotReady {
-            message: "engram.settings has no row of defaults".to_owned(),
-            hint: "Put it back with: SELECT engram.setup();".to_owned(),
-        })
+        found.ok_or_else(Error::no_defaults)
     }
 }
 

@@ -34,10 +34,7 @@ pub fn params(values: Option<Array<'_, f64>>) -> Result<Params, Error> {
     let known = values.as_ref().and_then(|v| v.as_slice().ok());
     known
         .and_then(Params::from_slice)
-        .ok_or_else(|| Error::NotReady {
-            message: "engram.settings has no row of defaults".to_owned(),
-            hint: "Put it back with: SELECT engram.setup();".to_owned(),
-        })
+        .ok_or_else(Error::no_defaults)
 }
 
 /// What the dynamics of a memory depend on, as `memories` has it.

@@ -5,12 +5,10 @@
 
 use uuid::Uuid;
 
-use crate::blocks::segment::{Head, Kind, Part, Place};
+use crate::blocks::segment::{Head, Kind, PARTS_LEVEL, Part, Place};
 use crate::error::{Error, Result};
 use crate::scan::{Lookup, Parts, Table};
 
-/// The level of the parts of segments in the table.
-const PARTS: i16 = 4;
 /// Entries that are looked at to tell whether rows have moved, as they do all together.
 const SAMPLE: usize = 4;
 
@@ -83,7 +81,7 @@ fn each_part(
     number: usize,
     mut visit: impl FnMut(&[u8]) -> bool,
 ) -> Result<()> {
-    parts.seek(PARTS, cluster, kind.key(number));
+    parts.seek(PARTS_LEVEL, cluster, kind.key(number));
     while let Some(bytes) = parts.next() {
         let part = Part::parse(bytes).ok_or_else(Error::unreadable_block)?;
         if part.kind != kind || !visit(part.content) {
@@ -120,7 +118,7 @@ pub fn known(workspace: Uuid, model: &str, cluster: i32, head: &[u8]) -> Result<
     let head = Head::parse(head).ok_or_else(Error::unreadable_block)?;
     let mut parts = Parts::new(&blocks, workspace, model)?;
     // The first part, which is one of ids.
-    parts.seek(PARTS, cluster, [0; 16]);
+    parts.seek(PARTS_LEVEL, cluster, [0; 16]);
     let first = parts.row().map(|row| row.place().to_bytes().to_vec());
     if first.is_none() || head.first_place() != first {
         return Ok(false);

@@ -53,6 +53,8 @@ use super::{Block, Columns, Id, ROOM, Stamp, Unreadable, array, u16_at, u32_at, 
 pub const HEAD: u8 = 3;
 /// First byte of a part.
 pub const PART: u8 = 4;
+/// The level of parts in the table.
+pub const PARTS_LEVEL: i16 = 4;
 /// Most entries of a segment: documents have numbers of 12 bits.
 pub const MOST: usize = 4096;
 /// Bytes before the content of a part.

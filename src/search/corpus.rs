@@ -26,9 +26,6 @@ use crate::simd;
 /// Documents that hold a word of the query, ascending, and how often.
 pub type Occurrences = Vec<(u32, u32)>;
 
-/// The level of the parts of segments in the table.
-const PARTS: i16 = 4;
-
 /// A segment, whose columns are read when somebody asks for them.
 struct Segment {
     head: Head,
@@ -128,7 +125,7 @@ impl<'t> Reader<'t> {
         }
         if number < end {
             let (cluster, from) = (head.tag.cast_signed(), kind.key(number));
-            self.parts.seek(PARTS, cluster, from);
+            self.parts.seek(segment::PARTS_LEVEL, cluster, from);
         }
         for number in number..end {
             let part = Part::parse(self.parts.next()?)?;
@@ -148,7 +145,8 @@ impl<'t> Reader<'t> {
                 Some(())
             });
         }
-        self.parts.seek(PARTS, head.tag.cast_signed(), kind.key(0));
+        self.parts
+            .seek(segment::PARTS_LEVEL, head.tag.cast_signed(), kind.key(0));
         while let Some(row) = self.parts.next() {
             let part = Part::parse(row)?;
             if part.kind != kind {

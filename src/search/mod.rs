@@ -233,10 +233,7 @@ impl Settings {
         };
         let own = of(workspace);
         let Some(defaults) = of(Uuid::nil()) else {
-            return Err(Error::NotReady {
-                message: "engram.settings has no row of defaults".to_owned(),
-                hint: "Put it back with: SELECT engram.setup();".to_owned(),
-            });
+            return Err(Error::no_defaults());
         };
         drop(rows);
         Ok(Self {

@@ -139,7 +139,7 @@ impl Look {
             states,
             memories,
             rules,
-            defaults: defaults.ok_or_else(no_defaults)?,
+            defaults: defaults.ok_or_else(Error::no_defaults)?,
         })
     }
 
@@ -267,13 +267,6 @@ pub(super) fn layer(
         rested: 0,
     };
     Ok(state.layer_at(at, &traits, params))
-}
-
-pub(super) fn no_defaults() -> Error {
-    Error::NotReady {
-        message: "engram.settings has no row of defaults".to_owned(),
-        hint: "Put it back with: SELECT engram.setup();".to_owned(),
-    }
 }
 
 /// Numbers of the columns of `memories`.

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::care::{self, Columns, Kept, StateColumns};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::layers::Layer;
 use crate::model::memory::Params;
 use crate::scan::{Lookup, Row, Table};
@@ -33,7 +33,7 @@ impl LayerRules {
         let waiting = super::waiting(workspace, i64::MAX)?;
         Ok(Self {
             workspace,
-            params: params.ok_or_else(care::no_defaults)?,
+            params: params.ok_or_else(Error::no_defaults)?,
             // SAFETY: the start of the running transaction.
             now: unsafe { pg_sys::GetCurrentTransactionStartTimestamp() },
             used: waiting.into_iter().flat_map(|call| call.ids).collect(),

@@ -605,6 +605,76 @@ fn a_change_of_uses_or_settings_is_seen_by_the_next_look_at_a_layer() {
     .unwrap();
 }
 
+/// What a policy of the user's own hides of settings is hidden at every look, and does not change what is noted.
+#[test]
+fn settings_that_a_policy_hides_at_times_are_read_each_time() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    ann.batch_execute(
+        "SELECT engram.add('tea number ' || i) FROM generate_series(1, 3) i;
+         SELECT engram.configure('{\"promote\": 0.9, \"shown_gain\": 0.3}')",
+    )
+    .unwrap();
+    admin
+        .batch_execute(
+            "UPDATE engram.memory_state SET core_strength = 0.5;
+             CREATE POLICY at_times ON engram.settings AS RESTRICTIVE FOR SELECT
+             USING (workspace_id = '00000000-0000-0000-0000-000000000000' OR current_setting('tests.see', true) = '1')",
+        )
+        .unwrap();
+    ann.batch_execute(
+        "DO $$
+         DECLARE
+           one uuid := (SELECT id FROM engram.list() LIMIT 1);
+           ws uuid := (SELECT workspace_id FROM engram.list() LIMIT 1);
+           seen text[] := '{}';
+           due text[] := '{}';
+         BEGIN
+           FOR i IN 1..4 LOOP
+             PERFORM set_config('tests.see', (i % 2)::text, true);
+             seen := seen || engram_internal.layer_now(ws, one);
+             due := due || (SELECT p.layer FROM engram_internal.present(ws, now(), ARRAY[one]) p);
+           END LOOP;
+           IF seen <> due OR NOT 'core' = ANY (due) OR NOT 'working' = ANY (due) THEN
+             RAISE EXCEPTION 'seen %, due %', seen, due;
+           END IF;
+         END
+         $$;
+         SELECT engram.recall('tea');
+         SELECT engram.touch(ARRAY(SELECT id FROM engram.list()), kind => 'shown')",
+    )
+    .unwrap();
+    let gains: Vec<f64> = admin
+        .query_one(
+            "SELECT array_agg(gain) FROM engram.access_queue WHERE kind = 'shown'",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(gains, [0.3, 0.3]);
+}
+
+/// A key with its columns in another order leads nowhere, and says so.
+#[test]
+fn a_primary_key_the_other_way_round_is_an_error_and_not_an_empty_answer() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute("SELECT engram.add('tea')").unwrap();
+    db.admin()
+        .batch_execute(
+            "ALTER TABLE engram.memories ADD UNIQUE (workspace_id, id), DROP CONSTRAINT memories_pkey CASCADE;
+             ALTER TABLE engram.memories ADD PRIMARY KEY (id, workspace_id)",
+        )
+        .unwrap();
+    for sql in [
+        "SELECT by_layer FROM engram.stats()",
+        "SELECT engram_internal.layer_now(workspace_id, id) FROM engram.memories",
+    ] {
+        let error = ann.query(sql, &[]).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "55000", "{sql}: {error:?}");
+    }
+}
+
 /// Few memories about an entity are looked for beforehand, and of many each candidate is asked.
 #[test]
 fn entities_of_thousands_of_memories_filter_as_those_of_a_few() {
