@@ -16,7 +16,6 @@ use crate::heap::Heap;
 use crate::model::similarity::{self, Distance};
 use crate::places;
 use crate::raw::{RawJsonb, Words};
-use crate::scan::Table;
 use crate::search::{self, Request};
 use crate::store::{self, New};
 use crate::text::{self, Date};
@@ -454,14 +453,7 @@ fn segment_head(head: &[u8], parts: Array<'_, Uuid>, places: &[u8]) -> Report<Ve
 #[pg_extern(sql = false)]
 fn root_place(relation: &str, place: &[u8]) -> Report<Option<Vec<u8>>> {
     let name = std::ffi::CString::new(relation).unwrap_or_default();
-    let table = Table::open(&name)?;
-    if !table.owned() {
-        return Err(Error::Forbidden {
-            message: format!("only the owner of engram.{relation} may look where its rows are"),
-            hint: "engram.reindex() does it with the rights that it takes.".to_owned(),
-        }
-        .into());
-    }
+    let table = crate::places::owned(&name)?;
     let place = place.try_into().ok().and_then(segment::Place::from_bytes);
     let root = place.and_then(|place| Heap::new(&table)?.root(place));
     Ok(root.map(|root| root.to_bytes().to_vec()))
@@ -475,6 +467,17 @@ fn entry_places(
 ) -> Report<TableIterator<'static, (name!(places, Vec<u8>), name!(states, Vec<u8>))>> {
     let found = places::of_segment(crate::spi::uuid(workspace), model, cluster)?;
     Ok(TableIterator::once(found))
+}
+
+#[pg_extern(sql = false)]
+fn arrange_vectors(workspace: Uuid, model: &str, by_angle: bool) -> Report<i64> {
+    let arranged = crate::arrange::arrange(crate::spi::uuid(workspace), model, by_angle)?;
+    Ok(i64::try_from(arranged).unwrap_or(i64::MAX))
+}
+
+#[pg_extern(sql = false)]
+fn knows_cells(workspace: Uuid, model: &str) -> Report<bool> {
+    Ok(crate::arrange::known(crate::spi::uuid(workspace), model)?)
 }
 
 #[pg_extern(sql = false)]

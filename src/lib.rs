@@ -21,6 +21,8 @@
 //! | `ids` | new ids |
 //! | `own` | whether what the policies ask is as setup() made it |
 //! | `pack` | packing small blocks without a statement |
+//! | `places` | where the rows of segments' entries are |
+//! | `arrange` | arranging the vectors of large workspaces in cells |
 //! | `locks` | how many locks a transaction has taken |
 //! | `partitions` | into which partition a row belongs |
 //! | `privilege` | acting as the owner of the store for a moment |
@@ -41,6 +43,7 @@
 //! `sql/store`, the SQL that declares the functions in `sql/extension`.
 
 mod api;
+mod arrange;
 pub mod blocks;
 mod care;
 mod dynamics;

@@ -12,8 +12,17 @@ use crate::scan::{Lookup, Parts, Table};
 /// Entries that are looked at to tell whether rows have moved, as they do all together.
 const SAMPLE: usize = 4;
 
-fn owned(name: &'static std::ffi::CStr) -> Result<Table> {
-    let table = Table::open(name)?;
+/// A table that the caller owns.
+pub fn owned(name: &std::ffi::CStr) -> Result<Table> {
+    only_owned(Table::open(name)?, name)
+}
+
+/// A table that the caller owns, for adding rows.
+pub fn owned_for_insert(name: &std::ffi::CStr) -> Result<Table> {
+    only_owned(Table::open_for_insert(name)?, name)
+}
+
+fn only_owned(table: Table, name: &std::ffi::CStr) -> Result<Table> {
     if table.owned() {
         return Ok(table);
     }

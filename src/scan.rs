@@ -935,7 +935,8 @@ pub struct Row<'a> {
     nulls: &'a [bool],
 }
 
-fn place_of(at: pg_sys::ItemPointerData) -> Place {
+/// A place as PostgreSQL writes it.
+pub fn place_of(at: pg_sys::ItemPointerData) -> Place {
     let block = &at.ip_blkid;
     Place {
         block: u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo),

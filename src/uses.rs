@@ -580,9 +580,10 @@ pub fn consolidated() -> Result<Vec<Uuid>> {
 }
 
 /// Settings that take a role that bypasses row security: they bound what everybody's server does.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "max_content_chars",
     "candidates",
+    "approximate_from",
     "fold_threshold",
     "text_config",
     "partition_interval",

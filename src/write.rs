@@ -11,7 +11,8 @@ use std::ffi::CStr;
 use pgrx::{IntoDatum, PgTupleDesc, pg_sys};
 use uuid::Uuid;
 
-use crate::scan::Table;
+use crate::blocks::segment::Place;
+use crate::scan::{Table, place_of};
 
 /// One value of a row.
 pub enum Value<'a> {
@@ -174,13 +175,15 @@ impl<'t, const N: usize> Writer<'t, N> {
         }
     }
 
-    /// Adds a row. Values are of the columns' types.
-    pub fn insert(&mut self, values: &[Value<'_>; N]) {
-        // SAFETY: a tuple of this table, which is copied into the page.
+    /// Adds a row, and tells where it is. Values are of the columns' types.
+    pub fn insert(&mut self, values: &[Value<'_>; N]) -> Place {
+        // SAFETY: a tuple of this table, which is copied into the page; its copy learns where.
         unsafe {
             let tuple = self.form(values);
             pg_sys::CatalogTupleInsertWithInfo(self.table.relation(), tuple, self.indexes);
+            let place = place_of((*tuple).t_self);
             pg_sys::heap_freetuple(tuple);
+            place
         }
     }
 

@@ -329,6 +329,105 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'knows_places_wrappe
 COMMENT ON FUNCTION engram_internal.knows_places(uuid, text, integer, bytea) IS
 'Whether a segment knows where its parts and the rows of its entries are, as far as a sample tells. Only the owner of the tables may ask.';
 
+CREATE FUNCTION engram_internal.arrange_vectors(workspace uuid, model text, by_angle boolean) RETURNS bigint
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'arrange_vectors_wrapper';
+COMMENT ON FUNCTION engram_internal.arrange_vectors(uuid, text, boolean) IS
+'Writes the cells of the segments of a model of a workspace, which has none. Returns how many vectors are in them; 0 where cells would not help, because vectors have thousands of dimensions, or are of different lengths and not compared by angle. For arrange(), which holds the lock; only the owner of the tables may.';
+
+CREATE FUNCTION engram_internal.knows_cells(workspace uuid, model text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'knows_cells_wrapper';
+COMMENT ON FUNCTION engram_internal.knows_cells(uuid, text) IS
+'Whether the cells of a model of a workspace are where their guide says, as far as a sample tells. Only the owner of the tables may ask.';
+
+CREATE FUNCTION engram_internal.arrangement(workspace uuid, model text, OUT enough bigint, OUT sealed bigint, OUT arranged bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+  -- Stores of 0.7 have no such setting, and no room for cells.
+  SELECT coalesce(to_jsonb(s) ->> 'approximate_from', to_jsonb(d) ->> 'approximate_from') INTO enough
+  FROM engram.settings d LEFT JOIN engram.settings s ON s.workspace_id = arrangement.workspace
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+  -- Smaller ones are joined with others before long.
+  SELECT coalesce(sum(b.entries), 0) INTO sealed FROM engram.search_blocks b
+  WHERE b.workspace_id = workspace AND b.model = arrangement.model AND b.level = 3 AND b.entries > 2048;
+  SELECT b.entries INTO arranged FROM engram.search_blocks b
+  WHERE b.workspace_id = workspace AND b.model = arrangement.model AND b.level = 5 AND b.cluster = 0
+    AND b.block_id = '01000000-0000-0000-0000-000000000000';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.arrangement(uuid, text) IS
+'From how many vectors on those of a workspace are arranged in cells (setting approximate_from), how many are in segments that are large enough, and how many of these are in cells, NULL where there are none. As the caller.';
+
+CREATE FUNCTION engram_internal.arrange(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+SET enable_seqscan = off
+AS $$
+DECLARE
+  a        record;
+  distance text;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- As in pack().
+  IF model = '' OR current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
+    RETURN 0;
+  END IF;
+  SELECT * INTO a FROM engram_internal.arrangement(workspace, arrange.model);
+  -- Anew when a fifth is not in cells, which is looked through whole meanwhile, or after VACUUM FULL.
+  IF a.enough IS NULL OR a.sealed < a.enough AND a.arranged IS NULL
+     OR a.sealed >= a.enough AND a.arranged >= a.sealed * 0.8 AND engram_internal.knows_cells(workspace, arrange.model) THEN
+    RETURN 0;
+  END IF;
+  -- Whoever truncates the vectors, or drops the model, waits, and then takes away what is written here.
+  LOCK TABLE engram.embeddings IN ACCESS SHARE MODE;
+  SELECT m.distance INTO distance FROM engram.embedding_models m WHERE m.name = arrange.model FOR KEY SHARE;
+  DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = arrange.model AND b.level = 5;
+  IF a.sealed < a.enough OR distance IS NULL THEN
+    RETURN 0;
+  END IF;
+  BEGIN
+    RETURN engram_internal.arrange_vectors(workspace, arrange.model, distance = 'cosine');
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A segment that cannot be read: reindex() mends it.
+    RETURN 0;
+  END;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.arrange(uuid, text) IS
+'Arranges the vectors of a workspace in cells of those that are alike, if there are enough (setting approximate_from) and a fifth of them is in none, so that a search need not look through all. Returns how many are in cells; 0 when there was nothing to do. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
+CREATE FUNCTION engram_internal.arrangeable()
+RETURNS TABLE (workspace_id uuid, model text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT b.workspace_id, b.model::text FROM engram.search_blocks b
+  WHERE b.level = 3 AND b.model <> '' AND b.entries > 2048
+  GROUP BY b.workspace_id, b.model
+  HAVING sum(b.entries) >= (SELECT min((to_jsonb(s) ->> 'approximate_from')::bigint) FROM engram.settings s)
+  UNION
+  SELECT b.workspace_id, b.model::text FROM engram.search_blocks b
+  WHERE b.level = 5 AND b.cluster = 0 AND b.block_id = '01000000-0000-0000-0000-000000000000'
+  ORDER BY 1, 2;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.arrangeable() IS
+'Workspaces and models whose vectors may have to be arranged, or are. As the caller.';
+
 CREATE FUNCTION engram_internal.place(workspace uuid, model text) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -442,6 +541,10 @@ BEGIN
       FROM engram_internal.seal_blocks((SELECT array_agg(o.block) FROM old o),
         (SELECT max(b.cluster) + 1 FROM engram.search_blocks b
          WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3)) s;
+      -- Cells hold a copy, and all that they hold is in segments that stay.
+      IF h.entries > 2048 THEN
+        DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 5;
+      END IF;
       n := n + 1;
     ELSIF buried.head <> h.block THEN
       UPDATE engram.search_blocks b SET block = buried.head
@@ -546,7 +649,7 @@ BEGIN
   UNION ALL
   SELECT 3::smallint, e.id, e.version, e.state, e.entry
   FROM (SELECT array_agg(b.block) AS blocks FROM engram.search_blocks b
-        WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level > 2
+        WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level IN (3, 4)
         GROUP BY b.cluster) s CROSS JOIN LATERAL engram_internal.segment_entries(s.blocks) e;
 END
 $$;

@@ -172,6 +172,9 @@ BEGIN
   FOR i IN 1 .. 1000 LOOP
     EXIT WHEN engram_internal.place(workspace, reindex.model) = 0;
   END LOOP;
+  -- Nothing tells whether cells hold what they should.
+  DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 5;
+  PERFORM engram_internal.arrange(workspace, reindex.model);
   RETURN wrong;
 END
 $$;

@@ -205,6 +205,7 @@ DECLARE
   n      bigint := 0;
   sealed bigint;
   unreadable bigint := 0;
+  arranged bigint := 0;
   ws     uuid;
   c      record;
 BEGIN
@@ -221,7 +222,7 @@ BEGIN
     -- Sizes of a day or more ago stay beside the present ones, to see what grows.
     UPDATE engram.maintenance m
     SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
-                         FROM unnest(engram_internal.phases()) p),
+                         FROM unnest(engram_internal.phases()) p WHERE p <> 'arrange'),
         report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
           'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
                          ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
@@ -375,6 +376,16 @@ BEGIN
       counts := jsonb_build_object('blocks', n) || CASE WHEN unreadable > 0 THEN jsonb_build_object('unreadable', unreadable) ELSE '{}' END;
     WHEN 'drop_partitions' THEN
       counts := '{"dropped": 0}';
+    WHEN 'arrange' THEN
+      -- One a transaction, last of all: it takes seconds where there are hundreds of thousands of vectors.
+      FOR c IN SELECT x.workspace_id, x.model, x.workspace_id || ' ' || x.model AS name FROM engram_internal.arrangeable() x LOOP
+        CONTINUE WHEN c.name <= last COLLATE "C";
+        arranged := engram_internal.arrange(c.workspace_id, c.model);
+        last := c.name;
+        done := arranged = 0;
+        EXIT WHEN NOT done;
+      END LOOP;
+      counts := jsonb_build_object('arranged', arranged);
     ELSE
       RAISE EXCEPTION 'unknown phase "%"', phase
         USING ERRCODE = 'invalid_parameter_value',
@@ -390,7 +401,7 @@ CREATE FUNCTION engram_internal.phases() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ARRAY['partitions', 'fold', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions']
+  SELECT ARRAY['partitions', 'fold', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions', 'arrange']
 $$;
 COMMENT ON FUNCTION engram_internal.phases() IS 'What maintain() does, in order.';
 
@@ -461,9 +472,9 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
-'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed; unreadable: of how many workspaces and models it cannot be, which keeps what was erased until reindex()), drop_partitions (logs older than their settings keep).
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed; unreadable: of how many workspaces and models it cannot be, which keeps what was erased until reindex()), drop_partitions (logs older than their settings keep), arrange (vectors of large workspaces put together with those that are alike; approximate_from in engram.settings).
 
-Every batch is a transaction of its own, so nobody waits long; cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
+Every batch is a transaction of its own, so nobody waits long (while the vectors of one workspace are arranged, a second for 100,000, what it adds is not packed); cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
 
 CREATE FUNCTION engram_internal.require_administrator() RETURNS void
 LANGUAGE plpgsql STABLE

@@ -262,9 +262,9 @@ BEGIN
       new := line -> 'settings';
       IF NOT import_settings.trusted THEN
         SELECT string_agg(k, ', ' ORDER BY k) INTO kept FROM jsonb_object_keys(new) k
-        WHERE k IN ('max_content_chars', 'candidates', 'fold_threshold', 'text_config');
+        WHERE k IN ('max_content_chars', 'candidates', 'approximate_from', 'fold_threshold', 'text_config');
         error := 'left out, because an administrator sets them: ' || kept;
-        new := new - '{max_content_chars,candidates,fold_threshold,text_config}'::text[];
+        new := new - '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
       END IF;
       SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
       IF old @> new AND (old IS NOT NULL OR new = '{}') THEN

@@ -226,11 +226,11 @@ CREATE TABLE IF NOT EXISTS engram.retention_policies (
 -- and embeddings by trigger. The format of block is the library's (src/blocks). Writers only insert;
 -- whoever holds the packing lock of the workspace merges, so writers never wait for each other here.
 -- Levels: 0 entries that replace older ones, 1 a few entries, 2 full blocks, 3 heads of segments, 4 the
--- parts of segments, whose number is in cluster.
+-- parts of segments, whose number is in cluster, 5 the cells of large workspaces, copies of what is in segments.
 CREATE TABLE IF NOT EXISTS engram.search_blocks (
   workspace_id uuid NOT NULL,
   model        text COLLATE "C" NOT NULL,
-  level        smallint NOT NULL CONSTRAINT search_blocks_level_check CHECK (level BETWEEN 0 AND 4),
+  level        smallint NOT NULL CONSTRAINT search_blocks_level_check CHECK (level BETWEEN 0 AND 5),
   cluster      integer NOT NULL DEFAULT 0,
   block_id     uuid NOT NULL,
   entries      integer NOT NULL,
@@ -243,6 +243,13 @@ BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_attribute
              WHERE attrelid = 'engram.search_blocks'::regclass AND attname = 'block' AND attstorage <> 'e') THEN
     ALTER TABLE engram.search_blocks ALTER COLUMN block SET STORAGE EXTERNAL;
+  END IF;
+  -- Until 0.7 there were no cells.
+  IF EXISTS (SELECT FROM pg_catalog.pg_constraint
+             WHERE conrelid = 'engram.search_blocks'::regclass AND conname = 'search_blocks_level_check'
+               AND pg_catalog.pg_get_constraintdef(oid) LIKE '%<= 4%') THEN
+    ALTER TABLE engram.search_blocks DROP CONSTRAINT search_blocks_level_check,
+      ADD CONSTRAINT search_blocks_level_check CHECK (level BETWEEN 0 AND 5);
   END IF;
   -- Its predecessor, a row and an index entry for every word.
   IF to_regclass('engram.memory_terms') IS NOT NULL THEN
@@ -467,6 +474,9 @@ ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS duplicate_similarity double precision CONSTRAINT settings_duplicate_similarity_check CHECK (duplicate_similarity > 0 AND duplicate_similarity <= 1),
   ADD COLUMN IF NOT EXISTS context_diversity double precision CONSTRAINT settings_context_diversity_check CHECK (context_diversity >= 0 AND context_diversity <= 1),
   ADD COLUMN IF NOT EXISTS fuzzy_weight double precision CONSTRAINT settings_fuzzy_weight_check CHECK (fuzzy_weight >= 0 AND fuzzy_weight <= 1);
+-- How many vectors are looked through whole.
+ALTER TABLE engram.settings
+  ADD COLUMN IF NOT EXISTS approximate_from integer CONSTRAINT settings_approximate_from_check CHECK (approximate_from >= 1000);
 -- Years of data. NULL keeps for ever. Those of the logs are read from the defaults alone.
 ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS purge_after_days double precision CONSTRAINT settings_purge_after_days_check CHECK (purge_after_days >= 0 AND purge_after_days <= 100000),
@@ -521,6 +531,9 @@ WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
 UPDATE engram.settings SET duplicate_similarity = coalesce(duplicate_similarity, 0.95), context_diversity = coalesce(context_diversity, 0.1),
   fuzzy_weight = coalesce(fuzzy_weight, 0.7)
 WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(duplicate_similarity, context_diversity, fuzzy_weight) > 0;
+
+UPDATE engram.settings SET approximate_from = 50000
+WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND approximate_from IS NULL;
 
 UPDATE engram.settings SET partition_interval = coalesce(partition_interval, 'month'), partitions_ahead = coalesce(partitions_ahead, 2)
 WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(partition_interval, partitions_ahead) > 0;

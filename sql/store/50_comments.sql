@@ -125,10 +125,10 @@ COMMENT ON COLUMN engram.retention_policies.created_at IS 'When it was made.';
 COMMENT ON TABLE engram.search_blocks IS 'Words and quantised vectors of memories, many to a row, as search scans them. Derived by trigger; not for callers. engram.reindex() makes it anew.';
 COMMENT ON COLUMN engram.search_blocks.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.search_blocks.model IS 'The embedding model whose vectors it holds; empty for words.';
-COMMENT ON COLUMN engram.search_blocks.level IS '0 entries that replace older ones, 1 a few entries, 2 a full block, 3 the head of a segment of thousands of entries, 4 its parts.';
+COMMENT ON COLUMN engram.search_blocks.level IS '0 entries that replace older ones, 1 a few entries, 2 a full block, 3 the head of a segment of thousands of entries, 4 its parts, 5 what is in cells: vectors of large workspaces once more, those together that are alike.';
 COMMENT ON COLUMN engram.search_blocks.cluster IS 'The segment of a row of level 3 or 4, else 0.';
-COMMENT ON COLUMN engram.search_blocks.block_id IS 'A time-ordered UUID; in a segment, what the part holds and its number.';
-COMMENT ON COLUMN engram.search_blocks.entries IS 'Entries in the block, or in the segment of a head.';
+COMMENT ON COLUMN engram.search_blocks.block_id IS 'A time-ordered UUID; in a segment and of cells, what the row holds and its number.';
+COMMENT ON COLUMN engram.search_blocks.entries IS 'Entries in the block, in the segment of a head, or in the segments whose vectors are in cells.';
 COMMENT ON COLUMN engram.search_blocks.block IS 'The entries, in the library''s format.';
 
 COMMENT ON TABLE engram.embedding_models IS 'The models whose vectors are stored, for all workspaces. See engram.set_embedding_model().';
@@ -249,6 +249,7 @@ COMMENT ON COLUMN engram.settings.contradiction_weight IS 'What a contradicted m
 COMMENT ON COLUMN engram.settings.duplicate_similarity IS 'Cosine from which two memories of the same words, but for articles, emphasis and punctuation, are one to search(), above 0 to 1; by default 0.95. 1 switches it off.';
 COMMENT ON COLUMN engram.settings.context_diversity IS 'diversity of the search that fills context(), 0 to 1; by default 0.1.';
 COMMENT ON COLUMN engram.settings.fuzzy_weight IS 'What a word counts that is taken for a word of the query that nothing holds, 0 to 1; by default 0.7. 0 switches it off.';
+COMMENT ON COLUMN engram.settings.approximate_from IS 'Vectors of a workspace from which on maintain() arranges them in cells, of which a search without conditions reads the likeliest; by default 50000, at least 1000. 2147483647 has all searches compare all vectors.';
 COMMENT ON COLUMN engram.settings.purge_after_days IS 'Days after which maintain() erases what was forgotten or has expired; by default NULL: never.';
 COMMENT ON COLUMN engram.settings.partition_interval IS 'Span of new partitions of the logs: day, week, month (default), quarter or year, in UTC. For the whole store.';
 COMMENT ON COLUMN engram.settings.partitions_ahead IS 'Partitions that are made ahead of time, 1 to 100; by default 2. For the whole store.';

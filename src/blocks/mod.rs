@@ -9,10 +9,12 @@
 //! the newest version win, and merging with `resolve` removes the others.
 //!
 //! What has been there for a while moves on into [segments](segment), of which a search reads only what it
-//! asks for.
+//! asks for. Of the vectors of large workspaces there is a second copy, arranged in [cells], of which a search reads
+//! only the likeliest.
 //!
 //! All numbers are little-endian. The first byte of a block is its format.
 
+pub mod cells;
 pub mod documents;
 pub mod segment;
 pub mod values;

@@ -567,6 +567,36 @@ impl<'a> High<'a> {
     pub fn norm(&self, i: usize) -> f32 {
         f32::from_le_bytes(array(self.norms, 4 * i))
     }
+
+    /// Vector `i` as it is stored; `None` where there is none.
+    pub fn half(&self, i: usize) -> Option<Half> {
+        let width = self.halves.len().checked_div(self.n)?;
+        let halves = self.halves.get(width * i..width * (i + 1))?;
+        Some((self.scale(i), self.norm(i), halves.to_vec()))
+    }
+
+    /// Vector `i` alone, read where it lies.
+    pub fn only(&self, i: usize) -> Option<Self> {
+        let width = self.halves.len().checked_div(self.n)?;
+        Some(Self {
+            n: 1,
+            scales: self.scales.get(4 * i..4 * i + 4)?,
+            norms: &self.norms[4 * i..4 * i + 4],
+            halves: &self.halves[width * i..width * (i + 1)],
+        })
+    }
+}
+
+/// The direction in which a vector points, by its upper halves: its codes, in no unit.
+pub fn direction((scale, _, halves): &Half, dims: usize) -> impl Iterator<Item = f32> {
+    let some = f32::from(u8::from(*scale > 0.0));
+    let half = dims.div_ceil(2);
+    // What is missing of a code is 7.5 of 16 on average.
+    (0..dims).map(move |d| {
+        let byte = halves[if d < half { d } else { d - half }];
+        let code = if d < half { byte & 15 } else { byte >> 4 };
+        some * (16.0 * f32::from(code) - 120.5)
+    })
 }
 
 /// The lower halves of codes of a part, one vector after another.
@@ -1136,8 +1166,39 @@ fn words(all: &[Document], writer: &mut Writer<'_>) {
     open.close(writer);
 }
 
-/// Vectors in one part of upper halves.
-fn high_room(dims: usize) -> usize {
+/// Scale, length and half of the codes of a vector.
+pub type Half = (f32, f32, Vec<u8>);
+
+/// The upper or the lower halves of codes, of which those that are missing are 0.
+pub fn halves(codes: &[u8], dims: usize, upper: bool) -> Vec<u8> {
+    let half = dims.div_ceil(2);
+    let code = |d: usize| {
+        let code = codes.get(d).copied().unwrap_or(0).wrapping_add(128);
+        if upper { code >> 4 } else { code & 15 }
+    };
+    (0..half)
+        .map(|d| {
+            let second = if d + half < dims {
+                code(d + half) << 4
+            } else {
+                0
+            };
+            code(d) | second
+        })
+        .collect()
+}
+
+/// What [`High::parse`] reads.
+pub fn high(vectors: &[Half]) -> Vec<u8> {
+    let mut content = (vectors.len() as u32).to_le_bytes().to_vec();
+    content.extend(vectors.iter().flat_map(|(scale, ..)| scale.to_le_bytes()));
+    content.extend(vectors.iter().flat_map(|(_, norm, _)| norm.to_le_bytes()));
+    content.extend(vectors.iter().flat_map(|(.., halves)| halves));
+    content
+}
+
+/// Vectors of one part of upper halves.
+pub fn high_room(dims: usize) -> usize {
     ((ROOM - PART_HEADER - 4) / (8 + dims.div_ceil(2))).max(1)
 }
 
@@ -1161,33 +1222,15 @@ fn seal_points(all: &[Point], tag: u32, out: &mut Vec<Row>) -> Result<(), Unread
     writer.ids(all.iter().map(|p| p.id));
     writer.column(Kind::Stamps, all.iter().map(|p| p.stamp.0.to_le_bytes()));
     let half = dims.div_ceil(2);
-    let halves = |p: &Point, upper: bool| -> Vec<u8> {
-        let code = |d: usize| {
-            let code = p.codes.get(d).copied().unwrap_or(0).wrapping_add(128);
-            if upper { code >> 4 } else { code & 15 }
-        };
-        (0..half)
-            .map(|d| {
-                code(d)
-                    | if d + half < dims {
-                        code(d + half) << 4
-                    } else {
-                        0
-                    }
-            })
-            .collect()
-    };
     let room = ROOM - PART_HEADER - 4;
     for (number, these) in all.chunks(high_room(dims)).enumerate() {
-        let mut content = (these.len() as u32).to_le_bytes().to_vec();
-        content.extend(these.iter().flat_map(|p| p.scale.to_le_bytes()));
-        content.extend(these.iter().flat_map(|p| p.norm.to_le_bytes()));
-        content.extend(these.iter().flat_map(|p| halves(p, true)));
-        writer.part(Kind::High, number, &content);
+        let halves = |p: &Point| halves(&p.codes, dims, true);
+        let these: Vec<Half> = these.iter().map(|p| (p.scale, p.norm, halves(p))).collect();
+        writer.part(Kind::High, number, &high(&these));
     }
     for (number, these) in all.chunks((room / half.max(1)).max(1)).enumerate() {
         let mut content = (these.len() as u32).to_le_bytes().to_vec();
-        content.extend(these.iter().flat_map(|p| halves(p, false)));
+        content.extend(these.iter().flat_map(|p| halves(&p.codes, dims, false)));
         writer.part(Kind::Low, number, &content);
     }
     writer.finish();

@@ -19,24 +19,19 @@ const FIXED: usize = 32;
 /// A block of one vector. Its error is at most half a scale in every dimension; the scale is the
 /// largest absolute value divided by 127.
 pub fn encode(id: Id, stamp: Stamp, vector: &[f32]) -> Vec<u8> {
-    let dims = u16::try_from(vector.len()).expect("a vector has at most 16,000 dimensions");
+    let (scale, norm, codes) = quantised(vector);
+    alone(id, stamp, scale, norm, &codes)
+}
+
+/// Scale, length and codes of a vector.
+pub fn quantised(vector: &[f32]) -> (f32, f32, Vec<u8>) {
     let largest = vector.iter().fold(0f32, |m, x| m.max(x.abs()));
     let scale = largest / 127.0;
     // The longest vectors are longer than a number of their own kind can say.
     let norm = (crate::model::similarity::norm(vector) as f32).min(f32::MAX);
-    let mut out = Vec::with_capacity(HEADER + FIXED + vector.len());
-    header(&mut out, 1, dims);
-    out.extend(id);
-    out.extend(stamp.0.to_le_bytes());
-    out.extend(scale.to_le_bytes());
-    out.extend(norm.to_le_bytes());
     // The smallest numbers may have no scale: their quotient is no number, and their code 0.
-    out.extend(
-        vector
-            .iter()
-            .map(|x| (round(x / scale) as i8).to_le_bytes()[0]),
-    );
-    out
+    let code = |x: &f32| (round(x / scale) as i8).to_le_bytes()[0];
+    (scale, norm, vector.iter().map(code).collect())
 }
 
 /// As [`f32::round`], for numbers between -127 and 127: half away from zero. Without SSE 4.1 that one is a call.
@@ -54,8 +49,9 @@ fn round(x: f32) -> f32 {
 
 /// A block of one vector that is quantised already.
 pub(super) fn alone(id: Id, stamp: Stamp, scale: f32, norm: f32, codes: &[u8]) -> Vec<u8> {
+    let dims = u16::try_from(codes.len()).expect("a vector has at most 16,000 dimensions");
     let mut out = Vec::with_capacity(HEADER + FIXED + codes.len());
-    header(&mut out, 1, codes.len() as u16);
+    header(&mut out, 1, dims);
     out.extend(id);
     out.extend(stamp.0.to_le_bytes());
     out.extend(scale.to_le_bytes());

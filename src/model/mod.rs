@@ -6,6 +6,7 @@ pub mod bm25;
 pub mod dates;
 pub mod fsrs;
 pub mod fusion;
+pub mod groups;
 pub mod heat;
 pub mod layers;
 pub mod links;

@@ -9,14 +9,18 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgMemoryContexts};
 use uuid::Uuid;
 
+mod points;
+
+pub use points::Points;
+
 use super::Context;
 use super::checks::{Checks, Known};
 use super::eligible::Candidate;
 use super::ids::{IdMap, IdSet, NumberMap};
+use crate::blocks::cells;
 use crate::blocks::documents::{self, Documents, Word};
-use crate::blocks::segment::{self, Head, High, Kind, Part, Place, Postings};
+use crate::blocks::segment::{self, Head, Kind, Part, Place, Postings};
 use crate::blocks::values::{self, Directory, Said};
-use crate::blocks::vectors::Vectors;
 use crate::blocks::{Id, Stamp};
 use crate::error::{Error, Result};
 use crate::heap::Heap;
@@ -69,6 +73,23 @@ struct Reader<'t> {
     columns: [i16; 3],
 }
 
+/// What lies at a place, if that is a row of a model of a workspace; columns as [`Reader`] has them.
+fn block_at<'h>(
+    heap: &'h mut Heap<'_>,
+    place: Place,
+    [workspace, model, block]: [i16; 3],
+    of: (Uuid, &str),
+) -> Option<&'h [u8]> {
+    let row = heap.get(place)?;
+    // SAFETY: the columns have these types; setup() made them.
+    unsafe {
+        if (row.uuid(workspace)?, row.text(model)?) != of {
+            return None;
+        }
+        row.bytes(block)
+    }
+}
+
 impl<'t> Reader<'t> {
     fn new(blocks: &'t Table, workspace: Uuid, model: &str) -> Result<Self> {
         Ok(Self {
@@ -101,7 +122,6 @@ impl<'t> Reader<'t> {
             && number < end
             && let Some(place) = head.place(kind, number)
         {
-            let [workspace, model, block] = self.columns;
             // While one is looked at, the next comes.
             let next = if number + 1 < end {
                 head.place(kind, number + 1)
@@ -109,13 +129,7 @@ impl<'t> Reader<'t> {
                 None
             };
             heap.approach(next.into_iter(), 128);
-            // SAFETY: the columns have these types; setup() made them.
-            let found = heap.get(place).and_then(|row| unsafe {
-                if row.uuid(workspace)? != self.workspace || row.text(model)? != self.model {
-                    return None;
-                }
-                row.bytes(block)
-            });
+            let found = block_at(heap, place, self.columns, (self.workspace, &self.model));
             match found.and_then(Part::parse) {
                 Some(part) if meant(&part, number) => visit(part.content)?,
                 // It is elsewhere by now.
@@ -135,6 +149,30 @@ impl<'t> Reader<'t> {
             visit(part.content)?;
         }
         Some(())
+    }
+
+    /// Prepares for a row.
+    fn approach(&self, place: Option<Place>) {
+        if let Some(heap) = &self.heap {
+            heap.approach(place.into_iter(), 8192);
+        }
+    }
+
+    /// Calls `visit` with a row of cells: the one at a place, and if that is not what it wants, the one with the key.
+    fn of_cells<T>(
+        &mut self,
+        place: Option<Place>,
+        key: Id,
+        mut visit: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        if let (Some(heap), Some(place)) = (&mut self.heap, place) {
+            let found = block_at(heap, place, self.columns, (self.workspace, &self.model));
+            if let Some(found) = found.and_then(&mut visit) {
+                return Some(found);
+            }
+        }
+        self.parts.seek(cells::LEVEL, 0, key);
+        visit(self.parts.next()?)
     }
 
     /// Calls `visit` with all parts of a kind, however many there are.
@@ -232,7 +270,7 @@ impl<'t> Entries<'t> {
                         segments.push(Segment::of(head));
                     }
                     // Heads come before all parts.
-                    Some(&segment::PART) => return Ok(false),
+                    Some(&(segment::PART | cells::CELLS)) => return Ok(false),
                     _ => take(self, bytes)?,
                 }
                 Ok(true)
@@ -798,7 +836,10 @@ impl<'t> Corpus<'t> {
         let entries = &self.entries;
         let mut document = 0u32;
         let mut take = |bytes: &[u8]| -> Result<bool> {
-            if matches!(bytes.first(), Some(&segment::HEAD | &segment::PART)) {
+            if matches!(
+                bytes.first(),
+                Some(&(segment::HEAD | segment::PART | cells::CELLS))
+            ) {
                 return Ok(false);
             }
             let block = Documents::parse(bytes).ok_or_else(Error::unreadable_block)?;
@@ -1016,103 +1057,6 @@ impl Sessions {
         let place = self.places[found].1 as usize;
         let other = self.order.get(place.checked_add_signed(steps)?)?;
         (other.0 == self.order[place].0).then_some(other.3 as usize)
-    }
-}
-
-/// The vectors of a workspace, compared with one query.
-pub struct Points<'t> {
-    /// Which memories.
-    pub entries: Entries<'t>,
-    /// How alike each is to the query, approximately.
-    pub similarities: Vec<f32>,
-    /// By how much similarities may be off, about a standard deviation.
-    pub error: f32,
-}
-
-impl<'t> Points<'t> {
-    /// None.
-    pub fn none() -> Self {
-        Self {
-            entries: Entries::with_capacity(0),
-            similarities: Vec::new(),
-            error: 0.0,
-        }
-    }
-
-    /// Reads the vectors of one model and compares them. `similarity` makes one number of the dot
-    /// product and the length of the stored vector.
-    pub fn read(
-        context: &Context,
-        blocks: &'t Table,
-        model: &str,
-        query: &simd::Query,
-        similarity: &dyn Fn(f32, f32) -> f32,
-    ) -> Result<Self> {
-        let room = LAST.get().1.min(MOST_RESERVED);
-        let mut points = Self {
-            entries: Entries::with_capacity(room),
-            similarities: Vec::with_capacity(room),
-            error: 0.0,
-        };
-        let mut raw = Vec::new();
-        let similarities = &mut points.similarities;
-        points
-            .entries
-            .read(context, blocks, model, |entries, bytes| {
-                let block = Vectors::parse(bytes).ok_or_else(Error::unreadable_block)?;
-                let base = similarities.len();
-                entries.extend(block.ids, block.stamps);
-                query.dots(&block, &mut raw, similarities);
-                for (i, dot) in similarities[base..].iter_mut().enumerate() {
-                    *dot = similarity(*dot, block.norm(i));
-                }
-                Ok(())
-            })?;
-        LAST.set((LAST.get().0, points.entries.loose()));
-        points.entries.settle();
-        let halved = query.halved();
-        // By the first vector of every part.
-        let (mut errors, mut parts) = (0.0, 0);
-        similarities.reserve(points.entries.len() - similarities.len());
-        for segment in &points.entries.segments {
-            let dims = segment.head.dims.ok_or_else(Error::unreadable_block)?;
-            let end = segment.base + segment.head.n;
-            // The model was given another number of dimensions: nothing is like the query.
-            if dims != halved.dims() {
-                similarities.resize(end, 0.0);
-                continue;
-            }
-            let mut number = 0;
-            while similarities.len() < end {
-                let count = segment::parts_of_vectors(dims, end - similarities.len());
-                points
-                    .entries
-                    .each_part(segment, Kind::High, number, count, |content| {
-                        let part = High::parse(content, dims)?;
-                        let base = similarities.len();
-                        halved.dots(&part, &mut raw, similarities);
-                        for (i, dot) in similarities[base..].iter_mut().enumerate() {
-                            if i == 0 {
-                                let of = (part.norm(i), part.scale(i));
-                                let off = *dot + halved.error(query.norm, of);
-                                let off =
-                                    similarity(off, part.norm(i)) - similarity(*dot, part.norm(i));
-                                errors += f64::from(off.abs());
-                                parts += 1;
-                            }
-                            *dot = similarity(*dot, part.norm(i));
-                        }
-                        (part.n > 0).then_some(())
-                    })
-                    .ok_or_else(Error::unreadable_block)?;
-                number += count;
-            }
-            if similarities.len() != end {
-                return Err(Error::unreadable_block());
-            }
-        }
-        points.error = (errors / f64::from(parts.max(1))) as f32;
-        Ok(points)
     }
 }
 

@@ -100,6 +100,9 @@ pub struct Hit {
     repeats: Vec<Uuid>,
 }
 
+/// Candidates up to which the likeliest cells hold enough.
+const MOST_LIKELY: usize = 200;
+
 /// Most rows that one search returns.
 pub const MAX_MATCH_COUNT: i32 = 1000;
 
@@ -126,6 +129,8 @@ struct Context {
     duplicate_similarity: f64,
     /// What a word counts that is taken for another.
     fuzzy_weight: f64,
+    /// Vectors from which on only those of the likeliest cells are compared.
+    approximate_from: usize,
     bm25: bm25::Params,
     model: Option<Model>,
     at: TimestampWithTimeZone,
@@ -320,7 +325,13 @@ pub fn find(request: Request) -> Result<Found> {
         None
     } else {
         if let Some(lane) = &mut semantic {
-            lane.read(&blocks)?;
+            // Conditions want all: those that pass may be anywhere.
+            let likeliest = !eligible.asks()
+                && !context.partly_hidden
+                && context.past.is_none()
+                && context.pool <= MOST_LIKELY
+                && !analysed.restricts();
+            lane.read(&blocks, likeliest)?;
             if let Some(past) = &context.past {
                 lane.points.entries.discard(&past.rewritten);
             }
@@ -444,6 +455,12 @@ impl Context {
             // Until setup() brings the store of an older version up to date, what is new is off.
             duplicate_similarity: number(c"duplicate_similarity", 1.0).unwrap_or(1.0),
             fuzzy_weight: number(c"fuzzy_weight", 0.0).unwrap_or(0.0),
+            approximate_from: settings
+                .get(c"approximate_from")
+                .ok()
+                .flatten()
+                .and_then(|from: i32| usize::try_from(from).ok())
+                .unwrap_or(usize::MAX),
             bm25: bm25::Params {
                 k1: number(c"bm25_k1", 1.2)?,
                 pivot: number(c"bm25_pivot", 30.0)?,
@@ -652,7 +669,19 @@ fn rank<'a>(
         .map(|d| d as usize)
         .collect();
     let (by_vector, mut vectors) = match semantic {
-        Some(lane) => nearest(context, corpus, eligible, &admitted, lane)?,
+        Some(lane) => {
+            if eligible.asks() {
+                lane.points.complete()?;
+            }
+            let found = nearest(context, corpus, eligible, &admitted, lane)?;
+            // Many in the likeliest cells are forgotten, say.
+            if lane.points.partial() && found.0.len() < context.pool {
+                lane.points.complete()?;
+                nearest(context, corpus, eligible, &admitted, lane)?
+            } else {
+                found
+            }
+        }
         None => Default::default(),
     };
     let mut pool: Vec<usize> = by_words.iter().chain(&by_vector).copied().collect();
@@ -689,7 +718,7 @@ fn rank<'a>(
         .collect();
     around.sort_unstable();
     around.dedup();
-    let similarities: Vec<Option<f64>> = match &semantic {
+    let similarities: Vec<Option<f64>> = match semantic {
         None => vec![None; around.len()],
         Some(lane) => {
             let rest: Vec<(usize, Uuid)> = around
@@ -703,6 +732,11 @@ fn rank<'a>(
                 rest.iter()
                     .filter_map(|(d, id)| Some((*d, *places.get(id)?))),
             );
+            lane.points.know(
+                around
+                    .iter()
+                    .filter_map(|document| vectors.get(document).copied()),
+            )?;
             around
                 .iter()
                 .map(|d| Some(lane.similarity(*vectors.get(d)?)))
@@ -783,6 +817,7 @@ fn rank<'a>(
         sort(&mut order, &documents);
     }
     let weights = fusion::weights(context.weights.vector, has_words, has_vectors);
+    let likeliest = (semantic.as_ref()).is_some_and(|lane| lane.points.partial());
     let corpus = corpus.clone();
     let documents = Rc::new(documents);
     let ids = (corpus.clone(), documents.clone());
@@ -798,7 +833,7 @@ fn rank<'a>(
             let found = words.parts(&corpus, documents[i]);
             let parts = explain.then(|| {
                 let mut parts = match candidates.get(i) {
-                    Some(candidate) => explained(candidate, &parts[i], weights, &found),
+                    Some(candidate) => explained(candidate, &parts[i], weights, &found, likeliest),
                     None => Map::new(),
                 };
                 if linked[i] > 0.0 {
@@ -905,6 +940,7 @@ fn explained(
     parts: &ranking::Parts,
     weights: (f64, f64),
     words: &[(&str, f64)],
+    likeliest: bool,
 ) -> Map<String, Value> {
     let mut lanes = Map::new();
     if weights.0 > 0.0 {
@@ -922,16 +958,17 @@ fn explained(
         );
     }
     if weights.1 > 0.0 {
-        lanes.insert(
-            "vector".to_owned(),
-            json!({
-                "score": parts.vector,
-                "similarity": candidate.vector,
-                "normalized": parts.vector_normalized,
-                "weight": weights.1,
-                "contribution": parts.from_vector,
-            }),
-        );
+        let mut lane = json!({
+            "score": parts.vector,
+            "similarity": candidate.vector,
+            "normalized": parts.vector_normalized,
+            "weight": weights.1,
+            "contribution": parts.from_vector,
+        });
+        if likeliest {
+            lane["approximate"] = Value::from(true);
+        }
+        lanes.insert("vector".to_owned(), lane);
     }
     let mut out = Map::new();
     out.insert("lanes".to_owned(), Value::Object(lanes));
@@ -993,12 +1030,15 @@ fn nearest(
                 .map(|i| similarity(*i))
                 .fold(f32::INFINITY, f32::min)
         };
-        for (i, found) in (0..).zip(&points.similarities) {
-            if *found < least || !lane.counts((*found).into()) || !points.entries.alive(i as usize)
+        for (i, found) in points.similarities.iter().enumerate() {
+            if *found < least
+                || !points.knows(i)
+                || !lane.counts((*found).into())
+                || !points.entries.alive(i)
             {
                 continue;
             }
-            order.push(i);
+            order.push(i as u32);
             if order.len() >= wanted.saturating_mul(4) {
                 least = cut(&mut order);
                 all = false;

@@ -1,5 +1,6 @@
 //! The vector lane: nearest neighbours of the query vector within the workspace. All vectors are
-//! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision.
+//! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision. Of large
+//! workspaces whose vectors are arranged in cells, those of the likeliest cells are.
 
 use uuid::Uuid;
 
@@ -24,6 +25,40 @@ const MOST_RERANKED: usize = 100;
 /// that are compared again because of it.
 const DOUBT: f64 = 3.0;
 const MOST_DOUBTED: usize = 75;
+
+/// Makes a similarity of a dot product.
+#[derive(Clone, Copy)]
+pub struct Measure {
+    /// By which vectors are compared.
+    pub distance: Distance,
+    /// Euclidean length of the query, and 1 by it.
+    length: f64,
+    scale: f32,
+}
+
+impl Measure {
+    fn new(distance: Distance, length: f64) -> Self {
+        Self {
+            distance,
+            length,
+            scale: (1.0 / length) as f32,
+        }
+    }
+
+    /// The similarity of a stored vector of length `norm`.
+    pub fn of(self, dot: f32, norm: f32) -> f32 {
+        match self.distance {
+            Distance::Cosine if norm > 0.0 => (dot * self.scale / norm).clamp(-1.0, 1.0),
+            Distance::Cosine => 0.0,
+            Distance::InnerProduct => dot,
+            Distance::L2 => {
+                let (dot, norm) = (f64::from(dot), f64::from(norm));
+                let squared = self.length * self.length + norm * norm - 2.0 * dot;
+                (1.0 / (1.0 + squared.max(0.0).sqrt())) as f32
+            }
+        }
+    }
+}
 
 /// The lane of one query vector.
 pub struct Semantic<'a> {
@@ -74,31 +109,18 @@ impl<'a> Semantic<'a> {
         })
     }
 
-    /// Reads the workspace.
-    pub fn read(&mut self, blocks: &'a Table) -> Result<()> {
-        let coded = simd::Query::new(&self.query);
-        let length = coded.norm;
-        let read = |similarity: &dyn Fn(f32, f32) -> f32| {
-            Points::read(self.context, blocks, &self.model.name, &coded, similarity)
-        };
-        self.points = match self.model.distance {
-            Distance::Cosine => {
-                let scale = (1.0 / length) as f32;
-                read(&|dot, norm| {
-                    if norm > 0.0 {
-                        (dot * scale / norm).clamp(-1.0, 1.0)
-                    } else {
-                        0.0
-                    }
-                })
-            }
-            Distance::InnerProduct => read(&|dot, _| dot),
-            Distance::L2 => read(&|dot, norm| {
-                let (dot, norm) = (f64::from(dot), f64::from(norm));
-                let squared = length * length + norm * norm - 2.0 * dot;
-                (1.0 / (1.0 + squared.max(0.0).sqrt())) as f32
-            }),
-        }?;
+    /// Reads the workspace, or, where its vectors are in cells and that is wanted, the likeliest of them.
+    pub fn read(&mut self, blocks: &'a Table, likeliest: bool) -> Result<()> {
+        let query = simd::Query::new(&self.query);
+        let measure = Measure::new(self.model.distance, query.norm);
+        self.points = Points::read(
+            self.context,
+            blocks,
+            &self.model.name,
+            query,
+            measure,
+            likeliest,
+        )?;
         Ok(())
     }
 

@@ -122,9 +122,14 @@ impl Analysed {
             .collect()
     }
 
+    /// Whether there are words that must or must not occur.
+    pub fn restricts(&self) -> bool {
+        !(self.required.is_empty() && self.excluded.is_empty())
+    }
+
     /// Which documents hold all words that must and none that must not occur; `None` when all do.
     pub fn admitted(&self, corpus: &Corpus<'_>) -> Option<Vec<bool>> {
-        if self.required.is_empty() && self.excluded.is_empty() {
+        if !self.restricts() {
             return None;
         }
         let scoring = self.lexemes.len();

@@ -3,6 +3,7 @@
 mod adds;
 mod blocks;
 mod care;
+mod cells;
 mod cluster;
 mod concurrency;
 mod demo;

@@ -52,6 +52,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "57cafa7d9be885ff110dd71f07db322c7a2555f917a56f7775e4ca2cdcd07b7b",
         include_str!("../released/0.6.0.dump.sql"),
     ),
+    (
+        "0.7.0",
+        include_str!("../../sql/engram--0.7.0.sql"),
+        "3cd69df61e461e639041e20956e3217084ea27132965ab53c977ba48a4e525ca",
+        include_str!("../released/0.7.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.

@@ -1,0 +1,579 @@
+\echo Use "ALTER EXTENSION engram UPDATE TO '0.8.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.arrange_vectors(workspace uuid, model text, by_angle boolean) RETURNS bigint
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'arrange_vectors_wrapper';
+COMMENT ON FUNCTION engram_internal.arrange_vectors(uuid, text, boolean) IS
+'Writes the cells of the segments of a model of a workspace, which has none. Returns how many vectors are in them; 0 where cells would not help, because vectors have thousands of dimensions, or are of different lengths and not compared by angle. For arrange(), which holds the lock; only the owner of the tables may.';
+
+CREATE FUNCTION engram_internal.knows_cells(workspace uuid, model text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'knows_cells_wrapper';
+COMMENT ON FUNCTION engram_internal.knows_cells(uuid, text) IS
+'Whether the cells of a model of a workspace are where their guide says, as far as a sample tells. Only the owner of the tables may ask.';
+
+CREATE FUNCTION engram_internal.arrangement(workspace uuid, model text, OUT enough bigint, OUT sealed bigint, OUT arranged bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+  -- Stores of 0.7 have no such setting, and no room for cells.
+  SELECT coalesce(to_jsonb(s) ->> 'approximate_from', to_jsonb(d) ->> 'approximate_from') INTO enough
+  FROM engram.settings d LEFT JOIN engram.settings s ON s.workspace_id = arrangement.workspace
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+  -- Smaller ones are joined with others before long.
+  SELECT coalesce(sum(b.entries), 0) INTO sealed FROM engram.search_blocks b
+  WHERE b.workspace_id = workspace AND b.model = arrangement.model AND b.level = 3 AND b.entries > 2048;
+  SELECT b.entries INTO arranged FROM engram.search_blocks b
+  WHERE b.workspace_id = workspace AND b.model = arrangement.model AND b.level = 5 AND b.cluster = 0
+    AND b.block_id = '01000000-0000-0000-0000-000000000000';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.arrangement(uuid, text) IS
+'From how many vectors on those of a workspace are arranged in cells (setting approximate_from), how many are in segments that are large enough, and how many of these are in cells, NULL where there are none. As the caller.';
+
+CREATE FUNCTION engram_internal.arrange(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+SET enable_seqscan = off
+AS $$
+DECLARE
+  a        record;
+  distance text;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  -- As in pack().
+  IF model = '' OR current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     OR NOT engram_internal.try_lock_work(workspace, 'pack') THEN
+    RETURN 0;
+  END IF;
+  SELECT * INTO a FROM engram_internal.arrangement(workspace, arrange.model);
+  -- Anew when a fifth is not in cells, which is looked through whole meanwhile, or after VACUUM FULL.
+  IF a.enough IS NULL OR a.sealed < a.enough AND a.arranged IS NULL
+     OR a.sealed >= a.enough AND a.arranged >= a.sealed * 0.8 AND engram_internal.knows_cells(workspace, arrange.model) THEN
+    RETURN 0;
+  END IF;
+  -- Whoever truncates the vectors, or drops the model, waits, and then takes away what is written here.
+  LOCK TABLE engram.embeddings IN ACCESS SHARE MODE;
+  SELECT m.distance INTO distance FROM engram.embedding_models m WHERE m.name = arrange.model FOR KEY SHARE;
+  DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = arrange.model AND b.level = 5;
+  IF a.sealed < a.enough OR distance IS NULL THEN
+    RETURN 0;
+  END IF;
+  BEGIN
+    RETURN engram_internal.arrange_vectors(workspace, arrange.model, distance = 'cosine');
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A segment that cannot be read: reindex() mends it.
+    RETURN 0;
+  END;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.arrange(uuid, text) IS
+'Arranges the vectors of a workspace in cells of those that are alike, if there are enough (setting approximate_from) and a fifth of them is in none, so that a search need not look through all. Returns how many are in cells; 0 when there was nothing to do. Runs with the rights of the caller, who must own the tables; does nothing while another transaction packs.';
+
+CREATE FUNCTION engram_internal.arrangeable()
+RETURNS TABLE (workspace_id uuid, model text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT b.workspace_id, b.model::text FROM engram.search_blocks b
+  WHERE b.level = 3 AND b.model <> '' AND b.entries > 2048
+  GROUP BY b.workspace_id, b.model
+  HAVING sum(b.entries) >= (SELECT min((to_jsonb(s) ->> 'approximate_from')::bigint) FROM engram.settings s)
+  UNION
+  SELECT b.workspace_id, b.model::text FROM engram.search_blocks b
+  WHERE b.level = 5 AND b.cluster = 0 AND b.block_id = '01000000-0000-0000-0000-000000000000'
+  ORDER BY 1, 2;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.arrangeable() IS
+'Workspaces and models whose vectors may have to be arranged, or are. As the caller.';
+
+CREATE OR REPLACE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  h      record;
+  parts  bytea[];
+  buried record;
+  erased uuid[];
+  other  text;
+  n      integer := 0;
+BEGIN
+  IF NOT has_table_privilege('engram.search_blocks', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change what search scans', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
+  END IF;
+  erased := ARRAY(
+    SELECT u.id FROM unnest(ids) AS u (id)
+    WHERE (SELECT m.id FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = u.id OFFSET 0) IS NULL);
+  IF model = '' AND erased <> '{}' THEN
+    -- A vector of an earlier text is dead, and nothing else tells that it must go.
+    FOR other IN SELECT m.name FROM engram.embedding_models m WHERE EXISTS (
+        SELECT FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = m.name AND b.level = 3) LOOP
+      n := n + engram_internal.bury(workspace, other, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END LOOP;
+  END IF;
+  FOR h IN SELECT b.cluster, b.entries, b.block FROM engram.search_blocks b
+           WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3
+             AND engram_internal.block_holds(b.block, ids) LOOP
+    -- Ids and stamps come first.
+    parts := ARRAY(SELECT b.block FROM engram.search_blocks b
+                   WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 4 AND b.cluster = h.cluster
+                     AND b.block_id < '03000000-0000-0000-0000-000000000000');
+    SELECT * INTO buried FROM engram_internal.bury_entries(h.block, parts, ids, versions);
+    CONTINUE WHEN buried.held = '{}';
+    -- Of a memory that was erased nothing may stay; what else is dead only costs time and room.
+    IF buried.dead * 4 > h.entries OR buried.held && erased THEN
+      WITH old AS (
+        DELETE FROM engram.search_blocks b
+        WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level IN (3, 4) AND b.cluster = h.cluster
+        RETURNING CASE WHEN b.level = 3 THEN buried.head ELSE b.block END AS block
+      )
+      INSERT INTO engram.search_blocks (workspace_id, model, level, cluster, block_id, entries, block)
+      SELECT workspace, bury.model, s.level, s.cluster, s.block_id, s.entries, s.block
+      FROM engram_internal.seal_blocks((SELECT array_agg(o.block) FROM old o),
+        (SELECT max(b.cluster) + 1 FROM engram.search_blocks b
+         WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3)) s;
+      -- Cells hold a copy, and all that they hold is in segments that stay.
+      IF h.entries > 2048 THEN
+        DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 5;
+      END IF;
+      n := n + 1;
+    ELSIF buried.head <> h.block THEN
+      UPDATE engram.search_blocks b SET block = buried.head
+      WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level = 3 AND b.cluster = h.cluster;
+      n := n + 1;
+    END IF;
+  END LOOP;
+  IF n > 0 THEN
+    PERFORM engram_internal.place(workspace, model);
+  END IF;
+  RETURN n;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.held_entries(workspace uuid, model text)
+RETURNS TABLE (level smallint, id uuid, version bigint, state text, entry bytea)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT b.level, e.id, e.version, e.state, e.entry
+  FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+  WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level < 3
+  UNION ALL
+  SELECT 3::smallint, e.id, e.version, e.state, e.entry
+  FROM (SELECT array_agg(b.block) AS blocks FROM engram.search_blocks b
+        WHERE b.workspace_id = held_entries.workspace AND b.model = held_entries.model AND b.level IN (3, 4)
+        GROUP BY b.cluster) s CROSS JOIN LATERAL engram_internal.segment_entries(s.blocks) e;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- While a dump is loaded or the extension updated, rows that look like a dump's are left out.
+SET check_function_bodies = on
+AS $$
+DECLARE
+  wrong  bigint;
+  erased uuid[];
+BEGIN
+  BEGIN
+    -- Erased where nothing could be packed: what these said may still lie there, dead, in vectors of other models too.
+    erased := ARRAY(
+      SELECT DISTINCT e.id FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+      WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 0
+        AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = e.id));
+    IF erased <> '{}' THEN
+      PERFORM engram_internal.bury(workspace, reindex.model, erased, array_fill(1::bigint << 61, ARRAY[cardinality(erased)]));
+    END IF;
+    WITH held AS (
+      SELECT e.id, e.state, e.entry, row_number() OVER (PARTITION BY e.id ORDER BY e.version DESC) AS nth,
+             max(e.version) FILTER (WHERE e.state <> 'plain') OVER (PARTITION BY e.id) AS replaced
+      FROM engram_internal.held_entries(workspace, reindex.model) e
+    ), doubled AS (
+      -- More than one entry of a memory that none of them replaces.
+      SELECT count(*) AS n FROM held h WHERE h.nth > 1 AND h.replaced IS NULL
+    )
+    SELECT count(*) + (SELECT d.n FROM doubled d) INTO wrong
+    FROM (SELECT h.id, h.entry FROM held h WHERE h.nth = 1 AND h.state <> 'gone') h
+    FULL JOIN engram_internal.fresh_entries(workspace, reindex.model) r ON r.id = h.id
+    WHERE h.entry IS DISTINCT FROM r.entry;
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- A block that cannot be read.
+    wrong := 1;
+  END;
+  IF wrong > 0 OR erased <> '{}' THEN
+    DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model;
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, reindex.model, CASE WHEN m.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), m.entries, m.block
+    FROM (
+      SELECT array_agg(f.entry ORDER BY f.id) AS entries
+      FROM (SELECT r.id, r.entry, (row_number() OVER (ORDER BY r.id) - 1) / 1000 AS part
+            FROM engram_internal.fresh_entries(workspace, reindex.model) r) f
+      GROUP BY f.part
+    ) p CROSS JOIN LATERAL engram_internal.merge_blocks(p.entries, true) m;
+    LOOP
+      EXIT WHEN engram_internal.seal(workspace, reindex.model, CASE reindex.model WHEN '' THEN 256 ELSE 1024 END, 4096) = 0;
+    END LOOP;
+  END IF;
+  IF reindex.model = '' THEN
+    -- What segments hold for filters, where rows were changed with triggers disabled: place() writes it anew.
+    DELETE FROM engram.search_blocks v
+    WHERE v.workspace_id = workspace AND v.model = '' AND v.level = 4 AND v.block_id >= '0d000000-0000-0000-0000-000000000000'
+      AND v.cluster IN (
+        SELECT h.cluster FROM engram.search_blocks h
+        WHERE h.workspace_id = workspace AND h.model = '' AND h.level = 3 AND EXISTS (
+          SELECT FROM engram_internal.segment_values(workspace, h.block, ARRAY(
+            SELECT i.block FROM engram.search_blocks i
+            WHERE i.workspace_id = workspace AND i.model = '' AND i.level = 4 AND i.cluster = h.cluster
+              AND i.block_id < '02000000-0000-0000-0000-000000000000')) r
+          FULL JOIN (
+            SELECT x.block_id, x.block FROM engram.search_blocks x
+            WHERE x.workspace_id = workspace AND x.model = '' AND x.level = 4 AND x.cluster = h.cluster
+              AND x.block_id >= '0d000000-0000-0000-0000-000000000000') x ON x.block_id = r.block_id
+          WHERE r.block IS DISTINCT FROM x.block));
+  END IF;
+  FOR i IN 1 .. 1000 LOOP
+    EXIT WHEN engram_internal.place(workspace, reindex.model) = 0;
+  END LOOP;
+  -- Nothing tells whether cells hold what they should.
+  DELETE FROM engram.search_blocks b WHERE b.workspace_id = workspace AND b.model = reindex.model AND b.level = 5;
+  PERFORM engram_internal.arrange(workspace, reindex.model);
+  RETURN wrong;
+END
+$$;
+COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
+'Changes settings of a workspace and returns those in force.
+
+changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, approximate_from, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
+
+CREATE OR REPLACE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  batch  constant integer := 1000;
+  phase  text := args ->> 'phase';
+  last   text := args ->> 'after';
+  counts jsonb := '{}';
+  done   boolean := true;
+  n      bigint := 0;
+  sealed bigint;
+  unreadable bigint := 0;
+  arranged bigint := 0;
+  ws     uuid;
+  c      record;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not maintain the store', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
+  END IF;
+  INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
+  IF phase = 'finish' THEN
+    -- What others were busy with they report themselves, and a run of some phases says nothing of the others.
+    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') AS phases,
+           coalesce(jsonb_object_agg(e.key, clock_timestamp()), '{}') AS ends INTO c
+    FROM jsonb_each(args -> 'report') e WHERE NOT e.value ? 'busy';
+    -- Sizes of a day or more ago stay beside the present ones, to see what grows.
+    UPDATE engram.maintenance m
+    SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
+                         FROM unnest(engram_internal.phases()) p WHERE p <> 'arrange'),
+        report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
+          'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
+                         ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
+    FROM (SELECT engram_internal.sizes() AS sizes) now_,
+         (SELECT coalesce(o.report -> 'ends', '{}') || c.ends AS ends FROM engram.maintenance o
+          WHERE o.workspace_id = '00000000-0000-0000-0000-000000000000') both_
+    WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
+    RETURN '{"done": true}';
+  END IF;
+  -- Two that maintain at once take turns by batches; none waits, and no lock outlives its transaction. A row
+  -- and no advisory lock: those anybody may take.
+  PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN '{"done": true, "busy": true}';
+  END IF;
+  IF phase IN ('partitions', 'drop_partitions') THEN
+    -- A table at a time, so that none is held while another one is waited for.
+    SELECT min(p.parent) INTO last FROM engram_internal.partitioned() p
+    WHERE to_regclass('engram.' || p.parent) IS NOT NULL AND p.parent > coalesce(last, '');
+    IF last IS NOT NULL THEN
+      counts := jsonb_build_object('done', false, 'after', last);
+      BEGIN
+        RETURN counts || jsonb_build_object(CASE phase WHEN 'partitions' THEN 'created' ELSE 'dropped' END,
+          jsonb_array_length(engram_internal.partitions_task(
+            CASE phase WHEN 'partitions' THEN 'create_partitions' ELSE 'release_partitions' END, jsonb_build_object('parent', last))));
+      EXCEPTION WHEN lock_not_available THEN
+        -- The next run comes soon; the other tables need not wait for it.
+        RETURN counts || jsonb_build_object('in_use', last);
+      END;
+    END IF;
+  END IF;
+  CASE phase
+    WHEN 'partitions' THEN
+      counts := '{"created": 0}';
+    WHEN 'fold' THEN
+      -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
+      FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+                WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
+        n := n + engram_internal.fold_queue(ws, 10000);
+        last := ws;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('folded', n);
+    WHEN 'consolidate' THEN
+      IF last IS NULL OR last = 'turns' THEN
+        -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20, true, last IS NULL);
+          counts := to_jsonb(c) - 'done';
+          done := c.done;
+          last := 'turns';
+        EXCEPTION WHEN OTHERS THEN
+          -- What one workspace holds must not keep the others from being cared for: each by itself.
+          done := false;
+          last := '00000000-0000-0000-0000-000000000000';
+        END;
+      ELSE
+        done := true;
+        FOR ws IN
+          WITH RECURSIVE w AS (
+            (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > last::uuid ORDER BY m.workspace_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
+            FROM w WHERE w.workspace_id IS NOT NULL)
+          SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
+        LOOP
+          last := ws;
+          done := false;
+          BEGIN
+            SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
+            SELECT counts || coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
+            FROM jsonb_each(to_jsonb(c) - 'done') e;
+            n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+          EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE ~ '^(53|58)' THEN
+              RAISE;
+            END IF;
+            counts := counts || jsonb_build_object('error', format('workspace %s: %s', ws, SQLERRM));
+          END;
+          EXIT WHEN n > batch * 20;
+        END LOOP;
+      END IF;
+    WHEN 'retention' THEN
+      FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
+        counts := counts || CASE c.action
+          WHEN 'erase' THEN jsonb_build_object('erased', coalesce((counts ->> 'erased')::bigint, 0) + c.memories)
+          ELSE jsonb_build_object('forgotten', coalesce((counts ->> 'forgotten')::bigint, 0) + c.memories) END;
+        done := done AND c.memories < batch;
+      END LOOP;
+    WHEN 'purge' THEN
+      SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
+      FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
+      done := c.forgotten + c.expired < batch;
+      counts := to_jsonb(c);
+      -- What still waits stays.
+      DELETE FROM engram.embedding_claims w
+      WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
+        OR w.claimed_until < now() AND (
+          (SELECT e.memory_id FROM engram.embeddings e
+           WHERE e.workspace_id = w.workspace_id AND e.memory_id = w.memory_id AND e.model = w.model OFFSET 0) IS NOT NULL
+          OR (SELECT m.deleted_at FROM engram.memories m
+              WHERE m.workspace_id = w.workspace_id AND m.id = w.memory_id OFFSET 0) IS NOT NULL);
+      GET DIAGNOSTICS n = ROW_COUNT;
+      counts := counts || jsonb_build_object('claims', n);
+    WHEN 'messages' THEN
+      counts := '{"archived": 0}';
+      IF engram_internal.partition_setting('archive_messages_days') IS NOT NULL THEN
+        SELECT a.archived, a.skipped, a.done INTO c FROM engram_internal.archive_messages_as_owner(
+          NULL, engram_internal.partition_setting('archive_messages_days')::double precision * interval '1 day', 50, false, 100) a;
+        counts := jsonb_build_object('archived', c.archived, 'skipped', c.skipped);
+        done := c.done;
+      END IF;
+    WHEN 'pack' THEN
+      FOR c IN
+        SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
+        WHERE b.level <= 3 AND b.workspace_id IN (
+          -- A few full blocks may be enough for a segment. Where there are segments alone, a look now and then tells
+          -- whether rows are elsewhere than they say.
+          SELECT x.workspace_id FROM engram.search_blocks x
+          WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+          HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
+            OR random() * 20 < 1
+          ORDER BY x.workspace_id LIMIT 100)
+        GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
+      LOOP
+        IF c.replacing THEN
+          n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
+          IF EXISTS (SELECT FROM engram.search_blocks b WHERE b.workspace_id = c.workspace_id AND b.model = c.model AND b.level = 0) THEN
+            -- Somebody else packs, or something cannot be read.
+            BEGIN
+              PERFORM FROM engram_internal.held_entries(c.workspace_id, c.model);
+            EXCEPTION WHEN object_not_in_prerequisite_state THEN
+              unreadable := unreadable + 1;
+            END;
+          END IF;
+        END IF;
+        n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
+        LOOP
+          -- Fewer than what is sealed while memories are added: nobody waits for it.
+          sealed := engram_internal.seal(c.workspace_id, c.model, 256, 4096);
+          EXIT WHEN sealed = 0;
+          n := n + sealed;
+        END LOOP;
+        -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
+        FOR i IN 1 .. 1000 LOOP
+          EXIT WHEN engram_internal.place(c.workspace_id, c.model) = 0;
+        END LOOP;
+        last := c.workspace_id;
+        done := false;
+      END LOOP;
+      counts := jsonb_build_object('blocks', n) || CASE WHEN unreadable > 0 THEN jsonb_build_object('unreadable', unreadable) ELSE '{}' END;
+    WHEN 'drop_partitions' THEN
+      counts := '{"dropped": 0}';
+    WHEN 'arrange' THEN
+      -- One a transaction, last of all: it takes seconds where there are hundreds of thousands of vectors.
+      FOR c IN SELECT x.workspace_id, x.model, x.workspace_id || ' ' || x.model AS name FROM engram_internal.arrangeable() x LOOP
+        CONTINUE WHEN c.name <= last COLLATE "C";
+        arranged := engram_internal.arrange(c.workspace_id, c.model);
+        last := c.name;
+        done := arranged = 0;
+        EXIT WHEN NOT done;
+      END LOOP;
+      counts := jsonb_build_object('arranged', arranged);
+    ELSE
+      RAISE EXCEPTION 'unknown phase "%"', phase
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known: ' || array_to_string(engram_internal.phases(), ', ') || '.';
+  END CASE;
+  RETURN counts || jsonb_build_object('done', done) || CASE WHEN done OR last IS NULL THEN '{}' ELSE jsonb_build_object('after', last) END;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION engram_internal.phases() RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT ARRAY['partitions', 'fold', 'consolidate', 'retention', 'purge', 'messages', 'pack', 'drop_partitions', 'arrange']
+$$;
+COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
+'Does all that time asks for, of all workspaces, and reports what each phase did: partitions (made ahead), fold (uses that wait), consolidate (layers moved, faded links pruned, memories forgotten by policy), retention (policies applied), purge (what was forgotten or expired for long erased, by purge_after_days), messages (old turns of quiet conversations archived, by archive_messages_days; the last 50 stay), pack (what search scans packed; unreadable: of how many workspaces and models it cannot be, which keeps what was erased until reindex()), drop_partitions (logs older than their settings keep), arrange (vectors of large workspaces put together with those that are alike; approximate_from in engram.settings).
+
+Every batch is a transaction of its own, so nobody waits long (while the vectors of one workspace are arranged, a second for 100,000, what it adds is not packed); cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
+
+-- Each of the following writes lines of one kind that have been checked, all or none of them, as the owner.
+CREATE OR REPLACE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_settings.workspace;
+  kind    text := import_settings.kind;
+  replace boolean := import_settings.on_conflict = 'replace';
+  line    jsonb;
+  old     jsonb;
+  new     jsonb;
+  kept    text;
+BEGIN
+  FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
+    error := NULL;
+    old := NULL;
+    IF kind = 'header' THEN
+      status := 'unchanged';
+    ELSIF kind = 'settings' THEN
+      new := line -> 'settings';
+      IF NOT import_settings.trusted THEN
+        SELECT string_agg(k, ', ' ORDER BY k) INTO kept FROM jsonb_object_keys(new) k
+        WHERE k IN ('max_content_chars', 'candidates', 'approximate_from', 'fold_threshold', 'text_config');
+        error := 'left out, because an administrator sets them: ' || kept;
+        new := new - '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
+      END IF;
+      SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
+      IF old @> new AND (old IS NOT NULL OR new = '{}') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'type_settings' THEN
+      SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
+      IF old = line THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
+        VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
+        ON CONFLICT (workspace_id, type) DO UPDATE
+        SET default_importance = EXCLUDED.default_importance, decay_per_day = EXCLUDED.decay_per_day;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'model' THEN
+      SELECT to_jsonb(m) INTO old FROM engram.embedding_models m WHERE m.name = line ->> 'name';
+      IF old IS NULL AND import_settings.trusted THEN
+        INSERT INTO engram.embedding_models (name, dims, distance, is_default)
+        SELECT line ->> 'name', (line ->> 'dims')::integer, line ->> 'distance',
+               coalesce((line ->> 'is_default')::boolean, false) AND NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default);
+        status := 'added';
+      ELSIF old IS NULL THEN
+        status := 'error';
+        error := format('embedding model "%s" is not registered. Have an administrator run engram.set_embedding_model(''%1$s'', %s) first; without it its vectors are left out.',
+                        line ->> 'name', line ->> 'dims');
+      ELSIF old -> 'dims' <> line -> 'dims' OR old -> 'distance' <> line -> 'distance' THEN
+        status := 'error';
+        error := format('embedding model "%s" is registered with %s dimensions and distance %s, not %s and %s; its vectors are left out.',
+                        line ->> 'name', old ->> 'dims', old ->> 'distance', line ->> 'dims', line ->> 'distance');
+      ELSE
+        status := 'unchanged';
+      END IF;
+    ELSE
+      SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
+      IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.entity_aliases AS a (workspace_id, alias, node, label, created_at)
+        VALUES (ws, line ->> 'alias', line ->> 'node', line ->> 'label', coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, alias) DO UPDATE SET node = EXCLUDED.node, label = EXCLUDED.label;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    END IF;
+    IF status = 'skipped' AND import_settings.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+-- The tables follow: new ones, triggers and grants.
+DO $$
+BEGIN
+  IF to_regclass('engram.memories') IS NOT NULL THEN
+    PERFORM engram.setup();
+  END IF;
+END
+$$;
