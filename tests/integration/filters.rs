@@ -462,24 +462,28 @@ fn layers_in_filters_are_those_of_this_moment() {
         .unwrap();
     admin
         .batch_execute(
-            "SELECT setseed(0.5);
+            // By content and not by ids or chance: each run has the same layers.
+            "CREATE FUNCTION pg_temp.r(id uuid, what text) RETURNS double precision LANGUAGE sql
+               RETURN (SELECT (hashtextextended(content || what, 0) & 65535) / 65536.0 FROM engram.memories m WHERE m.id = r.id);
+             CREATE FUNCTION pg_temp.layer(double precision) RETURNS text LANGUAGE sql
+               RETURN (ARRAY['working', 'core', 'archive'])[1 + floor($1 * 3)];
              SET session_replication_role = replica;
-             UPDATE engram.memories SET created_at = created_at - interval '300 days', pinned = random() < 0.1,
-               layer = (ARRAY['working', 'core', 'archive'])[1 + floor(random() * 3)];
-             UPDATE engram.memory_state SET working_strength = random() ^ 3, core_strength = random() ^ 2 / 2,
-               layer = (ARRAY['working', 'core', 'archive'])[1 + floor(random() * 3)],
-               heat = engram.heat_new(now() - random() ^ 4 * interval '200 days'), access_count = 1;
+             UPDATE engram.memories SET created_at = created_at - interval '300 days', pinned = pg_temp.r(id, 'pinned') < 0.1,
+               layer = pg_temp.layer(pg_temp.r(id, 'layer'));
+             UPDATE engram.memory_state SET working_strength = pg_temp.r(memory_id, 'working') ^ 3,
+               core_strength = pg_temp.r(memory_id, 'core') ^ 2 / 2, layer = pg_temp.layer(pg_temp.r(memory_id, 'state')),
+               heat = engram.heat_new(now() - pg_temp.r(memory_id, 'heat') ^ 4 * interval '200 days'), access_count = 1;
              UPDATE engram.memory_state SET working_strength = NULL, core_strength = NULL, heat = NULL, layer = NULL
-             WHERE get_byte(uuid_send(memory_id), 15) < 9;
+             WHERE pg_temp.r(memory_id, 'which') < 0.035;
              -- Of some the state is missing, and others have uses that wait.
-             DELETE FROM engram.memory_state WHERE get_byte(uuid_send(memory_id), 15) BETWEEN 10 AND 15;
+             DELETE FROM engram.memory_state WHERE pg_temp.r(memory_id, 'which') BETWEEN 0.04 AND 0.06;
              RESET session_replication_role",
         )
         .unwrap();
     for user in [&mut ann, &mut ben] {
         user.batch_execute(
-            "SELECT engram.touch(ARRAY[m.id], at => now() - get_byte(uuid_send(m.id), 14) * interval '1 hour')
-             FROM engram.memories m WHERE get_byte(uuid_send(m.id), 15) BETWEEN 200 AND 220",
+            "SELECT engram.touch(ARRAY[m.id], at => now() - (hashtextextended(m.content, 1) & 255) * interval '1 hour')
+             FROM engram.memories m WHERE (hashtextextended(m.content, 2) & 255) BETWEEN 200 AND 220",
         )
         .unwrap();
     }
