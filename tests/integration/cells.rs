@@ -7,7 +7,7 @@ use postgres::Client;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{Database, one};
+use crate::cluster::{Cluster, Database, Installation, one};
 
 const DIMS: i32 = 800;
 const MEMORIES: i32 = 6_000;
@@ -21,7 +21,6 @@ fn vector(nth: &str) -> String {
 }
 
 struct Large {
-    db: Database,
     admin: Client,
     ann: Client,
     workspace: Uuid,
@@ -29,9 +28,7 @@ struct Large {
 
 impl Large {
     /// Vectors are of length 1, or of any.
-    fn new(even: bool) -> Self {
-        let db = Database::new();
-        let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    fn new(mut admin: Client, mut ann: Client, even: bool) -> Self {
         admin
             .batch_execute(&format!(
                 "SELECT engram.set_embedding_model('large', {DIMS}, true)"
@@ -39,7 +36,6 @@ impl Large {
             .unwrap();
         let workspace = one(&mut ann, "SELECT user_id FROM engram.whoami()", &[]);
         let mut large = Self {
-            db,
             admin,
             ann,
             workspace,
@@ -141,7 +137,8 @@ const QUERIES: [i32; 8] = [70_001, 70_014, 80_003, 81_019, 90_030, 91_112, 99_99
 
 #[test]
 fn the_likeliest_cells_hold_nearly_all_that_is_near() {
-    let mut large = Large::new(true);
+    let db = Database::new();
+    let mut large = Large::new(db.admin(), db.user("ann"), true);
     assert_eq!(large.arranged(), None, "too few for the default");
     assert!(!large.search(1, "match_count => 10").1);
     large.arrange();
@@ -267,7 +264,7 @@ fn the_likeliest_cells_hold_nearly_all_that_is_near() {
     assert!(ids(&found).is_disjoint(&ids(&near)));
 
     // Nobody else's search reads them.
-    let mut bob = large.db.user("bob");
+    let mut bob = db.user("bob");
     let sql = format!(
         "SELECT count(*) FROM engram.search(query_embedding => {})",
         vector("(70_001)")
@@ -277,7 +274,8 @@ fn the_likeliest_cells_hold_nearly_all_that_is_near() {
 
 #[test]
 fn cells_follow_what_is_erased_and_are_never_missed() {
-    let mut large = Large::new(false);
+    let db = Database::new();
+    let mut large = Large::new(db.admin(), db.user("ann"), false);
     large.arrange();
     let rows = "SELECT count(*) FROM engram.search_blocks WHERE level = 5";
     let all = one::<i64>(&mut large.admin, rows, &[]);
@@ -415,12 +413,12 @@ fn cells_follow_what_is_erased_and_are_never_missed() {
         "SELECT engram.set_embedding_model('next', 3, true); SELECT engram.drop_embedding_model('large')",
         "TRUNCATE engram.embeddings",
     ] {
-        let mut other = large.db.admin();
+        let mut other = db.admin();
         other
             .batch_execute("BEGIN; DELETE FROM engram.search_blocks WHERE level = 5")
             .unwrap();
         assert!(one::<i64>(&mut other, arrange, &[&workspace]) > 2048);
-        let mut admin = large.db.admin();
+        let mut admin = db.admin();
         let waiting = std::thread::spawn(move || admin.batch_execute(taken));
         let started = std::time::Instant::now();
         while one::<i64>(&mut large.admin, busy, &[]) == 0 {
@@ -459,4 +457,38 @@ fn cells_follow_what_is_erased_and_are_never_missed() {
         .unwrap();
     assert_eq!(one::<i64>(&mut large.admin, arrange, &[&workspace]), 0);
     assert!(!large.search(70_001, "match_count => 10").1);
+}
+
+/// A standby reads the cells that the server has made, and none of what was erased there.
+#[test]
+fn cells_are_read_on_a_standby() {
+    let primary = Cluster::start(Installation::current(), "cells");
+    let mut admin = primary.connect("postgres", "postgres");
+    admin
+        .batch_execute(
+            "CREATE ROLE app LOGIN; CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions; CREATE EXTENSION engram;
+             SELECT engram.setup('{\"grant_to\": [\"app\"]}')",
+        )
+        .unwrap();
+    let mut large = Large::new(admin, primary.user("ann"), true);
+    let standby = primary.standby("cells-standby");
+    large.arrange();
+    let expected = QUERIES.map(|nth| large.search(nth, "match_count => 20"));
+
+    standby.catch_up(&primary);
+    let writer = std::mem::replace(&mut large.ann, standby.user("ann"));
+    let found = QUERIES.map(|nth| large.search(nth, "match_count => 20"));
+    assert_eq!(found, expected);
+    assert!(found.iter().all(|(_, likeliest)| *likeliest));
+
+    let reader = std::mem::replace(&mut large.ann, writer);
+    let gone = expected[0].0[0].0;
+    large
+        .ann
+        .execute("SELECT engram.erase(ARRAY[$1::uuid])", &[&gone])
+        .unwrap();
+    standby.catch_up(&primary);
+    large.ann = reader;
+    let (found, likeliest) = large.search(QUERIES[0], "match_count => 20");
+    assert!(!likeliest && !ids(&found).contains(&gone));
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use postgres::types::{FromSql, ToSql};
 use postgres::{Client, Config, NoTls};
@@ -252,6 +254,36 @@ impl Cluster {
         fs::write(&conf, text).unwrap();
         standby.up();
         standby
+    }
+
+    /// A connection as `app` in the database `postgres`, where calls are those of a user.
+    pub fn user(&self, user: &str) -> Client {
+        let mut client = self.connect("postgres", "app");
+        client
+            .batch_execute(&format!("SET engram.user_id = '{user}'"))
+            .unwrap();
+        client
+    }
+
+    /// Waits until this standby has replayed what its primary has written.
+    pub fn catch_up(&self, primary: &Self) {
+        let lsn: String = one(
+            &mut primary.connect("postgres", "postgres"),
+            "SELECT pg_current_wal_insert_lsn()::text",
+            &[],
+        );
+        let mut client = self.connect("postgres", "postgres");
+        for _ in 0..600 {
+            if one(
+                &mut client,
+                "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn",
+                &[&lsn],
+            ) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the standby does not follow");
     }
 }
 

@@ -3188,8 +3188,7 @@ fn reading_works_on_a_standby() {
         )
         .unwrap();
     let standby = primary.standby("standby");
-    let mut ann = standby.connect("postgres", "app");
-    ann.batch_execute("SET engram.user_id = 'ann'").unwrap();
+    let mut ann = standby.user("ann");
     assert_eq!(rows(&mut ann, "SELECT pg_is_in_recovery()")[0][0], "t");
     for sql in [
         "SELECT content FROM engram.search('zebra')",

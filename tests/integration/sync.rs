@@ -597,33 +597,6 @@ fn a_call_reads_what_is_new_and_nothing_else() {
     }
 }
 
-/// Waits until a standby has replayed what the primary has written.
-fn caught_up(primary: &Cluster, standby: &Cluster) {
-    let lsn: String = one(
-        &mut primary.connect("postgres", "postgres"),
-        "SELECT pg_current_wal_insert_lsn()::text",
-        &[],
-    );
-    let mut client = standby.connect("postgres", "postgres");
-    for _ in 0..600 {
-        if one(
-            &mut client,
-            "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn",
-            &[&lsn],
-        ) {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the standby does not follow");
-}
-
-fn ann_at(cluster: &Cluster) -> Client {
-    let mut client = cluster.connect("postgres", "app");
-    client.batch_execute("SET engram.user_id = 'ann'").unwrap();
-    client
-}
-
 #[test]
 fn standbys_serve_devices_and_cursors_outlive_a_failover() {
     let primary = Cluster::start(Installation::current(), "syncprim");
@@ -634,25 +607,25 @@ fn standbys_serve_devices_and_cursors_outlive_a_failover() {
              SELECT engram.setup('{\"grant_to\": [\"app\"]}')",
         )
         .unwrap();
-    let mut ann = ann_at(&primary);
+    let mut ann = primary.user("ann");
     let first = add(&mut ann, "first");
     let standby = primary.standby("syncstby");
-    caught_up(&primary, &standby);
-    let mut there = ann_at(&standby);
+    standby.catch_up(&primary);
+    let mut there = standby.user("ann");
     let mut device = Device::default();
     assert_eq!(device.sync(&mut there, 500), upserts(&[first]));
     // A transaction that is open on the primary holds nobody back on the standby, and is not lost.
-    let mut slow = ann_at(&primary);
+    let mut slow = primary.user("ann");
     slow.batch_execute("BEGIN").unwrap();
     let late = add(&mut slow, "takes long");
     slow.batch_execute("SAVEPOINT s").unwrap();
     slow.execute("SELECT engram.update($1, 'first, changed')", &[&first])
         .unwrap();
     let quick = add(&mut ann, "quick");
-    caught_up(&primary, &standby);
+    standby.catch_up(&primary);
     assert_eq!(device.sync(&mut there, 500), upserts(&[quick]));
     slow.batch_execute("COMMIT").unwrap();
-    caught_up(&primary, &standby);
+    standby.catch_up(&primary);
     assert_eq!(device.sync(&mut there, 1), upserts(&[late, first]));
     // A device that knows more than a standby that lags is sent nothing, and waits with its cursor.
     standby
@@ -670,7 +643,7 @@ fn standbys_serve_devices_and_cursors_outlive_a_failover() {
         .connect("postgres", "postgres")
         .batch_execute("SELECT pg_wal_replay_resume()")
         .unwrap();
-    caught_up(&primary, &standby);
+    standby.catch_up(&primary);
     assert_eq!(device.sync(&mut there, 500), upserts(&more[2..]));
     // Cursors of before the switch, between rounds and in the middle of one.
     let mut between = device.clone();
@@ -681,7 +654,7 @@ fn standbys_serve_devices_and_cursors_outlive_a_failover() {
         .collect();
     let mut within = between.clone();
     assert!(!within.page(&mut ann, 1).unwrap());
-    caught_up(&primary, &standby);
+    standby.catch_up(&primary);
     drop(there);
     // The standby no longer gets what comes now.
     standby
@@ -701,7 +674,7 @@ fn standbys_serve_devices_and_cursors_outlive_a_failover() {
         .connect("postgres", "postgres")
         .batch_execute("SELECT pg_promote()")
         .unwrap();
-    let mut there = ann_at(&standby);
+    let mut there = standby.user("ann");
     assert_eq!(within.sync(&mut there, 500), upserts(&pages[1..]));
     assert_eq!(between.sync(&mut there, 2), upserts(&pages));
     let e = failure(there.query("SELECT * FROM engram.changes($1)", &[&ahead.cursor]));
@@ -720,7 +693,7 @@ fn standbys_serve_devices_and_cursors_outlive_a_failover() {
     assert_eq!(e.code, "PT410", "{e:?}");
     // The old primary comes back by itself: it knows nothing of the new timeline.
     primary.up();
-    let mut ann = ann_at(&primary);
+    let mut ann = primary.user("ann");
     let e = failure(ann.query("SELECT * FROM engram.changes($1)", &[&between.cursor]));
     assert_eq!(e.code, "PT410", "{e:?}");
     assert_eq!(ahead.sync(&mut ann, 500), []);
@@ -739,7 +712,7 @@ fn a_crash_loses_nothing_that_a_device_was_sent() {
              CREATE ROLE app LOGIN; CREATE EXTENSION engram CASCADE; SELECT engram.setup('{\"grant_to\": [\"app\"]}')",
         )
         .unwrap();
-    let mut ann = ann_at(&server);
+    let mut ann = server.user("ann");
     let mut device = Device::default();
     device.sync(&mut ann, 500);
     ann.batch_execute("SET synchronous_commit = off").unwrap();
@@ -749,7 +722,7 @@ fn a_crash_loses_nothing_that_a_device_was_sent() {
     assert_eq!(device.sync(&mut ann, 500).len(), 20);
     server.kill();
     server.up();
-    let mut ann = ann_at(&server);
+    let mut ann = server.user("ann");
     assert_eq!(truth(&mut ann), device.memories);
     let new = add(&mut ann, "new");
     assert_eq!(device.sync(&mut ann, 500), upserts(&[new]));
