@@ -98,6 +98,68 @@ $$;
 COMMENT ON FUNCTION engram_internal.arrangeable() IS
 'Workspaces and models whose vectors may have to be arranged, or are. As the caller.';
 
+CREATE FUNCTION engram_internal.dead_entries(head bytea, parts bytea[], ids uuid[]) RETURNS integer[]
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dead_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.dead_entries(bytea, bytea[], uuid[]) IS
+'Which entries of a segment of vectors are dead and of these memories, by number, ascending; NULL if they cannot be taken out of it without making it anew. parts: its ids.';
+
+CREATE FUNCTION engram_internal.blank_part(block bytea, head bytea, entries integer[]) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'blank_part_wrapper';
+COMMENT ON FUNCTION engram_internal.blank_part(bytea, bytea, integer[]) IS
+'A part of a segment of vectors without the ids and vectors of these entries, which dead_entries() gave; NULL of one that holds none of them.';
+
+CREATE FUNCTION engram_internal.cells_number(guide bytea, head bytea) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cells_number_wrapper';
+COMMENT ON FUNCTION engram_internal.cells_number(bytea, bytea) IS
+'The number by which cells name a segment, -1 if its vectors are in none, NULL if that cannot be read.';
+
+CREATE FUNCTION engram_internal.blank_cell(cell bytea, number integer, entries integer[])
+RETURNS TABLE (block bytea, vectors integer)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'blank_cell_wrapper';
+COMMENT ON FUNCTION engram_internal.blank_cell(bytea, integer, integer[]) IS
+'A cell with zeros in place of the vectors of these entries of a segment, and how many vectors are left; no row of one that holds none of them, NULL and 0 of one that cannot be read.';
+
+CREATE FUNCTION engram_internal.blank(workspace uuid, model text, cluster integer, head bytea, entries integer[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  number integer;
+  fewest integer;
+BEGIN
+  UPDATE engram.search_blocks b SET block = engram_internal.blank_part(b.block, blank.head, blank.entries)
+  WHERE b.workspace_id = blank.workspace AND b.model = blank.model AND b.level = 4 AND b.cluster = blank.cluster
+    AND engram_internal.blank_part(b.block, blank.head, blank.entries) IS NOT NULL;
+  UPDATE engram.search_blocks b SET block = blank.head
+  WHERE b.workspace_id = blank.workspace AND b.model = blank.model AND b.level = 3 AND b.cluster = blank.cluster;
+  SELECT engram_internal.cells_number(b.block, blank.head) INTO number FROM engram.search_blocks b
+  WHERE b.workspace_id = blank.workspace AND b.model = blank.model AND b.level = 5 AND b.cluster = 0
+    AND b.block_id = '01000000-0000-0000-0000-000000000000';
+  IF number >= 0 THEN
+    WITH blanked AS (
+      SELECT b.block_id, c.block, c.vectors
+      FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.blank_cell(b.block, number, blank.entries) c
+      WHERE b.workspace_id = blank.workspace AND b.model = blank.model AND b.level = 5 AND b.cluster = 0
+        AND b.block_id >= '03000000-0000-0000-0000-000000000000'
+    ), changed AS (
+      UPDATE engram.search_blocks b SET block = c.block FROM blanked c
+      WHERE c.block IS NOT NULL AND b.workspace_id = blank.workspace AND b.model = blank.model AND b.level = 5
+        AND b.cluster = 0 AND b.block_id = c.block_id
+    )
+    SELECT min(c.vectors) INTO fewest FROM blanked c;
+  END IF;
+  -- The direction of a cell is the mean of its vectors, and is to tell of none of them; and what cannot be read may hold
+  -- anything.
+  IF number IS NULL OR fewest < 8 THEN
+    DELETE FROM engram.search_blocks b WHERE b.workspace_id = blank.workspace AND b.model = blank.model AND b.level = 5;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.blank(uuid, text, integer, bytea, integer[]) IS
+'Overwrites these entries of a segment of vectors, whose new head is given, and what cells hold of them. For bury(), as its caller.';
+
 CREATE OR REPLACE FUNCTION engram_internal.bury(workspace uuid, model text, ids uuid[], versions bigint[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -108,6 +170,7 @@ DECLARE
   parts  bytea[];
   buried record;
   erased uuid[];
+  gone   integer[];
   other  text;
   n      integer := 0;
 BEGIN
@@ -135,7 +198,15 @@ BEGIN
     SELECT * INTO buried FROM engram_internal.bury_entries(h.block, parts, ids, versions);
     CONTINUE WHEN buried.held = '{}';
     -- Of a memory that was erased nothing may stay; what else is dead only costs time and room.
-    IF buried.dead * 4 > h.entries OR buried.held && erased THEN
+    IF model <> '' AND buried.dead * 4 <= h.entries AND buried.held && erased THEN
+      gone := engram_internal.dead_entries(buried.head, parts, erased);
+    ELSE
+      gone := NULL;
+    END IF;
+    IF gone IS NOT NULL THEN
+      PERFORM engram_internal.blank(workspace, model, h.cluster, buried.head, gone);
+      n := n + 1;
+    ELSIF buried.dead * 4 > h.entries OR buried.held && erased THEN
       WITH old AS (
         DELETE FROM engram.search_blocks b
         WHERE b.workspace_id = workspace AND b.model = bury.model AND b.level IN (3, 4) AND b.cluster = h.cluster

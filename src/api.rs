@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
-use crate::blocks::{self, Stamp, State, segment};
+use crate::blocks::{self, Stamp, State, cells, segment};
 use crate::error::Error;
 use crate::heap::Heap;
 use crate::model::similarity::{self, Distance};
@@ -408,6 +408,53 @@ fn bury_entries(
         i32::try_from(dead).unwrap_or(i32::MAX),
         held.into_iter().map(Uuid::from_bytes).collect(),
     )))
+}
+
+fn entries_of(numbers: &[i32]) -> Vec<usize> {
+    numbers
+        .iter()
+        .filter_map(|n| usize::try_from(*n).ok())
+        .collect()
+}
+
+#[pg_extern(sql = false)]
+fn dead_entries(
+    head: &[u8],
+    parts: Array<'_, &[u8]>,
+    ids: Array<'_, Uuid>,
+) -> Report<Option<Vec<i32>>> {
+    let parts: Vec<&[u8]> = parts.iter().flatten().collect();
+    let ids: Vec<blocks::Id> = ids.iter().flatten().map(|id| *id.as_bytes()).collect();
+    let entries = segment::dead_of(head, &parts, &ids).map_err(|_| Error::unreadable_block())?;
+    Ok(entries.map(|entries| entries.into_iter().map(|entry| entry as i32).collect()))
+}
+
+#[pg_extern(sql = false)]
+fn blank_part(block: &[u8], head: &[u8], entries: Vec<i32>) -> Report<Option<Vec<u8>>> {
+    let blank = segment::blanked(head, block, &entries_of(&entries));
+    Ok(blank.map_err(|_| Error::unreadable_block())?)
+}
+
+#[pg_extern(sql = false)]
+fn cells_number(guide: &[u8], head: &[u8]) -> Option<i32> {
+    let number = cells::number_of(guide, head).ok()?;
+    Some(number.map_or(-1, |number| number as i32))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn blank_cell(
+    cell: &[u8],
+    number: i32,
+    entries: Vec<i32>,
+) -> TableIterator<'static, (name!(block, Option<Vec<u8>>), name!(vectors, i32))> {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    let blank = match cells::blanked(cell, number, &entries_of(&entries)) {
+        Ok(None) => return TableIterator::new([]),
+        Ok(Some((block, left))) => (Some(block), i32::try_from(left).unwrap_or(i32::MAX)),
+        Err(_) => (None, 0),
+    };
+    TableIterator::once(blank)
 }
 
 #[pg_extern(sql = false)]

@@ -29,7 +29,7 @@
 //! | the rest | as in a part of upper halves |
 
 use super::segment::{self, Half, Head, High, Place};
-use super::{Columns, Id, ROOM, array, u16_at, u32_at};
+use super::{Columns, Id, ROOM, Unreadable, array, u16_at, u32_at};
 
 /// First byte of a row.
 pub const CELLS: u8 = 5;
@@ -252,6 +252,50 @@ pub fn cell_of(
     (vectors.n == k).then_some((entries, vectors))
 }
 
+/// The number in the guide of the segment with this head, if it is listed.
+pub fn number_of(guide: &[u8], head: &[u8]) -> Result<Option<usize>, Unreadable> {
+    let listed = Listed::of(&Head::parse(head).ok_or(Unreadable)?);
+    let guide = Guide::parse(guide).ok_or(Unreadable)?;
+    Ok(guide.segments.iter().position(|s| *s == listed))
+}
+
+/// A row of vectors in which those of `entries`, which ascend, of segment `number` are zeros, and how many are left
+/// that are not. `None` of one that holds none of them.
+pub fn blanked(
+    row: &[u8],
+    number: usize,
+    entries: &[usize],
+) -> Result<Option<(Vec<u8>, usize)>, Unreadable> {
+    let content = row
+        .get(HEADER..)
+        .filter(|_| row[..2] == [CELLS, What::Cell as u8]);
+    let mut rest = Columns(content.ok_or(Unreadable)?);
+    let k = u32_at(rest.next(4).ok_or(Unreadable)?, 0) as usize;
+    let named = k.checked_mul(4).and_then(|bytes| rest.next(bytes));
+    let named = named.ok_or(Unreadable)?.as_chunks::<4>().0.iter();
+    let named: Vec<usize> = (named.enumerate())
+        .filter(|(_, of)| {
+            let (segment, entry) = entry(**of);
+            segment == number && entries.binary_search(&entry).is_ok()
+        })
+        .map(|(i, _)| i)
+        .collect();
+    if named.is_empty() {
+        return Ok(None);
+    }
+    // Of each vector there are 8 bytes beside its halves, and 4 before all.
+    let width = (rest.0.len().saturating_sub(4) / k).checked_sub(8);
+    let dims = 2 * width.ok_or(Unreadable)?;
+    let vectors = row.len() - rest.0.len();
+    let mut row = row.to_vec();
+    for i in named {
+        segment::blank(&mut row[vectors..], i, true, dims).ok_or(Unreadable)?;
+    }
+    let high = High::parse(&row[vectors..], dims).ok_or(Unreadable)?;
+    let left = (0..high.n).filter(|i| high.scale(*i) > 0.0).count();
+    Ok(Some((row, left)))
+}
+
 /// Number of the segment in the guide, and entry.
 pub fn entry(bytes: [u8; 4]) -> (usize, usize) {
     (
@@ -303,6 +347,21 @@ mod tests {
             let (read, vectors) = cell_of(&row, making, 9, dims).unwrap();
             prop_assert!(read.iter().map(|e| entry(*e)).eq(entries.iter().map(|e| (usize::from(e.0), usize::from(e.1)))));
             prop_assert!((0..of.len()).all(|i| vectors.half(i).as_ref() == Some(&of[i])));
+            // What is blanked is gone, and nothing else is.
+            let gone = [1, 3, 4, 29];
+            let here: Vec<usize> = gone.into_iter().filter(|i| *i < of.len() && entries[*i].0 as usize == *i).collect();
+            for i in &here {
+                let (blank, left) = blanked(&row, *i, &[usize::from(seed)]).unwrap().unwrap();
+                let living = of.iter().enumerate().filter(|(nth, half)| nth != i && half.0 > 0.0).count();
+                prop_assert_eq!(left, living);
+                let (named, vectors) = cell_of(&blank, making, 9, dims).unwrap();
+                prop_assert_eq!(named, read);
+                for (nth, half) in of.iter().enumerate() {
+                    let zeros = (0.0, 0.0, vec![0; dims.div_ceil(2)]);
+                    prop_assert_eq!(vectors.half(nth), Some(if nth == *i { zeros } else { half.clone() }));
+                }
+            }
+            prop_assert!(blanked(&row, 7, &[usize::from(seed) + 1]).unwrap().is_none());
         }
 
         #[test]
@@ -321,6 +380,7 @@ mod tests {
             Guide::parse(&row);
             directory_of(&row, making, number, dims);
             cell_of(&row, making, number, dims);
+            let _ = blanked(&row, number, &[0, 1, 2]);
         }
     }
 

@@ -860,6 +860,88 @@ pub fn bury(
     Ok((head.encode(), held))
 }
 
+/// The dead entries of a segment that are of these memories, ascending, if [`blanked`] can take all of them out of it: the
+/// first id of a part and the last of all are in the head as well. `parts` are its parts of ids.
+pub fn dead_of(
+    head: &[u8],
+    parts: &[&[u8]],
+    memories: &[Id],
+) -> Result<Option<Vec<usize>>, Unreadable> {
+    let head = Head::parse(head).ok_or(Unreadable)?;
+    let mut ids = ids_of_head(&head, parts)?;
+    let mut entries: Vec<usize> = (memories.iter())
+        .filter_map(|id| ids.binary_search(id).ok())
+        .filter(|i| !head.alive(*i))
+        .collect();
+    entries.sort_unstable();
+    entries.dedup();
+    let inside = (entries.iter()).all(|i| i % Kind::Ids.slice() > 0 && i + 1 < ids.len());
+    let room = inside && entries.iter().all(|i| nobodys(&mut ids, *i).is_some());
+    Ok(room.then_some(entries))
+}
+
+/// Makes id `i` one that is nobody's, between its neighbours: the one after that before it. `None` where there is no room.
+fn nobodys(ids: &mut [Id], i: usize) -> Option<()> {
+    let before = u128::from_be_bytes(*ids.get(i.checked_sub(1)?)?);
+    let id = before.checked_add(1)?.to_be_bytes();
+    if ids.get(i + 1).is_some_and(|next| id >= *next) {
+        return None;
+    }
+    ids[i] = id;
+    Some(())
+}
+
+/// A part of a segment of vectors without what it holds of `entries`, which [`dead_of`] gave: vectors are zeros, and ids
+/// nobody's. `None` of one that holds nothing of them, or no more than when they were written and where.
+pub fn blanked(head: &[u8], row: &[u8], entries: &[usize]) -> Result<Option<Vec<u8>>, Unreadable> {
+    let head = Head::parse(head).ok_or(Unreadable)?;
+    let part = Part::parse(row).ok_or(Unreadable)?;
+    let (Some(dims), true) = (head.dims, part.tag == head.tag) else {
+        return Err(Unreadable);
+    };
+    let room = match part.kind {
+        Kind::Ids => part.kind.slice(),
+        Kind::High => high_room(dims),
+        Kind::Low => low_room(dims),
+        _ => return Ok(None),
+    };
+    let first = part.number * room;
+    let from = entries.partition_point(|entry| *entry < first);
+    let to = entries.partition_point(|entry| *entry < first + room);
+    if from == to {
+        return Ok(None);
+    }
+    let mut row = row.to_vec();
+    let content = &mut row[PART_HEADER..];
+    for entry in &entries[from..to] {
+        match part.kind {
+            Kind::Ids => nobodys(content.as_chunks_mut::<16>().0, entry - first),
+            kind => blank(content, entry - first, kind == Kind::High, dims),
+        }
+        .ok_or(Unreadable)?;
+    }
+    Ok(Some(row))
+}
+
+/// Makes vector `i` of a part of upper (or lower) halves zeros; `None` where there is none.
+pub fn blank(content: &mut [u8], i: usize, upper: bool, dims: usize) -> Option<()> {
+    let n = u32_at(content.get(..4)?, 0) as usize;
+    if i >= n {
+        return None;
+    }
+    let width = dims.div_ceil(2);
+    let mut at = 4;
+    // Scales, lengths, halves.
+    let columns: &[usize] = if upper { &[4, 4, width] } else { &[width] };
+    for column in columns {
+        content
+            .get_mut(at + column * i..at + column * (i + 1))?
+            .fill(0);
+        at += column * n;
+    }
+    Some(())
+}
+
 /// Whether a row of a segment names any of the memories, `ids` sorted: parts of ids do, and a head says
 /// whether they may be in the segment.
 pub fn holds(bytes: &[u8], ids: &[Id]) -> Option<bool> {
@@ -921,9 +1003,12 @@ pub fn values_of(head: &[u8], values: &[u8]) -> Result<Vec<Row>, Unreadable> {
 
 /// The ids of a segment, of its parts of ids, which may come in any order.
 pub fn ids_of(head: &[u8], parts: &[&[u8]]) -> Result<Vec<Id>, Unreadable> {
-    let head = Head::parse(head).ok_or(Unreadable)?;
+    ids_of_head(&Head::parse(head).ok_or(Unreadable)?, parts)
+}
+
+fn ids_of_head(head: &Head, parts: &[&[u8]]) -> Result<Vec<Id>, Unreadable> {
     let rows = Rows::of(parts)?;
-    rows.column(&head, Kind::Ids).ok_or(Unreadable)
+    rows.column(head, Kind::Ids).ok_or(Unreadable)
 }
 
 /// The head with the places of its parts: their keys, ascending, and [`Place::BYTES`] bytes for each.
@@ -1202,6 +1287,11 @@ pub fn high_room(dims: usize) -> usize {
     ((ROOM - PART_HEADER - 4) / (8 + dims.div_ceil(2))).max(1)
 }
 
+/// Vectors of one part of lower halves.
+fn low_room(dims: usize) -> usize {
+    ((ROOM - PART_HEADER - 4) / dims.div_ceil(2).max(1)).max(1)
+}
+
 /// Parts of upper halves that so many vectors take.
 pub fn parts_of_vectors(dims: usize, n: usize) -> usize {
     n.div_ceil(high_room(dims))
@@ -1221,14 +1311,12 @@ fn seal_points(all: &[Point], tag: u32, out: &mut Vec<Row>) -> Result<(), Unread
     let mut writer = Writer::new(all.len(), tag, Some(dims), (first.id, last.id), out);
     writer.ids(all.iter().map(|p| p.id));
     writer.column(Kind::Stamps, all.iter().map(|p| p.stamp.0.to_le_bytes()));
-    let half = dims.div_ceil(2);
-    let room = ROOM - PART_HEADER - 4;
     for (number, these) in all.chunks(high_room(dims)).enumerate() {
         let halves = |p: &Point| halves(&p.codes, dims, true);
         let these: Vec<Half> = these.iter().map(|p| (p.scale, p.norm, halves(p))).collect();
         writer.part(Kind::High, number, &high(&these));
     }
-    for (number, these) in all.chunks((room / half.max(1)).max(1)).enumerate() {
+    for (number, these) in all.chunks(low_room(dims)).enumerate() {
         let mut content = (these.len() as u32).to_le_bytes().to_vec();
         content.extend(these.iter().flat_map(|p| halves(&p.codes, dims, false)));
         writer.part(Kind::Low, number, &content);
@@ -1273,6 +1361,21 @@ mod tests {
     fn parts_have_as_many_values_as_functions_of_older_versions_know() {
         assert_eq!((Kind::Ids.slice(), Kind::Rows.slice()), (496, 1322));
         assert_eq!(Kind::States.slice(), Kind::Rows.slice());
+    }
+
+    /// Scale, length and both halves of vector `i`.
+    fn vectors_of(parts: &[&[u8]], dims: usize, i: usize) -> Half {
+        let part = |kind: Kind, room: usize| {
+            let parts = parts.iter().filter_map(|row| Part::parse(row));
+            let mut these = parts.filter(|part| part.kind == kind && part.number == i / room);
+            these.next().unwrap().content
+        };
+        let high = High::parse(part(Kind::High, high_room(dims)), dims).unwrap();
+        let (scale, norm, mut halves) = high.half(i % high_room(dims)).unwrap();
+        let (_, low) = low(part(Kind::Low, low_room(dims)), dims).unwrap();
+        let width = dims.div_ceil(2);
+        halves.extend(&low[i % low_room(dims) * width..][..width]);
+        (scale, norm, halves)
     }
 
     fn rows_of(rows: &[Row]) -> Vec<&[u8]> {
@@ -1390,6 +1493,39 @@ mod tests {
         }
 
         #[test]
+        fn what_is_blanked_is_gone_and_nothing_else(dims in 16usize..40, n in 3usize..1100, which in proptest::collection::vec(any::<usize>(), 1..6), seed: u64) {
+            let mut x = seed;
+            let mut next = || { x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (x >> 40) as f32 / 1e6 - 8.0 };
+            let id = |i: usize| (1000 * i as u128 + 7).to_be_bytes();
+            let codes: Vec<Vec<u8>> = (0..n).map(|i| vectors::encode(id(i), Stamp::ONLY, &(0..dims).map(|_| next()).collect::<Vec<_>>())).collect();
+            let sealed = seal(&codes.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1).unwrap();
+            let parts: Vec<&[u8]> = sealed.iter().filter(|r| r.part.is_some()).map(|r| r.bytes.as_slice()).collect();
+            let head = sealed.iter().find(|r| r.part.is_none()).unwrap();
+            let which: Vec<usize> = which.into_iter().map(|i| i % n).collect();
+            let gone: Vec<Id> = which.iter().map(|i| id(*i)).collect();
+            prop_assert_eq!(dead_of(&head.bytes, &parts, &gone).unwrap(), Some(Vec::new()));
+            let newer: Vec<_> = gone.iter().map(|id| (*id, Stamp::new(9, State::Gone))).collect();
+            let (head, _) = bury(&head.bytes, &parts, &newer).unwrap();
+            let inside = which.iter().all(|i| i % Kind::Ids.slice() > 0 && i + 1 < n);
+            let dead = dead_of(&head, &parts, &gone).unwrap();
+            prop_assert_eq!(dead.is_some(), inside);
+            if let Some(dead) = dead {
+                let rows: Vec<Vec<u8>> = parts.iter().map(|p| blanked(&head, p, &dead).unwrap().unwrap_or_else(|| p.to_vec())).collect();
+                let mut all: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+                for i in &which {
+                    let (.., halves) = vectors_of(&parts, dims, *i);
+                    let (scale, norm, zeros) = vectors_of(&all, dims, *i);
+                    prop_assert_eq!((scale, norm), (0.0, 0.0));
+                    prop_assert!(zeros.iter().all(|half| *half == 0) && halves.iter().any(|half| *half != 0));
+                    prop_assert!(all.iter().all(|row| !row.windows(16).any(|w| w == id(*i))));
+                }
+                all.push(&head);
+                let rest: BTreeMap<_, _> = truth(&codes).into_iter().filter(|(id, _)| !gone.contains(id)).collect();
+                prop_assert_eq!(held(&all), rest);
+            }
+        }
+
+        #[test]
         fn garbage_is_no_segment(mut bytes in proptest::collection::vec(any::<u8>(), 8..200), kind in 0u8..12) {
             for first in [HEAD, PART] {
                 bytes[0] = first;
@@ -1397,6 +1533,8 @@ mod tests {
                 let _ = seal(&[&bytes], 1);
                 let _ = holds(&bytes, &[[0; 16]]);
                 let _ = bury(&bytes, &[&bytes], &[([0; 16], Stamp::ONLY)]);
+                let _ = dead_of(&bytes, &[&bytes], &[[0; 16]]);
+                let _ = blanked(&bytes, &bytes, &[1, 2]);
             }
             let _ = of_session(&bytes, 1);
             if let Some(postings) = Postings::parse(&bytes) {

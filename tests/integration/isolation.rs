@@ -894,6 +894,8 @@ engram_internal.arrangeable()
     no    no    no    no    no    SELECT * FROM engram_internal.arrangeable()
 engram_internal.arrangement(workspace, model)
     no    no    no    no    no    SELECT sealed FROM engram_internal.arrangement('{ws}', 'm')
+engram_internal.blank(workspace, model, cluster, head, entries)
+    no    no    no    no    no    SELECT engram_internal.blank('{ws}', 'm', 1, '', '{}')
 engram_internal.knows_cells(workspace, model)
     no    no    no    no    no    SELECT engram_internal.knows_cells('{ws}', 'm')
 engram_internal.knows_places(workspace, model, cluster, head)
@@ -1065,6 +1067,14 @@ engram_internal.segment_head(head, parts, places)
     1     1     1     1     1     SELECT engram_internal.segment_head(s.block, '{01000000-0000-0000-0000-000000000000}', '\x000000000001') FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s WHERE s.level = 3
 engram_internal.bury_entries(old, parts, ids, versions)
     1     1     1     1     1     SELECT b.* FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p, LATERAL engram_internal.bury_entries(s.block, ARRAY[p.block], ARRAY['{id}'::uuid], '{2}') b WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 1
+engram_internal.dead_entries(head, parts, ids)
+    1     1     1     1     1     SELECT engram_internal.dead_entries(s.block, ARRAY[p.block], ARRAY['{id}'::uuid]) FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 1
+engram_internal.blank_part(block, head, entries)
+    1     1     1     1     1     SELECT engram_internal.blank_part(p.block, s.block, '{0}') FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 9
+engram_internal.cells_number(guide, head)
+    1     1     1     1     1     SELECT engram_internal.cells_number('', '')
+engram_internal.blank_cell(cell, number, entries)
+    1     1     1     1     1     SELECT * FROM engram_internal.blank_cell('', 0, '{0}')
 engram_internal.block_entries(block)
     1     1     1     1     1     SELECT * FROM engram_internal.block_entries(engram_internal.vector_entry('{id}', 1, 'plain', '[1]'))
 engram_internal.block_holds(block, ids)

@@ -35,7 +35,7 @@ struct Compared {
     length: f64,
     measure: Measure,
     raw: Vec<i32>,
-    /// Sum of how far off the first vector of every part is, and of how many parts.
+    /// Sum of how far off the first vector of every part is that is not zeros, and of how many parts.
     errors: (f64, u32),
 }
 
@@ -44,8 +44,10 @@ impl Compared {
     fn each(&mut self, part: &High<'_>, out: &mut Vec<f32>) {
         let base = out.len();
         self.query.dots(part, &mut self.raw, out);
+        // What was erased is zeros.
+        let first = (0..part.n).find(|i| part.scale(*i) > 0.0);
         for (i, dot) in out[base..].iter_mut().enumerate() {
-            if i == 0 {
+            if first == Some(i) {
                 let of = (part.norm(i), part.scale(i));
                 let off = *dot + self.query.error(self.length, of);
                 let off = self.measure.of(off, part.norm(i)) - self.measure.of(*dot, part.norm(i));
