@@ -1,4 +1,25 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.8.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.dead_entries(head bytea, parts bytea[], ids uuid[]) RETURNS integer[]
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dead_entries_wrapper';
+COMMENT ON FUNCTION engram_internal.dead_entries(bytea, bytea[], uuid[]) IS
+'Which entries of a segment of vectors are dead and of these memories, by number, ascending; NULL if they cannot be taken out of it without making it anew. parts: its ids.';
+
+CREATE FUNCTION engram_internal.blank_part(block bytea, head bytea, entries integer[]) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'blank_part_wrapper';
+COMMENT ON FUNCTION engram_internal.blank_part(bytea, bytea, integer[]) IS
+'A part of a segment of vectors without the ids and vectors of these entries, which dead_entries() gave; NULL of one that holds none of them.';
+
+CREATE FUNCTION engram_internal.cells_number(guide bytea, head bytea) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cells_number_wrapper';
+COMMENT ON FUNCTION engram_internal.cells_number(bytea, bytea) IS
+'The number by which cells name a segment, -1 if its vectors are in none, NULL if that cannot be read.';
+
+CREATE FUNCTION engram_internal.blank_cell(cell bytea, number integer, entries integer[])
+RETURNS TABLE (block bytea, vectors integer)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'blank_cell_wrapper';
+COMMENT ON FUNCTION engram_internal.blank_cell(bytea, integer, integer[]) IS
+'A cell with zeros in place of the vectors of these entries of a segment, and how many vectors are left; no row of one that holds none of them, NULL and 0 of one that cannot be read.';
+
 CREATE FUNCTION engram_internal.arrange_vectors(workspace uuid, model text, by_angle boolean) RETURNS bigint
 LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'arrange_vectors_wrapper';
@@ -97,27 +118,6 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.arrangeable() IS
 'Workspaces and models whose vectors may have to be arranged, or are. As the caller.';
-
-CREATE FUNCTION engram_internal.dead_entries(head bytea, parts bytea[], ids uuid[]) RETURNS integer[]
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dead_entries_wrapper';
-COMMENT ON FUNCTION engram_internal.dead_entries(bytea, bytea[], uuid[]) IS
-'Which entries of a segment of vectors are dead and of these memories, by number, ascending; NULL if they cannot be taken out of it without making it anew. parts: its ids.';
-
-CREATE FUNCTION engram_internal.blank_part(block bytea, head bytea, entries integer[]) RETURNS bytea
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'blank_part_wrapper';
-COMMENT ON FUNCTION engram_internal.blank_part(bytea, bytea, integer[]) IS
-'A part of a segment of vectors without the ids and vectors of these entries, which dead_entries() gave; NULL of one that holds none of them.';
-
-CREATE FUNCTION engram_internal.cells_number(guide bytea, head bytea) RETURNS integer
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cells_number_wrapper';
-COMMENT ON FUNCTION engram_internal.cells_number(bytea, bytea) IS
-'The number by which cells name a segment, -1 if its vectors are in none, NULL if that cannot be read.';
-
-CREATE FUNCTION engram_internal.blank_cell(cell bytea, number integer, entries integer[])
-RETURNS TABLE (block bytea, vectors integer)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'blank_cell_wrapper';
-COMMENT ON FUNCTION engram_internal.blank_cell(bytea, integer, integer[]) IS
-'A cell with zeros in place of the vectors of these entries of a segment, and how many vectors are left; no row of one that holds none of them, NULL and 0 of one that cannot be read.';
 
 CREATE FUNCTION engram_internal.blank(workspace uuid, model text, cluster integer, head bytea, entries integer[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -234,7 +234,6 @@ BEGIN
   RETURN n;
 END
 $$;
-
 CREATE OR REPLACE FUNCTION engram_internal.held_entries(workspace uuid, model text)
 RETURNS TABLE (level smallint, id uuid, version bigint, state text, entry bytea)
 LANGUAGE plpgsql STABLE
@@ -253,6 +252,106 @@ BEGIN
         GROUP BY b.cluster) s CROSS JOIN LATERAL engram_internal.segment_entries(s.blocks) e;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.refuse_memory(id uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF id IS NULL THEN
+    RAISE EXCEPTION 'id is NULL' USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the id that engram.add() returned.';
+  END IF;
+  RAISE EXCEPTION 'memory "%" is not in this workspace', id
+    USING ERRCODE = 'PT404',
+          HINT = 'It was forgotten (engram.restore() brings it back), erased, or never stored here. engram.list() shows what is there; include => ARRAY[''forgotten''] adds forgotten ones.';
+END
+$$;
+CREATE OR REPLACE FUNCTION engram.supersede(
+  old uuid,
+  new uuid DEFAULT NULL,
+  content text DEFAULT NULL,
+  type text DEFAULT NULL,
+  importance double precision DEFAULT NULL,
+  embedding vector DEFAULT NULL,
+  tags text[] DEFAULT NULL,
+  metadata jsonb DEFAULT NULL,
+  occurred_at timestamptz DEFAULT NULL,
+  agent_id text DEFAULT NULL,
+  session_id text DEFAULT NULL,
+  speaker text DEFAULT NULL,
+  role text DEFAULT NULL,
+  source text DEFAULT NULL,
+  entities text[] DEFAULT NULL,
+  expires_at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(supersede.workspace, true);
+  newer uuid := supersede.new;
+  hash  bytea;
+  was   record;
+BEGIN
+  IF num_nonnulls(supersede.new, supersede.content) <> 1 THEN
+    RAISE EXCEPTION 'supersede() was given %', CASE WHEN supersede.new IS NULL THEN 'neither new nor content' ELSE 'both new and content' END
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Pass new => the id of the memory that takes its place, or content => what holds now.';
+  END IF;
+  IF supersede.content IS NULL THEN
+    IF num_nonnulls(supersede.type, supersede.importance, supersede.embedding, supersede.tags, supersede.metadata,
+         supersede.occurred_at, supersede.agent_id, supersede.session_id, supersede.speaker, supersede.role,
+         supersede.source, supersede.entities, supersede.expires_at) > 0 THEN
+      RAISE EXCEPTION 'supersede() was given values for a memory that is stored already'
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'They go with content. Change the memory with engram.update() instead.';
+    END IF;
+  ELSE
+    PERFORM engram_internal.lock_keys(ws, ARRAY['superseded']);
+    SELECT * INTO was FROM engram.memories m WHERE m.workspace_id = ws AND m.id = supersede.old AND m.deleted_at IS NULL;
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_memory(supersede.old);
+    END IF;
+    hash := sha256(convert_to(engram_internal.normalize_content(supersede.content), 'UTF8'));
+    IF was.superseded_by IS NOT NULL THEN
+      -- A retry finds what it stored.
+      SELECT m.id INTO newer FROM engram.memories m
+      WHERE m.workspace_id = ws AND m.id = was.superseded_by AND m.deleted_at IS NULL AND m.content_hash = hash;
+      IF NOT FOUND THEN
+        PERFORM engram_internal.refuse_superseded(supersede.old, was.superseded_by);
+      END IF;
+      RETURN newer;
+    ELSIF was.content_hash = hash THEN
+      RAISE EXCEPTION 'the new content is what memory "%" says already', supersede.old
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Say what holds now, or change what else there is to change with engram.update().';
+    END IF;
+    -- A correction is close to what it corrects: its vector must not look like a repetition, so it comes later.
+    newer := (SELECT s.id FROM engram_internal.store(ws, supersede.content, coalesce(supersede.type, was.type),
+      coalesce(supersede.importance, greatest(was.importance, 0.5)), NULL, coalesce(supersede.tags, was.tags),
+      coalesce(supersede.metadata, was.metadata), supersede.occurred_at, coalesce(supersede.agent_id, was.agent_id),
+      coalesce(supersede.session_id, was.session_id), coalesce(supersede.speaker, was.speaker), coalesce(supersede.role, was.role),
+      supersede.source,
+      coalesce(supersede.entities, ARRAY(SELECT g.label FROM engram.graph_links g
+        WHERE g.workspace_id = ws AND g.memory_id = supersede.old AND g.relation = 'mentions' ORDER BY g.node)),
+      supersede.expires_at, 'merge', NULL) s);
+    IF supersede.embedding IS NOT NULL THEN
+      PERFORM engram.set_embedding(newer, supersede.embedding, NULL, NULL, ws);
+    END IF;
+    IF was.pinned THEN
+      UPDATE engram.memories m SET pinned = true WHERE m.workspace_id = ws AND m.id = newer AND NOT m.pinned;
+    END IF;
+  END IF;
+  PERFORM engram_internal.set_successor(ws, supersede.old, newer);
+  RETURN newer;
+END
+$$;
+COMMENT ON FUNCTION engram.spread(uuid, uuid[], double precision[], double precision, integer, double precision, integer, timestamptz) IS
+'Spreads activation from memories along links by use and links of link(): a random walk that starts at the seeds, goes on with probability alpha, and back to the seeds where there is no link (personalised PageRank, Haveliwala 2002). Seeds are among the rows; most mass first.
+
+workspace: NULL for your own. seeds: up to 1000; those that you cannot see, and that search would not find, are left out. weights: one for each, from 0, by default 1. alpha: 0 to less than 1, by default 0.5. max_hops: 0 to 1000, by default 3. eps: a memory on which less of the walk is left is not gone on from, by default 0.001. max_edges: most links that are followed, up to 10,000, by default 2000. at: the moment, by default now.
+mass: the share of the walk that ends there, in sum at most 1. lift: ln(1 + mass / the share of its links in those of all memories reached), in nats: how much more the seeds lead there than chance would.';
 
 CREATE OR REPLACE FUNCTION engram_internal.reindex(workspace uuid, model text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -329,10 +428,276 @@ BEGIN
   RETURN wrong;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(
+  workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
+  ws     uuid;
+  n      integer;
+  young  integer;
+  moves  record;
+  free   uuid[];
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
+  END IF;
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  -- Uses that wait come first: they have happened.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n < 10000;
+    END LOOP;
+  END LOOP;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
+    consolidate_as_owner.in_turns, consolidate_as_owner.anew) v;
+  done := moves.complete;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    IF consolidate_as_owner.in_turns THEN
+      -- The last turn comes back to them.
+      skipped := 0;
+    END IF;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Forgetting, where somebody has asked for it.
+  IF EXISTS (SELECT FROM engram.settings t WHERE t.forgetting) THEN
+    EXECUTE
+      $q$WITH doomed AS MATERIALIZED (
+           SELECT m.workspace_id, m.id
+           FROM engram.memories m
+           JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+           JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+           LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+             m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+             s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+             s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
+           WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
+             AND greatest(s.last_accessed_at, m.updated_at) <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
+             AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
+             AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
+         || here || $q$
+           ORDER BY m.workspace_id, m.id LIMIT $4
+         ), l AS MATERIALIZED (
+           SELECT f.* FROM doomed f CROSS JOIN LATERAL (
+             SELECT 1 FROM engram.memories x WHERE NOT $3 AND x.workspace_id = f.workspace_id AND x.id = f.id
+               AND x.deleted_at IS NULL AND NOT x.pinned
+             FOR NO KEY UPDATE SKIP LOCKED) there
+         ), u AS (
+           UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
+         )
+         SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
+                (SELECT count(*) FROM doomed) < $4 OR $5 AND NOT EXISTS (SELECT FROM u)$q$
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most, consolidate_as_owner.in_turns;
+  END IF;
+
+  -- Links. Who folds writes them, so a workspace that is being folded is left alone.
+  IF consolidate_as_owner.workspace IS NOT NULL THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (consolidate_as_owner.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
+                ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+  WITH rules AS MATERIALIZED (
+    SELECT f.workspace_id, coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 AS half_life, coalesce(w.link_prune, d.link_prune) AS prune
+    FROM unnest(free) AS f (workspace_id)
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+  ), faded AS MATERIALIZED (
+    SELECT h.workspace_id, h.a, h.b
+    FROM engram.hebbian_links h JOIN rules f ON h.workspace_id = f.workspace_id
+    -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+    WHERE h.linked_at < moment - interval '30 days'
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
+    -- Who erases a memory deletes its links too, and waits for this transaction elsewhere.
+    FOR UPDATE OF h SKIP LOCKED
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING faded f
+    WHERE h.workspace_id = f.workspace_id AND h.a = f.a AND h.b = f.b
+    RETURNING 1)
+  SELECT count(*) INTO links_pruned FROM old;
+  -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
+  FOR ws, n, young IN
+    SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit), coalesce(w.link_threshold, d.link_threshold) - 1 FROM engram.maintenance g
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+    WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+  LOOP
+    WITH ends AS (
+      SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node, h.count <= young
+        ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+          * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = ws
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+      FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+      WHERE h.workspace_id = ws
+    ), weak AS MATERIALIZED (
+      SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), held AS MATERIALIZED (
+      SELECT k.a, k.b FROM weak k CROSS JOIN LATERAL (
+        SELECT 1 FROM engram.hebbian_links x WHERE x.workspace_id = ws AND x.a = k.a AND x.b = k.b
+        FOR UPDATE SKIP LOCKED) there
+    ), old AS (
+      DELETE FROM engram.hebbian_links h USING held k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+    )
+    SELECT links_pruned + count(*) INTO links_pruned FROM old;
+  END LOOP;
+  DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
+  RETURN NEXT;
+END
+$$;
 COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
 'Changes settings of a workspace and returns those in force.
 
 changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, approximate_from, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults. A memory lives by them from its latest use on.';
+
+CREATE FUNCTION engram_internal.check_at(at timestamptz) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT isfinite(at) THEN
+    RAISE EXCEPTION 'at is %', at
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a moment in time, or leave it out.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_at(timestamptz) IS 'Raises the error for a moment that is infinite.';
+
+CREATE OR REPLACE FUNCTION engram.apply_retention(dry_run boolean DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (policy text, action text, memories bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, true);
+BEGIN
+  PERFORM engram_internal.check_at(apply_retention.at);
+  RETURN QUERY SELECT r.policy, r.action, r.memories
+               FROM engram_internal.apply_retention(ws, apply_retention.at, apply_retention.dry_run, NULL) r;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram.purge(
+  older_than interval DEFAULT '30 days',
+  dry_run boolean DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (id uuid, reason text, gone_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(purge.workspace, true);
+BEGIN
+  PERFORM engram_internal.check_age(purge.older_than);
+  PERFORM engram_internal.check_at(purge.at);
+  RETURN QUERY SELECT p.id, p.reason, p.gone_at
+               FROM engram_internal.purge(ws, coalesce(purge.older_than, interval '30 days'), purge.at, purge.dry_run, NULL) p;
+END
+$$;
+CREATE FUNCTION engram_internal.workspaces_after(workspace uuid) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY
+    WITH RECURSIVE w AS (
+      (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > workspace ORDER BY m.workspace_id LIMIT 1)
+      UNION ALL
+      SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
+      FROM w WHERE w.workspace_id IS NOT NULL)
+    SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.workspaces_after(uuid) IS 'The next hundred workspaces that have memories, in order. As the caller.';
+
+CREATE FUNCTION engram_internal.counted(counts jsonb, what text, more bigint) RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN counts || jsonb_build_object(what, coalesce((counts ->> what)::bigint, 0) + more);
+COMMENT ON FUNCTION engram_internal.counted(jsonb, text, bigint) IS 'Counts with more of one kind.';
+
+CREATE FUNCTION engram_internal.failed(workspace uuid, state text, message text) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Of resources that are short, all others would be short too.
+  IF state ~ '^(53|58)' THEN
+    RAISE EXCEPTION '%', message USING ERRCODE = state, HINT = 'See the log of the server.';
+  END IF;
+  RETURN jsonb_build_object('error', format('workspace %s: %s', workspace, message));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.failed(uuid, text, text) IS
+'What maintain() reports of a workspace that cannot be cared for, so that the others are; an error where that is nothing of its own.';
 
 CREATE OR REPLACE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
@@ -405,11 +770,15 @@ BEGIN
       -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
       FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
                 WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
-        n := n + engram_internal.fold_queue(ws, 10000);
         last := ws;
         done := false;
+        BEGIN
+          n := n + engram_internal.fold_queue(ws, 10000);
+        EXCEPTION WHEN OTHERS THEN
+          counts := engram_internal.failed(ws, SQLSTATE, SQLERRM);
+        END;
       END LOOP;
-      counts := jsonb_build_object('folded', n);
+      counts := counts || jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
       IF last IS NULL OR last = 'turns' THEN
         -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
@@ -425,14 +794,7 @@ BEGIN
         END;
       ELSE
         done := true;
-        FOR ws IN
-          WITH RECURSIVE w AS (
-            (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > last::uuid ORDER BY m.workspace_id LIMIT 1)
-            UNION ALL
-            SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
-            FROM w WHERE w.workspace_id IS NOT NULL)
-          SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
-        LOOP
+        FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
           last := ws;
           done := false;
           BEGIN
@@ -441,26 +803,62 @@ BEGIN
             FROM jsonb_each(to_jsonb(c) - 'done') e;
             n := n + c.promoted + c.demoted + c.archived + c.forgotten;
           EXCEPTION WHEN OTHERS THEN
-            IF SQLSTATE ~ '^(53|58)' THEN
-              RAISE;
-            END IF;
-            counts := counts || jsonb_build_object('error', format('workspace %s: %s', ws, SQLERRM));
+            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
           END;
           EXIT WHEN n > batch * 20;
         END LOOP;
       END IF;
     WHEN 'retention' THEN
-      FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
-        counts := counts || CASE c.action
-          WHEN 'erase' THEN jsonb_build_object('erased', coalesce((counts ->> 'erased')::bigint, 0) + c.memories)
-          ELSE jsonb_build_object('forgotten', coalesce((counts ->> 'forgotten')::bigint, 0) + c.memories) END;
-        done := done AND c.memories < batch;
-      END LOOP;
+      IF last IS NULL THEN
+        BEGIN
+          FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
+            counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+            done := done AND c.memories < batch;
+          END LOOP;
+        EXCEPTION WHEN OTHERS THEN
+          -- As above: each by itself.
+          counts := '{}';
+          done := false;
+          last := '00000000-0000-0000-0000-000000000000';
+        END;
+      ELSE
+        FOR ws IN SELECT DISTINCT p.workspace_id FROM engram.retention_policies p WHERE p.workspace_id > last::uuid ORDER BY 1 LIMIT 100 LOOP
+          last := ws;
+          done := false;
+          BEGIN
+            FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(ws, NULL, false, batch) r LOOP
+              counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+            END LOOP;
+          EXCEPTION WHEN OTHERS THEN
+            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+          END;
+        END LOOP;
+      END IF;
     WHEN 'purge' THEN
-      SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
-      FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
-      done := c.forgotten + c.expired < batch;
-      counts := to_jsonb(c);
+      counts := '{"forgotten": 0, "expired": 0}';
+      IF last IS NULL THEN
+        BEGIN
+          SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
+          FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
+          done := c.forgotten + c.expired < batch;
+          counts := to_jsonb(c);
+        EXCEPTION WHEN OTHERS THEN
+          done := false;
+          last := '00000000-0000-0000-0000-000000000000';
+        END;
+      ELSE
+        FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
+          last := ws;
+          done := false;
+          BEGIN
+            FOR c IN SELECT p.reason, count(*) AS memories FROM engram_internal.purge(ws, NULL, NULL, false, batch) p GROUP BY p.reason LOOP
+              counts := engram_internal.counted(counts, c.reason, c.memories);
+            END LOOP;
+          EXCEPTION WHEN OTHERS THEN
+            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+          END;
+        END LOOP;
+      END IF;
       -- What still waits stays.
       DELETE FROM engram.embedding_claims w
       WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
@@ -538,7 +936,6 @@ BEGIN
   RETURN counts || jsonb_build_object('done', done) || CASE WHEN done OR last IS NULL THEN '{}' ELSE jsonb_build_object('after', last) END;
 END
 $$;
-
 CREATE OR REPLACE FUNCTION engram_internal.phases() RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -550,7 +947,6 @@ COMMENT ON PROCEDURE engram.maintain(text[], jsonb) IS
 
 Every batch is a transaction of its own, so nobody waits long (while the vectors of one workspace are arranged, a second for 100,000, what it adds is not packed); cancelled or crashed, it goes on where it was when called again. While another session does a batch, a phase is reported as busy and left to it; a phase that fails reports its error and does not keep the others from running. On a standby it does nothing. For roles that bypass row security; outside a transaction block (else 25001). phases: only these. See also schedule_maintenance().';
 
--- Each of the following writes lines of one kind that have been checked, all or none of them, as the owner.
 CREATE OR REPLACE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
 RETURNS TABLE ("position" integer, id uuid, status text, error text)
 LANGUAGE plpgsql VOLATILE
@@ -640,6 +1036,7 @@ BEGIN
   END LOOP;
 END
 $$;
+
 -- The tables follow: new ones, triggers and grants.
 DO $$
 BEGIN

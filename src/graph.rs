@@ -220,12 +220,9 @@ impl Graph {
             direct: false,
         };
         if Table::open(c"access_queue")?.any(&key)? {
-            let until = match at {
-                Some(at) => at,
-                // A transaction that began earlier sees what was used since, and so would it be folded.
-                None => clock().unwrap_or(graph.at),
-            };
-            graph.calls = graph.waiting(until)?;
+            // A transaction that began earlier, or asks of an earlier moment, sees what was used since, and so would it be
+            // folded.
+            graph.calls = graph.waiting(clock().unwrap_or(graph.at))?;
         }
         Ok(graph)
     }
@@ -716,6 +713,9 @@ pub fn spread(
                 }
             }
             Ok(read.remove(&node).unwrap_or_default())
+        },
+        || {
+            pgrx::check_for_interrupts!();
         },
     )
 }

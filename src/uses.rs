@@ -611,6 +611,16 @@ pub fn configure(
     }
     let workspace = resolve(workspace)?;
     let _owner = AsOwner::new(owner()?);
+    // What was used until now was used under the settings that were in force.
+    spi::changed(
+        "SELECT engram_internal.fold_queue(q.workspace_id, 2147483647) \
+         FROM (SELECT DISTINCT x.workspace_id FROM engram.access_queue x WHERE x.workspace_id = $1 OR $2 ORDER BY 1) q",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(workspace.is_nil()),
+        ],
+        |_| Ok(()),
+    )?;
     let rows = spi::changed(
         "SELECT engram_internal.change_settings($1, $2, $3)",
         &[

@@ -865,7 +865,7 @@ BEGIN
   END IF;
   RAISE EXCEPTION 'memory "%" is not in this workspace', id
     USING ERRCODE = 'PT404',
-          HINT = 'It was erased, or never stored here. engram.list() shows what is there; include => ARRAY[''forgotten''] adds forgotten ones.';
+          HINT = 'It was forgotten (engram.restore() brings it back), erased, or never stored here. engram.list() shows what is there; include => ARRAY[''forgotten''] adds forgotten ones.';
 END
 $$;
 COMMENT ON FUNCTION engram_internal.refuse_memory(uuid) IS 'Raises the error for an unknown memory id: SQLSTATE PT404, which PostgREST answers as HTTP 404.';

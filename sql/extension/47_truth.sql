@@ -129,7 +129,7 @@ DECLARE
   was   record;
 BEGIN
   IF num_nonnulls(supersede.new, supersede.content) <> 1 THEN
-    RAISE EXCEPTION 'supersede() was given % new and content', CASE WHEN supersede.new IS NULL THEN 'neither' ELSE 'both' END
+    RAISE EXCEPTION 'supersede() was given %', CASE WHEN supersede.new IS NULL THEN 'neither new nor content' ELSE 'both new and content' END
       USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Pass new => the id of the memory that takes its place, or content => what holds now.';
   END IF;

@@ -116,7 +116,7 @@ BEGIN
              s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
              s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
            WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
-             AND s.last_accessed_at <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND greatest(s.last_accessed_at, m.updated_at) <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
              AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
              AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
              AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$

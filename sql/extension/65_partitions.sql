@@ -524,6 +524,19 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.earlier(timestamptz, interval) IS 'A moment less an age of 0 or more; -infinity where no calendar reaches.';
 
+CREATE FUNCTION engram_internal.check_at(at timestamptz) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT isfinite(at) THEN
+    RAISE EXCEPTION 'at is %', at
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a moment in time, or leave it out.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_at(timestamptz) IS 'Raises the error for a moment that is infinite.';
+
 CREATE FUNCTION engram_internal.check_age(older_than interval) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

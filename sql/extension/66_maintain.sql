@@ -120,6 +120,7 @@ AS $$
 DECLARE
   ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, true);
 BEGIN
+  PERFORM engram_internal.check_at(apply_retention.at);
   RETURN QUERY SELECT r.policy, r.action, r.memories
                FROM engram_internal.apply_retention(ws, apply_retention.at, apply_retention.dry_run, NULL) r;
 END
@@ -181,6 +182,7 @@ DECLARE
   ws uuid := engram_internal.resolve_workspace(purge.workspace, true);
 BEGIN
   PERFORM engram_internal.check_age(purge.older_than);
+  PERFORM engram_internal.check_at(purge.at);
   RETURN QUERY SELECT p.id, p.reason, p.gone_at
                FROM engram_internal.purge(ws, coalesce(purge.older_than, interval '30 days'), purge.at, purge.dry_run, NULL) p;
 END
@@ -189,6 +191,43 @@ COMMENT ON FUNCTION engram.purge(interval, boolean, timestamptz, uuid) IS
 'Erases memories of a workspace that were forgotten, or expired, longer ago than older_than, and returns them. reason: forgotten or expired; gone_at: since when. maintain() does it after purge_after_days (settings). A pin does not protect what somebody forgot or let expire.
 
 dry_run: only tell which. at: the moment by which ages are judged, by default now.';
+
+CREATE FUNCTION engram_internal.workspaces_after(workspace uuid) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY
+    WITH RECURSIVE w AS (
+      (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > workspace ORDER BY m.workspace_id LIMIT 1)
+      UNION ALL
+      SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
+      FROM w WHERE w.workspace_id IS NOT NULL)
+    SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.workspaces_after(uuid) IS 'The next hundred workspaces that have memories, in order. As the caller.';
+
+CREATE FUNCTION engram_internal.counted(counts jsonb, what text, more bigint) RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN counts || jsonb_build_object(what, coalesce((counts ->> what)::bigint, 0) + more);
+COMMENT ON FUNCTION engram_internal.counted(jsonb, text, bigint) IS 'Counts with more of one kind.';
+
+CREATE FUNCTION engram_internal.failed(workspace uuid, state text, message text) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Of resources that are short, all others would be short too.
+  IF state ~ '^(53|58)' THEN
+    RAISE EXCEPTION '%', message USING ERRCODE = state, HINT = 'See the log of the server.';
+  END IF;
+  RETURN jsonb_build_object('error', format('workspace %s: %s', workspace, message));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.failed(uuid, text, text) IS
+'What maintain() reports of a workspace that cannot be cared for, so that the others are; an error where that is nothing of its own.';
 
 CREATE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
@@ -261,11 +300,15 @@ BEGIN
       -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
       FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
                 WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
-        n := n + engram_internal.fold_queue(ws, 10000);
         last := ws;
         done := false;
+        BEGIN
+          n := n + engram_internal.fold_queue(ws, 10000);
+        EXCEPTION WHEN OTHERS THEN
+          counts := engram_internal.failed(ws, SQLSTATE, SQLERRM);
+        END;
       END LOOP;
-      counts := jsonb_build_object('folded', n);
+      counts := counts || jsonb_build_object('folded', n);
     WHEN 'consolidate' THEN
       IF last IS NULL OR last = 'turns' THEN
         -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
@@ -281,14 +324,7 @@ BEGIN
         END;
       ELSE
         done := true;
-        FOR ws IN
-          WITH RECURSIVE w AS (
-            (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > last::uuid ORDER BY m.workspace_id LIMIT 1)
-            UNION ALL
-            SELECT (SELECT m.workspace_id FROM engram.memories m WHERE m.workspace_id > w.workspace_id ORDER BY m.workspace_id LIMIT 1)
-            FROM w WHERE w.workspace_id IS NOT NULL)
-          SELECT w.workspace_id FROM w WHERE w.workspace_id IS NOT NULL LIMIT 100
-        LOOP
+        FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
           last := ws;
           done := false;
           BEGIN
@@ -297,26 +333,62 @@ BEGIN
             FROM jsonb_each(to_jsonb(c) - 'done') e;
             n := n + c.promoted + c.demoted + c.archived + c.forgotten;
           EXCEPTION WHEN OTHERS THEN
-            IF SQLSTATE ~ '^(53|58)' THEN
-              RAISE;
-            END IF;
-            counts := counts || jsonb_build_object('error', format('workspace %s: %s', ws, SQLERRM));
+            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
           END;
           EXIT WHEN n > batch * 20;
         END LOOP;
       END IF;
     WHEN 'retention' THEN
-      FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
-        counts := counts || CASE c.action
-          WHEN 'erase' THEN jsonb_build_object('erased', coalesce((counts ->> 'erased')::bigint, 0) + c.memories)
-          ELSE jsonb_build_object('forgotten', coalesce((counts ->> 'forgotten')::bigint, 0) + c.memories) END;
-        done := done AND c.memories < batch;
-      END LOOP;
+      IF last IS NULL THEN
+        BEGIN
+          FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
+            counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+            done := done AND c.memories < batch;
+          END LOOP;
+        EXCEPTION WHEN OTHERS THEN
+          -- As above: each by itself.
+          counts := '{}';
+          done := false;
+          last := '00000000-0000-0000-0000-000000000000';
+        END;
+      ELSE
+        FOR ws IN SELECT DISTINCT p.workspace_id FROM engram.retention_policies p WHERE p.workspace_id > last::uuid ORDER BY 1 LIMIT 100 LOOP
+          last := ws;
+          done := false;
+          BEGIN
+            FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(ws, NULL, false, batch) r LOOP
+              counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+            END LOOP;
+          EXCEPTION WHEN OTHERS THEN
+            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+          END;
+        END LOOP;
+      END IF;
     WHEN 'purge' THEN
-      SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
-      FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
-      done := c.forgotten + c.expired < batch;
-      counts := to_jsonb(c);
+      counts := '{"forgotten": 0, "expired": 0}';
+      IF last IS NULL THEN
+        BEGIN
+          SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
+          FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
+          done := c.forgotten + c.expired < batch;
+          counts := to_jsonb(c);
+        EXCEPTION WHEN OTHERS THEN
+          done := false;
+          last := '00000000-0000-0000-0000-000000000000';
+        END;
+      ELSE
+        FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
+          last := ws;
+          done := false;
+          BEGIN
+            FOR c IN SELECT p.reason, count(*) AS memories FROM engram_internal.purge(ws, NULL, NULL, false, batch) p GROUP BY p.reason LOOP
+              counts := engram_internal.counted(counts, c.reason, c.memories);
+            END LOOP;
+          EXCEPTION WHEN OTHERS THEN
+            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+          END;
+        END LOOP;
+      END IF;
       -- What still waits stays.
       DELETE FROM engram.embedding_claims w
       WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)

@@ -38,6 +38,11 @@ BEGIN
     NEW.metadata := coalesce(NEW.metadata, '{}');
     IF trusted THEN
       NEW.version := coalesce(NEW.version, 1);
+      IF NEW.version > 1000000000 THEN
+        -- Every change adds one, and must be able to.
+        RAISE EXCEPTION 'version of memory "%" is %', NEW.id, NEW.version
+          USING ERRCODE = 'numeric_value_out_of_range', HINT = 'Give a number from 1 to 1000000000.';
+      END IF;
       NEW.created_at := coalesce(NEW.created_at, now());
       NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
     ELSE

@@ -238,14 +238,14 @@ COMMENT ON COLUMN engram.settings.shown_gain IS 'How much of a use it is to be r
 COMMENT ON COLUMN engram.settings.fold_threshold IS 'Waiting calls of a workspace from which one of its writers folds them; by default 128.';
 COMMENT ON COLUMN engram.settings.forgetting IS 'Whether consolidate() forgets; by default false.';
 COMMENT ON COLUMN engram.settings.forget_threshold IS 'Retention below which an archived memory may be forgotten, 0 to 1; by default 0.01.';
-COMMENT ON COLUMN engram.settings.forget_after_days IS 'Days without use before a memory may be forgotten; by default 30.';
+COMMENT ON COLUMN engram.settings.forget_after_days IS 'Days without use or change before a memory may be forgotten; by default 30.';
 COMMENT ON COLUMN engram.settings.link_half_life_days IS 'Half-life of links between memories that were used together, days; by default 30.';
 COMMENT ON COLUMN engram.settings.link_members IS 'How many of the first memories of a call are linked with each other; by default 6.';
 COMMENT ON COLUMN engram.settings.link_threshold IS 'Calls that a pair needs before search and related() follow its link; by default 3.';
 COMMENT ON COLUMN engram.settings.link_prune IS 'Mass below which a link is gone, 0 to 1; by default 0.02.';
 COMMENT ON COLUMN engram.settings.link_limit IS 'Links that are kept of one memory, the strongest; by default 32.';
 COMMENT ON COLUMN engram.settings.link_weight IS 'Most that links to the best hits add to a score, 0 to 1; by default 0.2. 0 switches it off.';
-COMMENT ON COLUMN engram.settings.contradiction_weight IS 'What a contradicted memory loses in ranking, 0 to 1; by default 0.3.';
+COMMENT ON COLUMN engram.settings.contradiction_weight IS 'What a contradicted memory loses in ranking, 0 to 1; by default 0.3. The best of those found that contradict it comes right before it.';
 COMMENT ON COLUMN engram.settings.duplicate_similarity IS 'Cosine from which two memories of the same words, but for articles, emphasis and punctuation, are one to search(), above 0 to 1; by default 0.95. 1 switches it off.';
 COMMENT ON COLUMN engram.settings.context_diversity IS 'diversity of the search that fills context(), 0 to 1; by default 0.1.';
 COMMENT ON COLUMN engram.settings.fuzzy_weight IS 'What a word counts that is taken for a word of the query that nothing holds, 0 to 1; by default 0.7. 0 switches it off.';

@@ -101,8 +101,12 @@ fn related(
     if id.is_some() == entity.is_some() {
         return Err(Error::invalid(
             format!(
-                "related() was given {} id and entity",
-                if id.is_some() { "both" } else { "neither" }
+                "related() was given {}",
+                if id.is_some() {
+                    "both id and entity"
+                } else {
+                    "neither id nor entity"
+                }
             ),
             "Give one of the two: the memory, or the entity to begin with.",
         )
@@ -211,7 +215,7 @@ fn spread_from(
 > {
     let reach = Reach {
         alpha: alpha.unwrap_or(0.5),
-        max_hops: within("max_hops", max_hops.unwrap_or(3), 0, 10)?,
+        max_hops: within("max_hops", max_hops.unwrap_or(3), 0, 1000)?,
         eps: eps.unwrap_or(1e-3),
         max_edges: within("max_edges", max_edges.unwrap_or(2000), 0, 10_000)?,
     };

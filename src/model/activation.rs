@@ -42,7 +42,9 @@ pub fn base_level_petrov(recent: &[f64], n: u64, oldest: f64, d: f64) -> f64 {
     let kth = recent.iter().copied().fold(MIN_AGE, f64::max);
     let oldest = oldest.max(kth);
     let mean = if oldest > kth {
-        (oldest.powf(1.0 - d) - kth.powf(1.0 - d)) / ((1.0 - d) * (oldest - kth))
+        // (oldest^(1-d) - kth^(1-d)) / ((1-d) (oldest - kth)), which keeps its digits where they are nearly the same.
+        let more = (oldest - kth) / kth;
+        kth.powf(-d) * ((1.0 - d) * more.ln_1p()).exp_m1() / ((1.0 - d) * more)
     } else {
         oldest.powf(-d)
     };
@@ -109,6 +111,13 @@ mod tests {
         assert_eq!(b(&[], 0, 10.0), f64::NEG_INFINITY);
         assert!(b(&[60.0], 5, 86_400.0) > b(&[60.0], 2, 86_400.0));
         assert!(b(&[60.0], 5, 86_400.0) > b(&[600.0], 5, 86_400.0));
+        // As exact where the oldest is hardly older than the last that is known.
+        for (kth, n, oldest, d, level) in [
+            (31_557_600.0, 2, 31_557_600.001, 0.8, -13.120_712_823_8),
+            (86_400.0, 100, 86_400.01, 0.5, -1.078_201_320_3),
+        ] {
+            assert!((base_level_petrov(&[kth], n, oldest, d) - level).abs() < 1e-9);
+        }
         assert_eq!(base_level(&[], 0.5), f64::NEG_INFINITY);
         assert_eq!(base_level_optimized(0, 10.0, 0.5), f64::NEG_INFINITY);
         assert_eq!(base_level(&[0.0, 0.5, 1.0], 0.5), 3f64.ln());

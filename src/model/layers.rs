@@ -71,8 +71,9 @@ impl Thresholds {
     }
 }
 
-/// The layer after `dt_days` ≥ 0 from a time at which it was `layer` with traces (r1, r2) ≥ 0, all of
-/// one use-free interval. Rates ≥ 0 per day, as [`evolve`] has them.
+/// The layer after `dt_days` ≥ 0 from a time at which it was `layer` with traces (r1, r2), all of
+/// one use-free interval. Rates ≥ 0 per day, as [`evolve`] has them. Traces may be below 0, after uses that
+/// counted against the memory.
 #[allow(clippy::too_many_arguments)]
 pub fn tick(
     layer: Layer,
@@ -87,7 +88,8 @@ pub fn tick(
     let at = |days: f64| evolve(r1, r2, days, alpha, mu1, mu2, 0.0);
     let (end1, end2) = at(dt_days);
     let end = end1 + end2;
-    // r1 + r2 rises once and then falls, or only falls: its minimum is at an end.
+    // r1 + r2 rises once and then falls, or only falls, or rises from below 0 to it: where it is not below the
+    // threshold at its ends it is not between them.
     if layer == Layer::Core && (r1 + r2).min(end) >= thresholds.demote {
         return Layer::Core;
     }

@@ -263,8 +263,8 @@ impl State {
         }
         layers::tick(
             self.layer,
-            self.working.max(0.0),
-            self.core.max(0.0),
+            self.working,
+            self.core,
             self.days_to(at),
             traits.alpha(params),
             traits.mu1(params),

@@ -40,6 +40,8 @@ struct Links<K> {
 /// for one that was reached and not gone on from, of the links that reached it. So what the seeds
 /// reach more than a random walk would is lifted, and hubs are not. A node without links has lift 0.
 ///
+/// `pause` is called at every node that is gone on from.
+///
 /// # Errors
 /// Those of `neighbours`.
 pub fn spread<K, E>(
@@ -49,6 +51,7 @@ pub fn spread<K, E>(
     eps: f64,
     max_edges: usize,
     mut neighbours: impl FnMut(K, &[K]) -> Result<Vec<(K, f64)>, E>,
+    mut pause: impl FnMut(),
 ) -> Result<Vec<(K, f64, f64)>, E>
 where
     K: Copy + Eq + Hash + Ord,
@@ -88,6 +91,7 @@ where
         frontier = BTreeMap::new();
         let mut back = 0.0;
         for (node, left) in going {
+            pause();
             let Links { to, sum } = match links.entry(node) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(_) if edges_left == 0 => continue,
@@ -190,7 +194,7 @@ mod tests {
     ) -> Vec<(u64, f64, f64)> {
         let neighbours =
             |node, _: &[u64]| Ok::<_, Infallible>(graph.get(&node).cloned().unwrap_or_default());
-        let Ok(found) = spread(seeds, alpha, hops, eps, edges, neighbours);
+        let Ok(found) = spread(seeds, alpha, hops, eps, edges, neighbours, || ());
         found
     }
 
@@ -294,9 +298,8 @@ mod tests {
         assert_eq!(found, [(0, 0.875, 0.0)]);
         assert!(walk(&graph, &[(7, 0.0)], 0.5, 2, 0.0, 10).is_empty());
         assert!(walk(&graph, &[], 0.5, 2, 0.0, 10).is_empty());
-        let failing = spread(&[(0u8, 1.0)], 0.5, 1, 0.0, 10, |_, _| {
-            Err::<Vec<_>, _>("down")
-        });
+        let down = |_, _: &[u8]| Err::<Vec<_>, _>("down");
+        let failing = spread(&[(0u8, 1.0)], 0.5, 1, 0.0, 10, down, || ());
         assert_eq!(failing.unwrap_err(), "down");
     }
 
@@ -320,7 +323,7 @@ mod tests {
                 assert!(asked.insert(node), "asked twice");
                 assert!(edges - links.len() < max_edges, "asked for more than allowed");
                 Ok::<_, Infallible>(links)
-            });
+            }, || ());
             let Ok(found) = found;
             let sum: f64 = found.iter().map(|f| f.1).sum();
             prop_assert!(sum <= 1.0 - alpha.powi(hops as i32 + 1) + 1e-12);

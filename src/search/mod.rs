@@ -303,7 +303,8 @@ pub fn find(request: Request) -> Result<Found> {
     if let Some(as_of) = request.as_of {
         context.past = Some(Past::read(&context, as_of)?);
     }
-    let until = i64::from(context.at).min(context.past.as_ref().map_or(i64::MAX, |p| p.at()));
+    // Uses after `at` count as they do once they are folded.
+    let until = context.past.as_ref().map_or(i64::MAX, |p| p.at());
     context.waiting = uses::waiting(context.workspace, until)?;
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
     let named = Named {
@@ -1272,8 +1273,11 @@ fn fetch(
     Ok((hits, missing))
 }
 
-/// A contradicted hit loses `weight`, and more where that leaves it before all hits that contradict
-/// it: who reads from the top meets a correction first. Two that contradict each other lose the same.
+/// By how much a correction is above what it contradicts.
+const CORRECTION: f64 = 1e-6;
+
+/// A contradicted hit loses `weight`. Where that leaves it before all hits that contradict it, the best of these comes
+/// right before it: who reads from the top meets a correction first. Two that contradict each other lose the same.
 fn contradict(weight: f64, hits: &mut [Scored]) {
     let disputed: Vec<usize> = (0..hits.len())
         .filter(|i| !hits[*i].hit.contradicted_by.is_empty())
@@ -1288,21 +1292,20 @@ fn contradict(weight: f64, hits: &mut [Scored]) {
         let mut settled = true;
         for i in &disputed {
             let hit = &hits[*i].hit;
-            let best = hits
-                .iter()
-                .map(|other| &other.hit)
+            let best = (0..hits.len())
                 .filter(|other| {
+                    let other = &hits[*other].hit;
                     hit.contradicted_by.contains(&other.id)
                         && !other.contradicted_by.contains(&hit.id)
                 })
-                .map(|other| other.score)
-                .max_by(f64::total_cmp);
+                .max_by(|a, b| hits[*a].hit.score.total_cmp(&hits[*b].hit.score));
+            let score = hit.score;
             if let Some(best) = best
-                && hit.score >= best
+                && score >= hits[best].hit.score
             {
-                let lowest = best.next_down();
-                hits[*i].contradicted += lowest - hits[*i].hit.score;
-                hits[*i].hit.score = lowest;
+                let above = score + CORRECTION;
+                hits[best].contradicted += above - hits[best].hit.score;
+                hits[best].hit.score = above;
                 settled = false;
             }
         }

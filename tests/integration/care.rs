@@ -1159,27 +1159,42 @@ fn a_phase_that_fails_is_reported_and_keeps_no_other_from_running() {
     let db = Database::new();
     let mut ann = db.user("ann");
     let mut admin = db.admin();
-    let id = add(&mut ann, "to be purged");
-    ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
-    ann.batch_execute("SELECT engram.configure('{\"purge_after_days\": 0}')")
+    let mut bob = db.user("bob");
+    for user in [&mut ann, &mut bob] {
+        let id = add(user, "to be purged");
+        user.execute("SELECT engram.forget($1)", &[&id]).unwrap();
+        user.batch_execute(
+            "SELECT engram.configure('{\"purge_after_days\": 0}'); SELECT engram.add('too much');
+             SELECT engram.set_retention('no opinions', types => '{opinion}', max_count => 0, action => 'erase');
+             SELECT engram.add('an opinion', type => 'opinion')",
+        )
         .unwrap();
+    }
+    let anns: Uuid = one(&mut ann, "SELECT user_id FROM engram.whoami()", &[]);
     ann.execute("SELECT engram.touch(ARRAY[engram.add('used')])", &[])
         .unwrap();
     admin
-        .batch_execute(
+        .batch_execute(&format!(
             "CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not today''; END';
-             CREATE TRIGGER no BEFORE DELETE ON engram.memories FOR EACH ROW EXECUTE FUNCTION public.no()",
-        )
+             CREATE TRIGGER no BEFORE DELETE ON engram.memories FOR EACH ROW WHEN (OLD.workspace_id = '{anns}') EXECUTE FUNCTION public.no()"
+        ))
         .unwrap();
     let report = maintain(&mut admin);
-    assert_eq!(report["purge"]["error"], "not today", "{report}");
+    // Of whoever cannot be cared for; the others are.
+    let error = format!("workspace {anns}: not today");
+    assert_eq!(report["purge"]["error"], error, "{report}");
+    assert_eq!(report["purge"]["forgotten"], 1, "{report}");
+    assert_eq!(report["retention"]["error"], error, "{report}");
+    assert_eq!(report["retention"]["erased"], 1, "{report}");
     assert_eq!(report["fold"]["folded"], 1, "{report}");
     assert!(report["drop_partitions"]["dropped"].is_number(), "{report}");
-    assert_eq!(alerts(&mut admin), ["maintenance_failed"]);
+    assert_eq!(alerts(&mut admin), ["maintenance_failed"; 2]);
     admin
         .batch_execute("DROP TRIGGER no ON engram.memories")
         .unwrap();
-    assert_eq!(maintain(&mut admin)["purge"]["forgotten"], 1);
+    let report = maintain(&mut admin);
+    assert_eq!(report["purge"]["forgotten"], 1, "{report}");
+    assert_eq!(report["retention"]["erased"], 1, "{report}");
     assert!(alerts(&mut admin).is_empty());
     let failed = failure(admin.simple_query("CALL engram.maintain('{dance}')"));
     assert_eq!(failed.code, "22023");
@@ -1217,7 +1232,9 @@ fn what_one_user_does_keeps_nobody_else_from_being_cared_for() {
         error.contains("workspace") && error.contains("base"),
         "{report}"
     );
-    assert_eq!(report["consolidate"]["folded"], 1, "{report}");
+    let error = report["fold"]["error"].as_str().unwrap_or_default();
+    assert!(error.contains("workspace"), "{report}");
+    assert_eq!(report["fold"]["folded"], 1, "{report}");
     assert_eq!(report["retention"]["forgotten"], 1, "{report}");
     assert!(
         report["partitions"]["error"]

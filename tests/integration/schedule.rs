@@ -544,6 +544,136 @@ fn nor_does_it_when_uses_come_to_light_late() {
     a_year(3, true);
 }
 
+/// What was used lived by the settings of that time, whether or not somebody had folded it when these changed.
+#[test]
+fn settings_change_nothing_that_was_before() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut told = Vec::new();
+    for user in ["ann", "bob"] {
+        let mut app = db.user(user);
+        let workspace = me(&mut app);
+        let ids: Vec<Uuid> = ["one", "two"]
+            .map(|content| {
+                one(
+                    &mut admin,
+                    "INSERT INTO engram.memories (workspace_id, content, type, importance, created_at)
+                     VALUES ($1, $2, 'episodic', 0.5, now() - interval '60 days') RETURNING id",
+                    &[&workspace, &content],
+                )
+            })
+            .into();
+        let mut states = Vec::new();
+        for change in [
+            "SELECT engram.apply_preset('researcher')",
+            "SELECT engram.configure('{\"strength_gain\": 5, \"link_members\": 0}')",
+        ] {
+            app.execute(
+                "SELECT engram.touch($1, at => now() - interval '1 hour')",
+                &[&ids],
+            )
+            .unwrap();
+            if user == "bob" {
+                app.batch_execute("SELECT engram.consolidate()").unwrap();
+            }
+            app.batch_execute(change).unwrap();
+            let sql = "SELECT jsonb_build_object('retention', to_jsonb(r) - 'last_accessed_at', 'links', (SELECT count(*) FROM engram.links($1)))
+                       FROM engram.retention($1, '2030-01-01') r";
+            states.push(one::<Value>(&mut app, sql, &[&ids[0]]));
+        }
+        // Nor do the defaults of all, which nobody's own settings are.
+        app.batch_execute("SELECT engram.configure('{\"strength_gain\": null}')")
+            .unwrap();
+        told.push(states);
+    }
+    for (a, b) in told[0].iter().zip(&told[1]) {
+        assert_eq!(difference(a, b, 1e-3, "state"), None, "{a} {b}");
+    }
+
+    let mut cat = db.user("cat");
+    let id: Uuid = one(&mut cat, "SELECT engram.add('three')", &[]);
+    cat.execute("SELECT engram.touch(ARRAY[$1::uuid])", &[&id])
+        .unwrap();
+    let strength = "SELECT working_strength FROM engram.retention($1, '2030-01-01')";
+    let before: f64 = one(&mut cat, strength, &[&id]);
+    admin
+        .batch_execute("SELECT engram.configure('{\"strength_gain\": 5}', '00000000-0000-0000-0000-000000000000')")
+        .unwrap();
+    let after: f64 = one(&mut cat, strength, &[&id]);
+    assert!(
+        (before - after).abs() < 1e-9 * before.abs().max(1e-300),
+        "{before} {after}"
+    );
+}
+
+/// A moment in the past counts what came later as it does once it is folded, by every reader.
+#[test]
+fn the_past_is_the_same_before_and_after_a_fold() {
+    let db = Database::new();
+    let mut app = db.user("ann");
+    let ids: Vec<Uuid> = ["red apple", "red brick", "red cloud"]
+        .map(|content| one(&mut app, "SELECT engram.add($1)", &[&content]))
+        .into();
+    for (used, times) in [(&ids[..2], 3), (&ids[2..], 30)] {
+        app.execute(
+            "SELECT count(engram.touch($1, at => now() - interval '1 day')) FROM generate_series(1, $2)",
+            &[&used, &times],
+        )
+        .unwrap();
+    }
+    let told = |app: &mut Client| -> Vec<Value> {
+        [
+            "SELECT jsonb_agg(jsonb_build_array(s.content, s.score)) FROM engram.search('red', at => now() - interval '2 days') s, LATERAL (SELECT $1::uuid) x",
+            "SELECT coalesce(jsonb_agg(to_jsonb(r) - 'created_at'), '[]') FROM engram.related($1, at => now() - interval '2 days') r",
+            "SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM engram.links($1, at => now() - interval '2 days') l",
+            "SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.memory_id), '[]') FROM engram.spread(NULL, ARRAY[$1::uuid], at => now() - interval '2 days') s",
+        ]
+        .map(|sql| one(app, sql, &[&ids[0]]))
+        .into()
+    };
+    let before = told(&mut app);
+    app.batch_execute("SELECT engram.consolidate()").unwrap();
+    let after = told(&mut app);
+    for (a, b) in before.iter().zip(&after) {
+        assert_eq!(difference(a, b, 1e-6, "told"), None, "{a} {b}");
+    }
+}
+
+/// Uses that count against a memory leave it where its strengths say, rated or not.
+#[test]
+fn what_has_counted_against_a_memory_archives_it() {
+    let db = Database::new();
+    let mut app = db.user("ann");
+    let workspace = me(&mut app);
+    let ids: Vec<Uuid> = ["one", "two"]
+        .map(|content| {
+            one(
+                &mut db.admin(),
+                "INSERT INTO engram.memories (workspace_id, content, type, importance, created_at)
+                 VALUES ($1, $2, 'episodic', 1, now() - interval '100 days') RETURNING id",
+                &[&workspace, &content],
+            )
+        })
+        .into();
+    app.execute(
+        "SELECT count(engram.reinforce($1, -1, at => now() - interval '80 days')) FROM generate_series(1, 20)",
+        &[&ids],
+    )
+    .unwrap();
+    app.execute(
+        "SELECT engram.rate($1, 2, at => now() - interval '60 days')",
+        &[&ids[1]],
+    )
+    .unwrap();
+    for id in &ids {
+        let sql = "SELECT to_jsonb(r) FROM engram.retention($1) r";
+        let state: Value = one(&mut app, sql, &[id]);
+        assert_eq!(state["layer"], "archive", "{state}");
+        assert!(state["core_strength"].as_f64().unwrap() < 0.0, "{state}");
+        assert_eq!(state["strength"], 0.0, "{state}");
+    }
+}
+
 /// What every table of engram holds, where, and by which transactions.
 fn fingerprint(admin: &mut Client) -> BTreeMap<String, String> {
     let tables = json_rows(
@@ -1030,9 +1160,15 @@ fn only_what_may_be_forgotten_is_forgotten() {
     );
     assert_eq!(run(&mut app, "dry_run => true"), 1);
     set(&mut app, json!({"forget_threshold": 0.003}));
-    // Brought back, it is found, and kept for good once it is pinned.
+    // Brought back, it is found, has its time once more, and is kept for good once it is pinned.
     app.execute("SELECT engram.restore($1)", &[&faded]).unwrap();
     assert_eq!(one::<i64>(&mut app, found, &[]), 2);
+    assert_eq!(run(&mut app, ""), 0);
+    db.admin()
+        .batch_execute(
+            "SET session_replication_role = replica; UPDATE engram.memories SET updated_at = now() - interval '61 days'",
+        )
+        .unwrap();
     assert_eq!(run(&mut app, "dry_run => true"), 1);
     app.execute("SELECT engram.pin($1)", &[&faded]).unwrap();
     assert_eq!(run(&mut app, ""), 0);

@@ -546,11 +546,17 @@ fn a_correction_outranks_what_it_corrects() {
         with < corrected && after[with].1 > after[corrected].1,
         "{after:?}"
     );
+    // It loses the weight, and the correction comes right before it, by whatever it was found itself.
+    assert_eq!(after[corrected].2, -0.3, "{after:?}");
+    assert_eq!(with + 1, corrected, "{after:?}");
+    assert!(after[with].2 > 0.0 && after[with].1 - after[corrected].1 < 1e-5);
     assert!(
-        after[corrected].2 < -0.3,
-        "it loses as much as it takes: {after:?}"
+        after
+            .iter()
+            .all(|h| h.0.contains("her cat") || h.0.contains("Rome") || h.2 == 0.0)
     );
-    assert!(after.iter().all(|h| h.0.contains("her cat") || h.2 == 0.0));
+    let above = ranked(&mut ann, &format!("{question}, min_score => 0.5"));
+    assert_eq!(above, after[..2], "{after:?}");
     // Alone among the hits it loses the weight and no more.
     let filter = format!("{question}, filter => '{{\"id\": \"{original}\"}}'");
     assert_eq!(ranked(&mut ann, &filter)[0].2, -0.3);
