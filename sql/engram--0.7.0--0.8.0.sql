@@ -265,6 +265,16 @@ BEGIN
           HINT = 'It was forgotten (engram.restore() brings it back), erased, or never stored here. engram.list() shows what is there; include => ARRAY[''forgotten''] adds forgotten ones.';
 END
 $$;
+COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
+'Stores one memory and returns its id; it can be found at once.
+
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
+
+COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
+'How well a memory is kept at a moment: one row, or none when it is not there.
+
+retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; both below 0 where uses counted against it; strength: 1 - e^-(r1 + r2), what is below 0 taken for 0. retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks. Days under a pin do not count.';
+
 CREATE OR REPLACE FUNCTION engram.supersede(
   old uuid,
   new uuid DEFAULT NULL,
@@ -611,6 +621,11 @@ BEGIN
   RETURN NEXT;
 END
 $$;
+COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
+'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again, or a call from before comes in late, a link that was deleted begins anew.
+
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
+
 COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
 'Changes settings of a workspace and returns those in force.
 

@@ -13,8 +13,8 @@ pub fn is_blank(content: &str) -> bool {
     })
 }
 
-/// Lower case, white space folded to single blanks and trimmed. Two contents with the same result
-/// are the same memory to `on_duplicate`.
+/// Lower case, white space folded to single blanks and trimmed, accents written in one way (NFC). Two contents with the
+/// same result are the same memory to `on_duplicate`.
 pub fn normalize_content(content: &str) -> String {
     let mut out = String::with_capacity(content.len());
     if content.is_ascii() {
@@ -35,7 +35,11 @@ pub fn normalize_content(content: &str) -> String {
         }
         push_lowercase(&mut out, word);
     }
-    out
+    if unicode_normalization::is_nfc(&out) {
+        out
+    } else {
+        out.nfc().collect()
+    }
 }
 
 /// Appends a word in lower case, letter by letter.
@@ -139,9 +143,9 @@ fn unspaced(c: char) -> bool {
 }
 
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
-/// there are none. Pairs of neighbouring characters where words are written without spaces, the
-/// parts of identifiers (getUserName, api.v2/users, x86_64), and dates in digits as the indexed text
-/// spells them.
+/// there are none. Pairs of neighbouring characters where words are written without spaces, words without their
+/// accents (which a stemmer takes for other words), the parts of identifiers (getUserName, api.v2/users, x86_64), and
+/// dates in digits as the indexed text spells them.
 pub fn extra(text: &str) -> Option<String> {
     let mut out = String::new();
     let mut push = |word: &str| {
@@ -161,6 +165,13 @@ pub fn extra(text: &str) -> Option<String> {
                 parts_of_identifier(token, &mut push);
             }
         } else {
+            let accent = |c: char| ('\u{300}'..='\u{36f}').contains(&c);
+            for word in token.split(|c: char| !c.is_alphanumeric() && !accent(c)) {
+                let folded = fold(word);
+                if !word.is_ascii() && folded.bytes().all(|c| c.is_ascii_alphabetic()) {
+                    push(&folded);
+                }
+            }
             let chars: Vec<char> = token.chars().collect();
             for run in chars.chunk_by(|a, b| unspaced(*a) && unspaced(*b)) {
                 for pair in run.windows(2) {
@@ -192,21 +203,35 @@ fn is_plain(token: &[u8]) -> bool {
     token[first].is_ascii_alphabetic() && token[..first].is_ascii() && rest[end..].iter().all(sign)
 }
 
-/// "2023-05-08" or "2023/05/08", alone or before a "T", as "8 May 2023".
+/// "2023-05-08" or "2023/05/08", alone or before a "T", as "8 May 2023", and so "14/03/1988", "14.03.1988" and "03/14/1988".
+/// Where either of two numbers may be the month, as in "3/5/2024", all three as they are.
 fn numeric_date(token: &str) -> Option<String> {
     let token = token.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let day = token.split_once('T').map_or(token, |(day, _)| day);
-    let mut numbers = day.split(['-', '/']);
-    let (year, month, date) = (numbers.next()?, numbers.next()?, numbers.next()?);
-    if year.len() != 4 || numbers.next().is_some() {
+    let mut numbers = day.split(['-', '/', '.']);
+    let parts = [numbers.next()?, numbers.next()?, numbers.next()?];
+    let digits = |part: &str| part.len() <= 4 && part.bytes().all(|c| c.is_ascii_digit());
+    if numbers.next().is_some() || !parts.iter().all(|part| digits(part)) {
         return None;
     }
-    let (year, month, date): (u16, usize, u8) =
-        (year.parse().ok()?, month.parse().ok()?, date.parse().ok()?);
-    let name = MONTHS.get(month.wrapping_sub(1))?;
-    (1..=31)
-        .contains(&date)
-        .then(|| format!("{date} {name} {year}"))
+    let [a, b, c]: [u16; 3] = [
+        parts[0].parse().ok()?,
+        parts[1].parse().ok()?,
+        parts[2].parse().ok()?,
+    ];
+    let spelt = |date: u16, month: u16, year: u16| {
+        let name = MONTHS.get(usize::from(month).wrapping_sub(1))?;
+        (1..=31)
+            .contains(&date)
+            .then(|| format!("{date} {name} {year}"))
+    };
+    match parts.map(str::len) {
+        [4, 1..=2, 1..=2] => spelt(c, b, a),
+        [1..=2, 1..=2, 4] if a > 12 || a == b => spelt(a, b, c),
+        [1..=2, 1..=2, 4] if b > 12 => spelt(b, a, c),
+        [1..=2, 1..=2, 4] if a > 0 && b > 0 => Some(format!("{a} {b} {c}")),
+        _ => None,
+    }
 }
 
 fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
@@ -481,10 +506,25 @@ mod tests {
             "8 May 2023 8 May 2023"
         );
         assert_eq!(e("2023-13-08"), "");
+        assert_eq!(
+            e("14/03/1988, 14.3.1988 (3-14-1988) 05.05.2024"),
+            "14 March 1988 14 March 1988 14 March 1988 5 May 2024"
+        );
+        assert_eq!(
+            e("on 3/5/2024 at 10.0.2024 or 1.2.3 or 40/50/2024"),
+            "3 5 2024"
+        );
+        assert_eq!(e("Her résumé, l'été, cafe\u{301}s"), "resume ete cafes");
         assert_eq!(e("東京都へ行く"), "東京 京都 都へ へ行 行く");
         assert_eq!(e("我爱tea"), "我爱");
         assert_eq!(e("A列"), "列");
         assert_eq!(extra("plain words only"), None);
+    }
+
+    #[test]
+    fn accents_are_written_in_one_way() {
+        assert_eq!(normalize_content("Cafe\u{301}  Noir"), "café noir");
+        assert_eq!(entity_node("Cafe\u{301}"), entity_node("Café"));
     }
 
     #[test]

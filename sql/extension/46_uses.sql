@@ -500,4 +500,4 @@ $$;
 COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
 'How well a memory is kept at a moment: one row, or none when it is not there.
 
-retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks. Days under a pin do not count.';
+retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; both below 0 where uses counted against it; strength: 1 - e^-(r1 + r2), what is below 0 taken for 0. retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks. Days under a pin do not count.';

@@ -47,7 +47,9 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
             found.extend(lexemes(config, &extra));
         }
         for lexeme in found.into_iter().filter(|l| !l.is_empty()) {
-            if analysed.lexemes.len() < MAX_LEXEMES && !analysed.lexemes.contains(&lexeme) {
+            // Not twice with and without its accents.
+            let known = |l: &String| text::fold(l) == text::fold(&lexeme);
+            if analysed.lexemes.len() < MAX_LEXEMES && !analysed.lexemes.iter().any(known) {
                 analysed.lexemes.push(lexeme);
             }
         }

@@ -6,7 +6,7 @@ use postgres::Client;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{Database, failure};
+use crate::cluster::{Database, failure, one};
 
 /// Contents found, best first.
 fn found(client: &mut Client, call: &str) -> Vec<String> {
@@ -22,6 +22,45 @@ fn add_all(client: &mut Client, contents: &[&str]) {
     for content in contents {
         client.execute("SELECT engram.add($1)", &[content]).unwrap();
     }
+}
+
+#[test]
+fn words_are_found_without_their_accents_and_dates_by_their_parts() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let contents = [
+        "She sent her résumé",
+        "Her protégés won",
+        "Her birthday is 14/03/1988",
+        "Passport issued 07.05.2024 in Bern",
+        "Dentist on 3/5/2019",
+    ];
+    add_all(&mut ann, &contents);
+    for (query, found_at) in [
+        ("resume", 0),
+        ("résumé", 0),
+        ("proteges", 1),
+        ("1988", 2),
+        ("14 March 1988", 2),
+        ("2024-05-07", 3),
+        ("2019", 4),
+    ] {
+        assert_eq!(
+            found(&mut ann, &format!("'{query}'")),
+            [contents[found_at]],
+            "{query}"
+        );
+    }
+    // Of a phrase of stop words alone nothing is asked.
+    assert_eq!(found(&mut ann, r#"'won -"for the"'"#), [contents[1]]);
+    assert_eq!(found(&mut ann, r#"'won "for the"'"#), [contents[1]]);
+    // An accent is the same accent, however it is written.
+    let same: bool = one(
+        &mut ann,
+        "SELECT engram.add('Café con leche') = engram.add('Cafe\u{301} con leche')",
+        &[],
+    );
+    assert!(same);
 }
 
 #[test]
