@@ -595,6 +595,9 @@ const RESERVED: [&str; 12] = [
     "size_limit_bytes",
 ];
 
+/// Those of [`RESERVED`] that hold for all workspaces together, and are read of the defaults alone.
+const COMMON: &[&str] = RESERVED.split_at(5).1;
+
 /// Changes settings of a workspace that the caller may write; returns those in force.
 pub fn configure(
     changes: Map<String, Value>,
@@ -610,6 +613,17 @@ pub fn configure(
         });
     }
     let workspace = resolve(workspace)?;
+    if let Some(key) = changes.keys().find(|k| COMMON.contains(&k.as_str()))
+        && !workspace.is_nil()
+    {
+        return Err(Error::invalid(
+            format!("setting {key} is of all workspaces together, not of \"{workspace}\""),
+            format!(
+                "Name the workspace of the defaults: SELECT engram.configure('{{\"{key}\": …}}', '{}');",
+                Uuid::nil()
+            ),
+        ));
+    }
     let _owner = AsOwner::new(owner()?);
     // What was used until now was used under the settings that were in force.
     spi::changed(

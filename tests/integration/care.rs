@@ -112,6 +112,12 @@ fn partitions_are_drawn_in_utc_without_gap_or_overlap_whatever_the_session() {
              SELECT engram.create_partitions(now() + interval '3 years')",
         )
         .unwrap();
+    // All workspaces share the tables.
+    let refused = failure(admin.simple_query(
+        "SELECT engram.configure('{\"partition_interval\": \"day\"}', '018f3a2e-0000-7000-8000-00000000ffff')",
+    ));
+    assert_eq!(refused.code, "22023");
+    assert!(refused.hint.contains("00000000-0000-0000"), "{refused:?}");
     for parent in ["access_log", "memory_events"] {
         let gaps: i64 = one(
             &mut admin,
