@@ -270,6 +270,32 @@ COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jso
 
 content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
 
+CREATE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid;
+BEGIN
+  -- The row first that is changed afterwards: who folds holds rows that others wait for, and must not wait himself.
+  INSERT INTO engram.settings (workspace_id)
+  SELECT fold_before.workspace WHERE fold_before.workspace <> '00000000-0000-0000-0000-000000000000' ON CONFLICT DO NOTHING;
+  PERFORM FROM engram.settings s WHERE s.workspace_id = fold_before.workspace FOR UPDATE;
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE q.workspace_id = fold_before.workspace OR fold_before.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
+    BEGIN
+      PERFORM engram_internal.fold_queue(ws, 2147483647);
+    EXCEPTION WHEN OTHERS THEN
+      -- What cannot be folded must not keep settings from being mended; maintain() reports it.
+      PERFORM engram_internal.failed(ws, SQLSTATE, SQLERRM);
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.fold_before(uuid) IS
+'Folds what waits in a workspace, or in all if it is that of the defaults, before its settings change; what somebody else is folding is left to him. As the caller, who must own the tables.';
+
 COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
 'How well a memory is kept at a moment: one row, or none when it is not there.
 
@@ -730,6 +756,7 @@ DECLARE
   sealed bigint;
   unreadable bigint := 0;
   arranged bigint := 0;
+  before text;
   ws     uuid;
   c      record;
 BEGIN
@@ -838,15 +865,22 @@ BEGIN
         END;
       ELSE
         FOR ws IN SELECT DISTINCT p.workspace_id FROM engram.retention_policies p WHERE p.workspace_id > last::uuid ORDER BY 1 LIMIT 100 LOOP
+          before := last;
           last := ws;
           done := false;
           BEGIN
             FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(ws, NULL, false, batch) r LOOP
               counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+              n := n + c.memories;
+              IF c.memories >= batch THEN
+                -- There is more.
+                last := before;
+              END IF;
             END LOOP;
           EXCEPTION WHEN OTHERS THEN
             counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
           END;
+          EXIT WHEN n >= batch;
         END LOOP;
       END IF;
     WHEN 'purge' THEN
@@ -863,15 +897,21 @@ BEGIN
         END;
       ELSE
         FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
+          before := last;
           last := ws;
           done := false;
           BEGIN
             FOR c IN SELECT p.reason, count(*) AS memories FROM engram_internal.purge(ws, NULL, NULL, false, batch) p GROUP BY p.reason LOOP
               counts := engram_internal.counted(counts, c.reason, c.memories);
+              n := n + c.memories;
             END LOOP;
+            IF n >= batch THEN
+              last := before;
+            END IF;
           EXCEPTION WHEN OTHERS THEN
             counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
           END;
+          EXIT WHEN n >= batch;
         END LOOP;
       END IF;
       -- What still waits stays.

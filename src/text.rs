@@ -13,8 +13,8 @@ pub fn is_blank(content: &str) -> bool {
     })
 }
 
-/// Lower case, white space folded to single blanks and trimmed, accents written in one way (NFC). Two contents with the
-/// same result are the same memory to `on_duplicate`.
+/// Lower case, white space folded to single blanks and trimmed. Two contents with the same result
+/// are the same memory to `on_duplicate`.
 pub fn normalize_content(content: &str) -> String {
     let mut out = String::with_capacity(content.len());
     if content.is_ascii() {
@@ -35,11 +35,7 @@ pub fn normalize_content(content: &str) -> String {
         }
         push_lowercase(&mut out, word);
     }
-    if unicode_normalization::is_nfc(&out) {
-        out
-    } else {
-        out.nfc().collect()
-    }
+    out
 }
 
 /// Appends a word in lower case, letter by letter.
@@ -519,12 +515,6 @@ mod tests {
         assert_eq!(e("我爱tea"), "我爱");
         assert_eq!(e("A列"), "列");
         assert_eq!(extra("plain words only"), None);
-    }
-
-    #[test]
-    fn accents_are_written_in_one_way() {
-        assert_eq!(normalize_content("Cafe\u{301}  Noir"), "café noir");
-        assert_eq!(entity_node("Cafe\u{301}"), entity_node("Café"));
     }
 
     #[test]

@@ -613,7 +613,8 @@ pub fn configure(
         });
     }
     let workspace = resolve(workspace)?;
-    if let Some(key) = changes.keys().find(|k| COMMON.contains(&k.as_str()))
+    let set = changes.iter().filter(|(_, value)| !value.is_null());
+    if let Some((key, _)) = set.into_iter().find(|(k, _)| COMMON.contains(&k.as_str()))
         && !workspace.is_nil()
     {
         return Err(Error::invalid(
@@ -627,12 +628,8 @@ pub fn configure(
     let _owner = AsOwner::new(owner()?);
     // What was used until now was used under the settings that were in force.
     spi::changed(
-        "SELECT engram_internal.fold_queue(q.workspace_id, 2147483647) \
-         FROM (SELECT DISTINCT x.workspace_id FROM engram.access_queue x WHERE x.workspace_id = $1 OR $2 ORDER BY 1) q",
-        &[
-            DatumWithOid::from(spi::pg_uuid(workspace)),
-            DatumWithOid::from(workspace.is_nil()),
-        ],
+        "SELECT engram_internal.fold_before($1)",
+        &[DatumWithOid::from(spi::pg_uuid(workspace))],
         |_| Ok(()),
     )?;
     let rows = spi::changed(

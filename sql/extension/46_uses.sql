@@ -331,6 +331,32 @@ $$;
 COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
 'What fold() does. Runs with the rights of the caller, who must own the tables.';
 
+CREATE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid;
+BEGIN
+  -- The row first that is changed afterwards: who folds holds rows that others wait for, and must not wait himself.
+  INSERT INTO engram.settings (workspace_id)
+  SELECT fold_before.workspace WHERE fold_before.workspace <> '00000000-0000-0000-0000-000000000000' ON CONFLICT DO NOTHING;
+  PERFORM FROM engram.settings s WHERE s.workspace_id = fold_before.workspace FOR UPDATE;
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE q.workspace_id = fold_before.workspace OR fold_before.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
+    BEGIN
+      PERFORM engram_internal.fold_queue(ws, 2147483647);
+    EXCEPTION WHEN OTHERS THEN
+      -- What cannot be folded must not keep settings from being mended; maintain() reports it.
+      PERFORM engram_internal.failed(ws, SQLSTATE, SQLERRM);
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.fold_before(uuid) IS
+'Folds what waits in a workspace, or in all if it is that of the defaults, before its settings change; what somebody else is folding is left to him. As the caller, who must own the tables.';
+
 CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

@@ -245,6 +245,7 @@ DECLARE
   sealed bigint;
   unreadable bigint := 0;
   arranged bigint := 0;
+  before text;
   ws     uuid;
   c      record;
 BEGIN
@@ -353,15 +354,22 @@ BEGIN
         END;
       ELSE
         FOR ws IN SELECT DISTINCT p.workspace_id FROM engram.retention_policies p WHERE p.workspace_id > last::uuid ORDER BY 1 LIMIT 100 LOOP
+          before := last;
           last := ws;
           done := false;
           BEGIN
             FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(ws, NULL, false, batch) r LOOP
               counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+              n := n + c.memories;
+              IF c.memories >= batch THEN
+                -- There is more.
+                last := before;
+              END IF;
             END LOOP;
           EXCEPTION WHEN OTHERS THEN
             counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
           END;
+          EXIT WHEN n >= batch;
         END LOOP;
       END IF;
     WHEN 'purge' THEN
@@ -378,15 +386,21 @@ BEGIN
         END;
       ELSE
         FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
+          before := last;
           last := ws;
           done := false;
           BEGIN
             FOR c IN SELECT p.reason, count(*) AS memories FROM engram_internal.purge(ws, NULL, NULL, false, batch) p GROUP BY p.reason LOOP
               counts := engram_internal.counted(counts, c.reason, c.memories);
+              n := n + c.memories;
             END LOOP;
+            IF n >= batch THEN
+              last := before;
+            END IF;
           EXCEPTION WHEN OTHERS THEN
             counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
           END;
+          EXIT WHEN n >= batch;
         END LOOP;
       END IF;
       -- What still waits stays.

@@ -45,6 +45,7 @@
 //! A code is 16 × its high bits − 128 + its low bits.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::documents::{self, Document, Word};
 use super::{Block, Columns, Id, ROOM, Stamp, Unreadable, array, u16_at, u32_at, vectors};
@@ -860,8 +861,9 @@ pub fn bury(
     Ok((head.encode(), held))
 }
 
-/// The dead entries of a segment that are of these memories, ascending, if [`blanked`] can take all of them out of it: the
-/// first id of a part and the last of all are in the head as well. `parts` are its parts of ids.
+/// The dead entries of a segment that are of these memories, ascending, if there are any and [`blanked`] can take all of
+/// them out of it: the first id of a part and the last of all are in the head as well, and others may have no room
+/// between their neighbours. `parts` are its parts of ids.
 pub fn dead_of(
     head: &[u8],
     parts: &[&[u8]],
@@ -875,19 +877,38 @@ pub fn dead_of(
         .collect();
     entries.sort_unstable();
     entries.dedup();
-    let inside = (entries.iter()).all(|i| i % Kind::Ids.slice() > 0 && i + 1 < ids.len());
-    let room = inside && entries.iter().all(|i| nobodys(&mut ids, *i).is_some());
-    Ok(room.then_some(entries))
+    let slice = Kind::Ids.slice();
+    let possible = !entries.is_empty()
+        && (ids.chunks_mut(slice).enumerate()).all(|(number, part)| {
+            let first = number * slice;
+            let mut these = entries.iter().filter(|i| **i / slice == number);
+            these.all(|i| nobodys(part, i - first).is_some())
+        });
+    Ok(possible.then_some(entries))
 }
 
-/// Makes id `i` one that is nobody's, between its neighbours: the one after that before it. `None` where there is no room.
+/// Makes id `i` of a part one that is nobody's, somewhere between its neighbours. `None` where it has but one, or where
+/// there is no room. The same each time, and neither it nor its neighbours tell what it was.
 fn nobodys(ids: &mut [Id], i: usize) -> Option<()> {
-    let before = u128::from_be_bytes(*ids.get(i.checked_sub(1)?)?);
-    let id = before.checked_add(1)?.to_be_bytes();
-    if ids.get(i + 1).is_some_and(|next| id >= *next) {
-        return None;
+    let number = |i: usize| ids.get(i).map(|id| u128::from_be_bytes(*id));
+    let (before, old, after) = (number(i.checked_sub(1)?)?, number(i)?, number(i + 1)?);
+    let room = after.checked_sub(before)?.checked_sub(1)?;
+    let half = |nth: u8| {
+        let mut hasher = DefaultHasher::new();
+        (nth, old).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    let mut id = before + 1 + (half(0) << 64 | half(1)).checked_rem(room)?;
+    if id == old {
+        id = if room == 1 {
+            return None;
+        } else if id + 1 < after {
+            id + 1
+        } else {
+            id - 1
+        };
     }
-    ids[i] = id;
+    ids[i] = id.to_be_bytes();
     Some(())
 }
 
@@ -1493,36 +1514,52 @@ mod tests {
         }
 
         #[test]
-        fn what_is_blanked_is_gone_and_nothing_else(dims in 16usize..40, n in 3usize..1100, which in proptest::collection::vec(any::<usize>(), 1..6), seed: u64) {
+        fn what_is_blanked_is_gone_and_nothing_else(dims in 16usize..40, n in 3usize..1100, gap in prop_oneof![0u32..2, 40u32..70], which in proptest::collection::vec(any::<usize>(), 1..6), near: bool, seed: u64) {
             let mut x = seed;
             let mut next = || { x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (x >> 40) as f32 / 1e6 - 8.0 };
-            let id = |i: usize| (1000 * i as u128 + 7).to_be_bytes();
+            // Ids may follow each other, or have room, so much that none is chosen twice.
+            let id = |i: usize| ((i as u128) << gap).wrapping_add(7).to_be_bytes();
             let codes: Vec<Vec<u8>> = (0..n).map(|i| vectors::encode(id(i), Stamp::ONLY, &(0..dims).map(|_| next()).collect::<Vec<_>>())).collect();
             let sealed = seal(&codes.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1).unwrap();
-            let parts: Vec<&[u8]> = sealed.iter().filter(|r| r.part.is_some()).map(|r| r.bytes.as_slice()).collect();
-            let head = sealed.iter().find(|r| r.part.is_none()).unwrap();
-            let which: Vec<usize> = which.into_iter().map(|i| i % n).collect();
-            let gone: Vec<Id> = which.iter().map(|i| id(*i)).collect();
-            prop_assert_eq!(dead_of(&head.bytes, &parts, &gone).unwrap(), Some(Vec::new()));
-            let newer: Vec<_> = gone.iter().map(|id| (*id, Stamp::new(9, State::Gone))).collect();
-            let (head, _) = bury(&head.bytes, &parts, &newer).unwrap();
-            let inside = which.iter().all(|i| i % Kind::Ids.slice() > 0 && i + 1 < n);
-            let dead = dead_of(&head, &parts, &gone).unwrap();
-            prop_assert_eq!(dead.is_some(), inside);
-            if let Some(dead) = dead {
-                let rows: Vec<Vec<u8>> = parts.iter().map(|p| blanked(&head, p, &dead).unwrap().unwrap_or_else(|| p.to_vec())).collect();
-                let mut all: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
-                for i in &which {
-                    let (.., halves) = vectors_of(&parts, dims, *i);
+            let mut rows: Vec<Vec<u8>> = sealed.iter().filter(|r| r.part.is_some()).map(|r| r.bytes.clone()).collect();
+            let mut head = sealed.iter().find(|r| r.part.is_none()).unwrap().bytes.clone();
+            let mut which: Vec<usize> = which.into_iter().map(|i| i % n).collect();
+            if near {
+                which = (0..which.len()).map(|nth| (which[0] + nth) % n).collect();
+            }
+            let halves = which.iter().map(|i| vectors_of(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), dims, *i).2).collect::<Vec<_>>();
+            let mut gone: Vec<Id> = Vec::new();
+            // One after the other, or all at once.
+            for these in which.chunks(if seed % 2 == 0 { 1 } else { 9 }) {
+                let parts: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+                let ids: Vec<Id> = these.iter().map(|i| id(*i)).filter(|id| !gone.contains(id)).collect();
+                prop_assert_eq!(dead_of(&head, &parts, &ids).unwrap(), None);
+                let newer: Vec<_> = ids.iter().map(|id| (*id, Stamp::new(9, State::Gone))).collect();
+                let (dead_head, _) = bury(&head, &parts, &newer).unwrap();
+                let slice = Kind::Ids.slice();
+                let inside = these.iter().all(|i| i % slice > 0 && i % slice + 1 < slice && i + 1 < n);
+                let Some(dead) = dead_of(&dead_head, &parts, &ids).unwrap() else {
+                    prop_assert!(!inside || gap < 4 || ids.is_empty());
+                    break;
+                };
+                prop_assert!(inside);
+                rows = parts.iter().map(|p| blanked(&dead_head, p, &dead).unwrap().unwrap_or_else(|| p.to_vec())).collect();
+                head = dead_head;
+                gone.extend(ids);
+            }
+            let mut all: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+            for (i, halves) in which.iter().zip(halves) {
+                if gone.contains(&id(*i)) {
                     let (scale, norm, zeros) = vectors_of(&all, dims, *i);
                     prop_assert_eq!((scale, norm), (0.0, 0.0));
                     prop_assert!(zeros.iter().all(|half| *half == 0) && halves.iter().any(|half| *half != 0));
-                    prop_assert!(all.iter().all(|row| !row.windows(16).any(|w| w == id(*i))));
+                    let ids = |row: &[u8]| Part::parse(row).filter(|part| part.kind == Kind::Ids).map_or(0, |part| part.content.as_chunks::<16>().0.iter().filter(|other| **other == id(*i)).count());
+                    prop_assert_eq!(all.iter().map(|row| ids(row)).sum::<usize>(), 0);
                 }
-                all.push(&head);
-                let rest: BTreeMap<_, _> = truth(&codes).into_iter().filter(|(id, _)| !gone.contains(id)).collect();
-                prop_assert_eq!(held(&all), rest);
             }
+            all.push(&head);
+            let rest: BTreeMap<_, _> = truth(&codes).into_iter().filter(|(id, _)| !gone.contains(id)).collect();
+            prop_assert_eq!(held(&all), rest);
         }
 
         #[test]

@@ -606,6 +606,37 @@ fn settings_change_nothing_that_was_before() {
     );
 }
 
+/// Who waits for somebody else's settings holds nothing meanwhile that this one may want.
+#[test]
+fn two_who_change_settings_do_not_lock_each_other_out() {
+    let db = Database::new();
+    let (mut ann, mut other, mut watch) = (db.user("ann"), db.user("ann"), db.admin());
+    let id: Uuid = one(&mut ann, "SELECT engram.add('one')", &[]);
+    ann.batch_execute("BEGIN; SELECT engram.configure('{\"decay\": 0.45}')")
+        .unwrap();
+    other
+        .execute("SELECT engram.touch(ARRAY[$1::uuid])", &[&id])
+        .unwrap();
+    let waiting = thread::spawn(move || {
+        other
+            .batch_execute("SELECT engram.configure('{\"decay\": 0.46}')")
+            .unwrap();
+        one::<f64>(
+            &mut other,
+            "SELECT decay FROM engram.settings WHERE workspace_id = engram.current_user_id()",
+            &[],
+        )
+    });
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let started = std::time::Instant::now();
+    while one::<i64>(&mut watch, busy, &[]) == 0 {
+        assert!(started.elapsed().as_secs() < 30 && !waiting.is_finished());
+    }
+    ann.execute("SELECT engram.pin($1)", &[&id]).unwrap();
+    ann.batch_execute("COMMIT").unwrap();
+    assert_eq!(waiting.join().unwrap(), 0.46);
+}
+
 /// A moment in the past counts what came later as it does once it is folded, by every reader.
 #[test]
 fn the_past_is_the_same_before_and_after_a_fold() {

@@ -6,7 +6,7 @@ use postgres::Client;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::{Database, failure, one};
+use crate::cluster::{Database, failure};
 
 /// Contents found, best first.
 fn found(client: &mut Client, call: &str) -> Vec<String> {
@@ -54,13 +54,6 @@ fn words_are_found_without_their_accents_and_dates_by_their_parts() {
     // Of a phrase of stop words alone nothing is asked.
     assert_eq!(found(&mut ann, r#"'won -"for the"'"#), [contents[1]]);
     assert_eq!(found(&mut ann, r#"'won "for the"'"#), [contents[1]]);
-    // An accent is the same accent, however it is written.
-    let same: bool = one(
-        &mut ann,
-        "SELECT engram.add('Café con leche') = engram.add('Cafe\u{301} con leche')",
-        &[],
-    );
-    assert!(same);
 }
 
 #[test]
