@@ -887,6 +887,9 @@ pub fn dead_of(
     Ok(possible.then_some(entries))
 }
 
+/// Fewer ids between two are no room: by chance one could be chosen that was somebody's.
+const ROOMY: u128 = 1 << 32;
+
 /// Makes id `i` of a part one that is nobody's, somewhere between its neighbours. `None` where it has but one, or where
 /// there is no room. The same each time, and neither it nor its neighbours tell what it was.
 fn nobodys(ids: &mut [Id], i: usize) -> Option<()> {
@@ -898,15 +901,9 @@ fn nobodys(ids: &mut [Id], i: usize) -> Option<()> {
         (nth, old).hash(&mut hasher);
         u128::from(hasher.finish())
     };
-    let mut id = before + 1 + (half(0) << 64 | half(1)).checked_rem(room)?;
-    if id == old {
-        id = if room == 1 {
-            return None;
-        } else if id + 1 < after {
-            id + 1
-        } else {
-            id - 1
-        };
+    let id = before + 1 + (half(0) << 64 | half(1)).checked_rem(room)?;
+    if room < ROOMY || id == old {
+        return None;
     }
     ids[i] = id.to_be_bytes();
     Some(())
@@ -1514,10 +1511,10 @@ mod tests {
         }
 
         #[test]
-        fn what_is_blanked_is_gone_and_nothing_else(dims in 16usize..40, n in 3usize..1100, gap in prop_oneof![0u32..2, 40u32..70], which in proptest::collection::vec(any::<usize>(), 1..6), near: bool, seed: u64) {
+        fn what_is_blanked_is_gone_and_nothing_else(dims in 16usize..40, n in 3usize..1100, gap in 0u32..70, which in proptest::collection::vec(any::<usize>(), 1..6), near: bool, seed: u64) {
             let mut x = seed;
             let mut next = || { x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (x >> 40) as f32 / 1e6 - 8.0 };
-            // Ids may follow each other, or have room, so much that none is chosen twice.
+            // Ids may follow each other, or have room.
             let id = |i: usize| ((i as u128) << gap).wrapping_add(7).to_be_bytes();
             let codes: Vec<Vec<u8>> = (0..n).map(|i| vectors::encode(id(i), Stamp::ONLY, &(0..dims).map(|_| next()).collect::<Vec<_>>())).collect();
             let sealed = seal(&codes.iter().map(Vec::as_slice).collect::<Vec<_>>(), 1).unwrap();
@@ -1539,7 +1536,7 @@ mod tests {
                 let slice = Kind::Ids.slice();
                 let inside = these.iter().all(|i| i % slice > 0 && i % slice + 1 < slice && i + 1 < n);
                 let Some(dead) = dead_of(&dead_head, &parts, &ids).unwrap() else {
-                    prop_assert!(!inside || gap < 4 || ids.is_empty());
+                    prop_assert!(!inside || gap < 40 || ids.is_empty());
                     break;
                 };
                 prop_assert!(inside);

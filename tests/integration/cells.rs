@@ -118,11 +118,12 @@ impl Large {
         (hits.collect(), likeliest.contains(&true))
     }
 
-    /// Those of the memories whose vectors are in cells, and whose ids only parts of segments name.
+    /// Those of the memories whose vectors are in cells, and whose ids have neighbours in their part and are not in the head.
     fn inside(&mut self, hits: &[(Uuid, f64)]) -> Vec<Uuid> {
         let sql = "SELECT u FROM unnest($1::uuid[]) WITH ORDINALITY AS t (u, nth) WHERE EXISTS (
             SELECT FROM engram.search_blocks h JOIN engram.search_blocks b USING (workspace_id, model, cluster)
-            WHERE h.model = 'large' AND h.level = 3 AND h.entries > 2048 AND b.level = 4 AND position(uuid_send(u) IN b.block) > 0
+            WHERE h.model = 'large' AND h.level = 3 AND h.entries > 2048 AND b.level = 4
+              AND position(uuid_send(u) IN b.block) BETWEEN 1 AND length(b.block) - 16
               AND position(uuid_send(u) IN h.block) = 0) ORDER BY nth";
         let hits: Vec<Uuid> = hits.iter().map(|(id, _)| *id).collect();
         let rows = self.admin.query(sql, &[&hits]).unwrap();
@@ -551,7 +552,7 @@ fn cells_are_read_on_a_standby() {
     assert!(found.iter().all(|(_, likeliest)| *likeliest));
 
     let reader = std::mem::replace(&mut large.ann, writer);
-    let gone = expected[0].0[0].0;
+    let gone = large.inside(&expected[0].0)[0];
     large
         .ann
         .execute("SELECT engram.erase(ARRAY[$1::uuid])", &[&gone])
