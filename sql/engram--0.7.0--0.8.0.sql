@@ -30,7 +30,7 @@ CREATE FUNCTION engram_internal.knows_cells(workspace uuid, model text) RETURNS 
 LANGUAGE c VOLATILE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'knows_cells_wrapper';
 COMMENT ON FUNCTION engram_internal.knows_cells(uuid, text) IS
-'Whether the cells of a model of a workspace are where their guide says, as far as a sample tells. Only the owner of the tables may ask.';
+'Whether the cells of a model of a workspace are there, and most of them where their guide says, as far as a sample tells. Only the owner of the tables may ask.';
 
 CREATE FUNCTION engram_internal.arrangement(workspace uuid, model text, OUT enough bigint, OUT sealed bigint, OUT arranged bigint)
 LANGUAGE plpgsql STABLE
@@ -198,11 +198,8 @@ BEGIN
     SELECT * INTO buried FROM engram_internal.bury_entries(h.block, parts, ids, versions);
     CONTINUE WHEN buried.held = '{}';
     -- Of a memory that was erased nothing may stay; what else is dead only costs time and room.
-    IF model <> '' AND buried.dead * 4 <= h.entries AND buried.held && erased THEN
-      gone := engram_internal.dead_entries(buried.head, parts, erased);
-    ELSE
-      gone := NULL;
-    END IF;
+    gone := CASE WHEN model <> '' AND buried.dead * 4 <= h.entries AND buried.held && erased
+                 THEN engram_internal.dead_entries(buried.head, parts, erased) END;
     IF gone IS NOT NULL THEN
       PERFORM engram_internal.blank(workspace, model, h.cluster, buried.head, gone);
       n := n + 1;

@@ -123,10 +123,15 @@ pub fn fold(lexeme: &str) -> Cow<'_, str> {
             .nfkd()
             // A database with locale C leaves capitals outside of ASCII as they are.
             .flat_map(char::to_lowercase)
-            .filter(|c| !('\u{300}'..='\u{36f}').contains(c))
+            .filter(|c| !is_accent(*c))
             .nfc()
             .collect(),
     )
+}
+
+/// A sign that is put on the letter before it.
+fn is_accent(c: char) -> bool {
+    ('\u{300}'..='\u{36f}').contains(&c)
 }
 
 /// Written without spaces between words, or with particles attached to them.
@@ -161,8 +166,7 @@ pub fn extra(text: &str) -> Option<String> {
                 parts_of_identifier(token, &mut push);
             }
         } else {
-            let accent = |c: char| ('\u{300}'..='\u{36f}').contains(&c);
-            for word in token.split(|c: char| !c.is_alphanumeric() && !accent(c)) {
+            for word in token.split(|c: char| !c.is_alphanumeric() && !is_accent(c)) {
                 let folded = fold(word);
                 if !word.is_ascii() && folded.bytes().all(|c| c.is_ascii_alphabetic()) {
                     push(&folded);

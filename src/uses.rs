@@ -580,12 +580,16 @@ pub fn consolidated() -> Result<Vec<Uuid>> {
 }
 
 /// Settings that take a role that bypasses row security: they bound what everybody's server does.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 5] = [
     "max_content_chars",
     "candidates",
     "approximate_from",
     "fold_threshold",
     "text_config",
+];
+
+/// Those that do as well, and hold for all workspaces together: they are read of the defaults alone.
+const COMMON: [&str; 7] = [
     "partition_interval",
     "partitions_ahead",
     "access_log_days",
@@ -595,16 +599,15 @@ const RESERVED: [&str; 12] = [
     "size_limit_bytes",
 ];
 
-/// Those of [`RESERVED`] that hold for all workspaces together, and are read of the defaults alone.
-const COMMON: &[&str] = RESERVED.split_at(5).1;
-
 /// Changes settings of a workspace that the caller may write; returns those in force.
 pub fn configure(
     changes: Map<String, Value>,
     preset: Option<&str>,
     workspace: Option<pgrx::Uuid>,
 ) -> Result<Value> {
-    if let Some(key) = changes.keys().find(|k| RESERVED.contains(&k.as_str()))
+    let common = |key: &str| COMMON.contains(&key);
+    let reserved = |key: &&String| common(key) || RESERVED.contains(&key.as_str());
+    if let Some(key) = changes.keys().find(reserved)
         && !trusted()?
     {
         return Err(Error::Forbidden {
@@ -613,8 +616,8 @@ pub fn configure(
         });
     }
     let workspace = resolve(workspace)?;
-    let set = changes.iter().filter(|(_, value)| !value.is_null());
-    if let Some((key, _)) = set.into_iter().find(|(k, _)| COMMON.contains(&k.as_str()))
+    let mut set = changes.iter().filter(|(_, value)| !value.is_null());
+    if let Some((key, _)) = set.find(|(key, _)| common(key))
         && !workspace.is_nil()
     {
         return Err(Error::invalid(
