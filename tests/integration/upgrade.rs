@@ -58,6 +58,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "3cd69df61e461e639041e20956e3217084ea27132965ab53c977ba48a4e525ca",
         include_str!("../released/0.7.0.dump.sql"),
     ),
+    (
+        "0.8.0",
+        include_str!("../../sql/engram--0.8.0.sql"),
+        "1f873d0053fbeee90068d45ef07463c3a0301aa91c9387958afa5b3ba562ebd0",
+        include_str!("../released/0.8.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
