@@ -5,6 +5,7 @@
 //! .94, and "talk to you later" and "talk to you soon" .97; a changed weekday or number moves a cosine
 //! by less than a changed phrase. So the words decide, and the vectors have to agree.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
@@ -68,21 +69,37 @@ fn unit(vector: &[f32]) -> Vec<f32> {
 /// What the results so far say.
 pub struct Said<'a> {
     context: &'a Context,
-    /// Contents up to case and white space, and which hit has them.
-    contents: HashMap<String, usize>,
-    /// [`gist`]s of hits.
-    gists: HashMap<String, Vec<usize>>,
+    /// Hits by [`key`], in their order.
+    alike: HashMap<u64, Vec<(usize, Text)>>,
     vectors: Vectors,
     /// The workspace's texts are English.
     english: bool,
+}
+
+/// What of a content is compared with that of another, made once there is another.
+#[derive(Default)]
+struct Text {
+    /// Up to case and white space.
+    content: OnceCell<String>,
+    gist: OnceCell<String>,
+}
+
+impl Text {
+    fn content(&self, hit: &Hit) -> &str {
+        self.content
+            .get_or_init(|| text::normalize_content(&hit.content))
+    }
+
+    fn gist(&self, hit: &Hit, english: bool) -> &str {
+        self.gist.get_or_init(|| gist(&hit.content, english))
+    }
 }
 
 impl<'a> Said<'a> {
     pub fn new(context: &'a Context) -> Self {
         Self {
             context,
-            contents: HashMap::new(),
-            gists: HashMap::new(),
+            alike: HashMap::new(),
             vectors: Vectors::default(),
             english: context.text_config.ends_with("english"),
         }
@@ -90,40 +107,35 @@ impl<'a> Said<'a> {
 
     /// Which of `hits` says what `hit` says. If none does, `hit` is remembered as the next of them.
     pub fn before(&mut self, hits: &[(Hit, usize)], hit: &Hit) -> Result<Option<usize>> {
-        let disputed = |at: usize| {
-            let other = &hits[at].0;
-            hit.contradicted_by.contains(&other.id) || other.contradicted_by.contains(&hit.id)
-        };
-        let content = text::normalize_content(&hit.content);
-        if let Some(first) = self.contents.get(&content)
-            && !disputed(*first)
-        {
-            return Ok(Some(*first));
-        }
-        let threshold = self.context.duplicate_similarity;
-        if threshold < 1.0 {
-            let gist = gist(&hit.content, self.english);
-            // Of nothing but emphasis and signs nothing is left to be compared.
-            let mut unheard = Vec::new();
-            let alike = if gist.chars().any(char::is_alphanumeric) {
-                self.gists.entry(gist).or_default()
-            } else {
-                &mut unheard
-            };
-            for at in alike.iter().copied() {
-                let other = &hits[at].0;
-                if !disputed(at)
-                    && same_source(hit, other)
-                    && (self.vectors)
-                        .cosine(self.context, hit.id, other.id)?
-                        .is_some_and(|cosine| cosine >= threshold)
-                {
-                    return Ok(Some(at));
-                }
+        let (context, english) = (self.context, self.english);
+        let alike = self.alike.entry(key(&hit.content, english)).or_default();
+        let text = Text::default();
+        let undisputed = alike
+            .iter()
+            .map(|(at, said)| (*at, &hits[*at].0, said))
+            .filter(|(_, other, _)| {
+                !hit.contradicted_by.contains(&other.id) && !other.contradicted_by.contains(&hit.id)
+            });
+        for (at, other, said) in undisputed.clone() {
+            if text.content(hit) == said.content(other) {
+                return Ok(Some(at));
             }
-            alike.push(hits.len());
         }
-        self.contents.entry(content).or_insert(hits.len());
+        let threshold = context.duplicate_similarity;
+        for (at, other, said) in undisputed.filter(|_| threshold < 1.0) {
+            let gist = text.gist(hit, english);
+            // Of nothing but emphasis and signs nothing is left to be compared.
+            if gist == said.gist(other, english)
+                && gist.chars().any(char::is_alphanumeric)
+                && same_source(hit, other)
+                && (self.vectors)
+                    .cosine(context, hit.id, other.id)?
+                    .is_some_and(|cosine| cosine >= threshold)
+            {
+                return Ok(Some(at));
+            }
+        }
+        alike.push((hits.len(), text));
         Ok(None)
     }
 }
@@ -163,19 +175,7 @@ fn gist(content: &str, english: bool) -> String {
             gist.push("A");
             continue;
         }
-        lower.clear();
-        if token.is_ascii() {
-            text::push_lowercase(&mut lower, token);
-        } else {
-            // Elsewhere an accent may make another word: "año", "ano".
-            let folded = if english {
-                text::fold(token)
-            } else {
-                token.into()
-            };
-            lower.push_str(&folded.to_lowercase().replace('’', "'"));
-        }
-        let word = bare(&lower);
+        let word = lowered(token, english, &mut lower);
         // A dash that begins an item of a list.
         if nth == 0 && matches!(word, "-" | "–" | "—" | "*") {
             continue;
@@ -192,6 +192,96 @@ fn gist(content: &str, english: bool) -> String {
         gist.push("?");
     }
     gist.words
+}
+
+/// A word in lower case, without what [`bare`] takes off it.
+fn lowered<'l>(token: &str, english: bool, lower: &'l mut String) -> &'l str {
+    lower.clear();
+    if token.is_ascii() {
+        text::push_lowercase(lower, token);
+    } else {
+        // Elsewhere an accent may make another word: "año", "ano".
+        let folded = if english {
+            text::fold(token)
+        } else {
+            token.into()
+        };
+        lower.push_str(&folded.to_lowercase().replace('’', "'"));
+    }
+    bare(lower)
+}
+
+/// A number that texts with the same [`gist`], and the same content up to case and white space, have in common: hardly
+/// any two of other words have, and it costs far less. The sum of [`weight`] over the lines of the gist.
+fn key(content: &str, english: bool) -> u64 {
+    let white = |b: &u8| matches!(b, b' ' | b'\t'..=b'\r');
+    let mut lower = String::new();
+    let mut sum = 0_u64;
+    for token in content.as_bytes().split(white) {
+        if token.iter().all(|b| b.is_ascii() && *b != b'\'') {
+            sum = sum.wrapping_add(weight(token.iter().copied()));
+            continue;
+        }
+        // Cut at ASCII, a text stays one.
+        for token in std::str::from_utf8(token)
+            .unwrap_or_default()
+            .split_whitespace()
+        {
+            let word = lowered(token, english, &mut lower);
+            let (first, second) = contraction(word).filter(|_| english).unwrap_or((word, ""));
+            for word in [first, second] {
+                let letters = word.chars().filter(|c| c.is_alphanumeric());
+                let mut bytes = [0; 4];
+                sum = sum.wrapping_add(weight(letters.flat_map(|c| {
+                    let length = c.encode_utf8(&mut bytes).len();
+                    bytes.into_iter().take(length)
+                })));
+            }
+        }
+    }
+    sum
+}
+
+/// What a word adds to a [`key`], by its letters and digits; nothing where a [`gist`] may leave it out.
+fn weight(word: impl Iterator<Item = u8>) -> u64 {
+    let of = word
+        .filter(|b| b.is_ascii_alphanumeric() || !b.is_ascii())
+        .fold(FNV, |hash, b| fnv(hash, b.to_ascii_lowercase()));
+    if of == FNV || EMPHASIS_HASHES.contains(&of) {
+        0
+    } else if of == CANNOT {
+        CAN.wrapping_add(NOT)
+    } else {
+        of
+    }
+}
+
+/// FNV-1a of nothing.
+const FNV: u64 = 0xcbf2_9ce4_8422_2325;
+const CANNOT: u64 = hash("cannot");
+const CAN: u64 = hash("can");
+const NOT: u64 = hash("not");
+const EMPHASIS_HASHES: [u64; EMPHASIS.len()] = {
+    let mut hashes = [0; EMPHASIS.len()];
+    let mut nth = 0;
+    while nth < hashes.len() {
+        hashes[nth] = hash(EMPHASIS[nth]);
+        nth += 1;
+    }
+    hashes
+};
+
+const fn fnv(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
+}
+
+const fn hash(word: &str) -> u64 {
+    let (mut of, mut nth) = (FNV, 0);
+    while nth < word.len() {
+        of = fnv(of, word.as_bytes()[nth]);
+        nth += 1;
+    }
+    of
 }
 
 /// What an English contraction stands for.
@@ -353,6 +443,8 @@ pub fn spread(context: &Context, diversity: f64, places: usize, hits: &mut [Scor
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -404,6 +496,28 @@ mod tests {
         // An English article is a German verb's pronoun.
         assert_ne!(gist("so ist es", false), gist("ist es", false));
         assert_ne!(gist("tengo un año", false), gist("tengo un ano", false));
+    }
+
+    proptest! {
+        #[test]
+        fn what_says_the_same_has_the_same_key(
+            tokens in prop::collection::vec(
+                prop_oneof![
+                    "[a-zA-Z0-9'’.,!?()é☕İß¡\"-]{0,6}",
+                    prop::sample::select(vec!["cannot", "(cannot)", "Can't", "won’t", "I'm", "a", "Plan A", "A.", "the", "'the'", "few", "-", "—", "really,", "café", "are", "re've", "n't"]).prop_map(str::to_owned),
+                ],
+                0..8,
+            ),
+            blank in prop::sample::select(vec![" ", "  ", "\t", "\u{a0}", "\u{3000}", "\n"]),
+        ) {
+            let text = tokens.join(blank);
+            for english in [true, false] {
+                let lines = gist(&text, english);
+                let sum = lines.lines().map(|line| key(line, english)).fold(0, u64::wrapping_add);
+                prop_assert_eq!(key(&text, english), sum, "{:?}: {:?}", text, lines);
+                prop_assert_eq!(key(&text, english), key(&text::normalize_content(&text), english));
+            }
+        }
     }
 
     #[test]
