@@ -523,6 +523,7 @@ AS $$
 DECLARE
   ws  uuid := engram_internal.resolve_workspace(update.workspace, true);
   gone text[] := coalesce(update.clear, '{}');
+  both_ text;
   old record;
   now_at integer;
 BEGIN
@@ -531,6 +532,22 @@ BEGIN
     RAISE EXCEPTION 'clear has a name that cannot be cleared: %', gone
       USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Known: summary, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, valid_from, valid_to, expires_at.';
+  END IF;
+  -- A caller who says both means one of them, and nobody knows which.
+  SELECT g.name INTO both_ FROM unnest(gone) AS g (name)
+  WHERE CASE g.name
+    WHEN 'summary' THEN update.summary IS NOT NULL WHEN 'tags' THEN update.tags IS NOT NULL
+    WHEN 'metadata' THEN update.metadata IS NOT NULL WHEN 'occurred_at' THEN update.occurred_at IS NOT NULL
+    WHEN 'agent_id' THEN update.agent_id IS NOT NULL WHEN 'session_id' THEN update.session_id IS NOT NULL
+    WHEN 'speaker' THEN update.speaker IS NOT NULL WHEN 'role' THEN update.role IS NOT NULL
+    WHEN 'source' THEN update.source IS NOT NULL WHEN 'entities' THEN update.entities IS NOT NULL
+    WHEN 'valid_from' THEN update.valid_from IS NOT NULL WHEN 'valid_to' THEN update.valid_to IS NOT NULL
+    WHEN 'expires_at' THEN update.expires_at IS NOT NULL END
+  LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION '% is to be cleared and is given a value', both_
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('Leave %s out of clear to store the value, or pass only clear to empty it.', both_);
   END IF;
   SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = update.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
@@ -572,7 +589,7 @@ $$;
 COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text[], jsonb, timestamptz, text, text, text, text, text, text[], vector, timestamptz, timestamptz, timestamptz, text[], integer, uuid) IS
 'Changes what is given of one memory and returns its new version.
 
-NULL leaves a value as it is; clear names those to empty. tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
+NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
 
 CREATE FUNCTION engram_internal.change(workspace uuid, id uuid, what text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE

@@ -252,6 +252,16 @@ fn values_that_cannot_be_are_refused_with_a_way_out() {
             "content",
         ),
         (
+            "SELECT engram.update($1, speaker => 'Ann', clear => ARRAY['tags', 'speaker'])",
+            "22023",
+            "speaker is to be cleared",
+        ),
+        (
+            "SELECT engram.update($1, entities => '{}', clear => ARRAY['entities'])",
+            "22023",
+            "entities is to be cleared",
+        ),
+        (
             "SELECT engram.update($1, valid_from => '2020-01-02', valid_to => '2020-01-01')",
             "22023",
             "valid_from",
@@ -831,7 +841,7 @@ fn update_changes_only_what_is_given() {
     assert_eq!(one::<i64>(&mut ann, vectors, &[]), 1);
     let _: i32 = one(
         &mut ann,
-        "SELECT engram.update($1, summary => 'ignored', clear => ARRAY['summary', 'tags', 'metadata', 'occurred_at', 'agent_id',
+        "SELECT engram.update($1, clear => ARRAY['summary', 'tags', 'metadata', 'occurred_at', 'agent_id',
            'session_id', 'speaker', 'role', 'source', 'entities', 'valid_from', 'valid_to', 'expires_at'])",
         &[&id],
     );
