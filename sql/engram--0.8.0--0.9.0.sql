@@ -1,4 +1,23 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.9.0'" to load this file. \quit
+CREATE OR REPLACE FUNCTION engram_internal.refuse_workspace(workspace uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF workspace = '00000000-0000-0000-0000-000000000000' AND engram_internal.trusted() THEN
+    RAISE EXCEPTION 'workspace "%" is that of the defaults and takes no memories', workspace
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the user''s workspace: workspace => ''<user id>''.';
+  END IF;
+  IF engram_internal.caller_id() IS NULL THEN
+    PERFORM engram_internal.refuse_unidentified(false);
+  END IF;
+  RAISE EXCEPTION 'workspace "%" is not one of yours', workspace
+    USING ERRCODE = 'insufficient_privilege',
+          HINT = 'Leave workspace out to use your own. Only roles that bypass row security may name another one.';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.refuse_workspace(uuid) IS 'Raises the error for a workspace that the caller may not use, or where nothing is stored.';
+
 CREATE OR REPLACE FUNCTION engram.update(
   id uuid,
   content text DEFAULT NULL,
@@ -96,6 +115,150 @@ COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text
 'Changes what is given of one memory and returns its new version.
 
 NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
+
+CREATE OR REPLACE FUNCTION engram.append_messages(items jsonb, session_id text DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws       uuid := engram_internal.resolve_workspace(append_messages.workspace, true);
+  me       uuid := coalesce(engram.current_user_id(), ws);
+  longest  integer;
+  here     timestamptz;
+  given    timestamptz;
+  last_at  timestamptz;
+  item     record;
+  chats    text[];
+BEGIN
+  IF ws = '00000000-0000-0000-0000-000000000000' THEN
+    PERFORM engram_internal.refuse_workspace(ws);
+  END IF;
+  SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
+  FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = ws
+  WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+  -- One writer at a time in a conversation: so that ids stay unique, and turns in the order of their calls.
+  chats := ARRAY(SELECT DISTINCT p.session_id FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p
+                 WHERE p.error IS NULL);
+  PERFORM engram_internal.lock_keys(ws, ARRAY(SELECT 'conversation ' || c FROM unnest(chats) c));
+  here := clock_timestamp();
+  FOR item IN
+    WITH items AS MATERIALIZED (
+      SELECT p.*, p.error IS NULL AND char_length(p.content) <= longest AS fine
+      FROM engram_internal.parse_messages(append_messages.items, append_messages.session_id) p
+    ), ids AS MATERIALIZED (
+      SELECT DISTINCT i.id FROM items i WHERE i.id IS NOT NULL
+    ), held AS MATERIALIZED (
+      -- One look at each conversation, however many are asked about (IS TRUE keeps it from being a join, which could
+      -- be a look for each). In one statement: who archives or restores meanwhile only moves them.
+      SELECT m.session_id, m.id FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (m.id IN (SELECT d.id FROM ids d)) IS TRUE
+      UNION ALL
+      SELECT a.session_id, u.id FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id)
+      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
+    )
+    SELECT i.*, i.id IS NOT NULL AND (
+             row_number() OVER (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) > 1
+             OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known
+    FROM items i ORDER BY i.position
+  LOOP
+    position := item.position;
+    id := item.id;
+    error := item.error;
+    status := 'error';
+    IF error IS NULL AND char_length(item.content) > longest THEN
+      error := format('content has %s characters, the limit is %s. Store it in parts, or have an administrator raise max_content_chars.',
+                      char_length(item.content), longest);
+    END IF;
+    IF error IS NULL THEN
+      status := CASE WHEN item.known THEN 'unchanged' ELSE 'added' END;
+      -- Of equal times each next one is a microsecond later: the array's order is the order of the turns.
+      last_at := CASE WHEN item.created_at = given THEN last_at + interval '1 microsecond'
+                      WHEN item.created_at IS NOT NULL THEN item.created_at
+                      ELSE greatest(here, last_at + interval '1 microsecond') END;
+      given := item.created_at;
+      IF NOT item.known THEN
+        id := coalesce(id, engram_internal.uuid_v7());
+        INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+        VALUES (ws, item.session_id, last_at, id, me, item.role, item.speaker, item.content, coalesce(item.metadata, '{}'));
+      END IF;
+    ELSE
+      id := NULL;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.import_messages(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_messages.workspace;
+  chat    text;
+  line    jsonb;
+  this    uuid;
+  theirs  uuid[];
+  known   uuid[];
+  held    jsonb;
+  longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
+                      FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = import_messages.workspace
+                      WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+BEGIN
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_messages.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    status := 'added';
+    chat := line ->> 'session_id';
+    this := (line ->> 'id')::uuid;
+    IF ws = '00000000-0000-0000-0000-000000000000' THEN
+      PERFORM engram_internal.refuse_workspace(ws);
+    ELSIF chat = '' THEN
+      RAISE EXCEPTION 'session_id is empty' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF import_messages.kind = 'message' AND char_length(line ->> 'content') > longest
+       OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
+      RAISE EXCEPTION 'content has more than % characters', longest USING ERRCODE = 'invalid_parameter_value';
+    ELSIF import_messages.kind = 'message' THEN
+      SELECT to_jsonb(m) - '{workspace_id,session_id,id,user_id}'::text[] INTO held FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      IF FOUND OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids)) THEN
+        status := 'unchanged';
+        IF held ->> 'content' <> line ->> 'content' THEN
+          status := CASE import_messages.on_conflict WHEN 'reject' THEN 'error' WHEN 'skip' THEN 'skipped' ELSE 'replaced' END;
+          error := CASE import_messages.on_conflict WHEN 'reject' THEN 'another turn with this id is in the conversation already' END;
+        END IF;
+      END IF;
+      IF status = 'replaced' THEN
+        DELETE FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      END IF;
+      IF status IN ('added', 'replaced') THEN
+        INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+        SELECT ws, chat, n.created_at, this, n.user_id, n.role, n.speaker, n.content, coalesce(n.metadata, '{}')
+        FROM jsonb_populate_record(NULL::engram.messages, line) n;
+      END IF;
+    ELSE
+      theirs := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(line -> 'ids') WITH ORDINALITY AS x (u, nth) ORDER BY x.nth);
+      known := ARRAY(SELECT m.id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = ANY (theirs))
+            || ARRAY(SELECT u FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) u
+                     WHERE a.workspace_id = ws AND a.session_id = chat AND a.ids && theirs);
+      INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+      SELECT ws, chat, min(t.created_at), this, max(t.created_at), count(*), array_agg(t.id ORDER BY t.created_at, t.id),
+             jsonb_agg(engram_internal.archived_turn(t.user_id, t.role, t.speaker, t.content, t.metadata, t.created_at) ORDER BY t.created_at, t.id)
+      FROM (SELECT DISTINCT ON (x.id) x.* FROM engram_internal.archived_turns(theirs, line -> 'turns') x) t
+      WHERE t.id <> ALL (known) HAVING count(*) > 0;
+      IF NOT FOUND THEN
+        status := 'unchanged';
+      ELSIF cardinality(known) > 0 THEN
+        error := format('without %s turns that are here already', cardinality(known));
+      END IF;
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
 
 -- The tables follow: new ones, triggers and grants.
 DO $$

@@ -343,7 +343,8 @@ fn caller(memories: &Table, workspace: Option<Uuid>) -> Result<Option<Caller>> {
         pg_sys::check_enable_rls((*memories.relation()).rd_id, pg_sys::InvalidOid, true)
             == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     };
-    let Some(workspace) = workspace.or(me) else {
+    // That of the defaults takes no memories; the trigger says so.
+    let Some(workspace) = workspace.or(me).filter(|workspace| !workspace.is_nil()) else {
         return Ok(None);
     };
     if bound {

@@ -806,6 +806,10 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  IF workspace = '00000000-0000-0000-0000-000000000000' AND engram_internal.trusted() THEN
+    RAISE EXCEPTION 'workspace "%" is that of the defaults and takes no memories', workspace
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the user''s workspace: workspace => ''<user id>''.';
+  END IF;
   IF engram_internal.caller_id() IS NULL THEN
     PERFORM engram_internal.refuse_unidentified(false);
   END IF;
@@ -814,7 +818,7 @@ BEGIN
           HINT = 'Leave workspace out to use your own. Only roles that bypass row security may name another one.';
 END
 $$;
-COMMENT ON FUNCTION engram_internal.refuse_workspace(uuid) IS 'Raises the error for a workspace that the caller may not use.';
+COMMENT ON FUNCTION engram_internal.refuse_workspace(uuid) IS 'Raises the error for a workspace that the caller may not use, or where nothing is stored.';
 
 CREATE FUNCTION engram_internal.refuse_unidentified(trusted boolean) RETURNS void
 LANGUAGE plpgsql STABLE

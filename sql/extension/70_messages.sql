@@ -25,6 +25,9 @@ DECLARE
   item     record;
   chats    text[];
 BEGIN
+  IF ws = '00000000-0000-0000-0000-000000000000' THEN
+    PERFORM engram_internal.refuse_workspace(ws);
+  END IF;
   SELECT coalesce(w.max_content_chars, d.max_content_chars) INTO longest
   FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = ws
   WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';

@@ -693,7 +693,9 @@ BEGIN
     status := 'added';
     chat := line ->> 'session_id';
     this := (line ->> 'id')::uuid;
-    IF chat = '' THEN
+    IF ws = '00000000-0000-0000-0000-000000000000' THEN
+      PERFORM engram_internal.refuse_workspace(ws);
+    ELSIF chat = '' THEN
       RAISE EXCEPTION 'session_id is empty' USING ERRCODE = 'invalid_parameter_value';
     ELSIF import_messages.kind = 'message' AND char_length(line ->> 'content') > longest
        OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN

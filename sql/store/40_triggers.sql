@@ -18,6 +18,9 @@ BEGIN
       PERFORM engram_internal.refuse_unidentified(trusted);
     ELSIF NOT trusted AND NEW.workspace_id IS DISTINCT FROM me AND NEW.workspace_id <> ALL (engram.writable_workspaces()) THEN
       PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
+    ELSIF NEW.workspace_id = '00000000-0000-0000-0000-000000000000' AND current_setting('check_function_bodies') <> 'off' THEN
+      -- Settings under it are those of the whole store. A dump may bring what was allowed where it was made.
+      PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
     END IF;
     NEW.user_id := coalesce(NEW.user_id, me, NEW.workspace_id);
     IF NOT trusted AND NEW.user_id <> me THEN

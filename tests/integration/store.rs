@@ -1463,6 +1463,61 @@ fn a_service_names_the_workspace_it_works_in() {
 }
 
 #[test]
+fn the_workspace_of_the_defaults_takes_nothing_that_somebody_says() {
+    const NIL: &str = "00000000-0000-0000-0000-000000000000";
+    let db = Database::new();
+    let mut admin = db.admin();
+    let line =
+        r#"{"kind": "memory", "id": "018f0000-aaaa-7000-8000-000000000001", "content": "x"}"#;
+    let turn = r#"{"kind": "message", "session_id": "s", "id": "018f0000-aaaa-7000-8000-000000000002", "role": "user", "content": "x", "created_at": "2024-01-01Z"}"#;
+    for sql in [
+        format!("SELECT engram.add('x', workspace => '{NIL}')"),
+        format!("SELECT engram.append_messages('[{{\"content\": \"x\"}}]', 's', '{NIL}')"),
+        format!("INSERT INTO engram.memories (workspace_id, content) VALUES ('{NIL}', 'x')"),
+    ] {
+        let e = failure(admin.query(&sql, &[]));
+        assert_eq!(e.code, "22023", "{sql}: {e:?}");
+        assert!(
+            e.message.contains(NIL) && e.hint.contains("user"),
+            "{sql}: {e:?}"
+        );
+    }
+    // By the item and by the line.
+    for sql in [
+        format!("SELECT status, error FROM engram.add_many('[{{\"content\": \"x\"}}]', '{NIL}')"),
+        format!("SELECT status, error FROM engram.import('{line}', workspace => '{NIL}')"),
+        format!("SELECT status, error FROM engram.import('{turn}', workspace => '{NIL}')"),
+    ] {
+        let row = admin.query_one(&sql, &[]).unwrap();
+        assert_eq!(row.get::<_, &str>(0), "error", "{sql}");
+        assert!(row.get::<_, &str>(1).contains(NIL), "{sql}: {row:?}");
+    }
+    for table in ["memories", "messages", "memory_events"] {
+        let n: i64 = one(
+            &mut admin,
+            &format!("SELECT count(*) FROM engram.{table}"),
+            &[],
+        );
+        assert_eq!(n, 0, "{table}");
+    }
+    // Its settings go from store to store as those of others do.
+    let settings: String = one(
+        &mut admin,
+        &format!(
+            "SELECT i.status FROM engram.import((SELECT jsonb_agg(x) FROM engram.export('{NIL}') x), workspace => '{NIL}') i WHERE i.kind = 'settings'"
+        ),
+        &[],
+    );
+    assert_eq!(settings, "unchanged");
+    // A dump may hold what an older version let in.
+    admin
+        .batch_execute(&format!(
+            "SET check_function_bodies = off; INSERT INTO engram.memories (workspace_id, content) VALUES ('{NIL}', 'x')"
+        ))
+        .unwrap();
+}
+
+#[test]
 fn metadata_keeps_every_digit_and_any_depth() {
     let db = Database::new();
     let mut ann = db.user("ann");
