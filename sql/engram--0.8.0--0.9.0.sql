@@ -190,6 +190,109 @@ BEGIN
   END LOOP;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.import_memories(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws       uuid := import_memories.workspace;
+  kind     text := import_memories.kind;
+  line     jsonb;
+  this     uuid;
+  fresh    jsonb[] := '{}';
+  fresh_at integer[] := '{}';
+  replaced uuid[] := '{}';
+  notes    jsonb;
+  held     record;
+BEGIN
+  IF kind = 'memory' THEN
+    SELECT coalesce(array_agg(i.l ORDER BY i.l ->> 'id'), '{}'), coalesce(array_agg(i.p), '{}') INTO fresh, fresh_at FROM (
+      SELECT t.p, t.l, row_number() OVER (PARTITION BY t.l ->> 'id' ORDER BY t.p) AS nth
+      FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb)) i
+    WHERE i.nth = 1
+      AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = (i.l ->> 'id')::uuid OFFSET 0) m) = 0
+      AND (SELECT count(*) FROM (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = (i.l ->> 'id')::uuid OFFSET 0) e) = 0;
+    -- The triggers make them searchable, and write that they were added, here and now.
+    INSERT INTO engram.memories (workspace_id, id, user_id, agent_id, session_id, speaker, role, content, summary, type, importance,
+      layer, pinned, tags, metadata, source, occurred_at, valid_from, valid_to, superseded_by, contradicts, contradicted_by,
+      expires_at, deleted_at, version, created_at, updated_at)
+    SELECT ws, r.id, r.user_id, r.agent_id, r.session_id, r.speaker, r.role, r.content, r.summary, r.type, r.importance,
+      r.layer, r.pinned, r.tags, r.metadata, r.source, r.occurred_at, r.valid_from, r.valid_to, r.superseded_by, r.contradicts,
+      r.contradicted_by, r.expires_at, r.deleted_at, r.version, r.created_at, r.updated_at
+    FROM unnest(fresh) l
+    CROSS JOIN LATERAL jsonb_populate_record(NULL::engram.memories, l - '{state,entities,embeddings,uses,events}'::text[]) r;
+    PERFORM engram_internal.import_states(ws, fresh);
+    PERFORM engram_internal.import_log(ws, fresh);
+    notes := (SELECT jsonb_object_agg(a.memory, a.left_out) FROM engram_internal.import_attached(ws, fresh) a);
+  END IF;
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_memories.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    this := coalesce(line ->> 'id', line ->> 'memory_id')::uuid;
+    IF kind = 'memory' AND position = ANY (fresh_at) THEN
+      error := notes ->> this::text;
+      status := 'added';
+    ELSIF kind = 'memory' THEN
+      SELECT i.status, i.error INTO status, error FROM engram_internal.import_memory(ws, import_memories.on_conflict, line, NULL, NULL) i;
+      IF status = 'replaced' THEN
+        replaced := replaced || this;
+      END IF;
+    ELSIF kind = 'more' THEN
+      SELECT m.version = (line ->> 'version')::integer AND m.updated_at = (line ->> 'updated_at')::timestamptz AS told,
+             s.access_count = (line ->> 'access_count')::bigint AND s.last_accessed_at = (line ->> 'last_accessed_at')::timestamptz AS used
+      INTO held FROM engram.memories m LEFT JOIN engram.memory_state s ON s.workspace_id = ws AND s.memory_id = this
+      WHERE m.workspace_id = ws AND m.id = this;
+      IF NOT FOUND THEN
+        status := 'error';
+        error := 'the memory is not in this workspace';
+      ELSIF held.told OR held.used THEN
+        -- Only to what was imported just before: a memory that has lived on here has a log of its own.
+        status := CASE WHEN engram_internal.import_log(ws, ARRAY[line - CASE WHEN NOT coalesce(held.used, false) THEN 'uses'
+          WHEN NOT held.told THEN 'events' ELSE '' END]) > 0 THEN 'added' ELSE 'unchanged' END;
+      ELSE
+        status := 'skipped';
+      END IF;
+    ELSIF EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this) THEN
+      status := 'skipped';
+      error := 'the memory is here, and an import erases nothing';
+    ELSIF EXISTS (SELECT FROM engram.erasures e WHERE e.workspace_id = ws AND e.id = this) THEN
+      status := 'unchanged';
+    ELSE
+      INSERT INTO engram.erasures (workspace_id, id, erased_by, erased_at)
+      VALUES (ws, this, (line ->> 'erased_by')::uuid, (line ->> 'erased_at')::timestamptz);
+      PERFORM engram_internal.import_log(ws, ARRAY[line]);
+      INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, actor, action, version)
+      VALUES (ws, pg_current_xact_id(), engram_internal.uuid_v7(), clock_timestamp(), this, engram_internal.store_origin(),
+              engram.current_user_id(), 'erased', coalesce((line #>> '{events,-1,version}')::integer, 1));
+      status := 'added';
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
+  -- There is no circle among the lines, so one that they close leads through what was here: only a memory that takes the
+  -- place of such a one, or is such a one, is asked whether it comes back to itself. One look-up each, as above.
+  WITH added AS MATERIALIZED (
+    SELECT (l ->> 'id')::uuid AS id FROM unnest(fresh) l
+  ), asked AS (
+    SELECT u AS id, true AS here FROM unnest(replaced) u
+    UNION ALL
+    SELECT (l ->> 'id')::uuid, false FROM unnest(fresh) l WHERE l ->> 'superseded_by' IS NOT NULL
+  )
+  SELECT q.id AS old, m.superseded_by AS new INTO held FROM asked q CROSS JOIN LATERAL (
+    SELECT m.superseded_by FROM engram.memories m WHERE m.workspace_id = ws AND m.id = q.id OFFSET 0) m
+  WHERE CASE WHEN m.superseded_by IS NOT NULL AND EXISTS (
+      SELECT FROM engram.memories o WHERE (o.workspace_id = ws) IS TRUE AND o.superseded_by = q.id
+        AND (q.here OR o.id NOT IN (SELECT a.id FROM added a)))
+    THEN q.id = ANY (engram_internal.successors(ws, m.superseded_by)) END
+  ORDER BY q.id LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'memory "%" cannot be superseded by "%", which it supersedes itself', held.old, held.new
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain; engram.unsupersede() takes a memory out of it.', held.new);
+  END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram_internal.import_messages(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
 RETURNS TABLE ("position" integer, id uuid, status text, error text)
 LANGUAGE plpgsql VOLATILE

@@ -7,7 +7,7 @@
 mod foreign;
 mod shape;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -129,7 +129,53 @@ pub fn lines(
             line.content = Err(problem);
         }
     }
+    refuse_circles(&mut lines);
     Ok(lines)
+}
+
+/// Refuses memories that supersede each other in a circle: none of them would be the newest. Circles that close with
+/// what is stored already are found when it is written.
+fn refuse_circles(lines: &mut [Line]) {
+    let id = |line: &Line, key: &str| {
+        let text = line.content.as_ref().ok()?.get(key)?.as_str()?;
+        uuid::Uuid::try_parse(text).ok()
+    };
+    let mut next = HashMap::new();
+    for line in lines.iter().filter(|line| line.kind == "memory") {
+        if let (Some(old), Some(new)) = (id(line, "id"), id(line, "superseded_by")) {
+            // Of lines with the same id the first one is stored.
+            next.entry(old).or_insert(new);
+        }
+    }
+    // Every memory is passed once, in a walk of some number; a walk that meets itself has found a circle.
+    let mut walks: HashMap<uuid::Uuid, usize> = HashMap::new();
+    let mut circles = HashSet::new();
+    for (walk, start) in next.keys().enumerate() {
+        let mut here = *start;
+        while let Some(new) = next.get(&here) {
+            match walks.get(&here) {
+                Some(found) if *found == walk && circles.insert(here) => {}
+                Some(_) => break,
+                None => {
+                    walks.insert(here, walk);
+                }
+            }
+            here = *new;
+        }
+    }
+    for line in lines.iter_mut().filter(|line| line.kind == "memory") {
+        if let (Some(old), Some(new)) = (id(line, "id"), id(line, "superseded_by"))
+            && circles.contains(&old)
+        {
+            line.content = Err(if old == new {
+                format!("memory \"{old}\" cannot supersede itself")
+            } else {
+                format!(
+                    "memory \"{old}\" cannot be superseded by \"{new}\", which it supersedes itself"
+                )
+            });
+        }
+    }
 }
 
 fn import_lines(

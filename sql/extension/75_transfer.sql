@@ -509,6 +509,7 @@ DECLARE
   this     uuid;
   fresh    jsonb[] := '{}';
   fresh_at integer[] := '{}';
+  replaced uuid[] := '{}';
   notes    jsonb;
   held     record;
 BEGIN
@@ -540,6 +541,9 @@ BEGIN
       status := 'added';
     ELSIF kind = 'memory' THEN
       SELECT i.status, i.error INTO status, error FROM engram_internal.import_memory(ws, import_memories.on_conflict, line, NULL, NULL) i;
+      IF status = 'replaced' THEN
+        replaced := replaced || this;
+      END IF;
     ELSIF kind = 'more' THEN
       SELECT m.version = (line ->> 'version')::integer AND m.updated_at = (line ->> 'updated_at')::timestamptz AS told,
              s.access_count = (line ->> 'access_count')::bigint AND s.last_accessed_at = (line ->> 'last_accessed_at')::timestamptz AS used
@@ -572,6 +576,27 @@ BEGIN
     id := this;
     RETURN NEXT;
   END LOOP;
+  -- There is no circle among the lines, so one that they close leads through what was here: only a memory that takes the
+  -- place of such a one, or is such a one, is asked whether it comes back to itself. One look-up each, as above.
+  WITH added AS MATERIALIZED (
+    SELECT (l ->> 'id')::uuid AS id FROM unnest(fresh) l
+  ), asked AS (
+    SELECT u AS id, true AS here FROM unnest(replaced) u
+    UNION ALL
+    SELECT (l ->> 'id')::uuid, false FROM unnest(fresh) l WHERE l ->> 'superseded_by' IS NOT NULL
+  )
+  SELECT q.id AS old, m.superseded_by AS new INTO held FROM asked q CROSS JOIN LATERAL (
+    SELECT m.superseded_by FROM engram.memories m WHERE m.workspace_id = ws AND m.id = q.id OFFSET 0) m
+  WHERE CASE WHEN m.superseded_by IS NOT NULL AND EXISTS (
+      SELECT FROM engram.memories o WHERE (o.workspace_id = ws) IS TRUE AND o.superseded_by = q.id
+        AND (q.here OR o.id NOT IN (SELECT a.id FROM added a)))
+    THEN q.id = ANY (engram_internal.successors(ws, m.superseded_by)) END
+  ORDER BY q.id LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'memory "%" cannot be superseded by "%", which it supersedes itself', held.old, held.new
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain; engram.unsupersede() takes a memory out of it.', held.new);
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.import_memories(uuid, boolean, text, text, jsonb) IS

@@ -800,3 +800,69 @@ fn the_graph_of_the_mcp_memory_server_comes_in() {
     }
     assert_same(&export(&mut ann), &before);
 }
+
+#[test]
+fn what_supersedes_itself_in_a_circle_does_not_come_in() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = |n: usize| format!("018f0000-aaaa-7000-8000-{n:012}");
+    let memory = |n: usize, by: usize| json!({"kind": "memory", "id": id(n), "content": format!("memory {n}"), "superseded_by": id(by)});
+    let last = |n: usize| json!({"kind": "memory", "id": id(n), "content": format!("memory {n}")});
+    let stated = |outcomes: Vec<Outcome>| -> Vec<String> {
+        outcomes
+            .into_iter()
+            .map(|(_, status, error)| {
+                assert_eq!(
+                    error.is_some_and(|e| e.contains("supersede")),
+                    status == "error"
+                );
+                status
+            })
+            .collect()
+    };
+    // Two, one, and three to which another leads; a chain is none.
+    let data = json!([
+        memory(1, 2),
+        memory(2, 1),
+        memory(3, 3),
+        memory(4, 5),
+        memory(5, 6),
+        memory(6, 4),
+        memory(7, 4),
+        memory(8, 9),
+        last(9)
+    ]);
+    for more in [", dry_run => true", ""] {
+        assert_eq!(
+            stated(import(&mut ann, &data, more)),
+            [
+                "error", "error", "error", "error", "error", "error", "added", "added", "added"
+            ]
+        );
+    }
+    assert_eq!(all(&mut ann, "SELECT id FROM engram.memories").len(), 3);
+    // With what is here: 8 was superseded by 9, and 7 by 4, which was not here.
+    let data = json!([memory(4, 7), last(10)]);
+    assert_eq!(
+        stated(import(&mut ann, &data, ", dry_run => true")),
+        ["error", "added"]
+    );
+    let data = json!([memory(9, 8), last(10)]);
+    assert_eq!(
+        stated(import(&mut ann, &data, ", on_conflict => 'replace'")),
+        ["error", "added"]
+    );
+    // The other way round is none.
+    let data = json!([memory(9, 8), last(8), memory(4, 10)]);
+    assert_eq!(
+        stated(import(&mut ann, &data, ", on_conflict => 'replace'")),
+        ["replaced", "replaced", "added"]
+    );
+    assert_eq!(
+        all(
+            &mut ann,
+            "SELECT right(engram.latest(id)::text, 2) FROM engram.memories ORDER BY id"
+        ),
+        ["10", "10", "08", "08", "10"].map(|n| format!("({n})"))
+    );
+}
