@@ -122,6 +122,29 @@ fn bad(kind: &str, problem: impl Into<String>) -> Line {
     }
 }
 
+/// Whether an object holds rows under one of these keys, rather than being one, which has an id.
+fn holds(map: &Map<String, Value>, keys: &[&str]) -> bool {
+    let row = map.contains_key("id");
+    keys.iter()
+        .any(|key| map.get(*key).is_some_and(|rows| rows.is_array() || !row))
+}
+
+/// The rows under a key; what is there and is no array becomes a line that says so.
+fn rows_of(map: &mut Map<String, Value>, key: &str, lines: &mut Vec<Line>) -> Vec<Value> {
+    match map.remove(key) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(rows)) => rows,
+        Some(other) => {
+            let other = shorten(&other.to_string());
+            lines.push(bad(
+                "unknown",
+                format!("{key} must be an array, not {other}"),
+            ));
+            Vec::new()
+        }
+    }
+}
+
 /// The text under a key; empty is none, numbers are text too.
 fn text<'a>(row: &'a Value, key: &str) -> Option<&'a str> {
     row.get(key)?.as_str().filter(|t| !t.is_empty())
@@ -193,20 +216,16 @@ fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
             lines.push(bad("unknown", "a row must be an object"));
             continue;
         };
-        let named: Vec<&str> = TABLES
-            .into_iter()
-            .filter(|t| map.get(*t).is_some_and(Value::is_array))
-            .collect();
-        for table in &named {
-            if let Some(Value::Array(rows)) = map.remove(*table) {
-                tables.entry(table).or_default().extend(rows);
-            }
-        }
-        if named.is_empty() {
+        if !holds(&map, &TABLES) {
             tables
                 .entry("memories")
                 .or_default()
                 .push(Value::Object(map));
+            continue;
+        }
+        for table in TABLES {
+            let rows = rows_of(&mut map, table, &mut lines);
+            tables.entry(table).or_default().extend(rows);
         }
     }
     let rows = |table: &str| tables.get(table).map_or(&[][..], Vec::as_slice);
@@ -489,22 +508,16 @@ fn hebbian(
 
 fn mem0(values: Vec<Value>, workspace: Uuid, now: i64) -> Vec<Line> {
     let (mut memories, mut history, mut relations) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines = Vec::new();
     for value in values {
         match value {
             Value::Object(mut map)
-                if ["results", "memories", "history", "relations"]
-                    .iter()
-                    .any(|k| map.get(*k).is_some_and(Value::is_array)) =>
+                if holds(&map, &["results", "memories", "history", "relations"]) =>
             {
-                let mut take = |key: &str, to: &mut Vec<Value>| {
-                    if let Some(Value::Array(rows)) = map.remove(key) {
-                        to.extend(rows);
-                    }
-                };
-                take("results", &mut memories);
-                take("memories", &mut memories);
-                take("history", &mut history);
-                take("relations", &mut relations);
+                memories.extend(rows_of(&mut map, "results", &mut lines));
+                memories.extend(rows_of(&mut map, "memories", &mut lines));
+                history.extend(rows_of(&mut map, "history", &mut lines));
+                relations.extend(rows_of(&mut map, "relations", &mut lines));
             }
             row if row.get("memory_id").is_some() && row.get("event").is_some() => {
                 history.push(row)
@@ -518,7 +531,6 @@ fn mem0(values: Vec<Value>, workspace: Uuid, now: i64) -> Vec<Line> {
             past.entry(id.to_owned()).or_default().push(row);
         }
     }
-    let mut lines = Vec::new();
     for rows in past.values_mut() {
         rows.sort_by_key(|row| {
             let order = match text(row, "event") {
@@ -683,9 +695,7 @@ fn mcp(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
                 if map.contains_key("entities") || map.contains_key("relations") =>
             {
                 for (key, to) in [("entities", &mut entities), ("relations", &mut relations)] {
-                    if let Some(Value::Array(rows)) = map.remove(key) {
-                        to.extend(rows);
-                    }
+                    to.extend(rows_of(&mut map, key, &mut lines));
                 }
             }
             row if row.get("relationType").is_some() => relations.push(row),
@@ -714,11 +724,22 @@ fn mcp(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
                 }),
             )
         };
-        let observations: Vec<&str> = row
-            .get("observations")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
+        let said = match row.get("observations") {
+            None | Some(Value::Null) => &[][..],
+            Some(Value::Array(said)) if said.iter().all(Value::is_string) => &said[..],
+            Some(other) => {
+                lines.push(bad(
+                    "memory",
+                    format!(
+                        "observations of {name:?} must be an array of texts, not {}",
+                        shorten(&other.to_string())
+                    ),
+                ));
+                continue;
+            }
+        };
+        let observations: Vec<&str> = said
+            .iter()
             .filter_map(Value::as_str)
             .filter(|o| !o.trim().is_empty())
             .collect();

@@ -866,3 +866,51 @@ fn what_supersedes_itself_in_a_circle_does_not_come_in() {
         ["10", "10", "08", "08", "10"].map(|n| format!("({n})"))
     );
 }
+
+#[test]
+fn tables_that_are_none_are_told_of() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let fine = json!([{"name": "Ines", "entityType": "person", "observations": ["sings"]}]);
+    for (data, key) in [
+        (json!({"entities": 5}), "entities"),
+        (
+            json!({"entities": fine, "relations": {"from": "a"}}),
+            "relations",
+        ),
+        (
+            json!({"entities": [{"name": "Ines", "observations": "sings"}]}),
+            "observations",
+        ),
+        (
+            json!({"entities": [{"name": "Ines", "observations": ["sings", 5]}]}),
+            "observations",
+        ),
+        (json!({"memories": 5, "hebbian_links": []}), "memories"),
+        (
+            json!({"memories": [{"id": "a1b2c3d4", "content": "x", "memory_type": "factual"}], "access_log": "none"}),
+            "access_log",
+        ),
+        (json!({"results": [], "history": 5}), "history"),
+        (
+            json!({"results": [{"id": "a", "memory": "x"}], "relations": "none"}),
+            "relations",
+        ),
+    ] {
+        let outcomes = import(&mut ann, &data, ", dry_run => true");
+        let errors: Vec<&str> = outcomes.iter().filter_map(|o| o.2.as_deref()).collect();
+        assert!(
+            errors.len() == 1 && errors[0].contains(key),
+            "{data}: {outcomes:?}"
+        );
+    }
+    // Nothing is nothing to be told of.
+    for data in [
+        json!({"entities": fine, "relations": null}),
+        json!({"results": [{"id": "a", "memory": "x"}], "relations": null}),
+        json!({"memories": [], "access_log": null}),
+    ] {
+        let outcomes = import(&mut ann, &data, ", dry_run => true");
+        assert!(outcomes.iter().all(|o| o.1 == "added"), "{outcomes:?}");
+    }
+}
