@@ -152,16 +152,22 @@ BEGIN
     ), held AS MATERIALIZED (
       -- One look at each conversation, however many are asked about (IS TRUE keeps it from being a join, which could
       -- be a look for each). In one statement: who archives or restores meanwhile only moves them.
-      SELECT m.session_id, m.id FROM engram.messages m
+      SELECT m.session_id, m.id, m.content FROM engram.messages m
       WHERE m.workspace_id = ws AND m.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (m.id IN (SELECT d.id FROM ids d)) IS TRUE
       UNION ALL
-      SELECT a.session_id, u.id FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id)
-      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
+      -- Unpacked once, where there is one of them.
+      SELECT a.session_id, u.id, u.content FROM engram.message_archive a
+      CROSS JOIN LATERAL (SELECT t.id, t.content FROM engram_internal.archived_turns(a.ids, a.messages) t OFFSET 0) u
+      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids)
+        AND EXISTS (SELECT FROM unnest(a.ids) AS n (id) WHERE (n.id IN (SELECT d.id FROM ids d)) IS TRUE)
+        AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
     )
-    SELECT i.*, i.id IS NOT NULL AND (
-             row_number() OVER (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) > 1
-             OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known
-    FROM items i ORDER BY i.position
+    SELECT i.*, i.id IS NOT NULL AND (row_number() OVER w > 1 OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known,
+           -- The same turn: as it is stored, or else as it was said first in this call.
+           CASE WHEN (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)
+             THEN (i.session_id, i.id, i.content) IN (SELECT h.session_id, h.id, h.content FROM held h)
+             ELSE i.content = first_value(i.content) OVER w END AS same
+    FROM items i WINDOW w AS (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) ORDER BY i.position
   LOOP
     position := item.position;
     id := item.id;
@@ -170,6 +176,9 @@ BEGIN
     IF error IS NULL AND char_length(item.content) > longest THEN
       error := format('content has %s characters, the limit is %s. Store it in parts, or have an administrator raise max_content_chars.',
                       char_length(item.content), longest);
+    END IF;
+    IF error IS NULL AND item.known AND NOT item.same THEN
+      error := format('another turn with id %s is in the conversation already. Choose another id, or leave it out.', item.id);
     END IF;
     IF error IS NULL THEN
       status := CASE WHEN item.known THEN 'unchanged' ELSE 'added' END;
@@ -190,6 +199,11 @@ BEGIN
   END LOOP;
 END
 $$;
+COMMENT ON FUNCTION engram.append_messages(jsonb, text, uuid) IS
+'Stores turns of a conversation in the order given; a bad item does not lose the others.
+
+items: an array of objects, at most 10,000: content and role (user, assistant, system, tool; by default user), and if you have them speaker, metadata, id, created_at, session_id. session_id: the conversation of the items that name none. Returns one row per item, by its position from 1, with status added, unchanged or error. id: chosen by the client, unique in the conversation, makes a retry harmless even after the turn was archived; with other content it is an error. created_at: by default now. Of items with equal times each next one is stored a microsecond later.';
+
 CREATE OR REPLACE FUNCTION engram_internal.import_memories(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
 RETURNS TABLE ("position" integer, id uuid, status text, error text)
 LANGUAGE plpgsql VOLATILE
@@ -306,7 +320,7 @@ DECLARE
   this    uuid;
   theirs  uuid[];
   known   uuid[];
-  held    jsonb;
+  held    record;
   longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
                       FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = import_messages.workspace
                       WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
@@ -324,13 +338,21 @@ BEGIN
        OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
       RAISE EXCEPTION 'content has more than % characters', longest USING ERRCODE = 'invalid_parameter_value';
     ELSIF import_messages.kind = 'message' THEN
-      SELECT to_jsonb(m) - '{workspace_id,session_id,id,user_id}'::text[] INTO held FROM engram.messages m
+      SELECT m.content, false AS archived INTO held FROM engram.messages m
       WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
-      IF FOUND OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids)) THEN
+      IF NOT FOUND THEN
+        SELECT t.content, true AS archived INTO held FROM engram.message_archive a
+        CROSS JOIN LATERAL engram_internal.archived_turns(a.ids, a.messages) t
+        WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids) AND t.id = this;
+      END IF;
+      IF FOUND THEN
         status := 'unchanged';
-        IF held ->> 'content' <> line ->> 'content' THEN
-          status := CASE import_messages.on_conflict WHEN 'reject' THEN 'error' WHEN 'skip' THEN 'skipped' ELSE 'replaced' END;
-          error := CASE import_messages.on_conflict WHEN 'reject' THEN 'another turn with this id is in the conversation already' END;
+        IF held.content <> line ->> 'content' THEN
+          status := CASE WHEN import_messages.on_conflict = 'skip' THEN 'skipped'
+                         WHEN import_messages.on_conflict = 'replace' AND NOT held.archived THEN 'replaced' ELSE 'error' END;
+          error := CASE status WHEN 'error' THEN 'another turn with this id is in the conversation already' || CASE
+            WHEN import_messages.on_conflict = 'replace'
+            THEN format(', archived; bring it back first: SELECT engram.restore_messages(%L)', chat) ELSE '' END END;
         END IF;
       END IF;
       IF status = 'replaced' THEN

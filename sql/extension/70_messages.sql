@@ -45,16 +45,22 @@ BEGIN
     ), held AS MATERIALIZED (
       -- One look at each conversation, however many are asked about (IS TRUE keeps it from being a join, which could
       -- be a look for each). In one statement: who archives or restores meanwhile only moves them.
-      SELECT m.session_id, m.id FROM engram.messages m
+      SELECT m.session_id, m.id, m.content FROM engram.messages m
       WHERE m.workspace_id = ws AND m.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (m.id IN (SELECT d.id FROM ids d)) IS TRUE
       UNION ALL
-      SELECT a.session_id, u.id FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id)
-      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids) AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
+      -- Unpacked once, where there is one of them.
+      SELECT a.session_id, u.id, u.content FROM engram.message_archive a
+      CROSS JOIN LATERAL (SELECT t.id, t.content FROM engram_internal.archived_turns(a.ids, a.messages) t OFFSET 0) u
+      WHERE a.workspace_id = ws AND a.session_id = ANY (chats) AND EXISTS (SELECT FROM ids)
+        AND EXISTS (SELECT FROM unnest(a.ids) AS n (id) WHERE (n.id IN (SELECT d.id FROM ids d)) IS TRUE)
+        AND (u.id IN (SELECT d.id FROM ids d)) IS TRUE
     )
-    SELECT i.*, i.id IS NOT NULL AND (
-             row_number() OVER (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) > 1
-             OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known
-    FROM items i ORDER BY i.position
+    SELECT i.*, i.id IS NOT NULL AND (row_number() OVER w > 1 OR (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)) AS known,
+           -- The same turn: as it is stored, or else as it was said first in this call.
+           CASE WHEN (i.session_id, i.id) IN (SELECT h.session_id, h.id FROM held h)
+             THEN (i.session_id, i.id, i.content) IN (SELECT h.session_id, h.id, h.content FROM held h)
+             ELSE i.content = first_value(i.content) OVER w END AS same
+    FROM items i WINDOW w AS (PARTITION BY i.session_id, i.id, i.fine ORDER BY i.position) ORDER BY i.position
   LOOP
     position := item.position;
     id := item.id;
@@ -63,6 +69,9 @@ BEGIN
     IF error IS NULL AND char_length(item.content) > longest THEN
       error := format('content has %s characters, the limit is %s. Store it in parts, or have an administrator raise max_content_chars.',
                       char_length(item.content), longest);
+    END IF;
+    IF error IS NULL AND item.known AND NOT item.same THEN
+      error := format('another turn with id %s is in the conversation already. Choose another id, or leave it out.', item.id);
     END IF;
     IF error IS NULL THEN
       status := CASE WHEN item.known THEN 'unchanged' ELSE 'added' END;
@@ -86,7 +95,7 @@ $$;
 COMMENT ON FUNCTION engram.append_messages(jsonb, text, uuid) IS
 'Stores turns of a conversation in the order given; a bad item does not lose the others.
 
-items: an array of objects, at most 10,000: content and role (user, assistant, system, tool; by default user), and if you have them speaker, metadata, id, created_at, session_id. session_id: the conversation of the items that name none. Returns one row per item, by its position from 1, with status added, unchanged or error. id: chosen by the client, unique in the conversation, makes a retry harmless even after the turn was archived. created_at: by default now. Of items with equal times each next one is stored a microsecond later.';
+items: an array of objects, at most 10,000: content and role (user, assistant, system, tool; by default user), and if you have them speaker, metadata, id, created_at, session_id. session_id: the conversation of the items that name none. Returns one row per item, by its position from 1, with status added, unchanged or error. id: chosen by the client, unique in the conversation, makes a retry harmless even after the turn was archived; with other content it is an error. created_at: by default now. Of items with equal times each next one is stored a microsecond later.';
 
 CREATE FUNCTION engram_internal.messages(
   conversation text, match_count integer, cursor text, include_archived boolean, workspace uuid)

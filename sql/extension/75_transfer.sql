@@ -708,7 +708,7 @@ DECLARE
   this    uuid;
   theirs  uuid[];
   known   uuid[];
-  held    jsonb;
+  held    record;
   longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
                       FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = import_messages.workspace
                       WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
@@ -726,13 +726,21 @@ BEGIN
        OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
       RAISE EXCEPTION 'content has more than % characters', longest USING ERRCODE = 'invalid_parameter_value';
     ELSIF import_messages.kind = 'message' THEN
-      SELECT to_jsonb(m) - '{workspace_id,session_id,id,user_id}'::text[] INTO held FROM engram.messages m
+      SELECT m.content, false AS archived INTO held FROM engram.messages m
       WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
-      IF FOUND OR EXISTS (SELECT FROM engram.message_archive a WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids)) THEN
+      IF NOT FOUND THEN
+        SELECT t.content, true AS archived INTO held FROM engram.message_archive a
+        CROSS JOIN LATERAL engram_internal.archived_turns(a.ids, a.messages) t
+        WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids) AND t.id = this;
+      END IF;
+      IF FOUND THEN
         status := 'unchanged';
-        IF held ->> 'content' <> line ->> 'content' THEN
-          status := CASE import_messages.on_conflict WHEN 'reject' THEN 'error' WHEN 'skip' THEN 'skipped' ELSE 'replaced' END;
-          error := CASE import_messages.on_conflict WHEN 'reject' THEN 'another turn with this id is in the conversation already' END;
+        IF held.content <> line ->> 'content' THEN
+          status := CASE WHEN import_messages.on_conflict = 'skip' THEN 'skipped'
+                         WHEN import_messages.on_conflict = 'replace' AND NOT held.archived THEN 'replaced' ELSE 'error' END;
+          error := CASE status WHEN 'error' THEN 'another turn with this id is in the conversation already' || CASE
+            WHEN import_messages.on_conflict = 'replace'
+            THEN format(', archived; bring it back first: SELECT engram.restore_messages(%L)', chat) ELSE '' END END;
         END IF;
       END IF;
       IF status = 'replaced' THEN

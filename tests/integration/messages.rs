@@ -113,7 +113,7 @@ fn turns_keep_their_order_and_bad_ones_leave_the_others_alone() {
         append(
             &mut ann,
             "s",
-            &json!([{"content": "again", "id": id.to_string()}])
+            &json!([{"content": "now 1", "id": id.to_string()}])
         ),
         [("unchanged".to_owned(), None)]
     );
@@ -279,6 +279,71 @@ fn what_is_archived_is_read_page_by_page_and_comes_back_as_it_was() {
         failure(ann.query("SELECT * FROM engram.erase_messages()", &[])).code,
         "22023"
     );
+}
+
+#[test]
+fn an_id_that_another_turn_has_is_no_retry() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let [a, b, c] = [1, 2, 3].map(|n| format!("018f0000-aaaa-7000-8000-00000000000{n}"));
+    let stated = |got: Vec<(String, Option<String>)>| -> Vec<String> {
+        got.into_iter()
+            .map(|(status, error)| {
+                assert_eq!(
+                    error.is_some_and(|e| e.contains("another turn")),
+                    status == "error"
+                );
+                status
+            })
+            .collect()
+    };
+    let first = json!([
+        {"id": a, "content": "one", "created_at": "2020-01-01Z"},
+        {"id": b, "content": "two", "created_at": "2020-01-02Z"},
+        {"id": b, "content": "two", "created_at": "2020-01-02Z"},
+        {"id": b, "content": "three", "created_at": "2020-01-03Z"}
+    ]);
+    assert_eq!(
+        stated(append(&mut ann, "s", &first)),
+        ["added", "added", "unchanged", "error"]
+    );
+    // Archived or not, and beside others.
+    ann.query("SELECT engram.archive_messages('0', 1)", &[])
+        .unwrap();
+    assert_eq!(contents(&mut ann, "s", false), ["two"]);
+    let again = json!([
+        {"id": a, "content": "one"}, {"id": a, "content": "uno"},
+        {"id": b, "content": "two"}, {"id": b, "content": "due"}, {"id": c, "content": "tre"}
+    ]);
+    assert_eq!(
+        stated(append(&mut ann, "s", &again)),
+        ["unchanged", "error", "unchanged", "error", "added"]
+    );
+    assert_eq!(contents(&mut ann, "s", true), ["one", "two", "tre"]);
+    // What an import brings is told apart in the same way.
+    for (id, content, how, status) in [
+        (&a, "one", "skip", "unchanged"),
+        (&a, "uno", "skip", "skipped"),
+        (&a, "uno", "reject", "error"),
+        (&a, "uno", "replace", "error"),
+        (&b, "two", "replace", "added"),
+        (&c, "tre", "reject", "unchanged"),
+        (&c, "three", "reject", "error"),
+        (&c, "three", "skip", "skipped"),
+        (&c, "three", "replace", "replaced"),
+    ] {
+        let session = if status == "added" { "t" } else { "s" };
+        let line = json!({"kind": "message", "session_id": session, "id": id, "role": "user", "content": content, "created_at": "2020-01-01Z"});
+        let got: String = ann
+            .query_one(
+                "SELECT status FROM engram.import($1, on_conflict => $2)",
+                &[&line, &how],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(got, status, "{line} {how}");
+    }
+    assert_eq!(contents(&mut ann, "s", true), ["one", "three", "two"]);
 }
 
 #[test]
