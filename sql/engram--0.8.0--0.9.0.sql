@@ -116,6 +116,44 @@ COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text
 
 NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
 
+CREATE OR REPLACE FUNCTION engram_internal.purge(workspace uuid, older_than interval, at timestamptz, dry_run boolean, batch_size integer)
+RETURNS TABLE (workspace_id uuid, id uuid, reason text, gone_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  moment timestamptz := coalesce(purge.at, now());
+BEGIN
+  RETURN QUERY EXECUTE
+    $q$WITH doomed AS MATERIALIZED (
+         SELECT m.workspace_id, m.id, CASE WHEN m.deleted_at IS NOT NULL THEN 'forgotten' ELSE 'expired' END AS reason,
+                coalesce(m.deleted_at, m.expires_at) AS gone_at
+         FROM engram.memories m$q$
+    || CASE WHEN purge.older_than IS NULL THEN $q$
+         JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+         LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id$q$ ELSE '' END
+    || $q$ WHERE (m.deleted_at IS NOT NULL OR m.expires_at IS NOT NULL)
+             AND coalesce(m.deleted_at, m.expires_at) <= $2$q$
+    || CASE WHEN purge.older_than IS NULL THEN $q$ - coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '' END
+    || CASE WHEN purge.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1' END
+    || $q$ ORDER BY m.workspace_id, m.id LIMIT $3
+       )$q$
+    -- Who only asks may do so where nothing can be written or locked.
+    || CASE WHEN purge.dry_run THEN $q$
+       SELECT * FROM doomed ORDER BY 1, 2$q$ ELSE $q$, held AS MATERIALIZED (
+         SELECT d.* FROM doomed d CROSS JOIN LATERAL (
+           SELECT x.ctid FROM engram.memories x
+           WHERE x.workspace_id = d.workspace_id AND x.id = d.id
+             AND coalesce(x.deleted_at, x.expires_at) = d.gone_at FOR UPDATE SKIP LOCKED) there
+       ), erased AS (
+         DELETE FROM engram.memories m USING held h WHERE m.workspace_id = h.workspace_id AND m.id = h.id
+         RETURNING h.workspace_id, h.id, h.reason, h.gone_at
+       )
+       SELECT * FROM erased ORDER BY 1, 2$q$ END
+    USING purge.workspace, coalesce(engram_internal.earlier(moment, purge.older_than), moment), coalesce(purge.batch_size, 2147483647);
+END
+$$;
 CREATE OR REPLACE FUNCTION engram.append_messages(items jsonb, session_id text DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE ("position" integer, id uuid, status text, error text)
 LANGUAGE plpgsql VOLATILE

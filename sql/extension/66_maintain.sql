@@ -152,17 +152,20 @@ BEGIN
     || CASE WHEN purge.older_than IS NULL THEN $q$ - coalesce(w.purge_after_days, d.purge_after_days) * interval '1 day'$q$ ELSE '' END
     || CASE WHEN purge.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1' END
     || $q$ ORDER BY m.workspace_id, m.id LIMIT $3
-       ), held AS MATERIALIZED (
+       )$q$
+    -- Who only asks may do so where nothing can be written or locked.
+    || CASE WHEN purge.dry_run THEN $q$
+       SELECT * FROM doomed ORDER BY 1, 2$q$ ELSE $q$, held AS MATERIALIZED (
          SELECT d.* FROM doomed d CROSS JOIN LATERAL (
            SELECT x.ctid FROM engram.memories x
-           WHERE NOT $4 AND x.workspace_id = d.workspace_id AND x.id = d.id
+           WHERE x.workspace_id = d.workspace_id AND x.id = d.id
              AND coalesce(x.deleted_at, x.expires_at) = d.gone_at FOR UPDATE SKIP LOCKED) there
        ), erased AS (
          DELETE FROM engram.memories m USING held h WHERE m.workspace_id = h.workspace_id AND m.id = h.id
          RETURNING h.workspace_id, h.id, h.reason, h.gone_at
        )
-       SELECT * FROM erased UNION ALL SELECT * FROM doomed WHERE $4 ORDER BY 1, 2$q$
-    USING purge.workspace, coalesce(engram_internal.earlier(moment, purge.older_than), moment), coalesce(purge.batch_size, 2147483647), coalesce(purge.dry_run, false);
+       SELECT * FROM erased ORDER BY 1, 2$q$ END
+    USING purge.workspace, coalesce(engram_internal.earlier(moment, purge.older_than), moment), coalesce(purge.batch_size, 2147483647);
 END
 $$;
 COMMENT ON FUNCTION engram_internal.purge(uuid, interval, timestamptz, boolean, integer) IS

@@ -1052,6 +1052,50 @@ fn retention_policies_take_what_they_say_and_never_what_is_pinned() {
 }
 
 #[test]
+fn a_dry_run_writes_nothing_and_waits_for_nobody() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.forget(engram.add('old'));
+         SELECT engram.set_retention('few', max_count => 0);
+         SELECT engram.append_messages('[{\"content\": \"said\"}]', 's')",
+    )
+    .unwrap();
+    ann.batch_execute("BEGIN READ ONLY").unwrap();
+    for (call, n) in [
+        ("SELECT count(*) FROM engram.purge('0', dry_run => true)", 1),
+        (
+            "SELECT memories FROM engram.apply_retention(dry_run => true)",
+            0,
+        ),
+        (
+            "SELECT count(*) FROM engram.erase(filter => '{\"created_at\": {\"exists\": true}}', dry_run => true)",
+            1,
+        ),
+        (
+            "SELECT archived FROM engram.archive_messages('0', 0, dry_run => true)",
+            1,
+        ),
+        (
+            "SELECT messages FROM engram.erase_messages('s', dry_run => true)",
+            1,
+        ),
+    ] {
+        assert_eq!(one::<i64>(&mut ann, call, &[]), n, "{call}");
+    }
+    ann.batch_execute("ROLLBACK").unwrap();
+    let mut admin = db.admin();
+    admin.batch_execute("BEGIN READ ONLY").unwrap();
+    for call in [
+        "SELECT count(*) FROM engram.drop_partitions('10 years', dry_run => true)",
+        "SELECT count(*) FROM engram.detach_partitions('10 years', 'access_log', into_schema => 'extensions', dry_run => true)",
+        "SELECT archived FROM engram.archive_messages('10 years', dry_run => true)",
+    ] {
+        assert_eq!(one::<i64>(&mut admin, call, &[]), 0, "{call}");
+    }
+}
+
+#[test]
 fn what_is_forgotten_or_expired_for_long_is_purged() {
     let db = Database::new();
     let mut ann = db.user("ann");
