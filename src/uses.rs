@@ -486,6 +486,10 @@ pub struct Report {
     pub done: bool,
 }
 
+/// The first of January 4400 BC, in microseconds since 2000: what is counted back from there, a hundred thousand days at
+/// most, still has a date.
+const EARLIEST: i64 = -2_337_186 * 86_400_000_000;
+
 /// Consolidates one workspace that the caller may write, or, for a trusted nobody, all. `turn`: a batch of those that
 /// [`moves`] makes, and whether it is the first.
 pub fn consolidate(
@@ -503,11 +507,19 @@ pub fn consolidate(
             "Give a number of memories from 1, or leave it out.",
         ));
     }
-    if at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
-        return Err(Error::invalid(
-            "at is infinite",
-            "Give a moment in time, or leave it out.",
-        ));
+    if let Some(at) = at {
+        if at.is_infinity() || at.is_neg_infinity() {
+            return Err(Error::invalid(
+                "at is infinite",
+                "Give a moment in time, or leave it out.",
+            ));
+        }
+        if i64::from(at) < EARLIEST {
+            return Err(Error::invalid(
+                format!("at is before 4400 BC: {at}"),
+                "Give a moment in the time of the memories, or leave it out.",
+            ));
+        }
     }
     let everybody = workspace.is_none() && identity::caller().id.is_none() && trusted()?;
     let workspace = if everybody {

@@ -1938,11 +1938,31 @@ fn what_cannot_be_meant_is_refused_with_a_hint() {
         "",
     );
     check(
+        "SELECT * FROM engram.consolidate(at => 'infinity')",
+        "22023",
+        "infinite",
+        "moment",
+    );
+    for at in ["4714-11-24 BC", "4714-12-23 BC", "4401-12-31 BC"] {
+        check(
+            &format!("SELECT * FROM engram.consolidate(at => '{at}')"),
+            "22023",
+            "BC",
+            "moment",
+        );
+    }
+    check(
         "SELECT engram.touch(ARRAY[ID], workspace => gen_random_uuid())",
         "42501",
         "not one of yours",
         "Leave workspace out",
     );
+    // As early as it may be, with the longest that can be set.
+    ann.batch_execute(
+        "SELECT engram.configure('{\"forgetting\": true, \"forget_after_days\": 100000}');
+         SET timezone = 'UTC'; SELECT engram.consolidate(at => '4400-01-01 BC')",
+    )
+    .unwrap();
     // None of it was noted, and neither are calls that credit nobody.
     for sql in [
         "SELECT engram.touch('{}')",
