@@ -116,6 +116,280 @@ COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text
 
 NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
 
+CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(
+  workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
+  ws     uuid;
+  last   uuid := '00000000-0000-0000-0000-000000000000';
+  help   text;
+  n      integer;
+  young  integer;
+  moves  record;
+  c      record;
+  free   uuid[];
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
+  END IF;
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  IF consolidate_as_owner.workspace IS NULL AND NOT consolidate_as_owner.in_turns THEN
+    -- One look at everything is the cheapest. What one workspace holds must not keep the others from being cared for:
+    -- if it fails, each by itself.
+    BEGIN
+      RETURN QUERY SELECT o.* FROM engram_internal.consolidate_as_owner(NULL, moment, consolidate_as_owner.dry_run, most, NULL) o;
+      RETURN;
+    EXCEPTION WHEN OTHERS THEN
+      -- What somebody else's transaction brought about, the caller's, or the server's state, is no fault of a workspace.
+      IF SQLSTATE ~ '^(25|40|42|53|55P03|57|58)' THEN
+        RAISE;
+      END IF;
+    END;
+    <<everybody>>
+    LOOP
+      n := 0;
+      FOR ws IN SELECT w FROM engram_internal.workspaces_after(last) w LOOP
+        last := ws;
+        n := n + 1;
+        IF promoted + demoted + archived + forgotten >= most THEN
+          done := false;
+          EXIT everybody;
+        END IF;
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(
+            ws, moment, consolidate_as_owner.dry_run, (most - promoted - demoted - archived - forgotten)::integer) o;
+          folded := folded + c.folded; promoted := promoted + c.promoted; demoted := demoted + c.demoted;
+          archived := archived + c.archived; forgotten := forgotten + c.forgotten;
+          links_pruned := links_pruned + c.links_pruned; skipped := skipped + c.skipped; done := done AND c.done;
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE ~ '^(25|40|42|53|55P03|57|58)' THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          RAISE WARNING 'workspace "%" is left out: %', ws, SQLERRM
+            USING HINT = concat_ws(' ', nullif(help, ''), format('Then: SELECT * FROM engram.consolidate(%L);', ws));
+        END;
+      END LOOP;
+      EXIT WHEN n = 0;
+    END LOOP;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Uses that wait come first: they have happened.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n < 10000;
+    END LOOP;
+  END LOOP;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
+    coalesce(consolidate_as_owner.in_turns, false), consolidate_as_owner.anew) v;
+  done := moves.complete;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    IF consolidate_as_owner.in_turns THEN
+      -- The last turn comes back to them.
+      skipped := 0;
+    END IF;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Forgetting, where somebody has asked for it.
+  IF EXISTS (SELECT FROM engram.settings t WHERE t.forgetting) THEN
+    EXECUTE
+      $q$WITH doomed AS MATERIALIZED (
+           SELECT m.workspace_id, m.id
+           FROM engram.memories m
+           JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+           JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+           LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+             m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+             s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+             s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
+           WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
+             AND greatest(s.last_accessed_at, m.updated_at) <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
+             AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
+             AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
+         || here || $q$
+           ORDER BY m.workspace_id, m.id LIMIT $4
+         ), l AS MATERIALIZED (
+           SELECT f.* FROM doomed f CROSS JOIN LATERAL (
+             SELECT 1 FROM engram.memories x WHERE NOT $3 AND x.workspace_id = f.workspace_id AND x.id = f.id
+               AND x.deleted_at IS NULL AND NOT x.pinned
+             FOR NO KEY UPDATE SKIP LOCKED) there
+         ), u AS (
+           UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
+         )
+         SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
+                (SELECT count(*) FROM doomed) < $4 OR $5 AND NOT EXISTS (SELECT FROM u)$q$
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most, coalesce(consolidate_as_owner.in_turns, false);
+  END IF;
+
+  -- Links. Who folds writes them, so a workspace that is being folded is left alone.
+  IF consolidate_as_owner.workspace IS NOT NULL THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (consolidate_as_owner.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                WHERE consolidate_as_owner.workspace IS NULL OR g.workspace_id = consolidate_as_owner.workspace
+                ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+  WITH rules AS MATERIALIZED (
+    SELECT f.workspace_id, coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 AS half_life, coalesce(w.link_prune, d.link_prune) AS prune
+    FROM unnest(free) AS f (workspace_id)
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+  ), faded AS MATERIALIZED (
+    SELECT h.workspace_id, h.a, h.b
+    FROM engram.hebbian_links h JOIN rules f ON h.workspace_id = f.workspace_id
+    -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+    WHERE h.linked_at < moment - interval '30 days'
+      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
+    -- Who erases a memory deletes its links too, and waits for this transaction elsewhere.
+    FOR UPDATE OF h SKIP LOCKED
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING faded f
+    WHERE h.workspace_id = f.workspace_id AND h.a = f.a AND h.b = f.b
+    RETURNING 1)
+  SELECT count(*) INTO links_pruned FROM old;
+  -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
+  FOR ws, n, young IN
+    SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit), coalesce(w.link_threshold, d.link_threshold) - 1 FROM engram.maintenance g
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+    WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+  LOOP
+    WITH ends AS (
+      SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node, h.count <= young
+        ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+          * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = ws
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+      FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+      WHERE h.workspace_id = ws
+    ), weak AS MATERIALIZED (
+      SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), held AS MATERIALIZED (
+      SELECT k.a, k.b FROM weak k CROSS JOIN LATERAL (
+        SELECT 1 FROM engram.hebbian_links x WHERE x.workspace_id = ws AND x.a = k.a AND x.b = k.b
+        FOR UPDATE SKIP LOCKED) there
+    ), old AS (
+      DELETE FROM engram.hebbian_links h USING held k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+    )
+    SELECT links_pruned + count(*) INTO links_pruned FROM old;
+  END LOOP;
+  DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.consolidate_as_owner(uuid, timestamptz, boolean, integer, boolean, boolean) IS
+'What consolidate() does; without a workspace, for all. With dry_run NULL memories stay as they are and all else is done: half of a dry run. in_turns, anew: as moves() has it; with in_turns NULL, and in turns, the first error ends it, else a workspace that cannot be consolidated is left out of all with a warning. Runs with the rights of the caller, who must own the tables.';
+
+COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
+'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again, or a call from before comes in late, a link that was deleted begins anew.
+
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. Of all workspaces, one that cannot be consolidated is left out with a warning that names it. See also the procedure consolidate_in_batches().';
+
+CREATE OR REPLACE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, at timestamptz DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  ws   pg_catalog.uuid;
+  help pg_catalog.text;
+  done pg_catalog.bool;
+BEGIN
+  PERFORM engram_internal.outside_transaction('consolidate_in_batches()');
+  FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
+    done := NULL;
+    LOOP
+      BEGIN
+        SELECT c.done INTO done
+        FROM engram_internal.consolidate_batch(ws, consolidate_in_batches.at, consolidate_in_batches.batch_size, done IS NULL) AS c;
+      EXCEPTION WHEN OTHERS THEN
+        -- As consolidate() does: what one workspace holds must not keep the others from being cared for. An argument is
+        -- wrong for all of them.
+        IF NOT engram_internal.trusted() OR SQLSTATE OPERATOR(pg_catalog.~) '^(22023|25|40|42|53|55P03|57|58)' THEN
+          RAISE;
+        END IF;
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        RAISE WARNING 'workspace "%" is left out: %', ws, SQLERRM
+          USING HINT = pg_catalog.concat_ws(' ', nullif(help, ''), pg_catalog.format('Then: SELECT * FROM engram.consolidate(%L);', ws));
+        done := true;
+      END;
+      COMMIT;
+      EXIT WHEN done;
+    END LOOP;
+  END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
+'consolidate() for every workspace that the caller may care for, with a COMMIT after each batch, so that nobody waits long for it. After a crash, call it again: what was done stays done.
+
+batch_size: memories that one transaction moves at most; where much moves, only a few of each page of the table, so that new versions of rows stay there. What somebody else holds comes next time; a workspace among others that cannot be consolidated is left out with a warning. Call it outside a transaction block.';
+
 CREATE OR REPLACE FUNCTION engram_internal.purge(workspace uuid, older_than interval, at timestamptz, dry_run boolean, batch_size integer)
 RETURNS TABLE (workspace_id uuid, id uuid, reason text, gone_at timestamptz)
 LANGUAGE plpgsql VOLATILE

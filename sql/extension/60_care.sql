@@ -28,9 +28,12 @@ DECLARE
   most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
   here   text := CASE WHEN consolidate_as_owner.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
   ws     uuid;
+  last   uuid := '00000000-0000-0000-0000-000000000000';
+  help   text;
   n      integer;
   young  integer;
   moves  record;
+  c      record;
   free   uuid[];
 BEGIN
   IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
@@ -52,6 +55,49 @@ BEGIN
   END IF;
   folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
 
+  IF consolidate_as_owner.workspace IS NULL AND NOT consolidate_as_owner.in_turns THEN
+    -- One look at everything is the cheapest. What one workspace holds must not keep the others from being cared for:
+    -- if it fails, each by itself.
+    BEGIN
+      RETURN QUERY SELECT o.* FROM engram_internal.consolidate_as_owner(NULL, moment, consolidate_as_owner.dry_run, most, NULL) o;
+      RETURN;
+    EXCEPTION WHEN OTHERS THEN
+      -- What somebody else's transaction brought about, the caller's, or the server's state, is no fault of a workspace.
+      IF SQLSTATE ~ '^(25|40|42|53|55P03|57|58)' THEN
+        RAISE;
+      END IF;
+    END;
+    <<everybody>>
+    LOOP
+      n := 0;
+      FOR ws IN SELECT w FROM engram_internal.workspaces_after(last) w LOOP
+        last := ws;
+        n := n + 1;
+        IF promoted + demoted + archived + forgotten >= most THEN
+          done := false;
+          EXIT everybody;
+        END IF;
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(
+            ws, moment, consolidate_as_owner.dry_run, (most - promoted - demoted - archived - forgotten)::integer) o;
+          folded := folded + c.folded; promoted := promoted + c.promoted; demoted := demoted + c.demoted;
+          archived := archived + c.archived; forgotten := forgotten + c.forgotten;
+          links_pruned := links_pruned + c.links_pruned; skipped := skipped + c.skipped; done := done AND c.done;
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE ~ '^(25|40|42|53|55P03|57|58)' THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          RAISE WARNING 'workspace "%" is left out: %', ws, SQLERRM
+            USING HINT = concat_ws(' ', nullif(help, ''), format('Then: SELECT * FROM engram.consolidate(%L);', ws));
+        END;
+      END LOOP;
+      EXIT WHEN n = 0;
+    END LOOP;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
   -- Uses that wait come first: they have happened.
   FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
             WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
@@ -64,7 +110,7 @@ BEGIN
 
   -- Layers. What still waits is in somebody else's hands and comes next time.
   SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
-    consolidate_as_owner.in_turns, consolidate_as_owner.anew) v;
+    coalesce(consolidate_as_owner.in_turns, false), consolidate_as_owner.anew) v;
   done := moves.complete;
   IF dry THEN
     SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
@@ -132,7 +178,7 @@ BEGIN
          )
          SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
                 (SELECT count(*) FROM doomed) < $4 OR $5 AND NOT EXISTS (SELECT FROM u)$q$
-      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most, consolidate_as_owner.in_turns;
+      INTO forgotten, done USING consolidate_as_owner.workspace, moment, dry, most, coalesce(consolidate_as_owner.in_turns, false);
   END IF;
 
   -- Links. Who folds writes them, so a workspace that is being folded is left alone.
@@ -193,7 +239,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.consolidate_as_owner(uuid, timestamptz, boolean, integer, boolean, boolean) IS
-'What consolidate() does; without a workspace, for all. With dry_run NULL memories stay as they are and all else is done: half of a dry run. in_turns, anew: as moves() has it. Runs with the rights of the caller, who must own the tables.';
+'What consolidate() does; without a workspace, for all. With dry_run NULL memories stay as they are and all else is done: half of a dry run. in_turns, anew: as moves() has it; with in_turns NULL, and in turns, the first error ends it, else a workspace that cannot be consolidated is left out of all with a warning. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram.consolidate(
   workspace uuid DEFAULT NULL,
@@ -209,7 +255,7 @@ AS 'MODULE_PATHNAME', 'consolidate_wrapper';
 COMMENT ON FUNCTION engram.consolidate(uuid, timestamptz, boolean, integer) IS
 'Does what time has brought about and reports it in one row: folds uses that wait, shows in memories.layer which memories have moved, forgets by policy, deletes links that faded a month ago. How often it runs changes nothing of what search, recall and every other reader see; but links that are beyond the link_limit strongest of both their ends are deleted too, and if they are used again, or a call from before comes in late, a link that was deleted begins anew.
 
-workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. See also the procedure consolidate_in_batches().';
+workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them. at: the moment that is judged by, by default now. dry_run: only report what this call would do. batch_size: move and forget at most so many memories in this call; done tells whether that was all. skipped: memories that somebody else was changing; they come next time. Of all workspaces, one that cannot be consolidated is left out with a warning that names it. See also the procedure consolidate_in_batches().';
 
 CREATE FUNCTION engram_internal.consolidated_workspaces() RETURNS SETOF uuid
 LANGUAGE c VOLATILE
@@ -241,14 +287,27 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   ws   pg_catalog.uuid;
+  help pg_catalog.text;
   done pg_catalog.bool;
 BEGIN
   PERFORM engram_internal.outside_transaction('consolidate_in_batches()');
   FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
     done := NULL;
     LOOP
-      SELECT c.done INTO done
-      FROM engram_internal.consolidate_batch(ws, consolidate_in_batches.at, consolidate_in_batches.batch_size, done IS NULL) AS c;
+      BEGIN
+        SELECT c.done INTO done
+        FROM engram_internal.consolidate_batch(ws, consolidate_in_batches.at, consolidate_in_batches.batch_size, done IS NULL) AS c;
+      EXCEPTION WHEN OTHERS THEN
+        -- As consolidate() does: what one workspace holds must not keep the others from being cared for. An argument is
+        -- wrong for all of them.
+        IF NOT engram_internal.trusted() OR SQLSTATE OPERATOR(pg_catalog.~) '^(22023|25|40|42|53|55P03|57|58)' THEN
+          RAISE;
+        END IF;
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        RAISE WARNING 'workspace "%" is left out: %', ws, SQLERRM
+          USING HINT = pg_catalog.concat_ws(' ', nullif(help, ''), pg_catalog.format('Then: SELECT * FROM engram.consolidate(%L);', ws));
+        done := true;
+      END;
       COMMIT;
       EXIT WHEN done;
     END LOOP;
@@ -258,7 +317,7 @@ $$;
 COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
 'consolidate() for every workspace that the caller may care for, with a COMMIT after each batch, so that nobody waits long for it. After a crash, call it again: what was done stays done.
 
-batch_size: memories that one transaction moves at most; where much moves, only a few of each page of the table, so that new versions of rows stay there. What somebody else holds comes next time. Call it outside a transaction block.';
+batch_size: memories that one transaction moves at most; where much moves, only a few of each page of the table, so that new versions of rows stay there. What somebody else holds comes next time; a workspace among others that cannot be consolidated is left out with a warning. Call it outside a transaction block.';
 
 CREATE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, SimpleQueryMessage};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, Database, Installation, failure, one};
+use crate::cluster::{Cluster, Database, Installation, failure, one, shared};
 
 fn list(client: &mut Client, sql: &str) -> Vec<String> {
     client
@@ -1323,6 +1324,108 @@ fn what_one_user_does_keeps_nobody_else_from_being_cared_for() {
         assert!(did.get("error").is_none(), "{phase}: {report}");
     }
     assert!(alerts(&mut admin).is_empty(), "{:?}", alerts(&mut admin));
+}
+
+#[test]
+fn what_cannot_be_consolidated_keeps_no_other_workspace_from_it() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&warnings);
+    let mut listener = Config::new()
+        .host_path(&shared().directory)
+        .user("postgres")
+        .dbname(&db.name)
+        .notice_callback(move |notice| sink.lock().unwrap().push(notice))
+        .connect(NoTls)
+        .unwrap();
+    let mut workspaces = Vec::new();
+    let mut users: Vec<Client> = ["ann", "bob", "cid"]
+        .iter()
+        .map(|name| {
+            let mut user = db.user(name);
+            user.batch_execute("SELECT engram.touch(ARRAY[engram.add('used')])")
+                .unwrap();
+            workspaces.push((
+                one::<Uuid>(&mut user, "SELECT engram.current_user_id()", &[]),
+                user,
+            ));
+            workspaces.sort_by_key(|w| w.0);
+            db.user(name)
+        })
+        .collect();
+    // Neither the first nor the last.
+    let broken = workspaces[1].0;
+    admin
+        .execute(
+            "UPDATE engram.memory_state SET base = '{\"x\": 1}' WHERE workspace_id = $1",
+            &[&broken],
+        )
+        .unwrap();
+    let told = |warnings: &Mutex<Vec<postgres::error::DbError>>| {
+        let warnings = std::mem::take(&mut *warnings.lock().unwrap());
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let warning = &warnings[0];
+        assert!(
+            warning.severity() == "WARNING"
+                && warning.message().contains(&broken.to_string())
+                && warning.message().contains("base")
+                && warning.hint().is_some_and(|h| !h.is_empty()),
+            "{warning:?}"
+        );
+    };
+    for (call, folded) in [
+        ("SELECT folded FROM engram.consolidate(dry_run => true)", 2),
+        ("SELECT folded FROM engram.consolidate(batch_size => 1)", 2),
+        ("SELECT folded FROM engram.consolidate()", 0),
+    ] {
+        assert_eq!(one::<i64>(&mut listener, call, &[]), folded, "{call}");
+        told(&warnings);
+    }
+    assert_eq!(
+        list(
+            &mut admin,
+            "SELECT workspace_id::text FROM engram.access_queue"
+        ),
+        [broken.to_string()]
+    );
+    for user in &mut users {
+        user.batch_execute("SELECT engram.touch(ARRAY(SELECT id FROM engram.memories))")
+            .unwrap();
+    }
+    listener
+        .batch_execute("CALL engram.consolidate_in_batches()")
+        .unwrap();
+    told(&warnings);
+    assert_eq!(
+        list(
+            &mut admin,
+            "SELECT DISTINCT workspace_id::text FROM engram.access_queue"
+        ),
+        [broken.to_string()]
+    );
+    // By itself it fails, whoever asks.
+    let (_, owner) = workspaces.iter_mut().find(|w| w.0 == broken).unwrap();
+    for error in [
+        failure(admin.query("SELECT * FROM engram.consolidate($1)", &[&broken])),
+        failure(owner.query("SELECT * FROM engram.consolidate()", &[])),
+        failure(owner.simple_query("CALL engram.consolidate_in_batches()")),
+    ] {
+        assert!(error.message.contains("base"), "{error:?}");
+    }
+    // What is wrong with the call is no matter of one workspace.
+    for call in [
+        "CALL engram.consolidate_in_batches(0)",
+        "CALL engram.consolidate_in_batches(at => '4714-11-24 BC')",
+        "SELECT * FROM engram.consolidate(batch_size => 0)",
+    ] {
+        let failed = failure(listener.simple_query(call));
+        assert_eq!(failed.code, "22023", "{call}: {failed:?}");
+    }
+    let failed =
+        failure(listener.simple_query("BEGIN READ ONLY; SELECT * FROM engram.consolidate()"));
+    assert_eq!(failed.code, "25006", "{failed:?}");
+    assert!(warnings.lock().unwrap().is_empty());
 }
 
 #[test]
