@@ -425,7 +425,7 @@ impl Context {
             match_count,
             pool: usize::try_from(candidates.unwrap_or(100))
                 .unwrap_or(100)
-                .max(match_count * 2),
+                .max(match_count * 3),
             weights: ranking::Weights {
                 vector: number(c"vector_weight", 0.5)?,
                 coverage: number(c"coverage_weight", 0.5)?,

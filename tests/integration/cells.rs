@@ -285,6 +285,41 @@ fn the_likeliest_cells_hold_nearly_all_that_is_near() {
 }
 
 #[test]
+fn a_long_result_holds_nearly_all_that_is_near() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    admin
+        .batch_execute("SELECT engram.set_embedding_model('small', 64, true)")
+        .unwrap();
+    // Many are about as near as the fiftieth, and half of a vector tells little of 64 numbers.
+    let vector = |nth: &str| {
+        format!(
+            "(SELECT array_agg((hashint8(d * 30 + {nth} % 30) % 1000) / 1000.0 + 0.5 * (hashint8(d * 100003 + {nth}) % 1000) / 1000.0 ORDER BY d)
+              FROM generate_series(1::bigint, 64) d)::real[]::extensions.vector"
+        )
+    };
+    ann.batch_execute(&format!(
+        "INSERT INTO engram.memories (content) SELECT 'note ' || n FROM generate_series(1, 8000) n;
+         INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+         SELECT m.workspace_id, m.id, 'small', {} FROM engram.memories m,
+           LATERAL (SELECT split_part(m.content, ' ', 2)::bigint AS n) c",
+        vector("c.n")
+    ))
+    .unwrap();
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    let mut held = 0;
+    for nth in 90_001..90_021 {
+        let query = vector(&format!("({nth})"));
+        let near = format!(
+            "SELECT count(*) FROM engram.search(query_embedding => {query}, match_count => 50)
+             WHERE id IN (SELECT memory_id FROM engram.embeddings ORDER BY embedding OPERATOR(extensions.<=>) {query} LIMIT 50)"
+        );
+        held += one::<i64>(&mut ann, &near, &[]);
+    }
+    assert!(held >= 996, "{held} of 1000");
+}
+
+#[test]
 fn cells_follow_what_is_erased_and_are_never_missed() {
     let db = Database::new();
     let mut large = Large::new(db.admin(), db.user("ann"), false);
