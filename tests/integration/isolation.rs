@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, Database, Installation, failure, shared};
@@ -1970,6 +1970,113 @@ fn plans_made_for_one_user_serve_the_next_one_with_own_rows() {
         }
         session.sql("DISCARD ALL");
     }
+}
+
+/// A call with named arguments as JSON, in the statement that PostgREST makes of it from the catalog.
+fn rpc(session: &mut Session, user: &str, function: &str, body: &str) -> Value {
+    let asked = format!(
+        "SELECT string_agg(quote_ident(k), ', '),
+                string_agg(quote_ident(k) || ' ' || format_type(t, NULL), ', '),
+                string_agg(format('%1$I := pgrst_body.%1$I', k), ', '), bool_and(p.proretset)
+         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace CROSS JOIN json_object_keys($${body}$$) k
+         JOIN LATERAL unnest(p.proargnames[:p.pronargs], p.proargtypes::oid[]) AS a (name, t) ON a.name = k
+         WHERE n.nspname = 'engram' AND p.proname = '{function}'"
+    );
+    session.sql("RESET ROLE");
+    let [names, types, arguments, set] = &rows(&mut session.client, &asked)[0][..] else {
+        panic!("four columns");
+    };
+    let call = format!("engram.{function}({arguments})");
+    let (call, result) = if set == "t" {
+        (call, "json_agg(r)".to_owned())
+    } else {
+        (
+            format!("(SELECT {call} AS scalar)"),
+            "json_agg(r.scalar) -> 0".to_owned(),
+        )
+    };
+    session.begin("authenticated", &token(user));
+    session.sql("SET LOCAL search_path = engram, public, extensions");
+    let text = session.text(&format!(
+        "WITH pgrst_source AS (
+           SELECT pgrst_call.* FROM (SELECT $${body}$$::json AS json_data) pgrst_payload,
+           LATERAL (SELECT {names} FROM json_to_record(pgrst_payload.json_data) AS _({types}) LIMIT 1) pgrst_body,
+           LATERAL {call} pgrst_call)
+         SELECT coalesce({result}, '[]') FROM pgrst_source r"
+    ));
+    session.sql("COMMIT");
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{function}: {text}: {e}"))
+}
+
+#[test]
+fn every_argument_gets_through_postgrest() {
+    let db = Database::new();
+    db.admin()
+        .batch_execute("SELECT engram.set_embedding_model('tiny', 3, true)")
+        .unwrap();
+    let mut session = Session::open(&db, "authenticator");
+    let mut call =
+        |function: &str, body: Value| rpc(&mut session, VICTIM, function, &body.to_string());
+    let id = call(
+        "add",
+        json!({"content": "Ann likes green tea", "embedding": [1, 0.5, 0], "tags": ["drink", "to \"keep\""],
+               "metadata": {"deep": {"n": 1}}, "occurred_at": "2026-01-02T03:04:05Z", "importance": 0.75,
+               "entities": ["Ann"], "session_id": "s1"}),
+    );
+    let other = call(
+        "add",
+        json!({"content": "Ann likes black tea", "embedding": "[0,1,0]", "type": null}),
+    );
+    let stored = call(
+        "add_many",
+        json!({"items": [{"content": "Bob drinks coffee", "embedding": [0, 0, 1]}]}),
+    );
+    assert_eq!(stored[0]["status"], "added");
+    let found = call(
+        "search",
+        json!({"query_text": "tea", "query_embedding": [1, 0, 0], "match_count": 5, "types": ["factual"],
+               "filter": {"tags": {"contains": ["drink"]}, "metadata.deep.n": {"gte": 1}}, "explain": true}),
+    );
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    let hit = &found[0];
+    assert_eq!(
+        (&hit["id"], &hit["tags"], &hit["metadata"]),
+        (
+            &id,
+            &json!(["drink", "to \"keep\""]),
+            &json!({"deep": {"n": 1}})
+        )
+    );
+    assert_eq!(hit["occurred_at"], "2026-01-02T03:04:05+00:00");
+    assert!(hit["explain"]["lanes"]["vector"].is_object(), "{hit}");
+    let recalled = call("recall", json!({"query_text": "tea"}));
+    assert_eq!(recalled.as_array().map(Vec::len), Some(2));
+    let used = json!({"ids": [id, other], "recall_id": recalled[0]["recall_id"]});
+    assert_eq!(call("touch", used.clone()), 2);
+    assert_eq!(call("touch", used), 0, "the same credit");
+    assert_eq!(
+        call(
+            "update",
+            json!({"id": id, "tags": [], "clear": ["session_id"], "expected_version": 1})
+        ),
+        2
+    );
+    let listed = call(
+        "list",
+        json!({"filter": {"content": {"icontains": "GREEN"}}}),
+    );
+    assert_eq!(
+        (&listed[0]["tags"], &listed[0]["session_id"]),
+        (&json!([]), &Value::Null)
+    );
+    let turns = json!({"session_id": "chat", "items": [{"role": "user", "content": "hello"}]});
+    assert_eq!(call("append_messages", turns)[0]["status"], "added");
+    let context = call("context", json!({"query_text": "tea", "max_tokens": 100}));
+    assert!(context.to_string().contains("black tea"), "{context}");
+    assert_eq!(call("erase", json!({"ids": [id]}))[0]["id"], id);
+    // Somebody else, on the same connection.
+    let theirs = rpc(&mut session, OTHER, "search", r#"{"query_text": "tea"}"#);
+    assert_eq!(theirs, json!([]));
 }
 
 #[test]
