@@ -101,7 +101,7 @@ pub struct Hit {
 }
 
 /// Candidates up to which the likeliest cells hold enough.
-const MOST_LIKELY: usize = 200;
+const MOST_LIKELY: usize = 300;
 
 /// Most rows that one search returns.
 pub const MAX_MATCH_COUNT: i32 = 1000;
