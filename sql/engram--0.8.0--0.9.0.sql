@@ -1,4 +1,28 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.9.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.parsed_text(indexed text) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'parsed_text_wrapper';
+COMMENT ON FUNCTION engram_internal.parsed_text(text) IS
+'A text as the parser of text search is to read it: where it takes quotes, dashes and other signs beyond ASCII for letters (LC_CTYPE C), with blanks in their place.';
+
+CREATE OR REPLACE FUNCTION engram_internal.to_terms(config text, indexed text) RETURNS tsvector
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $$
+DECLARE
+  parsed text := engram_internal.parsed_text(indexed);
+BEGIN
+  IF octet_length(parsed) < 100000 THEN
+    RETURN to_tsvector(config::regconfig, parsed);
+  END IF;
+  BEGIN
+    RETURN to_tsvector(config::regconfig, parsed);
+  EXCEPTION WHEN program_limit_exceeded THEN
+    -- Only text made to have very many distinct compound words comes here; its beginning is found.
+    RETURN to_tsvector(config::regconfig, left(parsed, 20000));
+  END;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram_internal.refuse_workspace(workspace uuid) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -17,6 +41,39 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.refuse_workspace(uuid) IS 'Raises the error for a workspace that the caller may not use, or where nothing is stored.';
+
+CREATE OR REPLACE FUNCTION engram_internal.resolve_workspace(workspace uuid, for_write boolean) RETURNS uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  me uuid;
+BEGIN
+  PERFORM engram_internal.require_store();
+  me := engram_internal.caller_id();
+  IF workspace IS NULL THEN
+    IF me IS NULL AND (for_write OR engram_internal.trusted()) THEN
+      PERFORM engram_internal.refuse_unidentified(engram_internal.trusted());
+    END IF;
+    -- Somebody may have replaced these.
+    IF me = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
+       OR engram_internal.trusted() THEN
+      RETURN me;
+    ELSIF for_write THEN
+      PERFORM engram_internal.refuse_workspace(me);
+    END IF;
+    RETURN NULL;
+  END IF;
+  IF workspace = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
+     OR engram_internal.trusted() THEN
+    RETURN workspace;
+  END IF;
+  PERFORM engram_internal.refuse_workspace(workspace);
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.resolve_workspace(uuid, boolean) IS
+'The workspace that a call works in: the one named if the caller may use it, else the caller''s own. NULL when a reader is nobody, or may not read it; everything else that is not allowed raises.';
 
 CREATE OR REPLACE FUNCTION engram.update(
   id uuid,
@@ -115,6 +172,11 @@ COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text
 'Changes what is given of one memory and returns its new version.
 
 NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
+
+COMMENT ON FUNCTION engram.links(uuid, timestamptz, uuid) IS
+'The links of one memory, strongest first, those included that are too young for related(); at most 1000 of each kind. An unknown or forgotten id raises PT404.
+
+kind: hebbian, by use in the same calls, or graph, by link(). strength: at the moment at, by default now, 0 to 1: 1 - e^-mass, or the weight. direction: -1 to 1, above 0 when this memory is used before the other, or is the source. causal: in at least 3 calls, and one way now weighs twice what the other does, and at least what one call just now does: it fades with the link. count: calls, of hebbian ones. linked_at: the latest of them, or when it was linked.';
 
 CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(
   workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)

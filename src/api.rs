@@ -163,6 +163,11 @@ fn extra_text(indexed: &str) -> Option<String> {
     text::extra(indexed)
 }
 
+#[pg_extern(sql = false)]
+fn parsed_text(indexed: &str) -> String {
+    words::parsed(indexed).into_owned()
+}
+
 fn state(name: Option<&str>) -> Result<State, Error> {
     match name {
         Some("plain") => Ok(State::Plain),

@@ -266,7 +266,7 @@ fn archive_messages(
     } else {
         Some(spi::pg_uuid(uses::resolve(workspace)?))
     };
-    let _owner = AsOwner::new(uses::owner()?);
+    let _owner = AsOwner::new(uses::owner_for("DELETE", "messages")?);
     let rows = spi::changed(
         "SELECT r.conversations, r.archived, r.skipped, r.done \
          FROM engram_internal.archive_messages_as_owner($1, $2, $3, $4, $5) r",
@@ -289,10 +289,15 @@ fn archive_messages(
     Ok(TableIterator::new(rows))
 }
 
-/// Runs a function that counts, as the owner, in a workspace that the caller may write.
-fn count_as_owner(sql: &str, workspace: Option<Uuid>, more: Vec<DatumWithOid<'_>>) -> Result<i64> {
+/// Runs a function that counts, as the owner, in a workspace that the caller may write, with this right on conversations.
+fn count_as_owner(
+    sql: &str,
+    right: &str,
+    workspace: Option<Uuid>,
+    more: Vec<DatumWithOid<'_>>,
+) -> Result<i64> {
     let workspace = uses::resolve(workspace)?;
-    let _owner = AsOwner::new(uses::owner()?);
+    let _owner = AsOwner::new(uses::owner_for(right, "messages")?);
     let mut args = vec![DatumWithOid::from(spi::pg_uuid(workspace))];
     args.extend(more);
     let counts = spi::changed(sql, &args, |row| Ok(row.get::<i64>(1)?))?;
@@ -309,6 +314,7 @@ fn restore_messages(session_id: Option<&str>, workspace: Option<Uuid>) -> Report
     })?;
     Ok(count_as_owner(
         "SELECT engram_internal.restore_messages_as_owner($1, $2)",
+        "INSERT",
         workspace,
         vec![DatumWithOid::from(session_id)],
     )?)
@@ -322,6 +328,7 @@ fn erase_archived_messages(
 ) -> Report<i64> {
     Ok(count_as_owner(
         "SELECT engram_internal.erase_archived($1, $2, $3)",
+        "DELETE",
         workspace,
         vec![DatumWithOid::from(session_id), DatumWithOid::from(ids)],
     )?)

@@ -1,8 +1,8 @@
 //! Whether what the policies ask is still what setup() made, so that its answer is known without asking.
 //!
-//! `engram.writable_workspaces()` is a function of the store. Others may replace it, to share workspaces for example,
-//! and then it decides. As long as it is ours it names the caller's own workspace and no other, which takes
-//! a function call to learn that costs more than a row.
+//! `engram.readable_workspaces()` and `engram.writable_workspaces()` are functions of the store. Others may replace them,
+//! to share workspaces for example, and then they decide. As long as they are ours they name the caller's own workspace
+//! and no other, which takes a function call to learn that costs more than a row.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
@@ -14,12 +14,16 @@ const SOURCE: &str = include_str!("../sql/store/10_identity.sql");
 
 const CALLER: &str = "engram_internal.caller_id()";
 const USER: &str = "engram.current_user_id()";
+const READABLE: &str = "engram.readable_workspaces()";
 const WRITABLE: &str = "engram.writable_workspaces()";
 
 #[derive(Clone, Copy)]
 struct Known {
-    ours: bool,
-    functions: [pg_sys::Oid; 2],
+    /// Of the functions below, whether they say what setup() made them say.
+    readable: bool,
+    writable: bool,
+    /// [`USER`], [`READABLE`], [`WRITABLE`].
+    functions: [pg_sys::Oid; 3],
 }
 
 thread_local! {
@@ -36,7 +40,15 @@ extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: c_int, _hash: u32)
 /// whose id is the caller's, if there is one.
 pub fn writable_is_own() -> bool {
     let known = KNOWN.get().unwrap_or_else(look);
-    known.ours && known.functions.iter().all(|function| may_call(*function))
+    let [user, _, writable] = known.functions;
+    known.writable && may_call(user) && may_call(writable)
+}
+
+/// As [`writable_is_own`], of `engram.readable_workspaces()`.
+pub fn readable_is_own() -> bool {
+    let known = KNOWN.get().unwrap_or_else(look);
+    let [user, readable, _] = known.functions;
+    known.readable && may_call(user) && may_call(readable)
 }
 
 fn look() -> Known {
@@ -55,21 +67,22 @@ fn look() -> Known {
     }
     // Set first: what changes while it is looked at takes it away again.
     let none = Known {
-        ours: false,
-        functions: [pg_sys::InvalidOid; 2],
+        readable: false,
+        writable: false,
+        functions: [pg_sys::InvalidOid; 3],
     };
     KNOWN.set(Some(none));
     let found = (|| {
-        let functions = [USER, WRITABLE].map(function);
-        let [Some(user), Some(writable)] = functions else {
+        let functions = [USER, READABLE, WRITABLE].map(function);
+        let [Some(user), Some(readable), Some(writable)] = functions else {
             return None;
         };
         let caller = function(CALLER)?;
-        let ours =
-            is(user, Some(body(USER)?)) && is(writable, Some(body(WRITABLE)?)) && is(caller, None);
+        let ours = is(user, Some(body(USER)?)) && is(caller, None);
         Some(Known {
-            ours,
-            functions: [user, writable],
+            readable: ours && is(readable, Some(body(READABLE)?)),
+            writable: ours && is(writable, Some(body(WRITABLE)?)),
+            functions: [user, readable, writable],
         })
     })();
     let found = found.unwrap_or(none);
@@ -161,7 +174,7 @@ mod tests {
 
     #[test]
     fn bodies_are_found_in_the_source() {
-        for name in [USER, WRITABLE] {
+        for name in [USER, READABLE, WRITABLE] {
             let body = body(name).unwrap();
             assert!(body.starts_with('\n') && body.ends_with("END\n"), "{name}");
         }

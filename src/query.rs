@@ -16,7 +16,7 @@ pub struct Query {
 }
 
 /// Most phrases, and most exclusions, that one query may have; more are treated as free text or dropped.
-pub const MAX_PHRASES: usize = 16;
+pub const MAX_PHRASES: usize = 64;
 /// Longest name of an entity, in words, that is looked for in a query.
 pub const MAX_NAME_WORDS: usize = 4;
 

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::heap::Memories;
-use crate::identity;
 use crate::scan::{Fresh, Table};
+use crate::{identity, own};
 
 /// The policies that setup() makes, which say so.
 #[derive(Clone, Copy)]
@@ -212,7 +212,11 @@ fn all_visible_to(me: Option<Uuid>, memories: &Table, workspace: Uuid) -> bool {
     // SAFETY: reads a setting; where it is off, a statement that a policy would cut is an error.
     let quiet = unsafe { pg_sys::row_security };
     // A policy shows the caller's own workspace; one that is named may be visible for another reason.
-    quiet && memories.may_read() && !partly_hidden(memories) && me == Some(workspace)
+    quiet
+        && memories.may_read()
+        && !partly_hidden(memories)
+        && me == Some(workspace)
+        && own::readable_is_own()
 }
 
 /// Whether the caller may see all memories of the workspace and the states of all. False where that cannot be told from

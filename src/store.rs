@@ -825,9 +825,10 @@ impl Write<'_, '_> {
             let date = new.occurred_at.and_then(Date::from_postgres);
             let speaker = new.speaker.as_deref();
             let indexed = text::indexed_text(one.content, speaker, date, None);
-            let found = match words::of(self.caller.workspace, self.config, &indexed) {
+            let parsed = words::parsed(&indexed);
+            let found = match words::of(self.caller.workspace, self.config, &parsed) {
                 Some((found, _)) => found,
-                None => terms::words(&words::sent(self.config, &indexed)),
+                None => terms::words(&words::sent(self.config, &parsed)),
             };
             let extra = match text::extra(&indexed) {
                 Some(extra) => match words::of(self.caller.workspace, self.config, &extra) {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 /// True when `content` has no visible character.
 pub fn is_blank(content: &str) -> bool {
@@ -141,6 +142,24 @@ fn unspaced(c: char) -> bool {
         | '\u{3041}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' // Kana
         | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}' // Han
         | '\u{ac00}'..='\u{d7a3}') // Hangul
+}
+
+/// A text with blanks in the place of signs that are not ASCII: quotes, dashes, bullets, currencies, emoji.
+pub fn spaced(text: &str) -> Cow<'_, str> {
+    let sign = |c: char| {
+        !c.is_ascii()
+            && !c.is_alphanumeric()
+            && !is_combining_mark(c)
+            // Soft hyphens, joiners and marks of direction stand within words.
+            && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+    };
+    if text.is_ascii() || !text.contains(sign) {
+        return text.into();
+    }
+    text.chars()
+        .map(|c| if sign(c) { ' ' } else { c })
+        .collect::<String>()
+        .into()
 }
 
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when

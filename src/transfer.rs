@@ -178,6 +178,59 @@ fn refuse_circles(lines: &mut [Line]) {
     }
 }
 
+/// Refuses memories whose ids are those of stored ones that policies keep from the caller: what they hold is neither
+/// compared with anything nor replaced. `owner` is that of the tables; `replaces`: they are locked to be replaced.
+fn refuse_hidden(
+    workspace: uuid::Uuid,
+    owner: pgrx::pg_sys::Oid,
+    replaces: bool,
+    lines: &mut [Line],
+) -> Result<()> {
+    let id = |line: &Line| {
+        let content = (line.kind == "memory").then_some(line.content.as_ref().ok()?)?;
+        uuid::Uuid::try_parse(content.get("id")?.as_str()?).ok()
+    };
+    let mut ids: Vec<uuid::Uuid> = lines.iter().filter_map(id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let there = |lock: &str| {
+        let sql = format!(
+            "SELECT u FROM pg_catalog.unnest($2) AS u CROSS JOIN LATERAL ( \
+               SELECT m.id FROM engram.memories m WHERE m.workspace_id = $1 AND m.id = u OFFSET 0 {lock}) m"
+        );
+        let found = spi::changed(
+            &sql,
+            &[
+                DatumWithOid::from(spi::pg_uuid(workspace)),
+                DatumWithOid::from(spi::pg_uuids(&ids)),
+            ],
+            spi::id,
+        )?;
+        let found = found.into_iter().flatten().map(spi::uuid);
+        Ok::<HashSet<uuid::Uuid>, Error>(found.collect())
+    };
+    // All of them first: what is stored meanwhile is no secret's id.
+    let all = {
+        let _owner = AsOwner::new(owner);
+        there("")?
+    };
+    let theirs = there(if replaces { "FOR NO KEY UPDATE" } else { "" })?;
+    for line in lines {
+        if let Some(id) = id(line)
+            && all.contains(&id)
+            && !theirs.contains(&id)
+        {
+            line.content = Err(format!(
+                "the id \"{id}\" is that of a memory that a policy keeps from you"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn import_lines(
     data: Option<Value>,
     format: Option<&str>,
@@ -198,7 +251,20 @@ fn import_lines(
     let me = identity::caller().id.unwrap_or(workspace).to_string();
     // SAFETY: reads the clock.
     let now = unsafe { pgrx::pg_sys::GetCurrentTransactionStartTimestamp() };
-    let lines = lines(data.unwrap_or(Value::Null), format, workspace, now)?;
+    let mut lines = lines(data.unwrap_or(Value::Null), format, workspace, now)?;
+    // What is written in the place of the caller is what the caller could write.
+    let replaces = on_conflict == "replace";
+    let turns = |line: &Line| matches!(&*line.kind, "message" | "archive");
+    let mut owner = uses::owner_for("INSERT", "memories")?;
+    if replaces {
+        owner = uses::owner_for("UPDATE", "memories")?;
+    }
+    if lines.iter().any(turns) {
+        owner = uses::owner_for("INSERT", "messages")?;
+    }
+    if !trusted {
+        refuse_hidden(workspace, owner, replaces && !dry_run, &mut lines)?;
+    }
 
     let mut outcomes = Vec::with_capacity(lines.len());
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -230,7 +296,7 @@ fn import_lines(
         .map(|(kind, lines)| (kind, lines.into()))
         .collect();
     {
-        let _owner = AsOwner::new(uses::owner()?);
+        let _owner = AsOwner::new(owner);
         outcomes.extend(spi::changed(
             "SELECT i.\"position\", i.kind, i.id, i.status, i.error \
              FROM engram_internal.import_as_owner($1, $2, $3, $4, $5) i",

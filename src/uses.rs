@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
 use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::write::{self, Shape, Value as Cell, Writer};
-use crate::{identity, ids, rows, spi};
+use crate::{identity, ids, own, rows, spi};
 
 /// Most memories that one call credits.
 const MAX_IDS: usize = 1000;
@@ -58,9 +58,10 @@ pub fn resolve(workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
 /// As [`resolve`], for this caller, and for who opens the tables anyway.
 fn resolve_for(me: Option<Uuid>, workspace: Option<pgrx::Uuid>) -> Result<Uuid> {
     if workspace.is_none()
-        && let Some(own) = me
+        && let Some(mine) = me
+        && own::writable_is_own()
     {
-        return Ok(own);
+        return Ok(mine);
     }
     let found = spi::row(
         "SELECT engram_internal.resolve_workspace($1, true)",
@@ -440,10 +441,27 @@ pub fn owner() -> Result<pg_sys::Oid> {
     Ok(owner.flatten().unwrap_or(pg_sys::InvalidOid))
 }
 
+/// The owner of the tables, for what is done in the place of a caller who could do as much by hand: who has this right on
+/// this table, or on a column of it.
+pub fn owner_for(right: &str, table: &str) -> Result<pg_sys::Oid> {
+    let owner = spi::row(
+        "SELECT c.relowner FROM pg_catalog.pg_class c \
+         WHERE c.oid = ('engram.' || $2)::pg_catalog.regclass \
+           AND (pg_catalog.has_table_privilege(c.oid, $1) \
+                OR $1 <> 'DELETE' AND pg_catalog.has_any_column_privilege(c.oid, $1))",
+        &[DatumWithOid::from(right), DatumWithOid::from(table)],
+        |row| Ok(row.get::<pg_sys::Oid>(1)?),
+    )?;
+    owner.flatten().ok_or_else(|| Error::Forbidden {
+        message: format!("permission denied for table {table}"),
+        hint: format!("This takes {right} on engram.{table}. Ask its owner: SELECT engram.setup('{{\"grant_to\": [\"<your role>\"]}}') gives a role what storing and searching take."),
+    })
+}
+
 /// Folds at most so many waiting calls of a workspace that the caller may write.
 pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
     identity::require_writer(workspace)?;
-    let _owner = AsOwner::new(owner()?);
+    let _owner = AsOwner::new(owner_for("INSERT", "access_queue")?);
     let folded = spi::changed(
         "SELECT engram_internal.fold_queue($1, $2)",
         &[
@@ -464,7 +482,7 @@ pub use states::each as each_state;
 /// Dates the state of a memory now, before what it depends on changes.
 pub fn rebase(workspace: Uuid, id: Uuid, new_layer: Option<&str>) -> Result<()> {
     identity::require_writer(workspace)?;
-    let _owner = AsOwner::new(owner()?);
+    let _owner = AsOwner::new(owner_for("UPDATE", "memories")?);
     spi::changed(
         "SELECT engram_internal.rebase_state($1, $2, $3)",
         &[
@@ -527,7 +545,7 @@ pub fn consolidate(
     } else {
         Some(resolve(workspace)?)
     };
-    let _owner = AsOwner::new(owner()?);
+    let _owner = AsOwner::new(owner_for("UPDATE", "memories")?);
     let mut arguments = vec![
         DatumWithOid::from(workspace.map(spi::pg_uuid)),
         DatumWithOid::from(at),
@@ -640,7 +658,7 @@ pub fn configure(
             ),
         ));
     }
-    let _owner = AsOwner::new(owner()?);
+    let _owner = AsOwner::new(owner_for("UPDATE", "memories")?);
     // What was used until now was used under the settings that were in force.
     spi::changed(
         "SELECT engram_internal.fold_before($1)",

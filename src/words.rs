@@ -11,7 +11,8 @@
 //! - all dictionaries look at one token at a time, as all that come with PostgreSQL do but `thesaurus`;
 //! - no word is so long, and the text neither, that PostgreSQL would refuse it or say something about it.
 
-use std::cell::{Cell, RefCell};
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -20,7 +21,7 @@ use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use uuid::Uuid;
 
 use crate::blocks::documents::Word;
-use crate::terms;
+use crate::{terms, text};
 
 /// Longer texts go the long way.
 const MAX_TEXT: usize = 50_000;
@@ -210,8 +211,39 @@ pub fn configuration(name: &str) -> pg_sys::Oid {
     }
 }
 
+/// A text as PostgreSQL's parser is to read it. Where the database's LC_CTYPE is C, that takes every character beyond ASCII
+/// for a letter, and a word with a quote or a dash beside it for another word.
+pub fn parsed(text: &str) -> Cow<'_, str> {
+    thread_local! {
+        static SIGNS_ARE_LETTERS: OnceCell<bool> = const { OnceCell::new() };
+    }
+    if text.is_ascii() {
+        return text.into();
+    }
+    let letters = SIGNS_ARE_LETTERS.with(|known| {
+        *known.get_or_init(|| {
+            let simple = configuration("pg_catalog.simple");
+            // SAFETY: a function of a configuration and a text, which gives a varlena.
+            let terms = unsafe {
+                pgrx::direct_function_call_as_datum(
+                    pg_sys::to_tsvector_byid,
+                    &[simple.into_datum(), "a\u{2014}b".into_datum()],
+                )
+                .and_then(|terms| <&[u8]>::from_datum(terms, false))
+            };
+            terms.is_some_and(|terms| terms::parse(&lexemes(terms)).count() == 1)
+        })
+    });
+    if letters {
+        text::spaced(text)
+    } else {
+        text.into()
+    }
+}
+
 /// The lexemes of a text in the format that [`terms::parse`] reads; nothing is remembered.
 pub fn sent(config: pg_sys::Oid, text: &str) -> Vec<u8> {
+    let text = &*parsed(text);
     // Only a long text may hold a word that PostgreSQL gives a notice of, or too many of them.
     // SAFETY: functions of a configuration and a text, which give a varlena; the second is found by its name, or raises.
     let terms = unsafe {

@@ -55,20 +55,27 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'extra_text_wrap
 COMMENT ON FUNCTION engram_internal.extra_text(text) IS
 'Words that a text search configuration does not find in a text: parts of identifiers, dates written in digits, pairs of characters where words are written without spaces. NULL when there are none.';
 
+CREATE FUNCTION engram_internal.parsed_text(indexed text) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'parsed_text_wrapper';
+COMMENT ON FUNCTION engram_internal.parsed_text(text) IS
+'A text as the parser of text search is to read it: where it takes quotes, dashes and other signs beyond ASCII for letters (LC_CTYPE C), with blanks in their place.';
+
 CREATE FUNCTION engram_internal.to_terms(config text, indexed text) RETURNS tsvector
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
 AS $$
+DECLARE
+  parsed text := engram_internal.parsed_text(indexed);
 BEGIN
-  IF octet_length(indexed) < 100000 THEN
-    RETURN to_tsvector(config::regconfig, indexed);
+  IF octet_length(parsed) < 100000 THEN
+    RETURN to_tsvector(config::regconfig, parsed);
   END IF;
   BEGIN
-    RETURN to_tsvector(config::regconfig, indexed);
+    RETURN to_tsvector(config::regconfig, parsed);
   EXCEPTION WHEN program_limit_exceeded THEN
     -- Only text made to have very many distinct compound words comes here; its beginning is found.
-    RETURN to_tsvector(config::regconfig, left(indexed, 20000));
+    RETURN to_tsvector(config::regconfig, left(parsed, 20000));
   END;
 END
 $$;
@@ -897,7 +904,14 @@ BEGIN
     IF me IS NULL AND (for_write OR engram_internal.trusted()) THEN
       PERFORM engram_internal.refuse_unidentified(engram_internal.trusted());
     END IF;
-    RETURN me;
+    -- Somebody may have replaced these.
+    IF me = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
+       OR engram_internal.trusted() THEN
+      RETURN me;
+    ELSIF for_write THEN
+      PERFORM engram_internal.refuse_workspace(me);
+    END IF;
+    RETURN NULL;
   END IF;
   IF workspace = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
      OR engram_internal.trusted() THEN
@@ -908,7 +922,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.resolve_workspace(uuid, boolean) IS
-'The workspace that a call works in: the one named if the caller may use it, else the caller''s own. NULL when a reader is nobody; everything else that is not allowed raises.';
+'The workspace that a call works in: the one named if the caller may use it, else the caller''s own. NULL when a reader is nobody, or may not read it; everything else that is not allowed raises.';
 
 CREATE FUNCTION engram_internal.entity_node(name text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'entity_node_wrapper';

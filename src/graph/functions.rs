@@ -11,17 +11,18 @@ use super::{Graph, Reach, USED_WITH, count, most, spread};
 use crate::api::Report;
 use crate::error::{Error, Result};
 use crate::model::links;
-use crate::{identity, spi, text};
+use crate::{identity, own, spi, text};
 
 /// Most links that are listed of one memory.
 const LISTED: usize = 1000;
 
 /// The workspace that a call reads; `None` when the caller is nobody.
 fn readable(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
-    if let Some(own) = identity::caller().id
-        && workspace.is_none_or(|named| spi::uuid(named) == own)
+    if let Some(mine) = identity::caller().id
+        && workspace.is_none_or(|named| spi::uuid(named) == mine)
+        && own::readable_is_own()
     {
-        return Ok(Some(own));
+        return Ok(Some(mine));
     }
     let found = spi::row(
         "SELECT engram_internal.resolve_workspace($1, false)",

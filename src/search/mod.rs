@@ -41,7 +41,7 @@ use crate::raw::RawJsonb;
 use crate::scan::{Lookup, Row, Table, Tuple};
 use crate::text::Date;
 use crate::uses::{self, Call};
-use crate::{identity, query, rows, spi};
+use crate::{identity, own, query, rows, spi};
 pub use checks::gather;
 use corpus::{Corpus, Entries, Sessions};
 pub use eligible::compile as compile_filter;
@@ -392,9 +392,10 @@ fn match_count(given: Option<i32>) -> Result<usize> {
 pub fn workspace_of(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
     // One's own workspace needs no further question.
     if workspace.is_none()
-        && let Some(own) = identity::caller().id
+        && let Some(mine) = identity::caller().id
+        && own::readable_is_own()
     {
-        return Ok(Some(own));
+        return Ok(Some(mine));
     }
     let found = spi::row(
         "SELECT engram_internal.resolve_workspace($1, false)",
@@ -1197,6 +1198,33 @@ fn fetch(
                 undisputed += usize::from(!disputes || hit.contradicted_by.is_empty());
                 hits.push((hit, *index));
             }
+        }
+    }
+    // What corrects a result comes before it, however far behind it was found; and so on.
+    while disputes {
+        let missing: IdSet = (hits.iter().flat_map(|(hit, _)| &hit.contradicted_by))
+            .filter(|id| !hits.iter().any(|(hit, _)| hit.id == **id))
+            .copied()
+            .collect();
+        let found: Vec<&(f64, usize)> = (ranked.order.iter())
+            .filter(|(_, i)| !missing.is_empty() && missing.contains(&(ranked.id)(*i)))
+            .collect();
+        let places: Vec<(Uuid, Option<Place>)> = (found.iter())
+            .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
+            .collect();
+        if places.is_empty() {
+            break;
+        }
+        let mut rows = rows_of(context, eligible, &places)?;
+        let before = hits.len();
+        for ((score, index), (id, _)) in found.into_iter().zip(&places) {
+            if let Some(mut hit) = rows.remove(id) {
+                hit.score = *score;
+                hits.push((hit, *index));
+            }
+        }
+        if hits.len() == before {
+            break;
         }
     }
     let levels = used(context, &hits, &ranked)?;

@@ -44,7 +44,18 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
         let config = crate::words::configuration(config);
         let mut found = lexemes(config, &query.free);
         if let Some(extra) = text::extra(&query.free) {
-            found.extend(lexemes(config, &extra));
+            // What nobody asks with its accents is not asked without them: "für", "été".
+            let silent: Vec<String> = query
+                .free
+                .split(|c: char| !c.is_alphanumeric())
+                .filter(|word| !word.is_ascii() && lexemes(config, word).is_empty())
+                .map(|word| text::fold(word).into_owned())
+                .collect();
+            let asked: Vec<&str> = extra
+                .split(' ')
+                .filter(|word| !silent.iter().any(|s| s == word))
+                .collect();
+            found.extend(lexemes(config, &asked.join(" ")));
         }
         for lexeme in found.into_iter().filter(|l| !l.is_empty()) {
             // Not twice with and without its accents.
@@ -61,7 +72,7 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
         .required
         .iter()
         .chain(&query.excluded)
-        .cloned()
+        .map(|phrase| crate::words::parsed(phrase).into_owned())
         .collect();
     let parts = spi::rows(
         include_str!("sql/phrases.sql"),
@@ -71,16 +82,16 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
                 row.get::<i64>(1)?.unwrap_or(1),
                 row.get::<String>(2)?.unwrap_or_default(),
                 row.get::<String>(3)?.unwrap_or_default(),
+                row.get::<bool>(4)?.unwrap_or(false),
             ))
         },
     )?;
-    for (nth, phrase, lexemes) in parts {
+    for (nth, phrase, lexemes, single) in parts {
         if phrase.is_empty() {
             continue; // Stop words only.
         }
         let lexemes = lexemes.split(SEPARATOR).map(str::to_owned);
         let required = usize::try_from(nth).is_ok_and(|n| n <= query.required.len());
-        let single = lexemes.clone().count() == 1;
         if required {
             analysed.required.extend(lexemes);
         } else if single {

@@ -14,7 +14,7 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, Database, Installation, failure, shared};
+use crate::cluster::{Cluster, Database, Installation, failure, one, shared};
 
 // --- the victim and what may never be seen of it ------------------------------------------------
 
@@ -1969,6 +1969,203 @@ fn plans_made_for_one_user_serve_the_next_one_with_own_rows() {
             session.sql("COMMIT");
         }
         session.sql("DISCARD ALL");
+    }
+}
+
+#[test]
+fn what_is_done_as_the_owner_takes_the_rights_of_the_caller() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    admin
+        .batch_execute(
+            "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+             GRANT USAGE ON SCHEMA engram TO reader; GRANT SELECT ON engram.memories TO reader;
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA engram TO reader",
+        )
+        .unwrap();
+    let mut victim = db.user("victim");
+    let id: Uuid = one(&mut victim, "SELECT engram.add('an apple')", &[]);
+    victim
+        .batch_execute(
+            r#"SELECT * FROM engram.append_messages('[{"role": "user", "content": "q", "created_at": "2024-01-01"}]', 's');
+               SELECT * FROM engram.archive_messages('1 day', keep => 0)"#,
+        )
+        .unwrap();
+    let mut reader = Session::open(&db, "reader");
+    reader.sql("SET engram.user_id = 'victim'");
+    assert_eq!(reader.text("SELECT count(*) FROM engram.memories"), "1");
+    for call in [
+        "SELECT engram_internal.erase_archived_messages(NULL, NULL, NULL)".to_owned(),
+        "SELECT engram.restore_messages('s')".to_owned(),
+        "SELECT * FROM engram.archive_messages('1 day')".to_owned(),
+        "SELECT * FROM engram_internal.consolidate_batch(NULL, now() + interval '10 years', 1000, true)".to_owned(),
+        "SELECT * FROM engram.consolidate(at => now() + interval '10 years')".to_owned(),
+        format!("SELECT engram_internal.rebase((SELECT user_id FROM engram_internal.caller()), '{id}', 'core')"),
+        "SELECT engram_internal.fold((SELECT user_id FROM engram_internal.caller()), 10)".to_owned(),
+        "SELECT engram.configure('{\"decay\": 0.4}')".to_owned(),
+        r#"SELECT * FROM engram.import('[{"kind": "memory", "content": "mine"}]')"#.to_owned(),
+    ] {
+        let error = failure(reader.simple_query(&call));
+        assert_eq!(error.code, "42501", "{call}: {error:?}");
+    }
+    let left: (i64, String) = {
+        let row = admin
+            .query_one(
+                "SELECT (SELECT count(*) FROM engram.message_archive), layer FROM engram.memories",
+                &[],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(left, (1, "working".to_owned()));
+    // Who may add and no more replaces nothing.
+    admin
+        .batch_execute("GRANT INSERT ON engram.memories TO reader")
+        .unwrap();
+    let line =
+        |content: &str| format!(r#"[{{"kind": "memory", "id": "{id}", "content": "{content}"}}]"#);
+    let replaced = format!(
+        "SELECT status FROM engram.import('{}', on_conflict => 'replace')",
+        line("replaced")
+    );
+    assert_eq!(reader.code(&replaced), "42501");
+    let skipped = format!("SELECT status FROM engram.import('{}')", line("skipped"));
+    assert_eq!(reader.text(&skipped), "skipped");
+}
+
+#[test]
+fn import_compares_and_replaces_what_policies_let_the_caller_see() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('the PIN is 4711', tags => '{secret}')",
+        &[],
+    );
+    let plain: Uuid = one(&mut ann, "SELECT engram.add('tea')", &[]);
+    let status = |ann: &mut Client, id: Uuid, content: &str, how: &str| -> (String, String) {
+        let line = json!([{"kind": "memory", "id": id.to_string(), "content": content, "tags": ["secret"]}]);
+        let row = ann
+            .query_one(
+                &format!("SELECT status, coalesce(error, '') FROM engram.import($1, {how})"),
+                &[&line],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    for policy in [
+        "CREATE POLICY hide ON engram.memories AS RESTRICTIVE FOR ALL USING (NOT 'secret' = ANY (tags)) WITH CHECK (true)",
+        "CREATE POLICY hide ON engram.memories AS RESTRICTIVE FOR UPDATE USING (NOT 'secret' = ANY (tags)) WITH CHECK (true)",
+    ] {
+        admin.batch_execute(policy).unwrap();
+        let seen: i64 = one(&mut ann, "SELECT count(*) FROM engram.memories", &[]);
+        let hidden = seen == 1;
+        for how in [
+            "dry_run => true",
+            "on_conflict => 'reject', dry_run => true",
+        ] {
+            // The same answer whether the content is guessed or not.
+            for content in ["the PIN is 4710", "the PIN is 4711"] {
+                if hidden {
+                    let (status, error) = status(&mut ann, id, content, how);
+                    assert_eq!(status, "error", "{how}, {content}");
+                    assert!(error.contains("policy"), "{error}");
+                }
+            }
+        }
+        let (refused, error) = status(&mut ann, id, "mine now", "on_conflict => 'replace'");
+        assert_eq!(refused, "error");
+        assert!(error.contains("policy"), "{error}");
+        let (replaced, _) = status(
+            &mut ann,
+            plain,
+            &format!("green tea {seen}"),
+            "on_conflict => 'replace'",
+        );
+        assert_eq!(replaced, "replaced");
+        let (added, _) = status(
+            &mut ann,
+            Uuid::new_v4(),
+            &format!("new {seen}"),
+            "dry_run => true",
+        );
+        assert_eq!(added, "added");
+        admin
+            .batch_execute("DROP POLICY hide ON engram.memories; UPDATE engram.memories SET tags = '{}' WHERE content LIKE 'green%'")
+            .unwrap();
+    }
+    let kept: (String, i32) = {
+        let row = admin
+            .query_one(
+                "SELECT content, version FROM engram.memories WHERE id = $1",
+                &[&id],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(kept, ("the PIN is 4711".to_owned(), 1));
+}
+
+#[test]
+fn who_loses_the_own_workspace_loses_it_by_every_door() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(&mut ann, "SELECT engram.add('apple pie')", &[]);
+    let nobodys = |function: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION engram.{function}() RETURNS uuid[] LANGUAGE sql STABLE PARALLEL SAFE
+             SET search_path = pg_catalog, pg_temp AS $$SELECT '{{}}'::uuid[]$$"
+        )
+    };
+    admin
+        .batch_execute(&nobodys("writable_workspaces"))
+        .unwrap();
+    assert_eq!(
+        one::<i64>(&mut ann, "SELECT count(*) FROM engram.search('apple')", &[]),
+        1
+    );
+    for call in [
+        format!("SELECT engram.touch('{{{id}}}')"),
+        format!("SELECT engram.rate('{id}', 3)"),
+        format!("SELECT engram.reinforce('{{{id}}}')"),
+        format!("SELECT engram.update('{id}', importance => 0.9)"),
+        "SELECT engram.add('more')".to_owned(),
+        r#"SELECT * FROM engram.import('[{"kind": "memory", "content": "i"}]')"#.to_owned(),
+        "SELECT engram.configure('{\"decay\": 0.4}')".to_owned(),
+        "SELECT * FROM engram.consolidate()".to_owned(),
+        r#"SELECT * FROM engram.append_messages('[{"role": "user", "content": "q"}]', 's')"#
+            .to_owned(),
+    ] {
+        let error = failure(ann.simple_query(&call));
+        assert!(
+            ["42501", "22023"].contains(&error.code.as_str()),
+            "{call}: {error:?}"
+        );
+        assert!(!error.hint.is_empty(), "{call}: {error:?}");
+    }
+    admin
+        .batch_execute(&nobodys("readable_workspaces"))
+        .unwrap();
+    for call in [
+        "SELECT count(*) FROM engram.memories".to_owned(),
+        "SELECT count(*) FROM engram.search('apple')".to_owned(),
+        "SELECT count(*) FROM engram.search()".to_owned(),
+        "SELECT count(*) FROM engram.context('apple') c WHERE c::text LIKE '%pie%'".to_owned(),
+        "SELECT count(*) FROM engram.list()".to_owned(),
+        "SELECT count(*) FROM engram.activations()".to_owned(),
+        format!("SELECT count(*) FROM engram.related('{id}')"),
+        format!("SELECT count(engram.activation('{id}'))"),
+        format!("SELECT count(*) FROM engram.get('{id}')"),
+    ] {
+        let found = ann.simple_query(&call);
+        let Ok(found) = found else { continue };
+        let counts = found.iter().filter_map(|m| match m {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), ["0"], "{call}");
     }
 }
 
