@@ -57,6 +57,138 @@ fn words_are_found_without_their_accents_and_dates_by_their_parts() {
 }
 
 #[test]
+fn words_are_found_beside_signs_beyond_ascii() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let contents = [
+        "Ann loved the “Lisbon” trip—great food for €99",
+        "•first of all «bonjour» and 🎉party",
+        "O’Brien met us in 2019–2021",
+    ];
+    add_all(&mut ann, &contents[..2]);
+    // The long way, too.
+    ann.execute(
+        "INSERT INTO engram.memories (content) VALUES ($1)",
+        &[&contents[2]],
+    )
+    .unwrap();
+    let check = |ann: &mut Client| {
+        for (query, at) in [
+            ("lisbon", 0),
+            ("“trip”", 0),
+            ("99", 0),
+            ("\"great food\"", 0),
+            ("\"Lisbon trip\"", 0),
+            ("first", 1),
+            ("Bonjour", 1),
+            ("party", 1),
+            ("—party", 1),
+            ("brien", 2),
+            ("2021", 2),
+        ] {
+            let call = format!("$q${query}$q$");
+            assert_eq!(found(ann, &call), [contents[at]], "{query}");
+        }
+        assert_eq!(found(ann, "'food -\"Lisbon trip\"'"), [""; 0]);
+    };
+    check(&mut ann);
+    db.admin().batch_execute("CALL engram.maintain()").unwrap();
+    check(&mut ann);
+    let workspace: Uuid = ann
+        .query_one("SELECT engram.current_user_id()", &[])
+        .unwrap()
+        .get(0);
+    db.admin()
+        .execute("SELECT engram.reindex($1)", &[&workspace])
+        .unwrap();
+    check(&mut ann);
+}
+
+#[test]
+fn a_phrase_of_one_word_again_and_again_is_a_phrase() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let contents = [
+        "we went step by step through it",
+        "the next step is unclear",
+        "he said yes yes",
+    ];
+    add_all(&mut ann, &contents);
+    for (query, expected) in [
+        ("\"step by step\"", &contents[..1]),
+        ("step -\"step by step\"", &contents[1..2]),
+        ("\"step step\"", &[]),
+        ("\"yes yes\"", &contents[2..]),
+        ("\"yes\"", &contents[2..]),
+        ("step -\"unclear\"", &contents[..1]),
+    ] {
+        assert_eq!(found(&mut ann, &format!("'{query}'")), expected, "{query}");
+    }
+    // Sixty-four are taken out.
+    let fillers: String = (0..63).fold(String::new(), |all, n| all + &format!(" -zz{n}"));
+    assert_eq!(
+        found(&mut ann, &format!("'step{fillers} -unclear'")),
+        contents[..1]
+    );
+}
+
+#[test]
+fn stop_words_with_accents_ask_nothing() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    db.admin()
+        .batch_execute(
+            "UPDATE engram.settings SET text_config = 'pg_catalog.german'
+             WHERE workspace_id = '00000000-0000-0000-0000-000000000000'",
+        )
+        .unwrap();
+    add_all(
+        &mut ann,
+        &["Geschenk für Anna", "Ein Kännchen über dem Feuer"],
+    );
+    for (query, expected) in [
+        ("für", &[][..]),
+        ("Was können wir für Bob tun?", &[]),
+        ("Geschenk für Bob", &["Geschenk für Anna"]),
+        ("Kännchen", &["Ein Kännchen über dem Feuer"]),
+        ("kannchen", &["Ein Kännchen über dem Feuer"]),
+    ] {
+        assert_eq!(found(&mut ann, &format!("'{query}'")), expected, "{query}");
+    }
+}
+
+#[test]
+fn what_corrects_a_result_comes_before_it_however_few_are_asked_for() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let old = "The Lisbon office opens at nine";
+    let new = "That office closed for good";
+    add_all(&mut ann, &[old, new]);
+    for n in 0..12 {
+        add_all(
+            &mut ann,
+            &[&format!("Lisbon office note {n} about the opens question")],
+        );
+    }
+    ann.batch_execute(&format!(
+        "SELECT engram.contradict((SELECT id FROM engram.memories WHERE content = '{new}'),
+                                  (SELECT id FROM engram.memories WHERE content = '{old}'))"
+    ))
+    .unwrap();
+    for count in [1, 2, 3, 50] {
+        let hits = found(
+            &mut ann,
+            &format!("'when does Lisbon office opens at nine', match_count => {count}"),
+        );
+        assert_eq!(hits[0], new, "{count}: {hits:?}");
+        assert!(
+            hits.get(1).is_none_or(|hit| hit == old),
+            "{count}: {hits:?}"
+        );
+    }
+}
+
+#[test]
 fn any_word_matches_phrases_are_required_and_minus_excludes() {
     let db = Database::new();
     let mut ann = db.user("ann");
