@@ -75,6 +75,173 @@ $$;
 COMMENT ON FUNCTION engram_internal.resolve_workspace(uuid, boolean) IS
 'The workspace that a call works in: the one named if the caller may use it, else the caller''s own. NULL when a reader is nobody, or may not read it; everything else that is not allowed raises.';
 
+CREATE FUNCTION engram_internal.model_of(dims integer) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN coalesce(
+    (SELECT min(e.name) FROM engram.embedding_models e WHERE e.dims = model_of.dims
+     HAVING count(*) = 1 AND NOT EXISTS (
+       SELECT FROM engram.embedding_models d WHERE d.is_default AND d.dims = model_of.dims)),
+    (SELECT e.name FROM engram.embedding_models e WHERE e.is_default));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.model_of(integer) IS
+'The model of a vector of this length for which none is named: the default model, unless another one alone has that length. While one model replaces another, callers of both are served.';
+
+CREATE OR REPLACE FUNCTION engram_internal.store(
+  workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], expires_at timestamptz, on_duplicate text,
+  INOUT id uuid, OUT status text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  strategy  text := coalesce(on_duplicate, 'merge');
+  -- Not the tables' row types: those would not be there before setup().
+  model     record;
+  hash      bytea;
+  twin      record;
+  threshold double precision;
+  anew      boolean;
+BEGIN
+  IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
+    RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: merge (default), skip, reject, allow.';
+  END IF;
+  IF content IS NULL OR engram_internal.is_blank(content) THEN
+    RAISE EXCEPTION 'content is %', CASE WHEN content IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+  END IF;
+  PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  IF embedding IS NOT NULL THEN
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.name = engram_internal.model_of(cardinality(embedding));
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_model(NULL);
+    END IF;
+  END IF;
+  metadata := engram_internal.metadata_object(metadata);
+  hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
+
+  -- Whoever stores the same id or the same content at the same moment waits here, so that the
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
+  IF id IS NOT NULL THEN
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
+    IF FOUND THEN
+      IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
+        status := 'unchanged';
+        RETURN;
+      END IF;
+      RAISE EXCEPTION 'memory "%" exists already with %', id,
+          CASE WHEN twin.deleted_at IS NULL THEN 'other content' ELSE 'a forgotten content' END
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Change it with engram.update(), bring it back with engram.restore(), or choose another id.';
+    END IF;
+  END IF;
+  IF strategy <> 'allow' THEN
+    SELECT * INTO twin FROM engram.memories m
+    -- As no index sees it: the hash alone finds them, see memories_content_idx.
+    WHERE (m.workspace_id = workspace) IS TRUE AND m.content_hash = hash AND m.deleted_at IS NULL
+      AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
+    IF NOT FOUND AND embedding IS NOT NULL THEN
+      threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
+        FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+        WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+      IF threshold IS NOT NULL THEN
+        SELECT m.* INTO twin
+        FROM engram.embeddings e
+        JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
+        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+          AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
+      END IF;
+    END IF;
+    IF FOUND THEN
+      IF strategy = 'reject' THEN
+        RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
+          USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
+                HINT = 'Use on_duplicate => ''merge'' to reinforce it, or ''allow'' to store it twice.';
+      END IF;
+      id := twin.id;
+      status := 'skipped';
+      IF strategy = 'merge' THEN
+        status := 'merged';
+        -- Said again: it counts as one more use, and nothing that came with it is lost.
+        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
+        VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
+        anew := engram_internal.links_anew(workspace, id, entities);
+        UPDATE engram.memories m
+        SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,
+            importance = greatest(m.importance, importance),
+            tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
+            metadata = m.metadata || coalesce(metadata, '{}'),
+            expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
+                              WHEN expires_at IS NOT NULL THEN m.expires_at END
+        WHERE m.workspace_id = workspace AND m.id = id
+          AND (anew OR importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
+        IF embedding IS NOT NULL THEN
+          INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM engram_internal.link_entities(workspace, id, entities);
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+
+  id := coalesce(id, engram_internal.uuid_v7());
+  status := 'added';
+  INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at)
+  VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+    agent_id, session_id, speaker, role, source, expires_at);
+  IF embedding IS NOT NULL THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+    VALUES (workspace, id, model.name, embedding);
+  END IF;
+  IF entities IS NOT NULL THEN
+    PERFORM engram_internal.link_entities(workspace, id, entities);
+  END IF;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.check_embedding(embedding vector, model text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  m record;
+BEGIN
+  SELECT * INTO m FROM engram.embedding_models e WHERE e.name = model;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(model);
+  END IF;
+  IF engram_internal.vector_dims(embedding) <> m.dims THEN
+    RAISE EXCEPTION 'the embedding has % dimensions, model "%" has %',
+        engram_internal.vector_dims(embedding), m.name, m.dims
+      USING ERRCODE = 'data_exception',
+            HINT = format('Embed with model "%s", or register the one that makes such vectors: SELECT engram.set_embedding_model(name, dims). engram.embedding_models lists those that are.', m.name);
+  END IF;
+  IF m.distance = 'cosine' AND engram_internal.vector_norm(embedding) = 0 THEN
+    RAISE EXCEPTION 'the embedding is all zeros, which has no direction to compare'
+      USING ERRCODE = 'data_exception', HINT = 'Leave the embedding out: the memory is then found by its words.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
+'Stores one memory and returns its id; it can be found at once.
+
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
+
 CREATE OR REPLACE FUNCTION engram.update(
   id uuid,
   content text DEFAULT NULL,
@@ -172,6 +339,51 @@ COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text
 'Changes what is given of one memory and returns its new version.
 
 NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
+
+CREATE OR REPLACE FUNCTION engram.set_embedding(
+  id uuid,
+  embedding vector,
+  model text DEFAULT NULL,
+  expected_version integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := engram_internal.resolve_workspace(set_embedding.workspace, true);
+  chosen  text;
+  current integer;
+BEGIN
+  SELECT m.version INTO current FROM engram.memories m
+  WHERE m.workspace_id = ws AND m.id = set_embedding.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_memory(set_embedding.id);
+  END IF;
+  IF set_embedding.expected_version <> current THEN
+    RAISE EXCEPTION 'memory "%" is at version %, not %', set_embedding.id, current, set_embedding.expected_version
+      USING ERRCODE = 'PT409', HINT = 'It changed while you embedded it. It will be handed out again by engram.pending_embeddings().';
+  END IF;
+  IF set_embedding.embedding IS NULL THEN
+    RAISE EXCEPTION 'embedding is NULL'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the vector, for example ''[0.1, 0.2]''. To drop one, DELETE it FROM engram.embeddings.';
+  END IF;
+  chosen := coalesce(set_embedding.model, engram_internal.model_of(engram_internal.vector_dims(set_embedding.embedding)));
+  IF chosen IS NULL THEN
+    PERFORM engram_internal.refuse_model(NULL);
+  END IF;
+  INSERT INTO engram.embeddings AS e (workspace_id, memory_id, model, embedding)
+  VALUES (ws, set_embedding.id, chosen, set_embedding.embedding)
+  ON CONFLICT ON CONSTRAINT embeddings_pkey DO UPDATE SET embedding = excluded.embedding, created_at = now();
+  DELETE FROM engram.embedding_claims c WHERE c.workspace_id = ws AND c.memory_id = set_embedding.id AND c.model = chosen;
+  RETURN true;
+END
+$$;
+COMMENT ON FUNCTION engram.set_embedding(uuid, vector, text, integer, uuid) IS
+'Stores or replaces the vector of one memory, and ends the lease that pending_embeddings() gave.
+
+model: by default the default model, or the one registered model that has the length of the vector. expected_version: the version that pending_embeddings() returned; if the memory changed since, the call is refused (PT409) and the memory handed out again. An unknown id raises PT404.';
 
 COMMENT ON FUNCTION engram.links(uuid, timestamptz, uuid) IS
 'The links of one memory, strongest first, those included that are too young for related(); at most 1000 of each kind. An unknown or forgotten id raises PT404.

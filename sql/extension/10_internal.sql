@@ -924,6 +924,21 @@ $$;
 COMMENT ON FUNCTION engram_internal.resolve_workspace(uuid, boolean) IS
 'The workspace that a call works in: the one named if the caller may use it, else the caller''s own. NULL when a reader is nobody, or may not read it; everything else that is not allowed raises.';
 
+CREATE FUNCTION engram_internal.model_of(dims integer) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN coalesce(
+    (SELECT min(e.name) FROM engram.embedding_models e WHERE e.dims = model_of.dims
+     HAVING count(*) = 1 AND NOT EXISTS (
+       SELECT FROM engram.embedding_models d WHERE d.is_default AND d.dims = model_of.dims)),
+    (SELECT e.name FROM engram.embedding_models e WHERE e.is_default));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.model_of(integer) IS
+'The model of a vector of this length for which none is named: the default model, unless another one alone has that length. While one model replaces another, callers of both are served.';
+
 CREATE FUNCTION engram_internal.entity_node(name text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'entity_node_wrapper';
 COMMENT ON FUNCTION engram_internal.entity_node(text) IS 'The key under which an entity''s name is stored: case, white space and outer punctuation do not count.';

@@ -29,7 +29,7 @@ BEGIN
   END IF;
   PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
   IF embedding IS NOT NULL THEN
-    SELECT * INTO model FROM engram.embedding_models e WHERE e.is_default;
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.name = engram_internal.model_of(cardinality(embedding));
     IF NOT FOUND THEN
       PERFORM engram_internal.refuse_model(NULL);
     END IF;
@@ -161,7 +161,7 @@ BEGIN
     RAISE EXCEPTION 'the embedding has % dimensions, model "%" has %',
         engram_internal.vector_dims(embedding), m.name, m.dims
       USING ERRCODE = 'data_exception',
-            HINT = format('Embed with model "%s", or name the right model; engram.embedding_models lists them.', m.name);
+            HINT = format('Embed with model "%s", or register the one that makes such vectors: SELECT engram.set_embedding_model(name, dims). engram.embedding_models lists those that are.', m.name);
   END IF;
   IF m.distance = 'cosine' AND engram_internal.vector_norm(embedding) = 0 THEN
     RAISE EXCEPTION 'the embedding is all zeros, which has no direction to compare'
@@ -210,7 +210,7 @@ $$;
 COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
 'Stores one memory and returns its id; it can be found at once.
 
-content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
 
 CREATE FUNCTION engram.add_many(items jsonb, workspace uuid DEFAULT NULL)
 RETURNS TABLE ("position" integer, id uuid, status text, error text)

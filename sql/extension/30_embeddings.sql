@@ -151,7 +151,7 @@ BEGIN
     RAISE EXCEPTION 'embedding is NULL'
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the vector, for example ''[0.1, 0.2]''. To drop one, DELETE it FROM engram.embeddings.';
   END IF;
-  chosen := coalesce(set_embedding.model, (SELECT m.name FROM engram.embedding_models m WHERE m.is_default));
+  chosen := coalesce(set_embedding.model, engram_internal.model_of(engram_internal.vector_dims(set_embedding.embedding)));
   IF chosen IS NULL THEN
     PERFORM engram_internal.refuse_model(NULL);
   END IF;
@@ -165,7 +165,7 @@ $$;
 COMMENT ON FUNCTION engram.set_embedding(uuid, vector, text, integer, uuid) IS
 'Stores or replaces the vector of one memory, and ends the lease that pending_embeddings() gave.
 
-model: by default the default model. expected_version: the version that pending_embeddings() returned; if the memory changed since, the call is refused (PT409) and the memory handed out again. An unknown id raises PT404.';
+model: by default the default model, or the one registered model that has the length of the vector. expected_version: the version that pending_embeddings() returned; if the memory changed since, the call is refused (PT409) and the memory handed out again. An unknown id raises PT404.';
 
 CREATE FUNCTION engram.pending_embeddings(
   model text DEFAULT NULL,

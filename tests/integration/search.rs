@@ -761,6 +761,24 @@ fn one_model_replaces_another_while_both_are_searched() {
         ["green tea"],
         "then words decide"
     );
+    // Those who store by it, too; the new model's turn comes for what they stored.
+    ann.batch_execute(
+        r#"SELECT engram.add('an old umbrella', embedding => '[0.6,0.8,0]');
+           SELECT * FROM engram.add_many('[{"content": "an old hat", "embedding": [0.8, 0.6, 0]}, {"content": "a new hat", "embedding": [0, 0, 0, 1]}]');
+           SELECT engram.update(id, content => 'an older hat', embedding => '[0.9,0.1,0]') FROM engram.list('{"content": "an old hat"}')"#,
+    )
+    .unwrap();
+    assert_eq!(found(&mut ann, "NULL, '[0.6,0.8,0]'")[0], "an old umbrella");
+    assert_eq!(found(&mut ann, "NULL, '[0.9,0.1,0]'")[0], "an older hat");
+    assert_eq!(found(&mut ann, "NULL, '[0,0,0,1]'"), ["a new hat"]);
+    assert_eq!(
+        progress(&mut ann),
+        [("wide".into(), 1, 5), ("tiny".into(), 5, 1)]
+    );
+    ann.batch_execute(
+        "SELECT engram.erase(array_agg(id)) FROM engram.memories WHERE content ~ 'umbrella|hat'",
+    )
+    .unwrap();
     let waiting = ann
         .query(
             "SELECT id, text, dims FROM engram.pending_embeddings(match_count => 2)",

@@ -305,6 +305,9 @@ fn a_dump_of_a_released_version_is_loaded_into_this_one() {
             "kept between"
         );
         works(&db, version);
+        // Versions before 0.9 took an emoji for a letter where LC_CTYPE is C, and one memory has one.
+        let mended = text(&mut db.admin(), "SELECT engram.reindex()::text");
+        assert!(["0", "1"].contains(&mended.as_str()), "{version}: {mended}");
         assert_eq!(text(&mut db.admin(), "SELECT engram.reindex()::text"), "0");
     }
 }
