@@ -38,7 +38,7 @@ pub fn check(as_of: Option<TimestampWithTimeZone>) -> Result<()> {
     if i64::from(as_of) > i64::from(clock_timestamp()) {
         return Err(Error::invalid(
             format!("as_of {as_of} is in the future"),
-            "Give a moment that is past, or leave as_of out for the present. When something expires is judged by at.",
+            "Give a moment that is past, or leave as_of out for the present.",
         ));
     }
     if let Some(begin) = sync::history_begins()?
