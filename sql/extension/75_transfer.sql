@@ -248,10 +248,12 @@ DECLARE
   ws      uuid := import_settings.workspace;
   kind    text := import_settings.kind;
   replace boolean := import_settings.on_conflict = 'replace';
+  -- As configure() has them: those that hold for all workspaces together, and with them those of administrators.
+  common  constant text[] := '{partition_interval,partitions_ahead,access_log_days,memory_events_days,messages_days,archive_messages_days,size_limit_bytes}';
+  closed  constant text[] := common || '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
   line    jsonb;
   old     jsonb;
   new     jsonb;
-  kept    text;
 BEGIN
   FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
     error := NULL;
@@ -261,10 +263,13 @@ BEGIN
     ELSIF kind = 'settings' THEN
       new := line -> 'settings';
       IF NOT import_settings.trusted THEN
-        SELECT string_agg(k, ', ' ORDER BY k) INTO kept FROM jsonb_object_keys(new) k
-        WHERE k IN ('max_content_chars', 'candidates', 'approximate_from', 'fold_threshold', 'text_config');
-        error := 'left out, because an administrator sets them: ' || kept;
-        new := new - '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
+        error := 'left out, because an administrator sets them: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (closed));
+        new := new - closed;
+      ELSIF ws <> '00000000-0000-0000-0000-000000000000' THEN
+        error := 'left out, because they are of all workspaces together: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (common));
+        new := new - common;
       END IF;
       SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
       IF old @> new AND (old IS NOT NULL OR new = '{}') THEN

@@ -595,6 +595,81 @@ fn nothing_in_the_data_gets_further_than_its_line() {
 }
 
 #[test]
+fn an_import_sets_what_configure_would() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    let given = json!({
+        "decay": 0.3, "candidates": 300, "fold_threshold": 5, "approximate_from": 1000000, "max_content_chars": 1000,
+        "text_config": "pg_catalog.german", "partition_interval": "day", "partitions_ahead": 9, "access_log_days": 1,
+        "memory_events_days": 1, "messages_days": 1, "archive_messages_days": 1, "size_limit_bytes": 1,
+    });
+    // Of all the settings there are, those that configure() refuses.
+    let names: Vec<String> = admin
+        .query(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'engram.settings'::regclass AND attnum > 0
+               AND NOT attisdropped AND attname NOT IN ('workspace_id', 'preset') ORDER BY attname COLLATE \"C\"",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let mut refused = Vec::new();
+    for name in &names {
+        let change = json!({ name.as_str(): null });
+        if let Err(e) = ann.execute("SELECT engram.configure($1)", &[&change]) {
+            assert_eq!(e.code().unwrap().code(), "42501", "{name}: {e:?}");
+            refused.push(name.as_str());
+        }
+    }
+    assert_eq!(refused.len(), 12);
+    let line = json!([{"kind": "settings", "settings": given}]);
+    let outcomes = import(&mut ann, &line, ", on_conflict => 'replace'");
+    assert_eq!(outcomes[0].1, "replaced");
+    assert_eq!(
+        outcomes[0].2.as_deref(),
+        Some(&*format!(
+            "left out, because an administrator sets them: {}",
+            refused.join(", ")
+        ))
+    );
+    let own = "SELECT jsonb_strip_nulls(to_jsonb(s)) - 'workspace_id' FROM engram.settings s
+               WHERE s.workspace_id <> '00000000-0000-0000-0000-000000000000'";
+    let set: Value = ann.query_one(own, &[]).unwrap().get(0);
+    assert_eq!(set, json!({"decay": 0.3}));
+    // Those of all workspaces together are of none, whoever brings them.
+    let me: Uuid = ann
+        .query_one("SELECT engram.current_user_id()", &[])
+        .unwrap()
+        .get(0);
+    let into = |workspace: Uuid| format!(", workspace => '{workspace}', on_conflict => 'replace'");
+    let outcomes = import(&mut admin, &line, &into(me));
+    assert_eq!(
+        outcomes[0].2.as_deref(),
+        Some(
+            "left out, because they are of all workspaces together: access_log_days, archive_messages_days, \
+             memory_events_days, messages_days, partition_interval, partitions_ahead, size_limit_bytes"
+        )
+    );
+    let set: Value = admin.query_one(own, &[]).unwrap().get(0);
+    assert_eq!(
+        (set["candidates"].as_i64(), set.get("size_limit_bytes")),
+        (Some(300), None)
+    );
+    let outcomes = import(&mut admin, &line, &into(Uuid::nil()));
+    assert_eq!(
+        (outcomes[0].1.as_str(), &outcomes[0].2),
+        ("replaced", &None)
+    );
+    let defaults: Value = admin
+        .query_one("SELECT engram.configuration($1)", &[&Uuid::nil()])
+        .unwrap()
+        .get(0);
+    assert_eq!(defaults["size_limit_bytes"], 1);
+}
+
+#[test]
 fn engramai_comes_in() {
     let db = Database::new();
     let mut ann = db.user("ann");
