@@ -749,7 +749,10 @@ BEGIN
     (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM
       (SELECT p.layer, count(*) AS n FROM engram_internal.layers(ws) p GROUP BY p.layer) l),
     (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
-      (SELECT x.model, count(*) AS n FROM engram.embeddings x WHERE x.workspace_id = ws GROUP BY x.model) e),
+      (SELECT x.model, count(*) AS n FROM engram.embeddings x
+       -- Of what a policy hides, nothing is counted.
+       WHERE x.workspace_id = ws AND EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = x.memory_id)
+       GROUP BY x.model) e),
     (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
       (SELECT FROM engram.embeddings x WHERE x.workspace_id = ws AND x.memory_id = a.id AND x.model = d.name)),
     (SELECT coalesce(sum(char_length(a.content)), 0)::bigint FROM alive a),

@@ -2697,7 +2697,14 @@ fn search_fills_up_from_what_a_stricter_policy_allows() {
             "{search}: {found:?}"
         );
     }
-    assert_eq!(ann.text("SELECT memories FROM engram.stats()"), "14");
+    // Of vectors, too, those of what is seen.
+    assert_eq!(
+        ann.text("SELECT memories || ' ' || embeddings FROM engram.stats()"),
+        format!(
+            "14 {{\"{}\": 14}}",
+            ann.text("SELECT name FROM engram.embedding_models WHERE is_default")
+        )
+    );
     assert_eq!(
         ann.text("SELECT count(*) FROM engram.list(match_count => 1000)"),
         "14"
