@@ -5,6 +5,8 @@ CREATE FUNCTION engram_internal.versions(workspace uuid, id uuid)
 RETURNS TABLE (version integer, action text, actor uuid, at timestamptz, state jsonb)
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
+-- As the events have it, which are compared with it.
+SET extra_float_digits = 1
 -- One plan for all workspaces, those that statistics have not seen included.
 SET plan_cache_mode = force_generic_plan
 AS $$

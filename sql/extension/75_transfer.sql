@@ -786,6 +786,8 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 -- Not the triggers that serve the loading of a dump.
 SET check_function_bodies = on
+-- What is here is compared as JSON, and kept where a line does not speak of it: to the last bit.
+SET extra_float_digits = 1
 -- Statistics know nothing of what an import brings: plans for this workspace, and tables taken for empty, would
 -- have all of it read for every look-up.
 SET plan_cache_mode = force_generic_plan

@@ -233,6 +233,8 @@ COMMENT ON FUNCTION engram.memories_after_update() IS
 CREATE OR REPLACE FUNCTION engram.memories_after_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- What is written must read the same later, to the last bit, however few digits the session shows.
+SET extra_float_digits = 1
 AS $$
 DECLARE
   -- As in memories_after_insert().

@@ -1,7 +1,7 @@
 //! What memories were before: history, revert, and reading the past.
 
 use postgres::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::cluster::{Database, failure, one};
@@ -269,6 +269,48 @@ fn revert_makes_a_new_version_of_an_old_one() {
     ann.execute("SELECT engram.forget($1)", &[&id]).unwrap();
     let e = failure(ann.execute("SELECT engram.revert($1, 1)", &[&id]));
     assert_eq!(e.code, "PT404", "a forgotten one is restored first");
+}
+
+#[test]
+fn a_session_that_shows_fewer_digits_keeps_them_all() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let exact = 0.123_456_789_012_345_68_f64;
+    ann.batch_execute("SET extra_float_digits = -10").unwrap();
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('precise', importance => $1)",
+        &[&exact],
+    );
+    let importance = "SELECT importance FROM engram.memories";
+    ann.execute(
+        "SELECT engram.update($1, content => 'precise indeed')",
+        &[&id],
+    )
+    .unwrap();
+    // Nothing is said to have changed that did not, however few digits the session shows.
+    let changed: Vec<String> = one(
+        &mut ann,
+        "SELECT changed FROM engram.history($1) WHERE version = 2",
+        &[&id],
+    );
+    assert_eq!(changed, ["content"]);
+    ann.execute("SELECT engram.update($1, importance => 0.9)", &[&id])
+        .unwrap();
+    ann.execute("SELECT engram.revert($1, 2)", &[&id]).unwrap();
+    assert_eq!(one::<f64>(&mut ann, importance, &[]), exact);
+    // To go back to what is so already changes nothing.
+    ann.execute("SELECT engram.revert($1, 4)", &[&id]).unwrap();
+    assert_eq!(one::<f64>(&mut ann, importance, &[]), exact);
+    // Nor does an import that does not speak of it.
+    let line = json!([{"kind": "memory", "id": id.to_string(), "content": "precise again", "created_at": "2024-01-01T00:00:00Z"}]);
+    let status: String = one(
+        &mut ann,
+        "SELECT status FROM engram.import($1, on_conflict => 'replace')",
+        &[&line],
+    );
+    assert_eq!(status, "replaced");
+    assert_eq!(one::<f64>(&mut ann, importance, &[]), exact);
 }
 
 // --- the past -----------------------------------------------------------------------------------
