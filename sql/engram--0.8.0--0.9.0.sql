@@ -669,6 +669,84 @@ COMMENT ON PROCEDURE engram.consolidate_in_batches(integer, timestamptz) IS
 
 batch_size: memories that one transaction moves at most; where much moves, only a few of each page of the table, so that new versions of rows stay there. What somebody else holds comes next time; a workspace among others that cannot be consolidated is left out with a warning. Call it outside a transaction block.';
 
+CREATE OR REPLACE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  key   text;
+  value jsonb;
+  kind  text;
+  hint  text;
+  wrong text;
+  row_  jsonb;
+BEGIN
+  IF NOT has_table_privilege('engram.settings', 'UPDATE') THEN
+    RAISE EXCEPTION 'role "%" may not change settings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
+  END IF;
+  IF NOT EXISTS (SELECT FROM engram.settings s WHERE s.workspace_id = change_settings.workspace) THEN
+    INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  FOR key, value IN SELECT * FROM jsonb_each(changes) ORDER BY 1 LOOP
+    SELECT format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum) INTO kind, hint
+    FROM pg_attribute a
+    WHERE a.attrelid = 'engram.settings'::regclass AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attname NOT IN ('workspace_id', 'preset');
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'unknown setting "%"', key
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known: ' || (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = 'engram.settings'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+                  AND a.attname NOT IN ('workspace_id', 'preset')) || '.';
+    END IF;
+    IF value = 'null' AND change_settings.workspace = '00000000-0000-0000-0000-000000000000' 
+       AND key NOT IN ('near_duplicate_threshold', 'purge_after_days', 'access_log_days', 'memory_events_days', 'messages_days', 'archive_messages_days', 'size_limit_bytes') THEN
+      RAISE EXCEPTION 'the default of setting % cannot be null', key
+        USING ERRCODE = 'invalid_parameter_value', HINT = hint;
+    END IF;
+    BEGIN
+      EXECUTE format('UPDATE engram.settings SET %I = $1::%s WHERE workspace_id = $2', key, kind)
+        USING value #>> '{}', change_settings.workspace;
+      -- A number passes for an oid, of which there need be none.
+      IF key = 'text_config' AND value <> 'null' AND NOT EXISTS (
+           SELECT FROM pg_ts_config c WHERE c.oid = (value #>> '{}')::regconfig) THEN
+        RAISE undefined_object;
+      END IF;
+    EXCEPTION
+      WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range OR undefined_object THEN
+        GET STACKED DIAGNOSTICS wrong = CONSTRAINT_NAME;
+        -- The three thresholds of layers depend on each other; those are judged at the end.
+        IF wrong <> 'settings_layers_check' THEN
+          RAISE EXCEPTION 'setting % cannot be %', key, value
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = hint || CASE key WHEN 'text_config' THEN ' \dF in psql lists those there are.' ELSE '' END;
+        END IF;
+    END;
+  END LOOP;
+  -- Once more together, now that each is known to be right alone.
+  IF changes ?| ARRAY['promote', 'demote', 'archive'] THEN
+    SELECT jsonb_build_object(
+      'promote', CASE WHEN changes ? 'promote' THEN changes -> 'promote' ELSE to_jsonb(s.promote) END,
+      'demote', CASE WHEN changes ? 'demote' THEN changes -> 'demote' ELSE to_jsonb(s.demote) END,
+      'archive', CASE WHEN changes ? 'archive' THEN changes -> 'archive' ELSE to_jsonb(s.archive) END)
+    INTO row_ FROM engram.settings s WHERE s.workspace_id = change_settings.workspace;
+    IF EXISTS (SELECT FROM engram.settings d WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'
+               AND coalesce((row_ ->> 'promote')::double precision, d.promote)
+                 < greatest(coalesce((row_ ->> 'demote')::double precision, d.demote), coalesce((row_ ->> 'archive')::double precision, d.archive))) THEN
+      RAISE EXCEPTION 'promote would be less than demote or archive: %', row_
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'A memory that is promoted must not be demoted or archived at the same strength. Change them together.';
+    END IF;
+    UPDATE engram.settings s SET promote = (row_ ->> 'promote')::double precision, demote = (row_ ->> 'demote')::double precision,
+      archive = (row_ ->> 'archive')::double precision
+    WHERE s.workspace_id = change_settings.workspace;
+  END IF;
+  UPDATE engram.settings s SET preset = change_settings.preset WHERE s.workspace_id = change_settings.workspace AND change_settings.preset IS NOT NULL;
+  RETURN engram_internal.effective_settings(change_settings.workspace);
+END
+$$;
 CREATE OR REPLACE FUNCTION engram_internal.purge(workspace uuid, older_than interval, at timestamptz, dry_run boolean, batch_size integer)
 RETURNS TABLE (workspace_id uuid, id uuid, reason text, gone_at timestamptz)
 LANGUAGE plpgsql VOLATILE

@@ -359,13 +359,19 @@ BEGIN
     BEGIN
       EXECUTE format('UPDATE engram.settings SET %I = $1::%s WHERE workspace_id = $2', key, kind)
         USING value #>> '{}', change_settings.workspace;
+      -- A number passes for an oid, of which there need be none.
+      IF key = 'text_config' AND value <> 'null' AND NOT EXISTS (
+           SELECT FROM pg_ts_config c WHERE c.oid = (value #>> '{}')::regconfig) THEN
+        RAISE undefined_object;
+      END IF;
     EXCEPTION
       WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range OR undefined_object THEN
         GET STACKED DIAGNOSTICS wrong = CONSTRAINT_NAME;
         -- The three thresholds of layers depend on each other; those are judged at the end.
         IF wrong <> 'settings_layers_check' THEN
           RAISE EXCEPTION 'setting % cannot be %', key, value
-            USING ERRCODE = 'invalid_parameter_value', HINT = hint;
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = hint || CASE key WHEN 'text_config' THEN ' \dF in psql lists those there are.' ELSE '' END;
         END IF;
     END;
   END LOOP;

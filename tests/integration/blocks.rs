@@ -2009,6 +2009,17 @@ fn identifiers_accents_and_scripts_without_spaces_are_found() {
             "{config}: {e:?}"
         );
     }
+    // A number is taken for the oid of one, whether there is one or not.
+    for config in ["1970", "0", "-", "pg_catalog.klingon"] {
+        let e = failure(admin.execute(
+            "SELECT engram.configure(jsonb_build_object('text_config', $1::text), $2)",
+            &[&config, &ws],
+        ));
+        assert!(
+            e.code == "22023" && e.message.contains(config) && e.hint.contains("\\dF"),
+            "{config}: {e:?}"
+        );
+    }
     let config: String = admin
         .query_one(
             "SELECT text_config FROM engram.settings WHERE workspace_id = $1",
