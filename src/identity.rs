@@ -115,6 +115,11 @@ fn claims_subject(legacy: Option<String>, claims: Option<String>) -> Option<Call
     Some(match serde_json::from_str::<Value>(&claims) {
         Err(_) => Caller::nobody(Some("jwt"), "request.jwt.claims is not valid JSON"),
         Ok(claims) => match claims.get("sub") {
+            // No text of PostgreSQL can hold one, so it could not be told of.
+            Some(Value::String(subject)) if subject.contains('\0') => Caller::nobody(
+                Some("jwt"),
+                "sub in request.jwt.claims holds a NUL character",
+            ),
             Some(Value::String(subject)) if !subject.is_empty() => {
                 Caller::of("jwt", subject.clone())
             }
@@ -181,6 +186,7 @@ mod tests {
             r#"{"sub":null}"#,
             r#"{"sub":""}"#,
             r#"{"sub":7}"#,
+            r#"{"sub":"a\u0000b"}"#,
         ] {
             let caller = claims(json);
             assert_eq!(caller.id, None, "{json}");

@@ -3084,6 +3084,7 @@ fn whoami_tells_who_calls_and_what_is_missing() {
 -       | {"sub":""}                | {ws}      | -       | jwt     | -         | sub in request.jwt.claims is not a non-empty string
 -       | {"sub":7}                 | {ws}      | -       | jwt     | -         | sub in request.jwt.claims is not a non-empty string
 -       | {"sub":["{ws}"]}          | {ws}      | -       | jwt     | -         | sub in request.jwt.claims is not a non-empty string
+-       | {"sub":"a\u0000b"}        | {ws}      | -       | jwt     | -         | sub in request.jwt.claims holds a NUL character
 -       | ["{ws}"]                  | {ws}      | -       | jwt     | -         | request.jwt.claims has no sub
 -       | "{ws}"                    | {ws}      | -       | jwt     | -         | request.jwt.claims has no sub
 -       | {"sub":"{ws}"             | {ws}      | -       | jwt     | -         | request.jwt.claims is not valid JSON
