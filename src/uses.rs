@@ -235,8 +235,9 @@ fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Re
         return Ok(());
     }
     // A retry, or a second call for the same recall: whoever comes first counts, the other waits here.
+    // A user may have written the list by hand, in more than one dimension.
     let known = spi::changed(
-        "SELECT c.memory_ids FROM engram.recall_credits c WHERE c.workspace_id = $1 AND c.recall_id = $2 FOR UPDATE",
+        "SELECT ARRAY(SELECT unnest(c.memory_ids)) FROM engram.recall_credits c WHERE c.workspace_id = $1 AND c.recall_id = $2 FOR UPDATE",
         &key(),
         |row| Ok(row.get::<Vec<Option<pgrx::Uuid>>>(1)?.unwrap_or_default()),
     )?;
@@ -250,7 +251,7 @@ fn uncredited(workspace: Uuid, recall_id: pgrx::Uuid, ids: &mut Vec<Uuid>) -> Re
     if !ids.is_empty() {
         let [workspace_id, recall] = key();
         spi::change(
-            "UPDATE engram.recall_credits c SET memory_ids = c.memory_ids || $3 WHERE c.workspace_id = $1 AND c.recall_id = $2",
+            "UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT unnest(c.memory_ids)) || $3 WHERE c.workspace_id = $1 AND c.recall_id = $2",
             &[workspace_id, recall, DatumWithOid::from(spi::pg_uuids(ids))],
         )?;
     }

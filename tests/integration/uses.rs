@@ -759,11 +759,28 @@ fn a_memory_is_credited_once_for_a_recall() {
         let got: i32 = ann.query_one(sql, &[&ids, &recall]).unwrap().get(0);
         assert_eq!(got, wanted, "{sql}");
     }
+    // However the list was written by hand.
+    let by_hand = Uuid::now_v7();
+    ann.execute(
+        "INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids) VALUES (engram.current_user_id(), $1, ARRAY[$2::uuid[], $3])",
+        &[&by_hand, &&ids[..1], &&ids[2..3]],
+    )
+    .unwrap();
+    for wanted in [4, 0] {
+        let got: i32 = ann
+            .query_one(
+                "SELECT engram.touch($1, recall_id => $2)",
+                &[&&ids[..], &by_hand],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(got, wanted);
+    }
     // Without one, every call counts.
     assert_eq!(touch(&mut ann, &ids[..1]) + touch(&mut ann, &ids[..1]), 2);
     let at = now(&mut ann);
     let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
-    assert_eq!(uses, [5, 3, 2, 2, 2, 2]);
+    assert_eq!(uses, [5, 4, 2, 3, 3, 3]);
 
     // Eight at once, each with an overlapping part, in an order of its own.
     let shared = Uuid::now_v7();
@@ -784,7 +801,7 @@ fn a_memory_is_credited_once_for_a_recall() {
     assert_eq!(granted, 6);
     fold_all(&mut ann);
     let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
-    assert_eq!(uses, [6, 4, 3, 3, 3, 3]);
+    assert_eq!(uses, [6, 5, 3, 4, 4, 4]);
 }
 
 /// Runs `work` in so many threads.
