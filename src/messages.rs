@@ -9,7 +9,7 @@ use crate::api::{MAX_ITEMS, Report, shorten, time};
 use crate::error::{Error, Result};
 use crate::model::sampling::Sampling;
 use crate::privilege::AsOwner;
-use crate::raw::RawJsonb;
+use crate::raw::{self, RawJsonb};
 use crate::{identity, spi, uses};
 
 /// Roles of a turn.
@@ -111,6 +111,9 @@ fn read(item: &Value, session: Option<&str>) -> std::result::Result<Turn, String
     }
     let metadata = match map.get("metadata") {
         None | Some(Value::Null) => None,
+        Some(object @ Value::Object(_)) if raw::is_deep_value(object) => {
+            return Err(format!("{}; flatten it", raw::too_deep()));
+        }
         Some(Value::Object(object)) => Some(Value::Object(object.clone())),
         Some(other) => {
             return Err(format!(

@@ -9,15 +9,82 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// How deep metadata may be nested: what is around it, in an export and elsewhere, is to be read with it.
+pub const DEEPEST: usize = 100;
+
+/// How deep a whole text of JSON may be nested to be read.
+pub const READABLE: usize = 127;
+
+/// What is told where metadata is nested deeper.
+pub fn too_deep() -> String {
+    format!("metadata is nested deeper than {DEEPEST} levels")
+}
+
+/// A text of JSON as serde sees it. PostgreSQL allows deeper nesting than serde reads.
+pub fn read(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::invalid(
+            format!("the JSON cannot be read: {e}"),
+            format!("It may be nested at most {READABLE} levels deep."),
+        )
+    })
+}
+
+/// Whether arrays and objects are nested deeper than metadata may be.
+///
+/// # Safety
+/// A container that lives, of so many bytes.
+pub unsafe fn is_deep(container: *mut pg_sys::JsonbContainer, bytes: usize) -> bool {
+    use pg_sys::JsonbIteratorToken as Token;
+    // Each level takes its header and the word of what is inside.
+    if bytes <= 2 * size_of::<u32>() * DEEPEST {
+        return false;
+    }
+    let mut value = pg_sys::JsonbValue::default();
+    let mut depth = 0;
+    // SAFETY: the caller's promise; an iterator frees itself at its end, or goes with the memory of the call.
+    unsafe {
+        let mut iterator = pg_sys::JsonbIteratorInit(container);
+        loop {
+            match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut value, false) {
+                Token::WJB_BEGIN_ARRAY | Token::WJB_BEGIN_OBJECT => depth += 1,
+                Token::WJB_END_ARRAY | Token::WJB_END_OBJECT => depth -= 1,
+                Token::WJB_DONE => return false,
+                _ => {}
+            }
+            if depth > DEEPEST {
+                return true;
+            }
+        }
+    }
+}
+
+/// The same of a value that was read.
+pub fn is_deep_value(value: &Value) -> bool {
+    fn within(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Array(values) => levels > 0 && values.iter().all(|v| within(v, levels - 1)),
+            Value::Object(map) => levels > 0 && map.values().all(|v| within(v, levels - 1)),
+            _ => true,
+        }
+    }
+    !within(value, DEEPEST)
+}
+
 /// A jsonb value, copied out of its datum, length word included.
 pub struct RawJsonb(Vec<u8>);
 
 impl RawJsonb {
-    /// The value as serde sees it. PostgreSQL allows deeper nesting than serde reads.
+    /// The value as serde sees it.
     pub fn parse(&self) -> Result<Value> {
+        read(&self.text())
+    }
+
+    /// As PostgreSQL writes it.
+    pub fn text(&self) -> String {
         // SAFETY: the bytes are a plain jsonb; its container follows the 4-byte length word and is
         // aligned because the copy is. The text is copied before the next allocation.
-        let text = unsafe {
+        unsafe {
             let copy = self.datum().cast_mut_ptr::<u8>();
             let container = copy.add(size_of::<i32>()).cast::<pg_sys::JsonbContainer>();
             let length = i32::try_from(self.0.len()).unwrap_or(i32::MAX);
@@ -26,13 +93,7 @@ impl RawJsonb {
             pg_sys::pfree(text.cast());
             pg_sys::pfree(copy.cast());
             out
-        };
-        serde_json::from_str(&text).map_err(|e| {
-            Error::invalid(
-                format!("the JSON cannot be read: {e}"),
-                "It may be nested at most 127 levels deep.",
-            )
-        })
+        }
     }
 
     /// A copy of the value as PostgreSQL reads it, good until the end of the call.
@@ -44,10 +105,13 @@ impl RawJsonb {
         }
     }
 
-    /// The value if it is an object, as PostgreSQL has it.
+    /// The value if it is an object that is not nested too deep for metadata, as PostgreSQL has it.
     pub fn object(&self) -> Option<pg_sys::Datum> {
         let head = self.0.get(4..8)?.first_chunk::<4>()?;
-        (u32::from_ne_bytes(*head) & pg_sys::JB_FOBJECT != 0).then(|| self.datum())
+        // SAFETY: the container is what follows the length word.
+        let fits = u32::from_ne_bytes(*head) & pg_sys::JB_FOBJECT != 0
+            && !unsafe { is_deep(self.container(), self.0.len()) };
+        fits.then(|| self.datum())
     }
 
     fn datum(&self) -> pg_sys::Datum {

@@ -7,6 +7,7 @@
 mod foreign;
 mod shape;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgrx::datum::DatumWithOid;
@@ -17,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::api::{Report, shorten};
 use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
-use crate::raw::RawJsonb;
+use crate::raw::{self, RawJsonb};
 use crate::{identity, spi, uses};
 
 pub use foreign::Format;
@@ -43,15 +44,64 @@ struct Outcome {
     error: Option<String>,
 }
 
-/// The values in an argument: one, an array of them, or text with one a line.
-fn values(data: Value) -> Result<Vec<Value>> {
-    Ok(match data {
+/// A text of JSON with `null` for what lies deeper than can be read, and in which elements of the array that it is that
+/// was so (0 if it is none).
+fn shallow(text: &str) -> (Cow<'_, str>, Vec<usize>) {
+    let (mut out, mut from, mut cut) = (String::new(), 0, Vec::new());
+    let (mut depth, mut element) = (0usize, 0);
+    let (mut quoted, mut escaped) = (false, false);
+    let array = text.trim_start().starts_with('[');
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth == raw::READABLE + 1 {
+                    out.push_str(&text[from..at]);
+                    out.push_str("null");
+                    if cut.last() != Some(&element) {
+                        cut.push(element);
+                    }
+                }
+            }
+            b']' | b'}' => {
+                if depth == raw::READABLE + 1 {
+                    from = at + 1;
+                }
+                depth = depth.saturating_sub(1);
+            }
+            b',' if array && depth == 1 => element += 1,
+            _ => {}
+        }
+    }
+    if cut.is_empty() {
+        return (text.into(), cut);
+    }
+    out.push_str(&text[from..]);
+    (out.into(), cut)
+}
+
+/// The values in an argument: one, an array of them, or text with one a line; and which of them lack what was nested
+/// too deep.
+fn values(data: &str) -> Result<(Vec<Value>, Vec<usize>)> {
+    let (text, mut cut) = shallow(data);
+    let values = match raw::read(&text)? {
         Value::Array(values) => values,
-        Value::String(text) => match serde_json::from_str(&text) {
+        Value::String(text) => match serde_json::from_str(&shallow(&text).0) {
             Ok(Value::String(_)) | Err(_) => text
                 .lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(serde_json::from_str)
+                .enumerate()
+                .map(|(nth, line)| {
+                    let (line, within) = shallow(line);
+                    if !within.is_empty() {
+                        cut.push(nth);
+                    }
+                    serde_json::from_str(&line)
+                })
                 .collect::<std::result::Result<_, _>>()
                 .map_err(|_| {
                     Error::invalid(
@@ -59,11 +109,12 @@ fn values(data: Value) -> Result<Vec<Value>> {
                         "Give one JSON object, an array of them, or a text with one on each line.",
                     )
                 })?,
-            Ok(value) => return values(value),
+            Ok(_) => return values(&text),
         },
         Value::Null => Vec::new(),
         other => vec![other],
-    })
+    };
+    Ok((values, cut))
 }
 
 /// Everybody that a line names becomes the caller.
@@ -93,12 +144,12 @@ fn owned(line: &mut Map<String, Value>, me: &str) {
 
 /// The lines of some data, each checked.
 pub fn lines(
-    data: Value,
+    data: &str,
     format: Option<Format>,
     workspace: uuid::Uuid,
     now: i64,
 ) -> Result<Vec<Line>> {
-    let values = values(data)?;
+    let (values, cut) = values(data)?;
     let format = match format.or_else(|| Format::of(&values)) {
         Some(format) => format,
         None if values.is_empty() => Format::Engram,
@@ -112,8 +163,21 @@ pub fn lines(
             ));
         }
     };
+    let too_deep = || format!("is nested deeper than {} levels", raw::READABLE);
     let mut lines = match format {
-        Format::Engram => values.into_iter().map(shape::line).collect(),
+        Format::Engram => {
+            let mut lines: Vec<Line> = values.into_iter().map(shape::line).collect();
+            for nth in cut {
+                lines[nth].content = Err(format!("the line {}; flatten it", too_deep()));
+            }
+            lines
+        }
+        _ if !cut.is_empty() => {
+            return Err(Error::invalid(
+                format!("data {}", too_deep()),
+                "Flatten what lies so deep, or give it as a string of JSON.",
+            ));
+        }
         other => foreign::lines(other, values, workspace, now),
     };
     if lines.len() > MAX_LINES {
@@ -232,7 +296,7 @@ fn refuse_hidden(
 }
 
 fn import_lines(
-    data: Option<Value>,
+    data: Option<&str>,
     format: Option<&str>,
     on_conflict: Option<&str>,
     dry_run: bool,
@@ -251,6 +315,7 @@ fn import_lines(
     let me = identity::caller().id.unwrap_or(workspace).to_string();
     // SAFETY: reads the clock.
     let now = unsafe { pgrx::pg_sys::GetCurrentTransactionStartTimestamp() };
+<<<<<<< HEAD
     let mut lines = lines(data.unwrap_or(Value::Null), format, workspace, now)?;
     // What is written in the place of the caller is what the caller could write.
     let replaces = on_conflict == "replace";
@@ -265,6 +330,9 @@ fn import_lines(
     if !trusted {
         refuse_hidden(workspace, owner, replaces && !dry_run, &mut lines)?;
     }
+=======
+    let lines = lines(data.unwrap_or("null"), format, workspace, now)?;
+>>>>>>> e6b8e1b (Metadata is nested at most 100 levels deep, and a line of an import that is deeper fails alone)
 
     let mut outcomes = Vec::with_capacity(lines.len());
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -342,9 +410,9 @@ fn import(
         ),
     >,
 > {
-    let data = data.map(|json| json.parse()).transpose()?;
+    let data = data.map(|json| json.text());
     let outcomes = import_lines(
-        data,
+        data.as_deref(),
         format,
         on_conflict,
         dry_run.unwrap_or(false),

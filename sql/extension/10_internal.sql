@@ -993,10 +993,15 @@ BEGIN
     RAISE EXCEPTION 'metadata is a JSON %, not an object', jsonb_typeof(object)
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
   END IF;
+  -- An export has it inside of other things, and all of it is to be read again.
+  IF jsonb_path_exists(object, 'strict $.**{100} ? (@.type() == "object" || @.type() == "array")') THEN
+    RAISE EXCEPTION 'metadata is nested deeper than 100 levels'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Flatten it, or store what lies so deep as a string of JSON.';
+  END IF;
   RETURN object;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.metadata_object(jsonb) IS 'Metadata as the object that it must be; NULL passes, anything else raises.';
+COMMENT ON FUNCTION engram_internal.metadata_object(jsonb) IS 'Metadata as the object that it must be, nested at most 100 levels deep; NULL passes, anything else raises.';
 
 CREATE FUNCTION engram_internal.lock_keys(workspace uuid, keys text[]) RETURNS void
 LANGUAGE c VOLATILE STRICT

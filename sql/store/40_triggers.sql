@@ -98,7 +98,10 @@ BEGIN
                        ORDER BY s.workspace_id = NEW.workspace_id DESC LIMIT 1);
     NEW.importance := coalesce(NEW.importance, 0.5);
   END IF;
-  NEW.metadata := engram_internal.metadata_object(NEW.metadata);
+  -- Of what is stored already, and of what a dump brings, nothing new is asked.
+  IF NEW.metadata IS DISTINCT FROM OLD.metadata AND NOT (trusted AND current_setting('check_function_bodies') = 'off') THEN
+    NEW.metadata := engram_internal.metadata_object(NEW.metadata);
+  END IF;
   IF NOT isfinite(NEW.created_at) THEN
     RAISE EXCEPTION 'created_at is %', NEW.created_at
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave created_at out, or give a moment in time.';

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::New;
 use crate::api;
+use crate::raw::is_deep;
 
 /// Calls `visit` with the key, if it is an object, and the value of each member of an array or object. False
 /// when it is neither, or when `visit` says so.
@@ -160,11 +161,14 @@ unsafe fn texts<'a>(value: &pg_sys::JsonbValue) -> Option<Vec<Cow<'a, str>>> {
     Some(found)
 }
 
-/// A jsonb of its own for an object.
+/// A jsonb of its own for an object that metadata can be.
 unsafe fn object(value: &mut pg_sys::JsonbValue) -> Option<pg_sys::Datum> {
     // SAFETY: a value that lives.
     unsafe {
-        is_object(inside(value)?).then(|| pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(value)))
+        let container = inside(value)?;
+        let bytes = usize::try_from(value.val.binary.len).ok()?;
+        let fits = is_object(container) && !is_deep(container, bytes);
+        fits.then(|| pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(value)))
     }
 }
 

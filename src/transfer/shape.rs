@@ -8,6 +8,7 @@ use crate::api::shorten;
 use crate::messages::{MAX_SESSION, ROLES};
 use crate::model::heat;
 use crate::model::memory::TYPES;
+use crate::raw;
 
 /// The format that this version writes and reads.
 const FORMAT: u64 = 1;
@@ -38,6 +39,8 @@ enum Is {
     /// The same, or infinity.
     Someday,
     Object,
+    /// An object that is stored as metadata.
+    Metadata,
     /// What a memory was; keys that are not known may be anything.
     Past,
     Heat,
@@ -157,7 +160,7 @@ const MEMORY: &[Field] = &[
     Field("layer", false, Is::OneOf(&LAYERS)),
     Field("pinned", false, Is::Bool),
     Field("tags", false, Is::Texts(SHORT)),
-    Field("metadata", false, Is::Object),
+    Field("metadata", false, Is::Metadata),
     Field("source", false, Is::Text(SHORT)),
     Field("occurred_at", false, Is::Someday),
     Field("valid_from", false, Is::Someday),
@@ -181,7 +184,7 @@ const TURN: &[Field] = &[
     Field("role", true, Is::OneOf(&ROLES)),
     Field("speaker", false, Is::Text(SHORT)),
     Field("content", true, Is::Text(LONG)),
-    Field("metadata", false, Is::Object),
+    Field("metadata", false, Is::Metadata),
     Field("created_at", true, Is::Time),
 ];
 
@@ -267,7 +270,7 @@ fn fields(kind: &str) -> Option<&'static [Field]> {
             Field("role", true, Is::OneOf(&ROLES)),
             Field("speaker", false, Is::Text(SHORT)),
             Field("content", true, Is::Text(LONG)),
-            Field("metadata", false, Is::Object),
+            Field("metadata", false, Is::Metadata),
         ],
         "archive" => &[
             Field("session_id", true, Is::Text(MAX_SESSION)),
@@ -472,7 +475,10 @@ fn matches(value: &Value, is: &Is) -> Result<(), String> {
                 }
             })
         }
-        Is::Object => must(value.is_object(), "must be an object"),
+        Is::Metadata if raw::is_deep_value(value) => {
+            Err(format!("is nested deeper than {} levels", raw::DEEPEST))
+        }
+        Is::Object | Is::Metadata => must(value.is_object(), "must be an object"),
         Is::Heat => {
             let bytes = value.as_str().and_then(base64).ok_or("must be base64")?;
             heat::Heat::decode(&bytes)

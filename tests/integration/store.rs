@@ -1571,6 +1571,88 @@ fn metadata_keeps_every_digit_and_any_depth() {
 }
 
 #[test]
+fn metadata_that_could_not_be_read_again_is_refused() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let deep = |levels: usize| {
+        let inner = levels - 1;
+        format!("('{{\"a\":' || repeat('[', {inner}) || repeat(']', {inner}) || '}}')::jsonb")
+    };
+    let odd = |levels: usize| {
+        let inner = levels - 1;
+        format!("(repeat('{{\"a\":', {inner}) || '{{}}' || repeat('}}', {inner}))::jsonb")
+    };
+    let id = add(&mut ann, "plain");
+    for (shape, levels) in [
+        (deep(100), 100),
+        (odd(100), 100),
+        (deep(101), 101),
+        (odd(101), 101),
+        (deep(3000), 3000),
+    ] {
+        for sql in [
+            format!("SELECT engram.add('deep ' || clock_timestamp(), metadata => {shape})"),
+            format!(
+                "SELECT engram.add('deep ' || clock_timestamp(), metadata => to_jsonb(({shape})::text))"
+            ),
+            format!("SELECT engram.update('{id}', metadata => {shape})"),
+            format!("INSERT INTO engram.memories (content, metadata) VALUES ('deep', {shape})"),
+            format!("UPDATE engram.memories SET metadata = {shape} WHERE id = '{id}'"),
+        ] {
+            if levels <= 100 {
+                ann.execute(&sql, &[])
+                    .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+                continue;
+            }
+            let e = failure(ann.execute(&sql, &[]));
+            assert!(
+                e.code == "22023" && e.message.contains("100") && e.hint.contains("Flatten"),
+                "{sql}: {e:?}"
+            );
+        }
+        if levels > 120 {
+            continue;
+        }
+        // Item by item where there are several.
+        for call in ["add_many", "append_messages"] {
+            let errors: Vec<Option<String>> = ann
+                .query(
+                    &format!("SELECT error FROM engram.{call}(jsonb_build_array(jsonb_build_object(
+                                'content', 'deep ' || clock_timestamp(), 'session_id', 's', 'metadata', {shape}))) ORDER BY 1"),
+                    &[],
+                )
+                .unwrap()
+                .iter()
+                .map(|row| row.get(0))
+                .collect();
+            assert_eq!(errors.len(), 1);
+            assert_eq!(
+                errors[0].as_ref().is_some_and(|e| e.contains("100 levels")),
+                levels > 100,
+                "{call}: {errors:?}"
+            );
+        }
+    }
+    // What an older version took, or a dump brings, can still be changed and forgotten.
+    let mut admin = db.admin();
+    admin
+        .batch_execute(&format!(
+            "SET check_function_bodies = off;
+             INSERT INTO engram.memories (workspace_id, id, content, metadata)
+             VALUES ((SELECT min(workspace_id::text)::uuid FROM engram.memories), '018f0000-aaaa-7000-8000-000000000001', 'old', {});
+             RESET check_function_bodies;
+             UPDATE engram.memories SET importance = 0.9 WHERE content = 'old'",
+            deep(200)
+        ))
+        .unwrap();
+    assert!(one::<bool>(
+        &mut ann,
+        "SELECT engram.forget('018f0000-aaaa-7000-8000-000000000001')",
+        &[]
+    ));
+}
+
+#[test]
 fn odd_input_is_refused_before_it_does_harm() {
     let db = Database::new();
     let mut ann = db.user("ann");

@@ -670,6 +670,58 @@ fn an_import_sets_what_configure_would() {
 }
 
 #[test]
+fn what_is_nested_too_deep_is_the_error_of_its_line() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let line = |n: u32, deep: usize| {
+        let nested = format!("{}{}", "[".repeat(deep - 1), "]".repeat(deep - 1));
+        format!(
+            r#"{{"kind": "memory", "id": "018f0000-aaaa-7000-8000-00000000000{n}", "content": "fine {n} ]}}\"",
+                "metadata": {{"a": {nested}}}, "created_at": "2024-01-01T00:00:00Z"}}"#
+        )
+        .replace('\n', "")
+    };
+    let lines = [line(1, 100), line(2, 101), line(3, 300), line(4, 2)];
+    for data in [
+        format!("[{}]", lines.join(",")),
+        // As clients send what they read of a file.
+        Value::from(lines.join("\n")).to_string(),
+        Value::from(format!("[{}]", lines.join(","))).to_string(),
+    ] {
+        let outcomes = ann
+            .query(
+                "SELECT kind, status, error FROM engram.import($1::text::jsonb, dry_run => true)",
+                &[&data],
+            )
+            .unwrap();
+        let outcomes: Vec<Outcome> = outcomes
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect();
+        let statuses: Vec<&str> = outcomes.iter().map(|o| o.1.as_str()).collect();
+        assert_eq!(
+            statuses,
+            ["added", "error", "error", "added"],
+            "{outcomes:?}"
+        );
+        assert!(outcomes.iter().all(|o| o.0 == "memory"), "{outcomes:?}");
+        for bad in [1, 2] {
+            let error = outcomes[bad].2.as_ref().unwrap();
+            assert!(error.contains("nested"), "{error}");
+        }
+    }
+    // One value that is nothing but deep.
+    let e = failure(ann.query(
+        "SELECT * FROM engram.import((repeat('[', 300) || repeat(']', 300))::jsonb, format => 'mem0')",
+        &[],
+    ));
+    assert!(
+        e.code == "22023" && e.message.contains("127") && !e.hint.is_empty(),
+        "{e:?}"
+    );
+}
+
+#[test]
 fn engramai_comes_in() {
     let db = Database::new();
     let mut ann = db.user("ann");
