@@ -223,6 +223,11 @@ fn base_from(value: &Value, first_stability: f64) -> Option<(Base, Vec<uuid::Uui
     Some((base, seen.collect()))
 }
 
+/// Where a replay begins, as it is stored.
+pub fn stored_base(base: &RawJsonb) -> Result<Value, Error> {
+    base.parse().map_err(|_| broken("base"))
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn state_at(
@@ -241,7 +246,7 @@ fn state_at(
     layer_name: Option<&str>,
     stability: Option<f64>,
     difficulty: Option<f64>,
-    base: Option<JsonB>,
+    base: Option<RawJsonb>,
     calls: Option<Array<'_, Uuid>>,
     times: Option<Array<'_, TimestampWithTimeZone>>,
     gains: Option<Array<'_, f64>>,
@@ -281,7 +286,7 @@ fn state_at(
         layer: layer_name,
         stability,
         difficulty,
-        base: base.map(|JsonB(value)| value),
+        base: base.as_ref().map(stored_base).transpose()?,
     };
     let After {
         state,

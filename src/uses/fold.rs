@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::{JsonB, pg_sys};
+use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::QUEUE;
@@ -19,6 +19,7 @@ use crate::model::fsrs::Rating;
 use crate::model::links::{self, Link};
 use crate::model::memory::{Event, Params, Traits};
 use crate::partitions::Routes;
+use crate::raw::RawJsonb;
 use crate::scan::{Fresh, Lookup, Row, Table, Tuple};
 use crate::spi;
 use crate::write::{self, Shape, Value, Writer};
@@ -410,7 +411,11 @@ fn update_states(
                 layer: row.text(layer),
                 stability: row.get(stability),
                 difficulty: row.get(difficulty),
-                base: row.get::<JsonB>(base).map(|JsonB(value)| value),
+                base: row
+                    .get::<RawJsonb>(base)
+                    .as_ref()
+                    .map(life::stored_base)
+                    .transpose()?,
             }
         };
         let new: Vec<(Uuid, Event)> = of_one.iter().map(|(_, call, e)| (*call, *e)).collect();

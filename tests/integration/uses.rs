@@ -1843,6 +1843,24 @@ fn a_state_that_an_older_version_left_reads_sensibly_and_can_be_used() {
     assert_eq!(kept(&mut ann, memory.id, end).uses, 2);
     fold_all(&mut ann);
     assert_eq!(kept(&mut ann, memory.id, end).uses, 2);
+    // What no version can read is told of, with what helps, to who looks and to who folds.
+    admin
+        .batch_execute(
+            "UPDATE engram.memory_state SET base = ('{\"at\":' || repeat('[', 300) || repeat(']', 300) || '}')::jsonb",
+        )
+        .unwrap();
+    ann.execute("SELECT engram.touch($1)", &[&vec![memory.id]])
+        .unwrap();
+    for sql in [
+        format!("SELECT * FROM engram.retention('{}')", memory.id),
+        "SELECT engram_internal.fold(engram.current_user_id(), 100)".to_owned(),
+    ] {
+        let e = failure(ann.execute(&sql, &[]));
+        assert!(
+            e.code == "55000" && e.message.contains("base") && !e.hint.is_empty(),
+            "{sql}: {e:?}"
+        );
+    }
 }
 
 // --- errors --------------------------------------------------------------------------------------
