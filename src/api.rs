@@ -435,7 +435,8 @@ fn dead_entries(
 }
 
 #[pg_extern(sql = false)]
-fn blank_part(block: &[u8], head: &[u8], entries: Vec<i32>) -> Report<Option<Vec<u8>>> {
+fn blank_part(block: &[u8], head: &[u8], entries: Array<'_, i32>) -> Report<Option<Vec<u8>>> {
+    let entries: Vec<i32> = entries.iter().flatten().collect();
     let blank = segment::blanked(head, block, &entries_of(&entries));
     Ok(blank.map_err(|_| Error::unreadable_block())?)
 }
@@ -451,8 +452,9 @@ fn cells_number(guide: &[u8], head: &[u8]) -> Option<i32> {
 fn blank_cell(
     cell: &[u8],
     number: i32,
-    entries: Vec<i32>,
+    entries: Array<'_, i32>,
 ) -> TableIterator<'static, (name!(block, Option<Vec<u8>>), name!(vectors, i32))> {
+    let entries: Vec<i32> = entries.iter().flatten().collect();
     let number = usize::try_from(number).unwrap_or(usize::MAX);
     let blank = match cells::blanked(cell, number, &entries_of(&entries)) {
         Ok(None) => return TableIterator::new([]),

@@ -1084,11 +1084,11 @@ engram_internal.bury_entries(old, parts, ids, versions)
 engram_internal.dead_entries(head, parts, ids)
     1     1     1     1     1     SELECT engram_internal.dead_entries(s.block, ARRAY[p.block], ARRAY['{id}'::uuid]) FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 1
 engram_internal.blank_part(block, head, entries)
-    1     1     1     1     1     SELECT engram_internal.blank_part(p.block, s.block, '{0}') FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 9
+    1     1     1     1     1     SELECT engram_internal.blank_part(p.block, s.block, '{0,NULL}') FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) s, engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{id}', 1, 'plain', '[1]')], 1) p WHERE s.level = 3 AND p.level = 4 AND get_byte(p.block, 1) = 9
 engram_internal.cells_number(guide, head)
     1     1     1     1     1     SELECT engram_internal.cells_number('', '')
 engram_internal.blank_cell(cell, number, entries)
-    1     1     1     1     1     SELECT * FROM engram_internal.blank_cell('', 0, '{0}')
+    1     1     1     1     1     SELECT * FROM engram_internal.blank_cell('', 0, '{0,NULL}')
 engram_internal.block_entries(block)
     1     1     1     1     1     SELECT * FROM engram_internal.block_entries(engram_internal.vector_entry('{id}', 1, 'plain', '[1]'))
 engram_internal.block_holds(block, ids)
