@@ -90,6 +90,35 @@ $$;
 COMMENT ON FUNCTION engram_internal.model_of(integer) IS
 'The model of a vector of this length for which none is named: the default model, unless another one alone has that length. While one model replaces another, callers of both are served.';
 
+CREATE OR REPLACE FUNCTION engram_internal.metadata_object(metadata jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  object jsonb := metadata;
+BEGIN
+  IF jsonb_typeof(metadata) = 'string' THEN
+    -- A REST client that stringifies its JSON sends the object as one JSON string.
+    BEGIN
+      object := (metadata #>> '{}')::jsonb;
+    EXCEPTION WHEN invalid_text_representation THEN
+      NULL;
+    END;
+  END IF;
+  IF jsonb_typeof(object) <> 'object' THEN
+    RAISE EXCEPTION 'metadata is a JSON %, not an object', jsonb_typeof(object)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an object, for example {"project": "apollo"}.';
+  END IF;
+  -- An export has it inside of other things, and all of it is to be read again.
+  IF jsonb_path_exists(object, 'strict $.**{100} ? (@.type() == "object" || @.type() == "array")') THEN
+    RAISE EXCEPTION 'metadata is nested deeper than 100 levels'
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Flatten it, or store what lies so deep as a string of JSON.';
+  END IF;
+  RETURN object;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.metadata_object(jsonb) IS 'Metadata as the object that it must be, nested at most 100 levels deep; NULL passes, anything else raises.';
+
 CREATE OR REPLACE FUNCTION engram_internal.store(
   workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
   metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
@@ -340,6 +369,43 @@ COMMENT ON FUNCTION engram.update(uuid, text, text, text, double precision, text
 
 NULL leaves a value as it is; clear names those to empty, which then must not be given (22023). tags, metadata and entities are replaced. New content, speaker or occurred_at drop the old embeddings: pass a new one, or let pending_embeddings() hand the memory out again. expected_version: refuse (PT409) unless the memory is still at that version. An unknown id raises PT404.';
 
+CREATE OR REPLACE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
+RETURNS TABLE (
+  memories bigint, forgotten bigint, superseded bigint, expired bigint, pinned bigint,
+  by_type jsonb, by_layer jsonb, embeddings jsonb, pending_embeddings bigint, content_chars bigint,
+  oldest timestamptz, newest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(stats.workspace, false);
+BEGIN
+  RETURN QUERY
+  WITH alive AS MATERIALIZED (
+    SELECT m.id, m.type, m.layer, m.pinned, m.content, m.created_at, m.superseded_by, m.expires_at
+    FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NULL)
+  SELECT
+    (SELECT count(*) FROM alive),
+    (SELECT count(*) FROM engram.memories m WHERE m.workspace_id = ws AND m.deleted_at IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.superseded_by IS NOT NULL),
+    (SELECT count(*) FROM alive a WHERE a.expires_at <= now()),
+    (SELECT count(*) FROM alive a WHERE a.pinned),
+    (SELECT coalesce(jsonb_object_agg(t.type, t.n), '{}') FROM (SELECT a.type, count(*) AS n FROM alive a GROUP BY a.type) t),
+    (SELECT coalesce(jsonb_object_agg(l.layer, l.n), '{}') FROM
+      (SELECT p.layer, count(*) AS n FROM engram_internal.layers(ws) p GROUP BY p.layer) l),
+    (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
+      (SELECT x.model, count(*) AS n FROM engram.embeddings x
+       -- Of what a policy hides, nothing is counted.
+       WHERE x.workspace_id = ws AND EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = x.memory_id)
+       GROUP BY x.model) e),
+    (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
+      (SELECT FROM engram.embeddings x WHERE x.workspace_id = ws AND x.memory_id = a.id AND x.model = d.name)),
+    (SELECT coalesce(sum(char_length(a.content)), 0)::bigint FROM alive a),
+    (SELECT min(a.created_at) FROM alive a),
+    (SELECT max(a.created_at) FROM alive a);
+END
+$$;
 CREATE OR REPLACE FUNCTION engram.set_embedding(
   id uuid,
   embedding vector,
@@ -395,6 +461,46 @@ COMMENT ON FUNCTION engram.links(uuid, timestamptz, uuid) IS
 
 kind: hebbian, by use in the same calls, or graph, by link(). strength: at the moment at, by default now, 0 to 1: 1 - e^-mass, or the weight. direction: -1 to 1, above 0 when this memory is used before the other, or is the source. causal: in at least 3 calls, and one way now weighs twice what the other does, and at least what one call just now does: it fades with the link. count: calls, of hebbian ones. linked_at: the latest of them, or when it was linked.';
 
+CREATE OR REPLACE FUNCTION engram_internal.versions(workspace uuid, id uuid)
+RETURNS TABLE (version integer, action text, actor uuid, at timestamptz, state jsonb)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+-- As the events have it, which are compared with it.
+SET extra_float_digits = 1
+-- One plan for all workspaces, those that statistics have not seen included.
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  present jsonb;
+BEGIN
+  SELECT to_jsonb(m) - '{workspace_id,id,content_hash}'::text[] || jsonb_build_object('entities', ARRAY(
+           SELECT g.label FROM engram.graph_links g WHERE g.workspace_id = versions.workspace
+             AND g.memory_id = versions.id AND g.relation = 'mentions' ORDER BY g.node))
+  INTO present FROM engram.memories m WHERE m.workspace_id = versions.workspace AND m.id = versions.id;
+  IF present IS NULL THEN
+    -- Erased, or not for the caller to see: of the first the fact is left, of the second nothing is shown.
+    RETURN QUERY
+    SELECT e.version, e.action, e.actor, e.at, NULL::jsonb FROM engram.memory_events e
+    WHERE (e.workspace_id = versions.workspace) IS TRUE AND e.memory_id = versions.id AND e.action = 'erased'
+    ORDER BY e.at DESC LIMIT 1;
+    RETURN;
+  END IF;
+  RETURN QUERY
+  WITH events AS MATERIALIZED (
+    SELECT e.version, e.action, e.actor, e.at, e.old FROM engram.memory_events e
+    WHERE (e.workspace_id = versions.workspace) IS TRUE AND e.memory_id = versions.id AND e.action <> 'erased'
+  )
+  SELECT DISTINCT ON (s.version) s.version, coalesce(e.action, CASE WHEN s.version = 1 THEN 'added' END), e.actor,
+         coalesce(e.at, (s.state ->> 'updated_at')::timestamptz), s.state
+  FROM (
+    SELECT (present ->> 'version')::integer AS version, present AS state
+    UNION ALL
+    SELECT (o.old ->> 'version')::integer, o.old FROM events o WHERE o.old IS NOT NULL) s
+  LEFT JOIN events e ON e.version = s.version
+  ORDER BY s.version DESC, e.at DESC;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(
   workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
 RETURNS TABLE (
@@ -1144,6 +1250,80 @@ BEGIN
     END IF;
     id := this;
     RETURN NEXT;
+  END LOOP;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.import_as_owner(workspace uuid, trusted boolean, on_conflict text, dry_run boolean, lines jsonb)
+RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+-- What is here is compared as JSON, and kept where a line does not speak of it: to the last bit.
+SET extra_float_digits = 1
+-- Statistics know nothing of what an import brings: plans for this workspace, and tables taken for empty, would
+-- have all of it read for every look-up.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  step    text;
+  writer  text;
+  item    jsonb;
+  report  jsonb;
+  help    text;
+  command text;
+BEGIN
+  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
+  END IF;
+  IF dry_run THEN
+    BEGIN
+      SELECT jsonb_agg(i) INTO report
+      FROM engram_internal.import_as_owner(import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, false, import_as_owner.lines) i;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
+    RETURN;
+  END IF;
+  -- The whole workspace: who stores the same ids waits.
+  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(SELECT n::text FROM generate_series(1, 65) n));
+  -- What others need comes first, in whichever order the lines came.
+  FOR step, writer IN SELECT * FROM (VALUES
+      ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
+      ('erasure', 'memories'), ('memory', 'memories'), ('more', 'memories'), ('link', 'links'), ('pair', 'links'),
+      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages')) AS v LOOP
+    CONTINUE WHEN NOT lines ? step;
+    command := format('SELECT i."position", %L, i.id, i.status, i.error FROM engram_internal.import_%s($1, $2, $3, %1$L, $4) i', step, writer);
+    BEGIN
+      RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, lines -> step;
+    EXCEPTION WHEN OTHERS THEN
+      -- What somebody else's transaction brought about, or the server's state, is no fault of a line.
+      IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+        RAISE;
+      END IF;
+      -- One of them is wrong: each by itself, so that the others are not lost.
+      FOR item IN SELECT * FROM jsonb_array_elements(lines -> step) LOOP
+        BEGIN
+          RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, jsonb_build_array(item);
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          position := (item ->> 'p')::integer;
+          kind := step;
+          id := NULL;
+          status := 'error';
+          error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+          RETURN NEXT;
+        END;
+      END LOOP;
+    END;
   END LOOP;
 END
 $$;

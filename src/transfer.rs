@@ -315,8 +315,7 @@ fn import_lines(
     let me = identity::caller().id.unwrap_or(workspace).to_string();
     // SAFETY: reads the clock.
     let now = unsafe { pgrx::pg_sys::GetCurrentTransactionStartTimestamp() };
-<<<<<<< HEAD
-    let mut lines = lines(data.unwrap_or(Value::Null), format, workspace, now)?;
+    let mut lines = lines(data.unwrap_or("null"), format, workspace, now)?;
     // What is written in the place of the caller is what the caller could write.
     let replaces = on_conflict == "replace";
     let turns = |line: &Line| matches!(&*line.kind, "message" | "archive");
@@ -330,9 +329,6 @@ fn import_lines(
     if !trusted {
         refuse_hidden(workspace, owner, replaces && !dry_run, &mut lines)?;
     }
-=======
-    let lines = lines(data.unwrap_or("null"), format, workspace, now)?;
->>>>>>> e6b8e1b (Metadata is nested at most 100 levels deep, and a line of an import that is deeper fails alone)
 
     let mut outcomes = Vec::with_capacity(lines.len());
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();

@@ -1152,6 +1152,41 @@ struct Scored {
     alike: f64,
 }
 
+/// Adds what corrects a result and was found far behind it, for it comes before it; and so on.
+fn corrections(
+    context: &Context,
+    eligible: &Eligible<'_>,
+    ranked: &Ranked<'_>,
+    hits: &mut Vec<(Hit, usize)>,
+) -> Result<()> {
+    loop {
+        let missing: IdSet = (hits.iter().flat_map(|(hit, _)| &hit.contradicted_by))
+            .filter(|id| !hits.iter().any(|(hit, _)| hit.id == **id))
+            .copied()
+            .collect();
+        let found: Vec<&(f64, usize)> = (ranked.order.iter())
+            .filter(|(_, i)| !missing.is_empty() && missing.contains(&(ranked.id)(*i)))
+            .collect();
+        let places: Vec<(Uuid, Option<Place>)> = (found.iter())
+            .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
+            .collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut rows = rows_of(context, eligible, &places)?;
+        let before = hits.len();
+        for ((score, index), (id, _)) in found.into_iter().zip(&places) {
+            if let Some(mut hit) = rows.remove(id) {
+                hit.score = *score;
+                hits.push((hit, *index));
+            }
+        }
+        if hits.len() == before {
+            return Ok(());
+        }
+    }
+}
+
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use,
 /// importance, contradictions and diversity then add their share. Also tells whether a row was missing.
@@ -1200,32 +1235,8 @@ fn fetch(
             }
         }
     }
-    // What corrects a result comes before it, however far behind it was found; and so on.
-    while disputes {
-        let missing: IdSet = (hits.iter().flat_map(|(hit, _)| &hit.contradicted_by))
-            .filter(|id| !hits.iter().any(|(hit, _)| hit.id == **id))
-            .copied()
-            .collect();
-        let found: Vec<&(f64, usize)> = (ranked.order.iter())
-            .filter(|(_, i)| !missing.is_empty() && missing.contains(&(ranked.id)(*i)))
-            .collect();
-        let places: Vec<(Uuid, Option<Place>)> = (found.iter())
-            .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
-            .collect();
-        if places.is_empty() {
-            break;
-        }
-        let mut rows = rows_of(context, eligible, &places)?;
-        let before = hits.len();
-        for ((score, index), (id, _)) in found.into_iter().zip(&places) {
-            if let Some(mut hit) = rows.remove(id) {
-                hit.score = *score;
-                hits.push((hit, *index));
-            }
-        }
-        if hits.len() == before {
-            break;
-        }
+    if disputes {
+        corrections(context, eligible, &ranked, &mut hits)?;
     }
     let levels = used(context, &hits, &ranked)?;
     let mut sorted: Vec<f64> = levels.values().copied().collect();
