@@ -1518,10 +1518,10 @@ fn the_workspace_of_the_defaults_takes_nothing_that_somebody_says() {
 }
 
 #[test]
-fn metadata_keeps_every_digit_and_any_depth() {
+fn metadata_keeps_every_digit_and_level() {
     let db = Database::new();
     let mut ann = db.user("ann");
-    let deep = format!("{{\"a\": {}{}}}", "[".repeat(200), "]".repeat(200));
+    let deep = format!("{{\"a\": {}{}}}", "[".repeat(99), "]".repeat(99));
     for (content, metadata) in [
         (
             "digits",
@@ -1633,7 +1633,7 @@ fn metadata_that_could_not_be_read_again_is_refused() {
             );
         }
     }
-    // What an older version took, or a dump brings, can still be changed and forgotten.
+    // What an older version took, or a dump brings, is still found as it is, and can be changed and forgotten.
     let mut admin = db.admin();
     admin
         .batch_execute(&format!(
@@ -1645,6 +1645,10 @@ fn metadata_that_could_not_be_read_again_is_refused() {
             deep(200)
         ))
         .unwrap();
+    for found in ["search('old')", "list('{\"content\": \"old\"}')"] {
+        let sql = format!("SELECT metadata = {} FROM engram.{found}", deep(200));
+        assert!(one::<bool>(&mut ann, &sql, &[]), "{found}");
+    }
     assert!(one::<bool>(
         &mut ann,
         "SELECT engram.forget('018f0000-aaaa-7000-8000-000000000001')",
