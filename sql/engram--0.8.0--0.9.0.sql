@@ -1,6 +1,7 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.9.0'" to load this file. \quit
 CREATE FUNCTION engram_internal.parsed_text(indexed text) RETURNS text
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'parsed_text_wrapper';
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'parsed_text_wrapper';
 COMMENT ON FUNCTION engram_internal.parsed_text(text) IS
 'A text as the parser of text search is to read it: where it takes quotes, dashes and other signs beyond ASCII for letters (LC_CTYPE C), with blanks in their place.';
 

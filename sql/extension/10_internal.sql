@@ -56,7 +56,8 @@ COMMENT ON FUNCTION engram_internal.extra_text(text) IS
 'Words that a text search configuration does not find in a text: parts of identifiers, dates written in digits, pairs of characters where words are written without spaces. NULL when there are none.';
 
 CREATE FUNCTION engram_internal.parsed_text(indexed text) RETURNS text
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'parsed_text_wrapper';
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'parsed_text_wrapper';
 COMMENT ON FUNCTION engram_internal.parsed_text(text) IS
 'A text as the parser of text search is to read it: where it takes quotes, dashes and other signs beyond ASCII for letters (LC_CTYPE C), with blanks in their place.';
 
