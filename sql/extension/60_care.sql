@@ -9,6 +9,25 @@ AS 'MODULE_PATHNAME', 'moves_wrapper';
 COMMENT ON FUNCTION engram_internal.moves(uuid, timestamptz, integer, boolean, boolean) IS
 'Memories that are in another layer at a moment than is shown: of a workspace, or of all, at most so many; complete tells whether that was all. in_turns: for transactions that follow one another in this session, from the first (anew) to the one that is complete: where many rows of the same pages move, or more than fit, each takes only some of a page. Who calls it must own the tables.';
 
+CREATE FUNCTION engram_internal.left_out(workspace uuid, state text, message text, help text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- What somebody else's transaction brought about, the caller's, or the server's state, is no fault of a workspace.
+  IF state ~ '^(25|40|42|53|55P03|57|58)' THEN
+    RETURN false;
+  END IF;
+  IF workspace IS NOT NULL THEN
+    RAISE WARNING 'workspace "%" is left out: %', workspace, message
+      USING HINT = concat_ws(' ', nullif(help, ''), format('Then: SELECT * FROM engram.consolidate(%L);', workspace));
+  END IF;
+  RETURN true;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.left_out(uuid, text, text, text) IS
+'Whether an error is of what a workspace holds, so that the others are consolidated without it; if one is named, with a warning.';
+
 CREATE FUNCTION engram_internal.consolidate_as_owner(
   workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
 RETURNS TABLE (
@@ -62,8 +81,7 @@ BEGIN
       RETURN QUERY SELECT o.* FROM engram_internal.consolidate_as_owner(NULL, moment, consolidate_as_owner.dry_run, most, NULL) o;
       RETURN;
     EXCEPTION WHEN OTHERS THEN
-      -- What somebody else's transaction brought about, the caller's, or the server's state, is no fault of a workspace.
-      IF SQLSTATE ~ '^(25|40|42|53|55P03|57|58)' THEN
+      IF NOT engram_internal.left_out(NULL, SQLSTATE, SQLERRM, NULL) THEN
         RAISE;
       END IF;
     END;
@@ -84,12 +102,10 @@ BEGIN
           archived := archived + c.archived; forgotten := forgotten + c.forgotten;
           links_pruned := links_pruned + c.links_pruned; skipped := skipped + c.skipped; done := done AND c.done;
         EXCEPTION WHEN OTHERS THEN
-          IF SQLSTATE ~ '^(25|40|42|53|55P03|57|58)' THEN
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          IF NOT engram_internal.left_out(ws, SQLSTATE, SQLERRM, help) THEN
             RAISE;
           END IF;
-          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
-          RAISE WARNING 'workspace "%" is left out: %', ws, SQLERRM
-            USING HINT = concat_ws(' ', nullif(help, ''), format('Then: SELECT * FROM engram.consolidate(%L);', ws));
         END;
       END LOOP;
       EXIT WHEN n = 0;
@@ -300,12 +316,11 @@ BEGIN
       EXCEPTION WHEN OTHERS THEN
         -- As consolidate() does: what one workspace holds must not keep the others from being cared for. An argument is
         -- wrong for all of them.
-        IF NOT engram_internal.trusted() OR SQLSTATE OPERATOR(pg_catalog.~) '^(22023|25|40|42|53|55P03|57|58)' THEN
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        IF NOT engram_internal.trusted() OR SQLSTATE OPERATOR(pg_catalog.=) '22023'
+           OR NOT engram_internal.left_out(ws, SQLSTATE, SQLERRM, help) THEN
           RAISE;
         END IF;
-        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
-        RAISE WARNING 'workspace "%" is left out: %', ws, SQLERRM
-          USING HINT = pg_catalog.concat_ws(' ', nullif(help, ''), pg_catalog.format('Then: SELECT * FROM engram.consolidate(%L);', ws));
         done := true;
       END;
       COMMIT;

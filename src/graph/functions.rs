@@ -11,26 +11,11 @@ use super::{Graph, Reach, USED_WITH, count, most, spread};
 use crate::api::Report;
 use crate::error::{Error, Result};
 use crate::model::links;
-use crate::{identity, own, spi, text};
+use crate::search::workspace_of;
+use crate::{spi, text};
 
 /// Most links that are listed of one memory.
 const LISTED: usize = 1000;
-
-/// The workspace that a call reads; `None` when the caller is nobody.
-fn readable(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
-    if let Some(mine) = identity::caller().id
-        && workspace.is_none_or(|named| spi::uuid(named) == mine)
-        && own::readable_is_own()
-    {
-        return Ok(Some(mine));
-    }
-    let found = spi::row(
-        "SELECT engram_internal.resolve_workspace($1, false)",
-        &[DatumWithOid::from(workspace)],
-        spi::id,
-    )?;
-    Ok(found.flatten().map(spi::uuid))
-}
 
 fn moment(at: Option<TimestampWithTimeZone>) -> Result<Option<TimestampWithTimeZone>> {
     match at {
@@ -114,7 +99,7 @@ fn related(
         .into());
     }
     let at = moment(at)?;
-    let Some(workspace) = readable(workspace)? else {
+    let Some(workspace) = workspace_of(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
     let graph = Graph::open(workspace, at)?;
@@ -172,7 +157,7 @@ fn path(
     >,
 > {
     let max_hops = within("max_hops", max_hops.unwrap_or(4), 1, 6)?;
-    let Some(workspace) = readable(workspace)? else {
+    let Some(workspace) = workspace_of(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
     let graph = Graph::open(workspace, None)?;
@@ -236,7 +221,7 @@ fn spread_from(
     }
     let at = moment(at)?;
     let seeds = seeded(seeds.unwrap_or_default(), weights)?;
-    let Some(workspace) = readable(workspace)? else {
+    let Some(workspace) = workspace_of(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
     let mut graph = Graph::open(workspace, at)?;
@@ -326,7 +311,7 @@ fn links_of(
     >,
 > {
     let at = moment(at)?;
-    let Some(workspace) = readable(workspace)? else {
+    let Some(workspace) = workspace_of(workspace)? else {
         return Ok(TableIterator::new(Vec::new()));
     };
     let mut graph = Graph::open(workspace, at)?;

@@ -391,8 +391,8 @@ fn match_count(given: Option<i32>) -> Result<usize> {
 /// The workspace that a call reads, by default the caller's own; `None` when the caller is nobody.
 pub fn workspace_of(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
     // One's own workspace needs no further question.
-    if workspace.is_none()
-        && let Some(mine) = identity::caller().id
+    if let Some(mine) = identity::caller().id
+        && workspace.is_none_or(|named| spi::uuid(named) == mine)
         && own::readable_is_own()
     {
         return Ok(Some(mine));
@@ -1164,15 +1164,15 @@ fn corrections(
             .filter(|id| !hits.iter().any(|(hit, _)| hit.id == **id))
             .copied()
             .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
         let found: Vec<&(f64, usize)> = (ranked.order.iter())
-            .filter(|(_, i)| !missing.is_empty() && missing.contains(&(ranked.id)(*i)))
+            .filter(|(_, i)| missing.contains(&(ranked.id)(*i)))
             .collect();
         let places: Vec<(Uuid, Option<Place>)> = (found.iter())
             .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
             .collect();
-        if places.is_empty() {
-            return Ok(());
-        }
         let mut rows = rows_of(context, eligible, &places)?;
         let before = hits.len();
         for ((score, index), (id, _)) in found.into_iter().zip(&places) {
