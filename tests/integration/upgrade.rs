@@ -64,6 +64,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "1f873d0053fbeee90068d45ef07463c3a0301aa91c9387958afa5b3ba562ebd0",
         include_str!("../released/0.8.0.dump.sql"),
     ),
+    (
+        "0.9.0",
+        include_str!("../../sql/engram--0.9.0.sql"),
+        "c3d75c8e2c628e0540ebaa0f35dd38021483b56136f1748eb7095805d425472b",
+        include_str!("../released/0.9.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
