@@ -17,11 +17,42 @@ use crate::common::Result;
 use crate::common::markdown::Table;
 use crate::common::server::{Server, act_for};
 
-/// (title, memories of a call, calls).
-const SHAPES: [(&str, usize, usize); 3] = [
-    ("single", 1, 500),
-    ("batches of 100", 100, 20),
-    ("bulk of 1,000", 1000, 4),
+/// How a store is asked before the next has its turn.
+struct Shape {
+    title: &'static str,
+    /// Memories of a call.
+    size: usize,
+    /// Calls of a turn: their mean is one sample.
+    calls: usize,
+    turns: usize,
+}
+
+/// Single adds twice: with caches that the other store has just filled, and with a client's own.
+const SHAPES: [Shape; 4] = [
+    Shape {
+        title: "single",
+        size: 1,
+        calls: 1,
+        turns: 500,
+    },
+    Shape {
+        title: "single, 20 in a row",
+        size: 1,
+        calls: 20,
+        turns: 50,
+    },
+    Shape {
+        title: "batches of 100",
+        size: 100,
+        calls: 1,
+        turns: 20,
+    },
+    Shape {
+        title: "bulk of 1,000",
+        size: 1000,
+        calls: 1,
+        turns: 4,
+    },
 ];
 const WARM_UP: usize = 2;
 const ADD: &str = "SELECT engram.add($1, embedding => $2, tags => $3, metadata => $4)";
@@ -98,24 +129,30 @@ fn in_copy(
         stores.push(Store::new(server, database, user, false)?);
     }
     let mut next = 0;
-    for (title, size, calls) in SHAPES {
+    for shape in SHAPES {
         let mut samples: Vec<Samples> = stores.iter().map(|_| Samples::default()).collect();
-        for call in 0..calls + WARM_UP {
-            let rows: Vec<Row> = (next..next + size)
-                .map(|n| generator.row(workspace, n))
+        for turn in 0..shape.turns + WARM_UP {
+            let batches: Vec<Vec<Row>> = (0..shape.calls)
+                .map(|_| {
+                    let from = next;
+                    next += shape.size;
+                    (from..next).map(|n| generator.row(workspace, n)).collect()
+                })
                 .collect();
-            next += size;
+            let memories = (shape.calls * shape.size) as u32;
             for (at, store) in stores.iter_mut().enumerate() {
                 let before = store.clock.read()?;
                 let started = Instant::now();
-                match (at, size) {
-                    (0, 1) => add(store, &rows[0])?,
-                    (0, _) => add_many(&mut store.client, &rows)?,
-                    _ => insert(store, &rows, user)?,
+                for rows in &batches {
+                    match (at, shape.size) {
+                        (0, 1) => add(store, &rows[0])?,
+                        (0, _) => add_many(&mut store.client, rows)?,
+                        _ => insert(store, rows, user)?,
+                    }
                 }
-                let wall = started.elapsed() / size as u32;
-                let cpu = (store.clock.read()? - before) / size as u32;
-                if call >= WARM_UP {
+                let wall = started.elapsed() / memories;
+                let cpu = (store.clock.read()? - before) / memories;
+                if turn >= WARM_UP {
                     samples[at].push(cpu, wall);
                 }
             }
@@ -124,7 +161,7 @@ fn in_copy(
             let micro = |ms: f64| format!("{:.0}", ms * 1e3);
             table.row(&[
                 store.name.to_owned(),
-                title.to_owned(),
+                shape.title.to_owned(),
                 micro(s.cpu(0.5)),
                 micro(s.cpu(0.99)),
                 micro(s.wall(0.5)),
