@@ -92,6 +92,19 @@ pub const FIELDS: [(&str, Kind, &str); 24] = [
     ("updated_at", Kind::Time, "m.updated_at"),
 ];
 
+/// What `list()` or the table shows and no filter reads. Taken for keys of metadata, which most rows lack, they would
+/// select all or nothing without a word.
+const NOT_FIELDS: [&str; 8] = [
+    "workspace_id",
+    "contradicts",
+    "contradicted_by",
+    "deleted_at",
+    "access_count",
+    "last_accessed_at",
+    "content_hash",
+    "activation",
+];
+
 /// Entities compare by their key, so that case does not count: see [`crate::text::entity_node`]. A value
 /// that is an alias means its entity.
 const ENTITIES: &str = "ARRAY(SELECT g.node FROM engram.graph_links g WHERE g.workspace_id = m.workspace_id AND g.memory_id = m.id AND g.relation = 'mentions')";
@@ -249,6 +262,21 @@ fn parse_list(
 fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, FilterError> {
     let field = match FIELDS.iter().position(|(name, ..)| *name == key) {
         Some(index) => Field::Column(index),
+        None if NOT_FIELDS.contains(&key) => {
+            return error(
+                format!("filter key {key:?} is nothing that a filter compares"),
+                format!(
+                    "{}A key of metadata with this name is written {:?}.",
+                    match key {
+                        "deleted_at" =>
+                            "Forgotten memories come with include => ARRAY['forgotten'] in engram.list(). ",
+                        "workspace_id" => "Pass the workspace as the argument workspace. ",
+                        _ => "",
+                    },
+                    format!("metadata.{key}")
+                ),
+            );
+        }
         None => {
             let path: Vec<String> = key
                 .strip_prefix("metadata.")
@@ -352,7 +380,14 @@ fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, Filte
         }
         items
             .iter()
-            .map(|item| scalar(kind, entity, item).map_or_else(|| bad(wanted(kind)), Ok))
+            .map(|item| match scalar(kind, entity, item) {
+                Some(item) => Ok(item),
+                None if item.is_null() => error(
+                    format!("filter {key:?}: {:?} lists a null", OPERATORS[op as usize]),
+                    format!(r#"To find rows without it, write {{"OR": [{{"{key}": [...]}}, {{"{key}": null}}]}}."#),
+                ),
+                None => bad(wanted(kind)),
+            })
             .collect::<Result<Vec<_>, _>>()
             .map(Value::Array)
     };
@@ -684,6 +719,12 @@ mod tests {
 
     #[test]
     fn errors_name_the_part_and_the_way_out() {
+        let e = fail(json!({"deleted_at": null}));
+        assert!(e.message.contains("\"deleted_at\"") && e.hint.contains("forgotten"));
+        assert!(e.hint.contains("\"metadata.deleted_at\""));
+        assert!(parse(&json!({"metadata.deleted_at": null})).is_ok());
+        let e = fail(json!({"speaker": {"in": ["Bob", null]}}));
+        assert!(e.message.contains("null") && e.hint.contains("OR"));
         let e = fail(json!({"importance": {"above": 3}}));
         assert!(e.message.contains("\"above\"") && e.hint.contains("gte"));
         assert!(

@@ -1,6 +1,9 @@
 //! The search box: quotes make a phrase that must occur, a leading minus excludes a word or a
 //! phrase, everything else is free text of which any word may match. `or` is therefore what
 //! happens anyway, and as a word of its own it is dropped.
+//!
+//! Questions come here as people wrote them, too: in a sentence quotes set off a title or what somebody said, and
+//! what answers it need not hold that to the letter.
 
 use crate::text;
 
@@ -20,16 +23,33 @@ pub const MAX_PHRASES: usize = 64;
 /// Longest name of an entity, in words, that is looked for in a query.
 pub const MAX_NAME_WORDS: usize = 4;
 
-/// Characters of a query that are read.
+/// Characters of a query that are read: half of them from its beginning, half from its end.
 pub const MAX_CHARS: usize = 20_000;
+/// Free words beside a phrase from which a query is a sentence.
+const SENTENCE: usize = 5;
 
-/// Takes a query apart. Never fails: an unclosed quote runs to the end, and what comes after
+/// Takes a query apart. Never fails: an unclosed quote runs to the end, and what is in the middle of more than
 /// [`MAX_CHARS`] does not count.
 pub fn parse(text: &str) -> Query {
-    let text = match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => &text[..end],
-        None => text,
+    let place = |nth: usize| {
+        text.char_indices()
+            .nth(nth)
+            .map_or(text.len(), |(at, _)| at)
     };
+    let all = if text.len() > MAX_CHARS {
+        text.chars().count()
+    } else {
+        0
+    };
+    let shortened;
+    let text = if all > MAX_CHARS {
+        let (head, tail) = (place(MAX_CHARS / 2), place(all - MAX_CHARS / 2));
+        shortened = format!("{} {}", &text[..head], &text[tail..]);
+        shortened.as_str()
+    } else {
+        text
+    };
+    let mut words = 0;
     let mut query = Query::default();
     let mut free: Vec<&str> = Vec::new();
     let mut rest = text;
@@ -38,12 +58,7 @@ pub fn parse(text: &str) -> Query {
         let Some(first) = rest.chars().next() else {
             break;
         };
-        // A minus excludes only when a word or a quote follows it directly.
-        let negated = first == '-'
-            && rest[1..]
-                .chars()
-                .next()
-                .is_some_and(|c| c.is_alphanumeric() || c == '"');
+        let negated = first == '-' && excludes(&rest[1..]);
         let body = if negated { &rest[1..] } else { rest };
         let (part, quoted, after) = if let Some(inner) = body.strip_prefix('"') {
             let end = inner.find('"').unwrap_or(inner.len());
@@ -62,18 +77,37 @@ pub fn parse(text: &str) -> Query {
                 query.required.push(part.trim().to_owned());
             }
             if quoted || !part.eq_ignore_ascii_case("or") {
+                words += usize::from(!quoted && part.contains(char::is_alphanumeric));
                 free.push(part);
             }
         }
+    }
+    if words >= SENTENCE || words > 0 && text::is_question(text) {
+        query.required.clear();
     }
     query.free = free.join(" ").trim().to_owned();
     query
 }
 
+/// Whether a minus before this excludes: only when a word or a quote follows it directly. One letter or digit is
+/// what questions hold that were not written for a search box: a flag (`-f`), a number (`-5`).
+fn excludes(rest: &str) -> bool {
+    let mut chars = rest.chars();
+    match chars.next() {
+        Some('"') => true,
+        Some(c) if c.is_ascii_alphanumeric() => chars.next().is_some_and(char::is_alphanumeric),
+        Some(c) => c.is_alphanumeric(),
+        None => false,
+    }
+}
+
 /// All runs of up to [`MAX_NAME_WORDS`] words of `free` as entity keys, for looking up which
-/// entities the query names. Only the first 100 words count.
+/// entities the query names. Only the first and the last 100 words count.
 pub fn names(free: &str) -> Vec<String> {
-    let words: Vec<&str> = free.split_whitespace().take(100).collect();
+    let mut words: Vec<&str> = free.split_whitespace().collect();
+    if words.len() > 200 {
+        words.drain(100..words.len() - 100);
+    }
     let mut out: Vec<String> = Vec::new();
     for start in 0..words.len() {
         for len in 1..=MAX_NAME_WORDS.min(words.len() - start) {
@@ -104,8 +138,8 @@ mod tests {
 
     #[test]
     fn quotes_require_and_minus_excludes() {
-        let q = parse(r#"where did "New York" or -"old car" -beach a-b - go"#);
-        assert_eq!(q.free, "where did New York a-b - go");
+        let q = parse(r#"trip "New York" or -"old car" -beach a-b - go"#);
+        assert_eq!(q.free, "trip New York a-b - go");
         assert_eq!(q.required, ["New York"]);
         assert_eq!(q.excluded, ["old car", "beach"]);
     }
@@ -120,6 +154,41 @@ mod tests {
         );
         assert_eq!(parse(r#"-"#).free, "-");
         assert_eq!(parse(r#"5-3"#).free, "5-3");
+    }
+
+    #[test]
+    fn quotes_in_a_sentence_require_nothing() {
+        for (query, required) in [
+            (r#""New York""#, 1),
+            (r#""New York"?"#, 1),
+            (r#"where "New York""#, 1),
+            (r#"long trip to "New York" -Boston"#, 1),
+            (r#"who wrote "War and Peace"?"#, 0),
+            (r#"Ann told me that "War and Peace" is long"#, 0),
+        ] {
+            assert_eq!(parse(query).required.len(), required, "{query}");
+        }
+        assert_eq!(
+            parse(r#"Who wrote "War and Peace"?"#).free,
+            "Who wrote War and Peace ?"
+        );
+    }
+
+    #[test]
+    fn of_a_long_query_both_ends_count() {
+        let long = format!("begin {}end of \"it\"", "é ".repeat(MAX_CHARS));
+        let q = parse(&long);
+        assert!(q.free.starts_with("begin é") && q.free.ends_with("end of it"));
+        assert!(q.free.chars().count() <= MAX_CHARS + 1);
+        let names = names(&format!("Ann {}Ben", "x ".repeat(500)));
+        assert!(names.contains(&"ann".to_owned()) && names.contains(&"ben".to_owned()));
+    }
+
+    #[test]
+    fn one_letter_or_digit_is_a_flag_or_a_number() {
+        let q = parse(r#"tar -x? at -5 -"x" -猫 -ox"#);
+        assert_eq!(q.free, "tar -x? at -5");
+        assert_eq!(q.excluded, ["x", "猫", "ox"]);
     }
 
     #[test]

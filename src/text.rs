@@ -50,12 +50,21 @@ pub fn push_lowercase(out: &mut String, word: &str) {
     }
 }
 
-/// The key of an entity's name: [`normalize_content`] without punctuation at the ends. Empty when
-/// nothing is left.
+/// The key of an entity's name: [`normalize_content`] without punctuation at the ends. Signs that belong to a
+/// name stay: plus and number signs behind it ("C++", "F#"), a single dot before it (".NET"). Empty when it has
+/// no letter or digit.
 pub fn entity_node(name: &str) -> String {
-    normalize_content(name)
-        .trim_matches(|c: char| !c.is_alphanumeric())
-        .to_owned()
+    let name = normalize_content(name);
+    let core = name.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let start = name.len() - core.len();
+    let core = core.trim_end_matches(|c: char| !c.is_alphanumeric());
+    if core.is_empty() {
+        return String::new();
+    }
+    let (before, after) = (&name[..start], &name[start + core.len()..]);
+    let dot = usize::from(before.ends_with('.') && !before.ends_with(".."));
+    let signs = after.bytes().take_while(|b| b"+#".contains(b)).count();
+    name[start - dot..start + core.len() + signs].to_owned()
 }
 
 /// Who speaks: the speaker that is given, or the name before a colon that begins the content.
@@ -164,8 +173,9 @@ pub fn spaced(text: &str) -> Cow<'_, str> {
 
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
 /// there are none. Pairs of neighbouring characters where words are written without spaces, words without their
-/// accents (which a stemmer takes for other words), the parts of identifiers (getUserName, api.v2/users, x86_64), and
-/// dates in digits as the indexed text spells them.
+/// accents (which a stemmer takes for other words), the parts of identifiers (getUserName, api.v2/users, x86_64),
+/// numbers that PostgreSQL's parser cuts or signs (1,000,000 and the end of 2019-2021), and dates in digits as the
+/// indexed text spells them.
 pub fn extra(text: &str) -> Option<String> {
     let mut out = String::new();
     let mut push = |word: &str| {
@@ -261,8 +271,8 @@ fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
         b'0'..=b'9' => 2,
         _ => 3,
     };
-    // Numbers such as 3.14 and 1,000 and plain words are whole as they are.
-    if token.bytes().all(|c| kind(c) >= 2) || !token.bytes().any(|c| c.is_ascii_alphabetic()) {
+    if !token.bytes().any(|c| c.is_ascii_alphabetic()) {
+        numbers(token, push);
         return;
     }
     let bytes = token.as_bytes();
@@ -284,6 +294,39 @@ fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
     if parts.len() > 1 {
         for part in parts {
             push(part);
+        }
+    }
+    // "v1.2.3" is version 1.2.3 too.
+    for run in token.split(|c: char| !c.is_ascii_digit() && c != '.') {
+        let run = run.trim_matches('.');
+        if run.contains('.') && run.len() < token.len() {
+            push(run);
+        }
+    }
+}
+
+/// Of a token without letters: what the parser takes for a negative number ("2019-2021") as it is, and one number
+/// in place of several ("1,000,000"). Others, such as 3.14, are whole as they are.
+fn numbers(token: &str, push: &mut impl FnMut(&str)) {
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|c| c.is_ascii_digit());
+    for (nth, part) in token.split('-').enumerate() {
+        if nth > 0 && digits(part) {
+            push(part);
+        }
+        let mut groups = part.split(',');
+        let first = groups.next().unwrap_or("");
+        let rest: Vec<&str> = groups.collect();
+        if let Some((last, middle)) = rest.split_last() {
+            let last = last.split('.').next().unwrap_or("");
+            if first.len() <= 3
+                && digits(first)
+                && middle
+                    .iter()
+                    .chain([&last])
+                    .all(|g| g.len() == 3 && digits(g))
+            {
+                push(&[first, &middle.concat(), last].concat());
+            }
         }
     }
 }
@@ -515,7 +558,11 @@ mod tests {
         let e = |text| extra(text).unwrap_or_default();
         assert_eq!(
             e("Ann likes tea, doesn't she? 3.14 1,000 HTTP (ok)."),
-            "doesn t"
+            "doesn t 1000"
+        );
+        assert_eq!(
+            e("In 2019-2021 v1.2.3 cost $1,234,567.80, see 12-14 and 555-1234; 1,2 1,00 1.2.3"),
+            "2021 v 1 2 3 1.2.3 1234567 14 1234"
         );
         assert_eq!(e("call getUserName()"), "get User Name");
         assert_eq!(e("parseHTTPResponse x86_64"), "parse HTTP Response x 86 64");
@@ -524,7 +571,7 @@ mod tests {
             e("on 2023-05-08, at 2023-05-08T10:00:00Z"),
             "8 May 2023 8 May 2023"
         );
-        assert_eq!(e("2023-13-08"), "");
+        assert_eq!(e("2023-13-08"), "13 08");
         assert_eq!(
             e("14/03/1988, 14.3.1988 (3-14-1988) 05.05.2024"),
             "14 March 1988 14 March 1988 14 March 1988 5 May 2024"
@@ -546,6 +593,23 @@ mod tests {
             assert!(is_blank(blank), "{blank:?}");
         }
         assert!(!is_blank("."));
+    }
+
+    #[test]
+    fn signs_that_belong_to_a_name_stay() {
+        for (name, node) in [
+            ("C++", "c++"),
+            ("(C#)?", "c#"),
+            ("“F#!”", "f#"),
+            ("Ann +", "ann"),
+            (".NET", ".net"),
+            ("...net.", "net"),
+            ("#bees", "bees"),
+            ("A+B", "a+b"),
+            ("+#.", ""),
+        ] {
+            assert_eq!(entity_node(name), node);
+        }
     }
 
     proptest! {

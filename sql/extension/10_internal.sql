@@ -940,9 +940,16 @@ $$;
 COMMENT ON FUNCTION engram_internal.model_of(integer) IS
 'The model of a vector of this length for which none is named: the default model, unless another one alone has that length. While one model replaces another, callers of both are served.';
 
+CREATE FUNCTION engram_internal.retry_whole(state text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN state ~ '^(25|40|53|57|58|XX|55P03)';
+COMMENT ON FUNCTION engram_internal.retry_whole(text) IS
+'Whether an error is no fault of the item that met it, but of somebody else''s transaction, of the caller''s own, of a time limit or of the server: the whole call fails with it, so that it is repeated.';
+
 CREATE FUNCTION engram_internal.entity_node(name text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'entity_node_wrapper';
-COMMENT ON FUNCTION engram_internal.entity_node(text) IS 'The key under which an entity''s name is stored: case, white space and outer punctuation do not count.';
+COMMENT ON FUNCTION engram_internal.entity_node(text) IS 'The key under which an entity''s name is stored: case, repeated white space and outer punctuation do not count, but for signs that belong to a name (C++, C#, .NET).';
 
 CREATE FUNCTION engram_internal.check_memory(type text, layer text, role text, importance double precision, tags text[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

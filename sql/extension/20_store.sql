@@ -232,8 +232,7 @@ BEGIN
   BEGIN
     SELECT s.given, s.positions, s.ids INTO given, done, done_ids FROM engram_internal.store_items(add_many.items, ws) s;
   EXCEPTION WHEN OTHERS THEN
-    -- Who was waited for in vain, or a server in trouble, is not the items' fault.
-    IF SQLSTATE ~ '^(40|53|57|58|XX|55P03)' THEN
+    IF engram_internal.retry_whole(SQLSTATE) THEN
       RAISE;
     END IF;
     done := NULL;
@@ -281,6 +280,9 @@ BEGIN
              coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
       INTO done, done_ids FROM fresh f;
     EXCEPTION WHEN OTHERS THEN
+      IF engram_internal.retry_whole(SQLSTATE) THEN
+        RAISE;
+      END IF;
       done := '{}';
       done_ids := '{}';
     END;
@@ -302,6 +304,9 @@ BEGIN
           item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
           item.source, item.entities, item.expires_at, item.on_duplicate, item.id) s;
       EXCEPTION WHEN OTHERS THEN
+        IF engram_internal.retry_whole(SQLSTATE) THEN
+          RAISE;
+        END IF;
         GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
         id := NULL;
         status := 'error';
@@ -313,7 +318,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.add_many(jsonb, uuid) IS
-'Stores many memories in one transaction; a bad item does not lose the others.
+'Stores many memories in one transaction; a bad item does not lose the others. What is no item''s fault (a serialization failure, a deadlock, a time limit) is raised and stores nothing: repeat the call.
 
 items: an array of objects with the arguments of add() as keys, at most 10,000. Returns one row per item, by its position from 1, with status added, merged, skipped, unchanged or error, and the error in words.';
 

@@ -70,6 +70,16 @@ CREATE FUNCTION engram_internal.first_base(created_at timestamptz, layer text) R
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'first_base_wrapper';
 COMMENT ON FUNCTION engram_internal.first_base(timestamptz, text) IS 'Where the replay of a memory begins that was stored in a layer of its own.';
 
+-- What runs as the owner of the tables calls these: another owner, REASSIGN OWNED say, has no rights on the functions
+-- of schema engram until setup() runs again.
+CREATE FUNCTION engram_internal.first_heat(t timestamptz, gain double precision) RETURNS bytea
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_new_wrapper';
+COMMENT ON FUNCTION engram_internal.first_heat(timestamptz, double precision) IS 'heat_new(), for whoever owns the tables.';
+
+CREATE FUNCTION engram_internal.faded(x double precision, dt_s double precision, half_life_s double precision) RETURNS double precision
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'link_decay_wrapper';
+COMMENT ON FUNCTION engram_internal.faded(double precision, double precision, double precision) IS 'link_decay(), for whoever owns the tables.';
+
 CREATE FUNCTION engram_internal.pairs(ids uuid[]) RETURNS TABLE (a uuid, b uuid, direction integer)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'pairs_wrapper';
 COMMENT ON FUNCTION engram_internal.pairs(uuid[]) IS

@@ -142,7 +142,7 @@ $$;
 COMMENT ON FUNCTION engram.add_entities(uuid, text[], uuid) IS
 'Records that a memory mentions entities, and returns how many it did not mention before.
 
-names: case, white space and outer punctuation do not count, and an alias means its entity. The memory gets a new version when something was added. An unknown or forgotten id raises PT404.';
+names: case, repeated white space and outer punctuation do not count, but for signs that belong to a name (C++, C#, .NET); an alias means its entity. The memory gets a new version when something was added. An unknown or forgotten id raises PT404.';
 
 CREATE FUNCTION engram.remove_entities(id uuid, names text[], workspace uuid DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -280,8 +280,10 @@ BEGIN
   SELECT coalesce((SELECT d.label FROM named d WHERE d.node = l.node AND engram_internal.entity_node(d.label) = l.node), l.node),
          l.node, l.aliases, l.times
   FROM listed l
-  WHERE coalesce(part, '') = '' OR strpos(l.node, part) > 0
-     OR EXISTS (SELECT FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.node = l.node AND strpos(a.alias, part) > 0)
+  WHERE coalesce(btrim(entities.query), '') = ''
+     -- Signs alone are in no name.
+     OR part <> '' AND (strpos(l.node, part) > 0
+       OR EXISTS (SELECT FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.node = l.node AND strpos(a.alias, part) > 0))
   ORDER BY l.times DESC, l.node LIMIT wanted;
 END
 $$;

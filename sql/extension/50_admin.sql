@@ -25,7 +25,7 @@ $$;
 COMMENT ON FUNCTION engram.whoami() IS
 'How the server sees the caller: user id, the source (jwt, setting, role) and subject it came from, role, workspaces, and what is wrong when there is no id.';
 
-CREATE FUNCTION engram.version()
+CREATE FUNCTION engram_internal.versions()
 RETURNS TABLE (engram text, library text, vector text, postgres text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -34,6 +34,17 @@ BEGIN
   RETURN QUERY
   SELECT (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'engram'), engram_internal.library_version(),
          (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector'), current_setting('server_version');
+END
+$$;
+COMMENT ON FUNCTION engram_internal.versions() IS 'version(), for whoever owns the tables.';
+
+CREATE FUNCTION engram.version()
+RETURNS TABLE (engram text, library text, vector text, postgres text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN QUERY SELECT * FROM engram_internal.versions();
 END
 $$;
 COMMENT ON FUNCTION engram.version() IS

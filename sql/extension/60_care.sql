@@ -214,7 +214,7 @@ BEGIN
     FROM engram.hebbian_links h JOIN rules f ON h.workspace_id = f.workspace_id
     -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
     WHERE h.linked_at < moment - interval '30 days'
-      AND engram.link_decay(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
+      AND engram_internal.faded(h.forward + h.backward, greatest(date_part('epoch', moment - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
     -- Who erases a memory deletes its links too, and waits for this transaction elsewhere.
     FOR UPDATE OF h SKIP LOCKED
   ), old AS (

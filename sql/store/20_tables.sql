@@ -363,6 +363,32 @@ CREATE TABLE IF NOT EXISTS engram.entity_aliases (
   created_at   timestamptz NOT NULL DEFAULT now(),
   CONSTRAINT entity_aliases_pkey PRIMARY KEY (workspace_id, alias)
 );
+-- Versions before 0.10 took the signs of a name (C++, C#, .NET) for punctuation around it.
+DO $$
+DECLARE
+  moved record;
+BEGIN
+  FOR moved IN
+    WITH old AS (
+      DELETE FROM engram.graph_links g
+      WHERE g.relation = 'mentions' AND g.target_id IS NULL AND g.label ~ '[[:alnum:]][+#]|\.[[:alnum:]]'
+        AND g.node <> engram_internal.entity_node(g.label)
+        AND g.node = btrim(engram_internal.entity_node(g.label), '.+#')
+      RETURNING *
+    ), renamed AS (
+      INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, created_at, weight)
+      SELECT o.workspace_id, o.memory_id, o.relation, engram_internal.entity_node(o.label), o.label, o.created_at, o.weight FROM old o
+      ON CONFLICT DO NOTHING
+    )
+    SELECT o.workspace_id, o.node, min(engram_internal.entity_node(o.label)) AS now FROM old o GROUP BY 1, 2
+  LOOP
+    -- Its other names go with it, unless the plain name is an entity too.
+    UPDATE engram.entity_aliases a SET node = moved.now
+    WHERE a.workspace_id = moved.workspace_id AND a.node = moved.node AND a.alias <> moved.now
+      AND NOT EXISTS (SELECT FROM engram.graph_links g WHERE g.workspace_id = a.workspace_id AND g.node = moved.node);
+  END LOOP;
+END
+$$;
 
 -- Turns of conversations as they were said. No foreign key: a conversation is its session_id and nothing
 -- more, and memories made from it live on without it. Partitions as in access_log.

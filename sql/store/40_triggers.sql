@@ -159,7 +159,7 @@ BEGIN
   END IF;
   -- Until it is used, what its readers begin with need not be there.
   INSERT INTO engram.memory_state (workspace_id, memory_id, last_accessed_at, heat, working_strength, core_strength, layer, base)
-  SELECT workspace_id, id, created_at, CASE WHEN layer <> 'working' THEN engram.heat_new(created_at, 1) END,
+  SELECT workspace_id, id, created_at, CASE WHEN layer <> 'working' THEN engram_internal.first_heat(created_at, 1) END,
          CASE WHEN layer <> 'working' THEN 1 END, CASE WHEN layer <> 'working' THEN 0 END, layer,
          CASE WHEN layer <> 'working' THEN engram_internal.first_base(created_at, layer) END
   FROM added

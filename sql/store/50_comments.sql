@@ -158,7 +158,7 @@ COMMENT ON TABLE engram.graph_links IS 'What a memory is linked to: the entities
 COMMENT ON COLUMN engram.graph_links.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.graph_links.memory_id IS 'The memory.';
 COMMENT ON COLUMN engram.graph_links.relation IS 'mentions, for entities; else as the application names it.';
-COMMENT ON COLUMN engram.graph_links.node IS 'The name without case and outer punctuation: what it is found by. Of a memory, its id.';
+COMMENT ON COLUMN engram.graph_links.node IS 'The name without case and outer punctuation, but with signs that belong to it (C++, .NET): what it is found by. Of a memory, its id.';
 COMMENT ON COLUMN engram.graph_links.label IS 'The name as it was given.';
 COMMENT ON COLUMN engram.graph_links.created_at IS 'When it was linked.';
 COMMENT ON COLUMN engram.graph_links.target_id IS 'The memory that is linked to; NULL for an entity.';

@@ -5,7 +5,7 @@
 //!    answer often stands one turn from the words of the question.
 //! 3. Both lanes are brought to 0..1 over the pool and added with weights. A memory without a vector
 //!    (not embedded yet, or not by this model) stands in the middle of that lane.
-//! 4. *Lending*: a memory beside a better one is lifted part of the way to it.
+//! 4. *Lending*: a memory beside a better one is lifted part of the way to it, the less text lies between.
 //! 5. Small bounded bonuses: the speaker that the question names, the date that it names, not being a
 //!    short question itself, saying something at all.
 //!
@@ -23,8 +23,7 @@ pub struct Weights {
     pub coverage: f64,
     /// Share of the neighbours' raw scores.
     pub context: f64,
-    /// Part of the gap to a better direct neighbour that is lent; ¾ and ½ of it at two and three
-    /// steps.
+    /// Part of the gap to a better neighbour that is lent; see [`lent`].
     pub lend: f64,
     /// Bonus for the speaker named.
     pub speaker: f64,
@@ -32,13 +31,12 @@ pub struct Weights {
     pub date: f64,
     /// Malus of a short question.
     pub question: f64,
-    /// Bonus for length, full from 20 lexemes.
+    /// Bonus for length, full from 20 lexemes, and for what nobody said.
     pub length: f64,
 }
 
 /// Steps over which neighbours lend.
 pub const REACH: usize = 3;
-const LENT: [f64; REACH] = [1.0, 0.75, 0.5];
 /// Lexemes from which a memory is context enough for itself.
 const SELF_CONTAINED: f64 = 40.0;
 /// Lexemes from which a memory is long enough.
@@ -57,6 +55,8 @@ pub struct Candidate {
     pub length: u32,
     /// It ends with a question mark.
     pub question: bool,
+    /// Somebody said it. Of what is written, titles and notes say as much in few words as others in many.
+    pub spoken: bool,
     /// The question names its speaker and no other.
     pub speaker: bool,
     /// How well its time fits the dates that the question names, 0..1.
@@ -70,6 +70,8 @@ pub struct Candidate {
 pub struct Near {
     /// Its index in the pool, if it is there.
     pub pooled: Option<usize>,
+    /// Length in lexemes.
+    pub length: u32,
     /// Word score times the coverage factor; of direct neighbours.
     pub words: f64,
     /// Similarity; of direct neighbours.
@@ -126,6 +128,13 @@ fn shortness(length: u32, full: f64) -> f64 {
     (1.0 - f64::from(length) / full).max(0.0)
 }
 
+/// The share of a gap that is lent over this distance, in lexemes between the middles of two memories: all of it
+/// between short turns, half of it over 104, nothing from 184 on. What a long message says next to another is
+/// seldom said of it.
+fn lent(distance: f64) -> f64 {
+    (1.15 - distance / 160.0).clamp(0.0, 1.0)
+}
+
 /// Scores a pool. A lane that was not asked (`words`, `vectors`) or found nothing leaves all weight to
 /// the other.
 pub fn rank(weights: &Weights, pool: &[Candidate], words: bool, vectors: bool) -> Vec<Parts> {
@@ -160,20 +169,30 @@ pub fn rank(weights: &Weights, pool: &[Candidate], words: bool, vectors: bool) -
     }
     let fused: Vec<f64> = parts.iter().map(|p| p.from_words + p.from_vector).collect();
     for ((c, p), own) in pool.iter().zip(&mut parts).zip(&fused) {
-        p.from_neighbours = c
-            .near
-            .iter()
-            .flat_map(|side| side.iter().zip(LENT))
-            .filter_map(|(near, share)| {
-                Some(weights.lend * share * (fused[near.as_ref()?.pooled?] - own))
-            })
-            .fold(0.0, f64::max);
+        p.from_neighbours = 0.0;
+        for side in &c.near {
+            let mut passed = 0.5 * f64::from(c.length);
+            for near in side.iter().map_while(Option::as_ref) {
+                let half = 0.5 * f64::from(near.length);
+                if let Some(other) = near.pooled {
+                    let gap = fused[other] - own;
+                    p.from_neighbours =
+                        (p.from_neighbours).max(weights.lend * lent(passed + half) * gap);
+                }
+                passed += 2.0 * half;
+            }
+        }
         p.from_speaker = if c.speaker { weights.speaker } else { 0.0 };
         p.from_date = weights.date * c.date;
         if c.question {
             p.from_question = -weights.question * shortness(c.length, SELF_CONTAINED);
         }
-        p.from_length = weights.length * (f64::from(c.length) / SUBSTANTIAL).min(1.0);
+        let enough = if c.spoken {
+            1.0 - shortness(c.length, SUBSTANTIAL)
+        } else {
+            1.0
+        };
+        p.from_length = weights.length * enough;
     }
     parts
 }
@@ -211,6 +230,7 @@ mod tests {
                     vector,
                     length,
                     question,
+                    spoken: true,
                     speaker,
                     date,
                     near: Default::default(),
@@ -224,6 +244,7 @@ mod tests {
             let c = pool.get(i?)?;
             Some(Near {
                 pooled: i,
+                length: c.length,
                 words: c.words * coverage_factor(&WEIGHTS, c.coverage),
                 vector: c.vector,
             })

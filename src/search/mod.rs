@@ -752,6 +752,7 @@ fn rank<'a>(
         let direct = steps.abs() == 1;
         Some(ranking::Near {
             pooled: pool.binary_search(&other).ok(),
+            length: corpus.length(other).0,
             words: if direct {
                 words
                     .score(other)
@@ -767,13 +768,15 @@ fn rank<'a>(
         .map(|d| {
             let (length, question) = corpus.length(*d);
             let scored = words.score(*d);
+            let said_by = corpus.speaker(*d);
             ranking::Candidate {
                 words: scored.map_or(0.0, |s| s.score),
                 coverage: scored.map_or(0.0, |s| s.coverage),
                 vector: similarity(d),
                 length,
                 question,
-                speaker: speaker.is_some_and(|s| s == corpus.speaker(*d)),
+                spoken: said_by != 0,
+                speaker: speaker.is_some_and(|s| s == said_by),
                 date: if named.dates.is_empty() {
                     0.0
                 } else {

@@ -117,7 +117,7 @@ impl<'a> Said<'a> {
                 !hit.contradicted_by.contains(&other.id) && !other.contradicted_by.contains(&hit.id)
             });
         for (at, other, said) in undisputed.clone() {
-            if text.content(hit) == said.content(other) {
+            if text.content(hit) == said.content(other) && same_source(hit, other) {
                 return Ok(Some(at));
             }
         }

@@ -1,6 +1,6 @@
 //! The word lane: BM25 over the workspace's documents, plus the entities that the query names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -18,7 +18,8 @@ use crate::query::Query;
 use crate::scan::{Key, Table};
 use crate::{spi, terms, text};
 
-/// Most distinct lexemes of a query that count.
+/// Most distinct lexemes of a query that count: half of them from its beginning, half from its end. Whole messages are
+/// asked as they are, and what they ask stands at either.
 const MAX_LEXEMES: usize = 64;
 
 /// A query after the text configuration has seen it.
@@ -42,7 +43,12 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
     let mut analysed = Analysed::default();
     if !query.free.is_empty() {
         let config = crate::words::configuration(config);
+        let mut seen = HashSet::new();
+        // Not twice with and without its accents.
+        let mut new = |l: &String| !l.is_empty() && seen.insert(text::fold(l).into_owned());
         let mut found = lexemes(config, &query.free);
+        found.retain(&mut new);
+        keep_ends(&mut found, MAX_LEXEMES);
         if let Some(extra) = text::extra(&query.free) {
             // What nobody asks with its accents is not asked without them: "für", "été".
             let silent: Vec<String> = query
@@ -55,15 +61,12 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
                 .split(' ')
                 .filter(|word| !silent.iter().any(|s| s == word))
                 .collect();
-            found.extend(lexemes(config, &asked.join(" ")));
+            let mut more = lexemes(config, &asked.join(" "));
+            more.retain(new);
+            keep_ends(&mut more, MAX_LEXEMES - found.len());
+            found.extend(more);
         }
-        for lexeme in found.into_iter().filter(|l| !l.is_empty()) {
-            // Not twice with and without its accents.
-            let known = |l: &String| text::fold(l) == text::fold(&lexeme);
-            if analysed.lexemes.len() < MAX_LEXEMES && !analysed.lexemes.iter().any(known) {
-                analysed.lexemes.push(lexeme);
-            }
-        }
+        analysed.lexemes = found;
     }
     if query.required.is_empty() && query.excluded.is_empty() {
         return Ok(analysed);
@@ -107,6 +110,13 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
         }
     }
     Ok(analysed)
+}
+
+/// Takes out of the middle what is more than `most`.
+fn keep_ends(words: &mut Vec<String>, most: usize) {
+    if words.len() > most {
+        words.drain(most / 2..words.len() - (most - most / 2));
+    }
 }
 
 /// The lexemes of a text in the order in which they come.

@@ -1799,3 +1799,32 @@ fn realtime_hears_of_changes_and_of_nothing_else() {
         5
     );
 }
+
+#[test]
+fn another_owner_of_the_tables_is_no_end_of_the_work() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    admin
+        .batch_execute(
+            "DO $$ BEGIN CREATE ROLE heir; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+             SELECT engram.setup('{\"owner\": \"heir\"}')",
+        )
+        .unwrap();
+    // As REASSIGN OWNED leaves it: the tables are the heir's, the rights on functions are not.
+    admin
+        .batch_execute("REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA engram FROM heir")
+        .unwrap();
+    let mut ann = db.user("ann");
+    ann.batch_execute("INSERT INTO engram.memories (content, layer) VALUES ('tea', 'core'); SELECT engram.consolidate()")
+        .unwrap();
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    assert_eq!(alerts(&mut admin), ["owner_without_rights"]);
+    admin
+        .batch_execute("SELECT engram.setup('{\"owner\": \"heir\"}'); ALTER TABLE engram.memories DISABLE TRIGGER memories_after_insert")
+        .unwrap();
+    assert_eq!(alerts(&mut admin), ["triggers_off"]);
+    admin
+        .batch_execute("ALTER TABLE engram.memories ENABLE TRIGGER USER")
+        .unwrap();
+    assert_eq!(alerts(&mut admin), [""; 0]);
+}

@@ -184,7 +184,7 @@ fn a_users_own_file_is_read_with_its_names_and_mistakes() {
         assert!(output.contains(reason), "{reason}:\n{output}");
     }
     // Without a question the program makes one up and finds something.
-    assert!(output.contains("\n   1   1.0"), "{output}");
+    assert!(output.contains("\n   1   1."), "{output}");
 
     let mut demo = database.user("demo");
     let row = demo

@@ -1437,3 +1437,52 @@ fn links_are_read_by_their_own_indexes() {
         }
     }
 }
+
+#[test]
+fn signs_that_belong_to_a_name_tell_entities_apart() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    for (content, entity) in [
+        ("Ann writes the parser", "C++"),
+        ("Ben writes the window", "C#"),
+        ("Cy writes the kernel", "C"),
+        ("Dee writes the server", ".NET"),
+    ] {
+        ann.execute(
+            "SELECT engram.add($1, entities => ARRAY[$2])",
+            &[&content, &entity],
+        )
+        .unwrap();
+    }
+    let about = |client: &mut Client, entity: &str| -> Vec<String> {
+        one(
+            client,
+            "SELECT array_agg(content) FROM engram.related(entity => $1)",
+            &[&entity],
+        )
+    };
+    assert_eq!(about(&mut ann, "c++"), ["Ann writes the parser"]);
+    assert_eq!(about(&mut ann, "“C#”,"), ["Ben writes the window"]);
+    assert_eq!(about(&mut ann, "C"), ["Cy writes the kernel"]);
+    let asked: String = one(
+        &mut ann,
+        "SELECT content FROM engram.search('who knows C#?')",
+        &[],
+    );
+    assert_eq!(asked, "Ben writes the window");
+    let none: i64 = one(&mut ann, "SELECT count(*) FROM engram.entities('%')", &[]);
+    assert_eq!(none, 0);
+    // As older versions stored them.
+    let mut admin = db.admin();
+    admin
+        .batch_execute(
+            "UPDATE engram.graph_links SET node = btrim(node, '.+#');
+             INSERT INTO engram.entity_aliases (workspace_id, alias, node, label)
+             SELECT workspace_id, 'dotnet', 'net', 'dotnet' FROM engram.graph_links WHERE node = 'net';
+             SELECT engram.setup()",
+        )
+        .unwrap();
+    assert_eq!(about(&mut ann, "C++"), ["Ann writes the parser"]);
+    assert_eq!(about(&mut ann, "C"), ["Cy writes the kernel"]);
+    assert_eq!(about(&mut ann, "dotnet"), ["Dee writes the server"]);
+}

@@ -869,3 +869,61 @@ fn only_a_policy_of_the_users_own_makes_search_count_what_is_visible() {
     admin.batch_execute("ALTER POLICY memories_select ON engram.memories USING (workspace_id = ANY ((SELECT engram.readable_workspaces())::uuid[]) AND importance > 0.5)").unwrap();
     assert_eq!(counts(), visible, "with ours changed");
 }
+
+#[test]
+fn a_question_is_asked_as_it_was_written() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    add_all(
+        &mut ann,
+        &[
+            "Melanie finished Nothing Is Impossible in June",
+            "Run kubectl apply -f prod.yaml to deploy",
+            "Released v1.2.3 for 1,250,000 users, as planned in 2019-2021",
+            "Ben sails on Sundays",
+        ],
+    );
+    for (question, answer) in [
+        // The words of a title are there, but not as the phrase that was asked for.
+        (
+            r#"when did Melanie read "nothing that is impossible"?"#.to_owned(),
+            "Melanie finished",
+        ),
+        ("how do I run kubectl apply -f?".to_owned(), "Run kubectl"),
+        ("1.2.3".to_owned(), "Released"),
+        ("1250000".to_owned(), "Released"),
+        ("2021".to_owned(), "Released"),
+        // A whole message, and what it asks at its end.
+        (
+            format!(
+                "{}: when does Ben sail?",
+                (0..200).map(|i| format!("filler{i} ")).collect::<String>()
+            ),
+            "Ben sails",
+        ),
+    ] {
+        let hits: Vec<String> = ann
+            .query("SELECT content FROM engram.search($1)", &[&question])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert!(
+            hits.first().is_some_and(|hit| hit.starts_with(answer)),
+            "{question}: {hits:?}"
+        );
+    }
+}
+
+#[test]
+fn the_same_words_of_other_people_or_days_are_not_the_same() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add('Yes, please book it.', speaker => s, occurred_at => at::timestamptz, on_duplicate => 'allow')
+         FROM (VALUES ('Ann', '2024-03-01'), ('Ben', '2024-03-01'), ('Ann', '2024-05-01'), ('Ann', '2024-05-01 08:00')) v (s, at)",
+    )
+    .unwrap();
+    // Ann's two of one day are one.
+    assert_eq!(found(&mut ann, "'book'").len(), 3);
+}

@@ -1816,3 +1816,43 @@ fn nothing_given_is_no_internal_error() {
         }
     }
 }
+
+#[test]
+fn a_call_fails_whole_for_what_is_no_fault_of_an_item() {
+    let db = Database::new();
+    let (mut ann, mut other) = (db.user("ann"), db.user("ann"));
+    for content in ["alpha note", "beta note"] {
+        add(&mut ann, content);
+    }
+    let many = |known: &str| {
+        format!(
+            "SELECT count(*) FROM engram.add_many('[{{\"content\": \"{known} note\", \"importance\": 1}}, {{\"content\": \"fresh {known}\"}}]')"
+        )
+    };
+    // Who waits in vain.
+    ann.batch_execute(
+        "BEGIN; UPDATE engram.memories SET importance = 0.7 WHERE content = 'beta note'",
+    )
+    .unwrap();
+    other.batch_execute("SET lock_timeout = '50ms'").unwrap();
+    let e = failure(other.query(&many("beta"), &[]));
+    assert_eq!(e.code, "55P03", "{e:?}");
+    ann.batch_execute("COMMIT").unwrap();
+    // Who sees what somebody has changed since.
+    other
+        .batch_execute(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM engram.memories",
+        )
+        .unwrap();
+    ann.batch_execute("UPDATE engram.memories SET importance = 0.9 WHERE content = 'alpha note'")
+        .unwrap();
+    let e = failure(other.query(&many("alpha"), &[]));
+    assert_eq!(e.code, "40001", "{e:?}");
+    other.batch_execute("ROLLBACK").unwrap();
+    // Who may not write at all.
+    let e = failure(other.batch_execute(&format!("BEGIN READ ONLY; {}", many("alpha"))));
+    assert_eq!(e.code, "25006", "{e:?}");
+    other.batch_execute("ROLLBACK").unwrap();
+    let known: i64 = one(&mut ann, "SELECT count(*) FROM engram.memories", &[]);
+    assert_eq!(known, 2);
+}

@@ -554,6 +554,19 @@ fn a_call_reads_what_is_new_and_nothing_else() {
             "a page of the first round reads {fetched} rows"
         );
     }
+    // What was written while another transaction of the server was running is read until that one has ended.
+    let filled: String = one(
+        &mut ann,
+        "SELECT max(xid)::text FROM engram.memory_events",
+        &[],
+    );
+    while !one::<bool>(
+        &mut ann,
+        "SELECT pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8",
+        &[&filled],
+    ) {
+        thread::sleep(Duration::from_millis(10));
+    }
     device.sync(&mut ann, 1000);
     for i in 0..8 {
         let fetched = read(&mut ann, &mut |ann| {

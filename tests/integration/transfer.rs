@@ -803,7 +803,7 @@ fn mem0_comes_in() {
     assert_eq!((n("added"), n("error")), (5, 2), "{outcomes:?}");
     let rows = all(
         &mut ann,
-        "SELECT content, version, agent_id, session_id, tags, metadata, created_at AT TIME ZONE 'UTC' AS c, entities FROM engram.list() WHERE source = 'mem0' ORDER BY content",
+        "SELECT content, version, agent_id, session_id, tags, metadata, created_at AT TIME ZONE 'UTC' AS c, entities FROM engram.list() WHERE source = 'mem0' ORDER BY content COLLATE \"C\"",
     );
     assert_eq!(
         rows[0],
