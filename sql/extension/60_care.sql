@@ -346,6 +346,7 @@ DECLARE
   hint  text;
   wrong text;
   row_  jsonb;
+  in_force jsonb;
 BEGIN
   IF NOT has_table_privilege('engram.settings', 'UPDATE') THEN
     RAISE EXCEPTION 'role "%" may not change settings', current_user
@@ -397,10 +398,12 @@ BEGIN
       'demote', CASE WHEN changes ? 'demote' THEN changes -> 'demote' ELSE to_jsonb(s.demote) END,
       'archive', CASE WHEN changes ? 'archive' THEN changes -> 'archive' ELSE to_jsonb(s.archive) END)
     INTO row_ FROM engram.settings s WHERE s.workspace_id = change_settings.workspace;
-    IF EXISTS (SELECT FROM engram.settings d WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000'
-               AND coalesce((row_ ->> 'promote')::double precision, d.promote)
-                 < greatest(coalesce((row_ ->> 'demote')::double precision, d.demote), coalesce((row_ ->> 'archive')::double precision, d.archive))) THEN
-      RAISE EXCEPTION 'promote would be less than demote or archive: %', row_
+    SELECT jsonb_build_object('promote', coalesce((row_ ->> 'promote')::double precision, d.promote),
+      'demote', coalesce((row_ ->> 'demote')::double precision, d.demote), 'archive', coalesce((row_ ->> 'archive')::double precision, d.archive))
+    INTO in_force FROM engram.settings d WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+    IF (in_force ->> 'promote')::double precision
+       < greatest((in_force ->> 'demote')::double precision, (in_force ->> 'archive')::double precision) THEN
+      RAISE EXCEPTION 'promote would be less than demote or archive: %', in_force
         USING ERRCODE = 'invalid_parameter_value',
               HINT = 'A memory that is promoted must not be demoted or archived at the same strength. Change them together.';
     END IF;

@@ -6,7 +6,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM engram_internal.require_administrator();
-  IF mode = 'changes' THEN
+  IF coalesce(mode, 'changes') = 'changes' THEN
     IF NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = 'supabase_realtime') THEN
       RAISE EXCEPTION 'there is no publication supabase_realtime in database "%"', current_database()
         USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -43,7 +43,7 @@ BEGIN
     END IF;
     RETURN 'enabled';
   END IF;
-  RAISE EXCEPTION 'unknown mode "%"', coalesce(mode, 'NULL')
+  RAISE EXCEPTION 'unknown mode "%"', mode
     USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: changes (rows, by Supabase''s publication), broadcast (ids, one message a statement).';
 END
 $$;
@@ -58,7 +58,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM engram_internal.require_administrator();
-  IF mode = 'changes' THEN
+  IF coalesce(mode, 'changes') = 'changes' THEN
     IF NOT EXISTS (SELECT FROM pg_publication_tables p WHERE p.pubname = 'supabase_realtime' AND p.schemaname = 'engram' AND p.tablename = 'memories') THEN
       RETURN false;
     END IF;
@@ -76,7 +76,7 @@ BEGIN
     END IF;
     RETURN true;
   END IF;
-  RAISE EXCEPTION 'unknown mode "%"', coalesce(mode, 'NULL')
+  RAISE EXCEPTION 'unknown mode "%"', mode
     USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: changes, broadcast.';
 END
 $$;
