@@ -28,8 +28,11 @@ BEGIN
   END IF;
   RETURN QUERY
   WITH events AS MATERIALIZED (
-    SELECT e.version, e.action, e.actor, e.at, e.old FROM engram.memory_events e
-    WHERE (e.workspace_id = versions.workspace) IS TRUE AND e.memory_id = versions.id AND e.action <> 'erased'
+    SELECT x.version, x.action, x.actor, x.at, x.old FROM (
+      SELECT e.*, bool_or(e.origin = 0) OVER () AS imported FROM engram.memory_events e
+      WHERE (e.workspace_id = versions.workspace) IS TRUE AND e.memory_id = versions.id AND e.action <> 'erased') x
+    -- An import writes for devices that it added the memory, beside what it brings.
+    WHERE NOT (x.action = 'added' AND x.origin <> 0 AND (x.imported OR x.version > 1))
   )
   SELECT DISTINCT ON (s.version) s.version, coalesce(e.action, CASE WHEN s.version = 1 THEN 'added' END), e.actor,
          coalesce(e.at, (s.state ->> 'updated_at')::timestamptz), s.state
@@ -159,7 +162,8 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
-  -- The first change after the moment has the row as it was then; what nobody has changed since is as it is.
+  -- The first change after the moment has the row as it was then; what nobody has changed since is as it is. Since when
+  -- it is there created_at says, also where an import added it later.
   RETURN QUERY
   SELECT p.workspace_id, p.id, p.user_id,
     CASE WHEN e.old IS NULL THEN p.agent_id ELSE o.agent_id END,
@@ -195,16 +199,16 @@ BEGIN
     SELECT x.* FROM engram.memories x
     WHERE x.workspace_id = memories_as_of.workspace AND x.id = u.id AND x.created_at <= memories_as_of.as_of OFFSET 0) p
   LEFT JOIN LATERAL (
-    SELECT x.action, x.old FROM engram.memory_events x
+    SELECT x.old FROM engram.memory_events x
     WHERE (x.workspace_id = memories_as_of.workspace) IS TRUE AND x.memory_id = u.id AND x.at > memories_as_of.as_of
+      AND x.old IS NOT NULL
     ORDER BY x.version LIMIT 1) e ON true
   LEFT JOIN LATERAL jsonb_to_record(e.old) AS o (
     agent_id text, session_id text, speaker text, role text, content text, summary text, type text,
     importance double precision, layer text, pinned boolean, tags text[], metadata jsonb, source text,
     occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
     contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer, updated_at timestamptz,
-    entities text[]) ON true
-  WHERE e.action IS NULL OR e.old IS NOT NULL;
+    entities text[]) ON true;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.memories_as_of(uuid, timestamptz, uuid[]) IS

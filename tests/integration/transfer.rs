@@ -1041,3 +1041,126 @@ fn tables_that_are_none_are_told_of() {
         assert!(outcomes.iter().all(|o| o.1 == "added"), "{outcomes:?}");
     }
 }
+
+/// What can be known of the past of a workspace, `$T` standing for a moment.
+const PASTS: [&str; 4] = [
+    "SELECT m.id, h.version, h.action, h.at, h.content, h.importance, h.tags, h.entities, h.changed
+     FROM engram.memories m CROSS JOIN LATERAL engram.history(m.id) h ORDER BY m.id, h.version",
+    "SELECT id, content, version, importance, tags, entities, deleted_at, superseded_by, created_at, updated_at, access_count, last_accessed_at
+     FROM engram.list(match_count => 1000, include => '{forgotten,superseded,expired}', as_of => '$T')",
+    "SELECT m.id, g.content, g.version FROM engram.memories m CROSS JOIN LATERAL engram.get(m.id, as_of => '$T') g ORDER BY 1",
+    "SELECT id, content, round(score::numeric, 6) FROM engram.search('cat', match_count => 100, as_of => '$T') ORDER BY 1",
+];
+
+fn pasts(client: &mut Client, moments: &[String]) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for moment in moments {
+        for sql in PASTS {
+            found.push(all(client, &sql.replace("$T", moment)));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_past_comes_in_as_it_was() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut moments = Vec::new();
+    for step in [
+        "SELECT engram.add('Cat ' || i || ' is Miso', entities => '{Miso}') FROM generate_series(1, 30) i",
+        "SELECT engram.update(id, content => replace(content, 'Miso', 'Mochi')) FROM engram.list(match_count => 20)",
+        "SELECT engram.pin(id) FROM engram.list(match_count => 2);
+         SELECT engram.forget(id) FROM engram.list(match_count => 1, skip => 3);
+         SELECT engram.supersede(id, content => 'No cat') FROM engram.list(match_count => 1, skip => 5);
+         SELECT engram.touch(ARRAY(SELECT id FROM engram.list(match_count => 4)))",
+        "SELECT engram.add('A late cat')",
+    ] {
+        ann.batch_execute(step).unwrap();
+        moments.push(
+            ann.query_one("SELECT clock_timestamp()::text", &[])
+                .unwrap()
+                .get(0),
+        );
+    }
+    let lines = export(&mut ann);
+    let wanted = pasts(&mut ann, &moments);
+    let mut bob = db.user("bob");
+    let cursor = |bob: &mut Client| -> String {
+        bob.query_one(
+            "SELECT cursor_next FROM engram.changes(match_count => 10000) WHERE op = 'end'",
+            &[],
+        )
+        .unwrap()
+        .get(0)
+    };
+    let before = cursor(&mut bob);
+    let data = Value::from(lines.clone());
+    let first = import(&mut bob, &data, "");
+    assert!(
+        statuses(&first).is_subset(&BTreeSet::from(["added", "unchanged"])),
+        "{first:?}"
+    );
+    for (n, (got, wanted)) in pasts(&mut bob, &moments).iter().zip(&wanted).enumerate() {
+        assert_eq!(got, wanted, "{} as of {}", PASTS[n % 4], moments[n / 4]);
+    }
+    assert_eq!(wanted[1].len(), 30);
+    // Devices learn of all that is there.
+    let sent: i64 = bob
+        .query_one(
+            "SELECT count(*) FROM engram.changes($1, 10000) WHERE op = 'upsert'",
+            &[&before],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(sent, 31);
+    let named = |lines: Vec<Value>| -> Vec<Value> {
+        let text = Value::from(lines).to_string();
+        let user = |name: &str| {
+            let mut client = db.user(name);
+            let id: Uuid = client
+                .query_one("SELECT engram.current_user_id()", &[])
+                .unwrap()
+                .get(0);
+            id.to_string()
+        };
+        let text = text.replace(&user("bob"), &user("ann"));
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_same(&named(export(&mut bob)), &lines);
+    let again = import(&mut bob, &data, "");
+    assert_eq!(statuses(&again), BTreeSet::from(["unchanged"]));
+    assert_eq!(pasts(&mut bob, &moments), wanted);
+}
+
+#[test]
+fn what_comes_without_a_past_was_there_since_it_was_created() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let data = json!([
+        {"kind": "memory", "id": "018f0000-aaaa-7000-8000-000000000001", "content": "one version",
+         "created_at": "2024-03-01T00:00:00Z", "updated_at": "2024-03-01T00:00:00Z"},
+        {"kind": "memory", "id": "018f0000-aaaa-7000-8000-000000000002", "content": "the third version", "version": 3,
+         "created_at": "2024-03-01T00:00:00Z", "updated_at": "2024-04-01T00:00:00Z"},
+    ]);
+    assert_eq!(
+        statuses(&import(&mut ann, &data, "")),
+        BTreeSet::from(["added"])
+    );
+    for (at, there) in [("2024-02-28", 0), ("2024-03-02", 2)] {
+        for sql in [
+            format!("SELECT FROM engram.list(as_of => '{at}')"),
+            format!("SELECT FROM engram.search('version', as_of => '{at}')"),
+        ] {
+            assert_eq!(ann.query(&sql, &[]).unwrap().len(), there, "{sql}");
+        }
+    }
+    // What made the versions is known of those that came in as they were first stored.
+    assert_eq!(
+        all(
+            &mut ann,
+            "SELECT h.version, h.action, h.at = m.updated_at AS then FROM engram.memories m CROSS JOIN LATERAL engram.history(m.id) h ORDER BY 1"
+        ),
+        ["(1,added,f)", "(3,,t)"]
+    );
+}
