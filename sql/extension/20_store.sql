@@ -756,7 +756,8 @@ BEGIN
     (SELECT coalesce(jsonb_object_agg(e.model, e.n), '{}') FROM
       (SELECT x.model, count(*) AS n FROM engram.embeddings x
        -- Of what a policy hides, nothing is counted.
-       WHERE x.workspace_id = ws AND EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = x.memory_id)
+       WHERE x.workspace_id = ws AND EXISTS (
+         SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = x.memory_id AND m.deleted_at IS NULL)
        GROUP BY x.model) e),
     (SELECT count(*) FROM alive a, engram.embedding_models d WHERE d.is_default AND NOT EXISTS
       (SELECT FROM engram.embeddings x WHERE x.workspace_id = ws AND x.memory_id = a.id AND x.model = d.name)),
@@ -766,4 +767,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.stats(uuid) IS
-'Counts of one workspace: one row. memories are those not forgotten; by_type, by_layer and embeddings (by model) are objects of counts; pending_embeddings lack a vector of the default model.';
+'Counts of one workspace: one row. memories are those not forgotten; of them, by_type, by_layer and embeddings (by model) are objects of counts; pending_embeddings lack a vector of the default model.';

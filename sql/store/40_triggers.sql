@@ -406,13 +406,15 @@ BEGIN
   IF NEW.workspace_id IS DISTINCT FROM me AND NOT engram_internal.may_write(NEW.workspace_id) THEN
     PERFORM engram_internal.refuse_workspace(NEW.workspace_id);
   END IF;
+  -- As set_embedding() has it.
+  NEW.model := coalesce(NEW.model, engram_internal.model_of(engram_internal.vector_dims(NEW.embedding)));
   PERFORM engram_internal.check_embedding(NEW.embedding, NEW.model);
   NEW.created_at := coalesce(NEW.created_at, now());
   RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION engram.embeddings_before_write() IS
-'Trigger: refuses an embedding whose dimensions differ from its model''s.';
+'Trigger: refuses an embedding whose dimensions differ from its model''s; one that names no model is of the default one, or of the only one that has its length.';
 
 CREATE OR REPLACE FUNCTION engram.memories_after_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

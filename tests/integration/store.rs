@@ -1856,3 +1856,48 @@ fn a_call_fails_whole_for_what_is_no_fault_of_an_item() {
     let known: i64 = one(&mut ann, "SELECT count(*) FROM engram.memories", &[]);
     assert_eq!(known, 2);
 }
+
+#[test]
+fn vectors_of_forgotten_memories_are_not_counted() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add('a', embedding => '[1,2,3]');
+         SELECT engram.add('b');
+         SELECT engram.forget(engram.add('c', embedding => '[1,2,3]'))",
+    )
+    .unwrap();
+    let counts: Value = one(
+        &mut ann,
+        "SELECT jsonb_build_array(s.memories, s.forgotten, (SELECT sum(v::int) FROM jsonb_each(s.embeddings) e (k, v)), s.pending_embeddings)
+         FROM engram.stats() s",
+        &[],
+    );
+    assert_eq!(counts, json!([2, 1, 1, 1]));
+}
+
+#[test]
+fn a_vector_without_a_model_is_of_the_default_one() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "tea");
+    let insert = "INSERT INTO engram.embeddings (workspace_id, memory_id, embedding)
+                  VALUES (engram.current_user_id(), $1, '[1,2,3]') RETURNING model";
+    let model: String = one(&mut ann, insert, &[&id]);
+    let usual: String = one(
+        &mut ann,
+        "SELECT name FROM engram.embedding_models WHERE is_default",
+        &[],
+    );
+    assert_eq!(model, usual);
+    db.admin()
+        .batch_execute("UPDATE engram.embedding_models SET is_default = false")
+        .unwrap();
+    let other = add(&mut ann, "coffee");
+    // The only one of that length.
+    assert_eq!(one::<String>(&mut ann, insert, &[&other]), usual);
+    db.admin()
+        .batch_execute("DELETE FROM engram.embeddings; DELETE FROM engram.embedding_models")
+        .unwrap();
+    assert_eq!(failure(ann.query(insert, &[&id])).code, "55000");
+}
