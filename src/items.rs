@@ -4,6 +4,8 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::api::shorten;
+
 /// One memory to add. Times are still text: only PostgreSQL knows what it reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
@@ -108,7 +110,13 @@ fn text(map: &Map<String, Value>, key: &str) -> Result<Option<String>, String> {
 fn number(map: &Map<String, Value>, key: &str) -> Result<Option<f64>, String> {
     match map.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(n)) => Ok(n.as_f64()),
+        Some(Value::Number(n)) => match n.as_f64().filter(|x| x.is_finite()) {
+            Some(x) => Ok(Some(x)),
+            None => Err(format!(
+                "{key} {} is beyond what a number can be. Give a number from 0 to 1, or leave it out.",
+                shorten(&n.to_string())
+            )),
+        },
         Some(other) => Err(format!("{key} must be a number, not {}", name(other))),
     }
 }
@@ -193,6 +201,10 @@ mod tests {
             (json!({"contents": "x"}), "unknown key \"contents\""),
             (json!({"content": 7}), "content must be a text"),
             (json!({"importance": "high"}), "importance must be a number"),
+            (
+                serde_json::from_str(r#"{"importance": 1e400}"#).unwrap(),
+                "beyond what a number can be",
+            ),
             (json!({"tags": "work"}), "tags must be an array"),
             (json!({"tags": [1]}), "tags must hold texts"),
             (json!({"id": "x"}), "id must be a UUID"),
