@@ -1,4 +1,178 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.10.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.credit(workspace uuid, recall uuid, memory uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids) VALUES (workspace, recall, ARRAY[memory])
+  ON CONFLICT DO NOTHING;
+  IF FOUND THEN
+    RETURN true;
+  END IF;
+  -- A user may have written the list by hand, in more than one dimension.
+  UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT unnest(c.memory_ids)) || memory
+  WHERE c.workspace_id = workspace AND c.recall_id = recall AND memory <> ALL (c.memory_ids);
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.credit(uuid, uuid, uuid) IS
+'Whether a memory has not been credited yet under an id; from now on it has. As the caller.';
+
+CREATE OR REPLACE FUNCTION engram_internal.store(
+  workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
+  metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
+  source text, entities text[], expires_at timestamptz, on_duplicate text,
+  INOUT id uuid, OUT status text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  strategy  text := coalesce(on_duplicate, 'merge');
+  -- Not the tables' row types: those would not be there before setup().
+  model     record;
+  hash      bytea;
+  twin      record;
+  threshold double precision;
+  anew      boolean;
+  -- What the client chose.
+  chosen    uuid := id;
+  taken     text;
+  help      text;
+BEGIN
+  IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
+    RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: merge (default), skip, reject, allow.';
+  END IF;
+  IF content IS NULL OR engram_internal.is_blank(content) THEN
+    RAISE EXCEPTION 'content is %', CASE WHEN content IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
+  END IF;
+  PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  IF embedding IS NOT NULL THEN
+    SELECT * INTO model FROM engram.embedding_models e WHERE e.name = engram_internal.model_of(cardinality(embedding));
+    IF NOT FOUND THEN
+      PERFORM engram_internal.refuse_model(NULL);
+    END IF;
+  END IF;
+  metadata := engram_internal.metadata_object(metadata);
+  hash := sha256(convert_to(engram_internal.normalize_content(content), 'UTF8'));
+
+  -- Whoever stores the same id or the same content at the same moment waits here, so that the
+  -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
+  -- forgotten or changed under a caller who is told that it holds the content.
+  PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
+    id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
+  IF id IS NOT NULL THEN
+    SELECT * INTO twin FROM engram.memories m WHERE m.workspace_id = workspace AND m.id = id FOR NO KEY UPDATE;
+    IF FOUND THEN
+      IF twin.content_hash = hash AND twin.deleted_at IS NULL THEN
+        status := 'unchanged';
+        RETURN;
+      END IF;
+      RAISE EXCEPTION 'memory "%" exists already with %', id,
+          CASE WHEN twin.deleted_at IS NULL THEN 'other content' ELSE 'a forgotten content' END
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Change it with engram.update(), bring it back with engram.restore(), or choose another id.';
+    END IF;
+  END IF;
+  IF strategy <> 'allow' THEN
+    SELECT * INTO twin FROM engram.memories m
+    -- As no index sees it: the hash alone finds them, see memories_content_idx.
+    WHERE (m.workspace_id = workspace) IS TRUE AND m.content_hash = hash AND m.deleted_at IS NULL
+      AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+    ORDER BY m.created_at, m.id LIMIT 1 FOR NO KEY UPDATE;
+    IF NOT FOUND AND embedding IS NOT NULL THEN
+      threshold := (SELECT coalesce(w.near_duplicate_threshold, d.near_duplicate_threshold)
+        FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = workspace
+        WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+      IF threshold IS NOT NULL THEN
+        SELECT m.* INTO twin
+        FROM engram.embeddings e
+        JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
+        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+          AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
+          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+        FOR NO KEY UPDATE OF m;
+      END IF;
+    END IF;
+    IF FOUND THEN
+      IF strategy = 'reject' THEN
+        RAISE EXCEPTION 'the content is already stored as memory "%"', twin.id
+          USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories',
+                HINT = 'Use on_duplicate => ''merge'' to reinforce it, or ''allow'' to store it twice.';
+      END IF;
+      id := twin.id;
+      status := 'skipped';
+      IF strategy = 'merge' THEN
+        status := 'merged';
+        -- Said again: it counts as one more use, and nothing that came with it is lost. A retry, which has the same id,
+        -- counts no further.
+        IF chosen IS NULL OR engram_internal.credit(workspace, chosen, id) THEN
+          INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, recall_id, memory_ids)
+          VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, chosen, ARRAY[id]);
+        END IF;
+        anew := engram_internal.links_anew(workspace, id, entities);
+        UPDATE engram.memories m
+        SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,
+            importance = greatest(m.importance, importance),
+            tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
+            metadata = m.metadata || coalesce(metadata, '{}'),
+            expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
+                              WHEN expires_at IS NOT NULL THEN m.expires_at END
+        WHERE m.workspace_id = workspace AND m.id = id
+          AND (anew OR importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
+        IF embedding IS NOT NULL THEN
+          INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM engram_internal.link_entities(workspace, id, entities);
+      END IF;
+      RETURN;
+    END IF;
+  END IF;
+
+  id := coalesce(id, engram_internal.uuid_v7());
+  status := 'added';
+  IF chosen IS NULL THEN
+    INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+      agent_id, session_id, speaker, role, source, expires_at)
+    VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+      agent_id, session_id, speaker, role, source, expires_at);
+  ELSE
+    -- The same, with the subtransaction that only a chosen id needs.
+    BEGIN
+      INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+        agent_id, session_id, speaker, role, source, expires_at)
+      VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+        agent_id, session_id, speaker, role, source, expires_at);
+    EXCEPTION WHEN unique_violation THEN
+      GET STACKED DIAGNOSTICS taken = CONSTRAINT_NAME, help = PG_EXCEPTION_HINT;
+      IF taken <> 'memories_pkey' OR help <> '' THEN
+        RAISE;
+      END IF;
+      -- By a memory that a policy keeps from the caller.
+      RAISE EXCEPTION 'the id "%" is taken', chosen
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Choose another id, or leave id out.';
+    END;
+  END IF;
+  IF embedding IS NOT NULL THEN
+    INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+    VALUES (workspace, id, model.name, embedding);
+  END IF;
+  IF entities IS NOT NULL THEN
+    PERFORM engram_internal.link_entities(workspace, id, entities);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
+'Stores one memory and returns its id; it can be found at once.
+
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless: the same content is stored once under it, or counted once as a use of the memory that holds it already. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
+
 CREATE OR REPLACE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
 RETURNS TABLE (
   memories bigint, forgotten bigint, superseded bigint, expired bigint, pinned bigint,

@@ -1,6 +1,25 @@
 -- Storing, reading and changing memories. All of it runs as the caller: the policies on the tables
 -- decide, and the functions check the workspace themselves as well.
 
+CREATE FUNCTION engram_internal.credit(workspace uuid, recall uuid, memory uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids) VALUES (workspace, recall, ARRAY[memory])
+  ON CONFLICT DO NOTHING;
+  IF FOUND THEN
+    RETURN true;
+  END IF;
+  -- A user may have written the list by hand, in more than one dimension.
+  UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT unnest(c.memory_ids)) || memory
+  WHERE c.workspace_id = workspace AND c.recall_id = recall AND memory <> ALL (c.memory_ids);
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.credit(uuid, uuid, uuid) IS
+'Whether a memory has not been credited yet under an id; from now on it has. As the caller.';
+
 CREATE FUNCTION engram_internal.store(
   workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
   metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
@@ -18,6 +37,10 @@ DECLARE
   twin      record;
   threshold double precision;
   anew      boolean;
+  -- What the client chose.
+  chosen    uuid := id;
+  taken     text;
+  help      text;
 BEGIN
   IF strategy NOT IN ('merge', 'skip', 'reject', 'allow') THEN
     RAISE EXCEPTION 'unknown on_duplicate "%"', strategy
@@ -86,9 +109,12 @@ BEGIN
       status := 'skipped';
       IF strategy = 'merge' THEN
         status := 'merged';
-        -- Said again: it counts as one more use, and nothing that came with it is lost.
-        INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, memory_ids)
-        VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, ARRAY[id]);
+        -- Said again: it counts as one more use, and nothing that came with it is lost. A retry, which has the same id,
+        -- counts no further.
+        IF chosen IS NULL OR engram_internal.credit(workspace, chosen, id) THEN
+          INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, recall_id, memory_ids)
+          VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, chosen, ARRAY[id]);
+        END IF;
         anew := engram_internal.links_anew(workspace, id, entities);
         UPDATE engram.memories m
         SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,
@@ -112,10 +138,29 @@ BEGIN
 
   id := coalesce(id, engram_internal.uuid_v7());
   status := 'added';
-  INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
-    agent_id, session_id, speaker, role, source, expires_at)
-  VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
-    agent_id, session_id, speaker, role, source, expires_at);
+  IF chosen IS NULL THEN
+    INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+      agent_id, session_id, speaker, role, source, expires_at)
+    VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+      agent_id, session_id, speaker, role, source, expires_at);
+  ELSE
+    -- The same, with the subtransaction that only a chosen id needs.
+    BEGIN
+      INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+        agent_id, session_id, speaker, role, source, expires_at)
+      VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+        agent_id, session_id, speaker, role, source, expires_at);
+    EXCEPTION WHEN unique_violation THEN
+      GET STACKED DIAGNOSTICS taken = CONSTRAINT_NAME, help = PG_EXCEPTION_HINT;
+      IF taken <> 'memories_pkey' OR help <> '' THEN
+        RAISE;
+      END IF;
+      -- By a memory that a policy keeps from the caller.
+      RAISE EXCEPTION 'the id "%" is taken', chosen
+        USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'memories', CONSTRAINT = 'memories_pkey',
+              HINT = 'Choose another id, or leave id out.';
+    END;
+  END IF;
   IF embedding IS NOT NULL THEN
     INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
     VALUES (workspace, id, model.name, embedding);
@@ -210,7 +255,7 @@ $$;
 COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
 'Stores one memory and returns its id; it can be found at once.
 
-content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless: the same content is stored once under it, or counted once as a use of the memory that holds it already. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
 
 CREATE FUNCTION engram.add_many(items jsonb, workspace uuid DEFAULT NULL)
 RETURNS TABLE ("position" integer, id uuid, status text, error text)

@@ -1901,3 +1901,91 @@ fn a_vector_without_a_model_is_of_the_default_one() {
         .unwrap();
     assert_eq!(failure(ann.query(insert, &[&id])).code, "55000");
 }
+
+#[test]
+fn a_retry_under_an_id_is_credited_once() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "Likes tea");
+    let mine = Uuid::now_v7();
+    for _ in 0..3 {
+        let stored: Uuid = one(
+            &mut ann,
+            "SELECT engram.add('Likes tea', id => $1)",
+            &[&mine],
+        );
+        assert_eq!(stored, id);
+        let (status, stored): (String, Uuid) = {
+            let items = json!([{"content": "likes TEA", "id": mine.to_string()}]);
+            let row = ann
+                .query_one("SELECT status, id FROM engram.add_many($1)", &[&items])
+                .unwrap();
+            (row.get(0), row.get(1))
+        };
+        assert_eq!((status.as_str(), stored), ("merged", id));
+    }
+    assert_eq!(get(&mut ann, id)["access_count"], 2);
+    // Without an id, and under another, it is said again.
+    add(&mut ann, "Likes tea");
+    let other = Uuid::now_v7();
+    let _: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('Likes tea', id => $1)",
+        &[&other],
+    );
+    assert_eq!(get(&mut ann, id)["access_count"], 4);
+    // And so it stays once it is folded.
+    ann.batch_execute("SELECT engram.consolidate()").unwrap();
+    let _: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('Likes tea', id => $1)",
+        &[&mine],
+    );
+    assert_eq!(get(&mut ann, id)["access_count"], 4);
+}
+
+#[test]
+fn numbers_beyond_doubles_are_refused() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let error: String = one(
+        &mut ann,
+        "SELECT status || ': ' || error FROM engram.add_many('[{\"content\": \"x\", \"importance\": 1e400}]')",
+        &[],
+    );
+    assert!(
+        error.starts_with("error: importance 1") && error.contains("0 to 1"),
+        "{error}"
+    );
+    for sql in [
+        "SELECT engram.list('{\"importance\": {\"gt\": 1e400}}')",
+        "SELECT engram.configure('{\"decay\": 1e400}')",
+    ] {
+        let e = failure(ann.batch_execute(sql));
+        assert_eq!(e.code, "22023", "{sql}: {e:?}");
+        assert!(!e.hint.is_empty(), "{sql}: {e:?}");
+    }
+}
+
+#[test]
+fn an_id_that_a_policy_hides_is_taken_and_nothing_more_is_told() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "a secret");
+    db.admin()
+        .batch_execute("CREATE POLICY hide ON engram.memories AS RESTRICTIVE FOR SELECT USING (content <> 'a secret')")
+        .unwrap();
+    let e = failure(ann.query("SELECT engram.add('else', id => $1)", &[&id]));
+    assert_eq!(e.code, "23505");
+    assert_eq!(e.message, format!("the id \"{id}\" is taken"));
+    assert!(e.hint.contains("another id"));
+    let error: String = one(
+        &mut ann,
+        "SELECT error FROM engram.add_many(jsonb_build_array(jsonb_build_object('content', 'else', 'id', $1::uuid)))",
+        &[&id],
+    );
+    assert!(
+        error.contains("is taken") && error.contains("another id"),
+        "{error}"
+    );
+}
