@@ -1,4 +1,27 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.10.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.check_names(agent_id text, session_id text, speaker text, source text, tags text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  n record;
+BEGIN
+  -- Words of the speaker stand before those of the content, of which only the first 200,000 bytes are indexed.
+  SELECT v.* INTO n FROM (
+    SELECT * FROM (VALUES ('agent_id', agent_id, 500), ('session_id', session_id, 500), ('speaker', speaker, 500),
+                          ('source', source, 2000)) AS o (name, value, most)
+    UNION ALL
+    SELECT 'a tag', t, 500 FROM unnest(tags) AS t) v
+  WHERE char_length(v.value) > v.most LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION '% has % characters, the limit is %: "%…"', n.name, char_length(n.value), n.most, left(n.value, 40)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a shorter one; what is long goes into content, summary or metadata.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_names(text, text, text, text, text[]) IS
+'Raises the error for a tag, or one of the names that come with a memory, that is too long; NULLs pass.';
+
 CREATE FUNCTION engram_internal.credit(workspace uuid, recall uuid, memory uuid) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -49,6 +72,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value', HINT = 'A memory needs at least one visible character of content.';
   END IF;
   PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
+  PERFORM engram_internal.check_names(agent_id, session_id, speaker, source, tags);
   IF embedding IS NOT NULL THEN
     SELECT * INTO model FROM engram.embedding_models e WHERE e.name = engram_internal.model_of(cardinality(embedding));
     IF NOT FOUND THEN
@@ -171,7 +195,7 @@ $$;
 COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jsonb, timestamptz, text, text, text, text, text, text[], uuid, timestamptz, text, uuid) IS
 'Stores one memory and returns its id; it can be found at once.
 
-content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless: the same content is stored once under it, or counted once as a use of the memory that holds it already. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
+content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. agent_id, session_id, speaker and each of tags: at most 500 characters; source: at most 2,000. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless: the same content is stored once under it, or counted once as a use of the memory that holds it already. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
 
 CREATE OR REPLACE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
 RETURNS TABLE (

@@ -62,6 +62,9 @@ const KINDS: [&str; 7] = [
     "causal",
 ];
 const ROLES: [&str; 4] = ["user", "assistant", "system", "tool"];
+/// Most characters of a tag or a name, and of a source, as `check_names()` has it.
+const NAME: usize = 500;
+const SOURCE: usize = 2000;
 const STRATEGIES: [&str; 4] = ["merge", "skip", "reject", "allow"];
 
 const UUID: Type = Type::Of(pg_sys::UUIDOID);
@@ -408,13 +411,22 @@ fn ready<'n, 'a>(
     let known = |value: &Option<Cow<'_, str>>, names: &[&str]| {
         value.as_deref().is_none_or(|value| names.contains(&value))
     };
+    let within = |text: &str, most| text.len() <= most || text.chars().count() <= most;
+    let short = |value: &Option<Cow<'_, str>>, most| {
+        value.as_deref().is_none_or(|value| within(value, most))
+    };
     let content = new.content.as_deref()?;
     let sound = known(&new.kind, &KINDS)
         && known(&new.role, &ROLES)
         && known(&new.on_duplicate, &STRATEGIES)
         && new.importance.is_none_or(|n| (0.0..=1.0).contains(&n))
         && !text::is_blank(content)
-        && (content.len() <= settings.longest || content.chars().count() <= settings.longest);
+        && within(content, settings.longest)
+        && short(&new.agent_id, NAME)
+        && short(&new.session_id, NAME)
+        && short(&new.speaker, NAME)
+        && short(&new.source, SOURCE)
+        && new.tags.iter().flatten().all(|tag| within(tag, NAME));
     if !sound {
         return None;
     }

@@ -982,6 +982,29 @@ $$;
 COMMENT ON FUNCTION engram_internal.check_memory(text, text, text, double precision, text[]) IS
 'Raises the error for values that no memory may have; NULLs pass.';
 
+CREATE FUNCTION engram_internal.check_names(agent_id text, session_id text, speaker text, source text, tags text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  n record;
+BEGIN
+  -- Words of the speaker stand before those of the content, of which only the first 200,000 bytes are indexed.
+  SELECT v.* INTO n FROM (
+    SELECT * FROM (VALUES ('agent_id', agent_id, 500), ('session_id', session_id, 500), ('speaker', speaker, 500),
+                          ('source', source, 2000)) AS o (name, value, most)
+    UNION ALL
+    SELECT 'a tag', t, 500 FROM unnest(tags) AS t) v
+  WHERE char_length(v.value) > v.most LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION '% has % characters, the limit is %: "%…"', n.name, char_length(n.value), n.most, left(n.value, 40)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a shorter one; what is long goes into content, summary or metadata.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_names(text, text, text, text, text[]) IS
+'Raises the error for a tag, or one of the names that come with a memory, that is too long; NULLs pass.';
+
 CREATE FUNCTION engram_internal.metadata_object(metadata jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp

@@ -98,6 +98,16 @@ BEGIN
                        ORDER BY s.workspace_id = NEW.workspace_id DESC LIMIT 1);
     NEW.importance := coalesce(NEW.importance, 0.5);
   END IF;
+  -- Most are far below the limits, and then their lengths in bytes tell.
+  IF (greatest(octet_length(NEW.agent_id), octet_length(NEW.session_id), octet_length(NEW.speaker), octet_length(NEW.source)) > 500
+      OR pg_column_size(NEW.tags) > 500) AND NOT (trusted AND current_setting('check_function_bodies') = 'off') THEN
+    PERFORM engram_internal.check_names(
+      CASE WHEN NEW.agent_id IS DISTINCT FROM OLD.agent_id THEN NEW.agent_id END,
+      CASE WHEN NEW.session_id IS DISTINCT FROM OLD.session_id THEN NEW.session_id END,
+      CASE WHEN NEW.speaker IS DISTINCT FROM OLD.speaker THEN NEW.speaker END,
+      CASE WHEN NEW.source IS DISTINCT FROM OLD.source THEN NEW.source END,
+      ARRAY(SELECT t FROM unnest(NEW.tags) t WHERE t <> ALL (coalesce(OLD.tags, '{}'))));
+  END IF;
   -- Of what is stored already, and of what a dump brings, nothing new is asked.
   IF NEW.metadata IS DISTINCT FROM OLD.metadata AND NOT (trusted AND current_setting('check_function_bodies') = 'off') THEN
     NEW.metadata := engram_internal.metadata_object(NEW.metadata);

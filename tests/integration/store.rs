@@ -1989,3 +1989,78 @@ fn an_id_that_a_policy_hides_is_taken_and_nothing_more_is_told() {
         "{error}"
     );
 }
+
+#[test]
+fn names_have_a_length() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let long = "s ".repeat(251);
+    let url = format!("https://example.org/{}", "x".repeat(1000));
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('findme please', source => $1, speaker => repeat('é', 500), tags => ARRAY[repeat('t', 500)])",
+        &[&url],
+    );
+    let found =
+        |ann: &mut Client| -> i64 { one(ann, "SELECT count(*) FROM engram.search('findme')", &[]) };
+    assert_eq!(found(&mut ann), 1);
+    let refused = |ann: &mut Client, sql: &str, name: &str, value: &str| {
+        let e = failure(ann.query(sql, &[&value]));
+        assert_eq!(e.code, "22023", "{sql}: {e:?}");
+        assert!(e.message.contains(name), "{sql}: {e:?}");
+        assert!(!e.hint.is_empty(), "{sql}: {e:?}");
+    };
+    let far = "u".repeat(2001);
+    for (column, value) in [
+        ("speaker", &long),
+        ("agent_id", &long),
+        ("session_id", &long),
+        ("source", &far),
+    ] {
+        for sql in [
+            format!("SELECT engram.add('findme too', {column} => $1)"),
+            format!("INSERT INTO engram.memories (content, {column}) VALUES ('findme too', $1)"),
+            format!("SELECT engram.update('{id}', {column} => $1)"),
+            format!("UPDATE engram.memories SET {column} = $1 WHERE id = '{id}'"),
+        ] {
+            refused(&mut ann, &sql, column, value);
+        }
+    }
+    for sql in [
+        "SELECT engram.add('findme too', tags => ARRAY['a', $1])".to_owned(),
+        // Also where the content is there already.
+        "SELECT engram.add('findme please', tags => ARRAY['a', $1])".to_owned(),
+        format!("UPDATE engram.memories SET tags = ARRAY[$1] WHERE id = '{id}'"),
+    ] {
+        refused(&mut ann, &sql, "tag", &long);
+    }
+    let items = json!([{"content": "fine"}, {"content": "not", "speaker": long}, {"content": "nor", "tags": [long]}]);
+    let statuses: Vec<String> = ann
+        .query("SELECT status FROM engram.add_many($1)", &[&items])
+        .unwrap()
+        .iter()
+        .map(|r| r.get(0))
+        .collect();
+    assert_eq!(statuses, ["added", "error", "error"]);
+    let line = json!({"kind": "memory", "id": Uuid::now_v7().to_string(), "content": "imported", "speaker": long});
+    let status: String = one(&mut ann, "SELECT status FROM engram.import($1)", &[&line]);
+    assert_eq!(status, "error");
+    // What is there already stays as it is, and can be changed elsewhere.
+    db.admin()
+        .batch_execute(
+            "SET check_function_bodies = off;
+             UPDATE engram.memories SET speaker = repeat('s ', 1000), tags = ARRAY[repeat('t', 1000)] WHERE content = 'findme please'",
+        )
+        .unwrap();
+    ann.execute(
+        "UPDATE engram.memories SET importance = 0.9, tags = array_append(tags, 'new') WHERE id = $1",
+        &[&id],
+    )
+    .unwrap();
+    let _: i32 = one(
+        &mut ann,
+        "SELECT engram.update($1, content => 'findme again')",
+        &[&id],
+    );
+    assert_eq!(found(&mut ann), 1);
+}
