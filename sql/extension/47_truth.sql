@@ -99,6 +99,60 @@ $$;
 COMMENT ON FUNCTION engram_internal.set_successor(uuid, uuid, uuid) IS
 'What supersede() does with two memories that are stored. False when it was so already.';
 
+CREATE FUNCTION engram_internal.check_successor(workspace uuid, id uuid, successor uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  chain uuid[];
+BEGIN
+  IF successor = id THEN
+    RAISE EXCEPTION 'memory "%" cannot supersede itself', id
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the memory that takes its place: engram.supersede(old, new).';
+  END IF;
+  -- As in set_successor(). Who already holds the row of the older one may come in the way of a call of supersede();
+  -- PostgreSQL then tells one of the two to try again.
+  PERFORM engram_internal.lock_keys(workspace, ARRAY['superseded']);
+  chain := engram_internal.successors(workspace, successor);
+  IF chain = '{}' THEN
+    RAISE EXCEPTION 'superseded_by of memory "%" is "%", which is not in this workspace', id, successor
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name a memory that is stored: engram.supersede(old, new), or engram.supersede(old, content => ''…'') to store it.';
+  ELSIF id = ANY (chain) THEN
+    RAISE EXCEPTION 'memory "%" cannot be superseded by "%", which it supersedes itself', id, successor
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain that engram.supersede() made; engram.unsupersede() takes a memory out of it.', successor);
+  END IF;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    -- The last one has changed if others have lengthened the chain since the snapshot: 40001.
+    PERFORM engram_internal.lock_memories(workspace, '{}', chain[cardinality(chain):], true);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_successor(uuid, uuid, uuid) IS
+'Raises the error for a memory that a statement lets be superseded by itself, by one that is not there, or in a circle; until the end of the transaction nobody else of the workspace supersedes.';
+
+CREATE FUNCTION engram_internal.check_contradictions(workspace uuid, id uuid, named text, ids uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  other uuid;
+BEGIN
+  FOREACH other IN ARRAY ids LOOP
+    -- One look-up each, of one that others may change but not take away.
+    PERFORM FROM engram.memories m WHERE m.workspace_id = check_contradictions.workspace AND m.id = other FOR KEY SHARE;
+    IF NOT FOUND OR other = id THEN
+      RAISE EXCEPTION '% of memory "%" has "%", which %', named, id, coalesce(other::text, 'NULL'),
+          CASE WHEN other = id THEN 'is itself' ELSE 'is not in this workspace' END
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Name two memories that are stored: engram.contradict(a, b) writes both rows.';
+    END IF;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_contradictions(uuid, uuid, text, uuid[]) IS
+'Raises the error for a memory that a statement lets contradict itself, or one that is not there.';
+
 CREATE FUNCTION engram.supersede(
   old uuid,
   new uuid DEFAULT NULL,

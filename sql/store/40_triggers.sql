@@ -52,7 +52,10 @@ BEGIN
       NEW.version := 1;
       NEW.created_at := now();
       NEW.updated_at := now();
-      NEW.deleted_at := NULL;
+      IF NEW.deleted_at IS NOT NULL THEN
+        RAISE EXCEPTION 'a new memory has deleted_at %', NEW.deleted_at
+          USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave deleted_at out, and forget the memory once it is stored: engram.forget(id).';
+      END IF;
     END IF;
   ELSE
     IF NEW.workspace_id IS DISTINCT FROM OLD.workspace_id OR NEW.id IS DISTINCT FROM OLD.id
@@ -90,6 +93,21 @@ BEGIN
     END IF;
   END IF;
 
+  -- What supersede() and contradict() ask. Imports and erasures, which work as the owner, ask it themselves, and a dump
+  -- brings what was.
+  IF (NEW.superseded_by IS DISTINCT FROM OLD.superseded_by OR NEW.contradicts IS DISTINCT FROM OLD.contradicts
+      OR NEW.contradicted_by IS DISTINCT FROM OLD.contradicted_by)
+     AND NOT (trusted AND (current_setting('check_function_bodies') = 'off'
+                           OR current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = TG_RELID))) THEN
+    IF NEW.superseded_by IS NOT NULL AND NEW.superseded_by IS DISTINCT FROM OLD.superseded_by THEN
+      PERFORM engram_internal.check_successor(NEW.workspace_id, NEW.id, NEW.superseded_by);
+    END IF;
+    PERFORM engram_internal.check_contradictions(NEW.workspace_id, NEW.id, v.named, v.added)
+    FROM (VALUES
+      ('contradicts', ARRAY(SELECT u FROM unnest(NEW.contradicts) u WHERE (u = ANY (OLD.contradicts)) IS NOT TRUE)),
+      ('contradicted_by', ARRAY(SELECT u FROM unnest(NEW.contradicted_by) u WHERE (u = ANY (OLD.contradicted_by)) IS NOT TRUE))
+    ) AS v (named, added) WHERE v.added <> '{}';
+  END IF;
   PERFORM engram_internal.check_memory(coalesce(NEW.type, 'NULL'), coalesce(NEW.layer, 'NULL'), NEW.role, NEW.importance, NEW.tags);
   IF NEW.importance IS NULL THEN
     NEW.importance := (SELECT s.default_importance FROM engram.memory_type_settings s

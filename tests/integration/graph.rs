@@ -802,7 +802,7 @@ fn what_is_over_is_neither_shown_nor_passed_through() {
     for (away, back) in [
         ("SELECT engram.forget($1)", "SELECT engram.restore($1)"),
         (
-            "UPDATE engram.memories SET superseded_by = $1 WHERE id = $1",
+            "UPDATE engram.memories SET superseded_by = (SELECT min(id::text)::uuid FROM engram.memories WHERE id <> $1) WHERE id = $1",
             "UPDATE engram.memories SET superseded_by = NULL WHERE id = $1",
         ),
         (

@@ -789,7 +789,7 @@ engram_internal.store_origin()
     1     1     1     1     1     SELECT engram_internal.store_origin()
 # The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.
 engram_internal.credit(workspace, recall, memory)
-    no    no    no    1     1     SELECT engram_internal.credit('{ws}', '{guess}', '{id}')
+    no    no    no    1     1     SELECT engram_internal.credit('{ws}', '{other}', '{id}')
 engram_internal.store(workspace, content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, expires_at, on_duplicate, id)
     no    no    no    1     1     SELECT * FROM engram_internal.store('{ws}', 'new', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)
 # Neither the victim's content nor its id is recognised on the way to the refusal.
@@ -816,6 +816,11 @@ engram_internal.set_successor(workspace, old, new)
     no    no    no    1     1     SELECT engram_internal.set_successor('{ws}', '{id}', '{secret}')
 engram_internal.successors(workspace, id)
     no    0     0     1     1     SELECT s FROM engram_internal.successors('{ws}', '{id}') s WHERE s <> '{}'
+engram_internal.check_successor(workspace, id, successor)
+    no    no    no    22023 22023 SELECT engram_internal.check_successor('{ws}', '{id}', '{other}')
+    22023 22023 22023 22023 22023 SELECT engram_internal.check_successor('{ws}', '{id}', '{id}')
+engram_internal.check_contradictions(workspace, id, named, ids)
+    no    22023 22023 1     1     SELECT engram_internal.check_contradictions('{ws}', '{other}', 'contradicts', '{{id}}')
 engram_internal.superseded(wanted, workspace)
     no    PT404 PT404 1     22023 SELECT * FROM engram_internal.superseded('{id}', null)
     no    no    no    1     1     SELECT * FROM engram_internal.superseded('{id}', '{ws}')
@@ -1810,8 +1815,18 @@ fn ids_of_others_are_free_in_ones_own_workspace() {
             format!("mine {i}")
         );
     }
-    // Pointing at a foreign memory is possible as pointing at any id is, and leads nowhere.
-    stranger.sql(&fill("UPDATE engram.memories SET contradicts = ARRAY['{id}', '{secret}']::uuid[] WHERE content = 'mine 0'"));
+    // Pointing at a foreign memory is refused as pointing at an id that is nowhere is.
+    for target in ["{secret}", "{other}"] {
+        let point = format!(
+            "UPDATE engram.memories SET contradicts = ARRAY['{target}']::uuid[] WHERE content = 'mine 0'"
+        );
+        let e = failure(stranger.client.batch_execute(&fill(&point)));
+        assert_eq!(e.code, "22023", "{e:?}");
+        assert!(
+            e.message.ends_with("which is not in this workspace"),
+            "{e:?}"
+        );
+    }
     assert_eq!(stranger.text("SELECT count(*) FROM engram.memories"), "4");
     // And the victim's own is still the victim's.
     stranger.sql(&fill(

@@ -707,8 +707,8 @@ fn a_plain_insert_is_as_good_as_add() {
     // As PostgREST does it: a stringified object, and columns that only the engine may set.
     let row: Value = one(
         &mut ann,
-        "INSERT INTO engram.memories (content, metadata, version, created_at, content_hash, deleted_at)
-         VALUES ('x', to_jsonb('{\"a\": 1}'::text), 99, '1999-01-01', 'ff', now()) RETURNING to_jsonb(memories)",
+        "INSERT INTO engram.memories (content, metadata, version, created_at, content_hash)
+         VALUES ('x', to_jsonb('{\"a\": 1}'::text), 99, '1999-01-01', 'ff') RETURNING to_jsonb(memories)",
         &[],
     );
     assert_eq!(row["metadata"], json!({"a": 1}));
@@ -1004,6 +1004,7 @@ fn pages_stay_right_while_memories_are_added() {
     assert_eq!(skipped, "memory 21");
     // Expired and superseded ones are left out unless asked for.
     let id = add(&mut ann, "old");
+    let newer = add(&mut ann, "newer");
     ann.execute(
         "UPDATE engram.memories SET expires_at = now() - interval '1 s' WHERE id = $1",
         &[&id],
@@ -1020,7 +1021,11 @@ fn pages_stay_right_while_memories_are_added() {
         (count(&mut ann, &[]), count(&mut ann, &["expired"])),
         (0, 1)
     );
-    ann.execute("UPDATE engram.memories SET expires_at = NULL, superseded_by = gen_random_uuid() WHERE id = $1", &[&id]).unwrap();
+    ann.execute(
+        "UPDATE engram.memories SET expires_at = NULL, superseded_by = $2 WHERE id = $1",
+        &[&id, &newer],
+    )
+    .unwrap();
     assert_eq!(
         (
             count(&mut ann, &["expired"]),
@@ -2063,4 +2068,85 @@ fn names_have_a_length() {
         &[&id],
     );
     assert_eq!(found(&mut ann), 1);
+}
+
+#[test]
+fn statements_check_what_the_functions_check() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    let (a, b) = (add(&mut ann, "first tea"), add(&mut ann, "second tea"));
+    let c = add(&mut ann, "third tea");
+    let theirs = add(&mut bob, "tea of others");
+    ann.execute("SELECT engram.supersede($1, $2)", &[&a, &b])
+        .unwrap();
+    let refused = |client: &mut Client, sql: &str, id: Uuid, other: Uuid, hint: &str| {
+        let e = failure(client.execute(sql, &[&id, &other]));
+        assert_eq!(e.code, "22023", "{sql}: {e:?}");
+        assert!(e.message.contains(&other.to_string()), "{sql}: {e:?}");
+        assert!(e.hint.contains(hint), "{sql}: {e:?}");
+    };
+    let superseded = "UPDATE engram.memories SET superseded_by = $2 WHERE id = $1";
+    for (id, other) in [(b, b), (b, theirs), (b, Uuid::now_v7()), (b, a)] {
+        refused(&mut ann, superseded, id, other, "engram.supersede");
+    }
+    for column in ["contradicts", "contradicted_by"] {
+        let sql = format!("UPDATE engram.memories SET {column} = ARRAY[$2::uuid] WHERE id = $1");
+        for (id, other) in [(b, b), (b, theirs), (b, Uuid::now_v7())] {
+            refused(&mut ann, &sql, id, other, "engram.contradict");
+        }
+    }
+    let insert =
+        "INSERT INTO engram.memories (id, content, superseded_by) VALUES ($1, 'by hand', $2)";
+    let fresh = Uuid::now_v7();
+    for other in [fresh, theirs, Uuid::now_v7()] {
+        refused(&mut ann, insert, fresh, other, "engram.supersede");
+    }
+    let e = failure(ann.execute(
+        "INSERT INTO engram.memories (content, deleted_at) VALUES ('gone', now())",
+        &[],
+    ));
+    assert_eq!(e.code, "22023", "{e:?}");
+    assert!(e.hint.contains("engram.forget"));
+    // What is right passes.
+    ann.execute(superseded, &[&b, &c]).unwrap();
+    ann.execute(insert, &[&fresh, &c]).unwrap();
+    assert_eq!(one::<Uuid>(&mut ann, "SELECT engram.latest($1)", &[&a]), c);
+    // And to take it back, and to forget with a statement.
+    ann.execute(
+        "UPDATE engram.memories SET superseded_by = NULL, deleted_at = now() WHERE id = $1",
+        &[&b],
+    )
+    .unwrap();
+}
+
+#[test]
+fn two_sessions_close_no_circle_by_statements() {
+    let db = Database::new();
+    let mut one_ = db.user("ann");
+    let mut two = db.user("ann");
+    let sql = "UPDATE engram.memories SET superseded_by = $2 WHERE id = $1";
+    // With a snapshot that is older than what the other one has done.
+    for isolation in ["READ COMMITTED", "REPEATABLE READ"] {
+        let (a, b) = (
+            add(&mut one_, &format!("a {isolation}")),
+            add(&mut one_, &format!("b {isolation}")),
+        );
+        two.batch_execute(&format!(
+            "BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM engram.memories"
+        ))
+        .unwrap();
+        one_.execute(sql, &[&a, &b]).unwrap();
+        let e = failure(two.execute(sql, &[&b, &a]));
+        assert_eq!(
+            e.code,
+            if isolation == "READ COMMITTED" {
+                "22023"
+            } else {
+                "40001"
+            },
+            "{e:?}"
+        );
+        two.batch_execute("ROLLBACK").unwrap();
+    }
 }

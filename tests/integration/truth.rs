@@ -175,12 +175,13 @@ fn circles_selves_and_unknown_memories_are_refused() {
         assert!(e.code == "22023" && !e.hint.is_empty(), "{sql}: {e:?}");
     }
     assert_eq!(successor(&mut ann, c), None);
-    // A circle that somebody wrote into the table by hand is walked once.
-    ann.execute(
-        "UPDATE engram.memories SET superseded_by = $1 WHERE id = $2",
-        &[&a, &c],
-    )
-    .unwrap();
+    // A circle that the owner wrote into the table by hand is walked once.
+    db.admin()
+        .execute(
+            "UPDATE engram.memories SET superseded_by = $1 WHERE id = $2",
+            &[&a, &c],
+        )
+        .unwrap();
     one::<Uuid>(&mut ann, "SELECT engram.latest($1)", &[&b]);
     assert_eq!(
         ann.query("SELECT * FROM engram.superseded($1)", &[&b])
@@ -807,8 +808,8 @@ fn memories_of_others_are_unknown_in_every_place() {
         assert_eq!(one::<i64>(&mut ann, &sql, &[]), 0, "{sql}");
     }
     assert_eq!(before, one::<String>(&mut admin, state, &[]));
-    // A link of one's own to somebody else's id leads nowhere.
-    ann.execute(
+    // A link of one's own to somebody else's id, which only the owner can write, leads nowhere.
+    admin.execute(
         "UPDATE engram.memories SET superseded_by = $1, contradicted_by = ARRAY[$1::uuid] WHERE id = $2",
         &[&theirs, &mine],
     )
