@@ -1,4 +1,58 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.10.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.require_writable() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  calls  text;
+  called text;
+BEGIN
+  IF current_setting('transaction_read_only')::boolean THEN
+    -- The outermost of ours that is being called, as far as PL/pgSQL knows.
+    GET DIAGNOSTICS calls = PG_CONTEXT;
+    called := (SELECT m[1] FROM regexp_matches(calls, 'function (engram\.\w+)\(', 'g') WITH ORDINALITY AS c (m, nth) ORDER BY nth DESC LIMIT 1);
+    RAISE EXCEPTION 'cannot execute % in a read-only transaction', coalesce(called || '()', 'a function that writes')
+      USING ERRCODE = 'read_only_sql_transaction',
+            HINT = 'It writes. Through PostgREST call it with POST, not GET; on a standby, call it on the primary.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_writable() IS
+'Raises the error for a call that writes, by its name, in a transaction that cannot.';
+
+CREATE OR REPLACE FUNCTION engram_internal.resolve_workspace(workspace uuid, for_write boolean) RETURNS uuid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  me uuid;
+BEGIN
+  PERFORM engram_internal.require_store();
+  IF for_write THEN
+    PERFORM engram_internal.require_writable();
+  END IF;
+  me := engram_internal.caller_id();
+  IF workspace IS NULL THEN
+    IF me IS NULL AND (for_write OR engram_internal.trusted()) THEN
+      PERFORM engram_internal.refuse_unidentified(engram_internal.trusted());
+    END IF;
+    -- Somebody may have replaced these.
+    IF me = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
+       OR engram_internal.trusted() THEN
+      RETURN me;
+    ELSIF for_write THEN
+      PERFORM engram_internal.refuse_workspace(me);
+    END IF;
+    RETURN NULL;
+  END IF;
+  IF workspace = ANY (CASE WHEN for_write THEN engram.writable_workspaces() ELSE engram.readable_workspaces() END)
+     OR engram_internal.trusted() THEN
+    RETURN workspace;
+  END IF;
+  PERFORM engram_internal.refuse_workspace(workspace);
+  RETURN NULL;
+END
+$$;
 CREATE FUNCTION engram_internal.check_names(agent_id text, session_id text, speaker text, source text, tags text[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -197,6 +251,41 @@ COMMENT ON FUNCTION engram.add(text, text, double precision, vector, text[], jso
 
 content: what to remember, at most max_content_chars characters (settings). type: factual (default), episodic, relational, emotional, procedural, opinion or causal. importance: 0 to 1, by default the type''s. agent_id, session_id, speaker and each of tags: at most 500 characters; source: at most 2,000. embedding: of the default model, or of the one registered model that has its length. entities: names that the memory is about; a search that names one finds it. id: chosen by the client, makes a retry harmless: the same content is stored once under it, or counted once as a use of the memory that holds it already. on_duplicate, when the workspace holds the same content up to case and white space (or, with near_duplicate_threshold set, a vector as close as that): merge (default: the old memory counts one use more, takes the higher importance, new tags, metadata and entities, and its id is returned; who says it again, when and in which session is not kept), skip, reject, allow. workspace: only for roles that bypass row security.';
 
+CREATE OR REPLACE FUNCTION engram.erase(
+  ids uuid[] DEFAULT NULL,
+  filter jsonb DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (id uuid, erased_at timestamptz, removed jsonb)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(erase.workspace, NOT (erase.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+  condition text;
+  params    jsonb;
+  doomed    uuid[];
+  traces    jsonb;
+BEGIN
+  SELECT f.condition, f.params INTO condition, params FROM engram_internal.compile_filter(erase.filter) f;
+  IF erase.ids IS NULL AND params = '[]' THEN
+    RAISE EXCEPTION 'erase() was given neither ids nor a filter with a condition'
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Pass ids => ARRAY[…] or a filter such as {"session_id": "…"}. To erase everything say so: {"created_at": {"exists": true}}.';
+  END IF;
+  EXECUTE 'SELECT coalesce(array_agg(d.id ORDER BY d.id), ''{}'') FROM (SELECT m.id FROM engram.memories m
+           WHERE m.workspace_id = $2 AND ($3 IS NULL OR m.id = ANY ($3)) AND $1 IS NOT NULL AND ' || condition ||
+          ' ORDER BY m.id' || CASE WHEN erase.dry_run THEN ')' ELSE ' FOR UPDATE)' END || ' d'
+    INTO doomed USING params, ws, erase.ids;
+  SELECT jsonb_object_agg(d, engram_internal.traces(ws, d)) INTO traces FROM unnest(doomed) d;
+  IF erase.dry_run THEN
+    RETURN QUERY SELECT d, NULL::timestamptz, traces -> d::text FROM unnest(doomed) d;
+    RETURN;
+  END IF;
+  RETURN QUERY DELETE FROM engram.memories m WHERE m.workspace_id = ws AND m.id = ANY (doomed) RETURNING m.id, now(), traces -> m.id::text;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram.stats(workspace uuid DEFAULT NULL)
 RETURNS TABLE (
   memories bigint, forgotten bigint, superseded bigint, expired bigint, pinned bigint,
@@ -238,6 +327,163 @@ $$;
 COMMENT ON FUNCTION engram.stats(uuid) IS
 'Counts of one workspace: one row. memories are those not forgotten; of them, by_type, by_layer and embeddings (by model) are objects of counts; pending_embeddings lack a vector of the default model.';
 
+CREATE OR REPLACE FUNCTION engram.pending_embeddings(
+  model text DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  lease_seconds integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (workspace_id uuid, id uuid, text text, model_name text, dims integer, version integer)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid;
+  every  boolean;
+  wanted integer := coalesce(pending_embeddings.match_count, 100);
+  lease  integer := coalesce(pending_embeddings.lease_seconds, 300);
+  m      record;
+  moment timestamptz;
+  n      integer;
+  -- Memories that are looked at together, and how long nobody looks at all of them again.
+  batch  CONSTANT integer := 10000;
+  pause  CONSTANT interval := '10 minutes';
+  swept   jsonb := '{}';
+  low     uuid := '00000000-0000-0000-0000-000000000000';
+  high    uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  last_ws uuid := '00000000-0000-0000-0000-000000000000';
+  last_id uuid := '00000000-0000-0000-0000-000000000000';
+  part    record;
+  done    boolean := false;
+BEGIN
+  PERFORM engram_internal.require_store();
+  PERFORM engram_internal.require_writable();
+  every := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
+  IF NOT every THEN
+    ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);
+    low := ws;
+    high := ws;
+    last_ws := ws;
+  END IF;
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000.';
+  END IF;
+  IF lease NOT BETWEEN 1 AND 86400 THEN
+    RAISE EXCEPTION 'lease_seconds is %', lease
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 1 to 86400 seconds: how long this batch may take to embed.';
+  END IF;
+  SELECT * INTO m FROM engram.embedding_models e
+  WHERE CASE WHEN pending_embeddings.model IS NULL THEN e.is_default ELSE e.name = pending_embeddings.model END;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(pending_embeddings.model);
+  END IF;
+  moment := clock_timestamp();
+  -- What is known to wait: new memories, new texts, leases that ran out. Whoever changes a memory locks it before its
+  -- claim, and so does this.
+  RETURN QUERY
+  WITH waiting AS MATERIALIZED (
+    SELECT c.workspace_id, c.memory_id FROM engram.embedding_claims c
+    CROSS JOIN LATERAL (
+      SELECT 1 FROM engram.memories x
+      WHERE x.workspace_id = c.workspace_id AND x.id = c.memory_id AND x.deleted_at IS NULL
+      FOR NO KEY UPDATE SKIP LOCKED) there
+    WHERE c.model = m.name AND c.claimed_until <= moment AND c.workspace_id BETWEEN low AND high
+      AND (SELECT e.memory_id FROM engram.embeddings e
+           WHERE e.workspace_id = c.workspace_id AND e.memory_id = c.memory_id AND e.model = m.name OFFSET 0) IS NULL
+    LIMIT wanted
+    FOR UPDATE OF c SKIP LOCKED
+  ), claimed AS (
+    UPDATE engram.embedding_claims c SET claimed_until = moment + make_interval(secs => lease)
+    FROM waiting w WHERE c.workspace_id = w.workspace_id AND c.memory_id = w.memory_id AND (c.model = m.name) IS TRUE
+    RETURNING c.workspace_id, c.memory_id
+  )
+  SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+         m.name, m.dims, x.version
+  FROM claimed k CROSS JOIN LATERAL (
+    SELECT y.* FROM engram.memories y WHERE y.workspace_id = k.workspace_id AND y.id = k.memory_id OFFSET 0) x;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  wanted := wanted - n;
+
+  -- What nobody noted, as when a model is new: all memories in the order of their key. Who asks for all workspaces goes
+  -- on where this session stopped. Of the default model, of which nearly all is noted, it begins anew after a while only.
+  IF every THEN
+    BEGIN
+      swept := coalesce(nullif(current_setting('engram_internal.swept', true), ''), '{}')::jsonb;
+      IF (swept #>> ARRAY[m.name, 'made'])::timestamptz = m.created_at THEN
+        IF m.is_default AND moment < (swept #>> ARRAY[m.name, 'until'])::timestamptz THEN
+          RETURN;
+        END IF;
+        last_ws := coalesce((swept #>> ARRAY[m.name, 'workspace_id'])::uuid, last_ws);
+        last_id := coalesce((swept #>> ARRAY[m.name, 'id'])::uuid, last_id);
+      END IF;
+    EXCEPTION WHEN data_exception THEN
+      -- Somebody else's.
+      swept := '{}';
+    END;
+  END IF;
+  WHILE wanted > 0 LOOP
+    WITH part AS MATERIALIZED (
+      SELECT x.workspace_id, x.id, x.deleted_at FROM engram.memories x
+      WHERE (x.workspace_id, x.id) > (last_ws, last_id) AND x.workspace_id <= high
+      ORDER BY x.workspace_id, x.id LIMIT batch
+    ), missing AS MATERIALIZED (
+      SELECT p.workspace_id, p.id FROM part p
+      WHERE p.deleted_at IS NULL
+        AND (SELECT e.memory_id FROM engram.embeddings e
+             WHERE e.workspace_id = p.workspace_id AND e.memory_id = p.id AND e.model = m.name OFFSET 0) IS NULL
+        AND (SELECT c.memory_id FROM engram.embedding_claims c
+             WHERE c.workspace_id = p.workspace_id AND c.memory_id = p.id AND c.model = m.name OFFSET 0) IS NULL
+      ORDER BY p.workspace_id, p.id LIMIT wanted
+    )
+    SELECT count(*) AS looked, array_agg(p.workspace_id ORDER BY p.workspace_id, p.id) AS workspaces,
+           array_agg(p.id ORDER BY p.workspace_id, p.id) AS ids,
+           ARRAY(SELECT x.workspace_id FROM missing x ORDER BY x.workspace_id, x.id) AS missing_workspaces,
+           ARRAY(SELECT x.id FROM missing x ORDER BY x.workspace_id, x.id) AS missing_ids
+    INTO part FROM part p;
+    n := cardinality(part.missing_ids);
+    IF n = wanted THEN
+      last_ws := part.missing_workspaces[n];
+      last_id := part.missing_ids[n];
+    ELSIF part.looked > 0 THEN
+      last_ws := part.workspaces[part.looked];
+      last_id := part.ids[part.looked];
+    END IF;
+    done := n < wanted AND part.looked < batch;
+    RETURN QUERY
+    WITH waiting AS MATERIALIZED (
+      SELECT x.workspace_id, x.id FROM unnest(part.missing_workspaces, part.missing_ids) AS u (workspace_id, id)
+      CROSS JOIN LATERAL (
+        SELECT y.workspace_id, y.id FROM engram.memories y
+        WHERE y.workspace_id = u.workspace_id AND y.id = u.id AND y.deleted_at IS NULL
+        FOR NO KEY UPDATE OF y SKIP LOCKED) x
+      WHERE (SELECT e.memory_id FROM engram.embeddings e
+             WHERE e.workspace_id = x.workspace_id AND e.memory_id = x.id AND e.model = m.name OFFSET 0) IS NULL
+    ), claimed AS (
+      INSERT INTO engram.embedding_claims AS c (workspace_id, memory_id, model, claimed_until)
+      SELECT w.workspace_id, w.id, m.name, moment + make_interval(secs => lease)
+      FROM waiting w ORDER BY w.workspace_id, w.id
+      ON CONFLICT ON CONSTRAINT embedding_claims_pkey DO UPDATE SET claimed_until = excluded.claimed_until
+        WHERE c.claimed_until <= moment
+      RETURNING c.workspace_id, c.memory_id
+    )
+    SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+           m.name, m.dims, x.version
+    FROM claimed k CROSS JOIN LATERAL (
+      SELECT y.* FROM engram.memories y WHERE y.workspace_id = k.workspace_id AND y.id = k.memory_id OFFSET 0) x;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    wanted := wanted - n;
+    EXIT WHEN done;
+  END LOOP;
+  IF every THEN
+    swept := swept || jsonb_build_object(m.name, jsonb_build_object('made', m.created_at)
+      || CASE WHEN done THEN jsonb_build_object('until', moment + pause)
+              ELSE jsonb_build_object('workspace_id', last_ws, 'id', last_id) END);
+    PERFORM set_config('engram_internal.swept', swept::text, false);
+  END IF;
+END
+$$;
 CREATE FUNCTION engram_internal.check_successor(workspace uuid, id uuid, successor uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -395,6 +641,80 @@ BEGIN
     occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid, contradicts uuid[],
     contradicted_by uuid[], expires_at timestamptz, deleted_at timestamptz, version integer, updated_at timestamptz,
     entities text[]) ON true;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram.apply_retention(dry_run boolean DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
+RETURNS TABLE (policy text, action text, memories bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, NOT (apply_retention.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+BEGIN
+  PERFORM engram_internal.check_at(apply_retention.at);
+  RETURN QUERY SELECT r.policy, r.action, r.memories
+               FROM engram_internal.apply_retention(ws, apply_retention.at, apply_retention.dry_run, NULL) r;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram.purge(
+  older_than interval DEFAULT '30 days',
+  dry_run boolean DEFAULT NULL,
+  at timestamptz DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (id uuid, reason text, gone_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(purge.workspace, NOT (purge.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+BEGIN
+  PERFORM engram_internal.check_age(purge.older_than);
+  PERFORM engram_internal.check_at(purge.at);
+  RETURN QUERY SELECT p.id, p.reason, p.gone_at
+               FROM engram_internal.purge(ws, coalesce(purge.older_than, interval '30 days'), purge.at, purge.dry_run, NULL) p;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram.erase_messages(
+  session_id text DEFAULT NULL,
+  ids uuid[] DEFAULT NULL,
+  dry_run boolean DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (messages bigint, archived bigint)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(erase_messages.workspace, NOT (erase_messages.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+BEGIN
+  IF erase_messages.session_id IS NULL AND erase_messages.ids IS NULL THEN
+    RAISE EXCEPTION 'erase_messages() was given neither session_id nor ids'
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name a conversation, or pass the ids of turns; engram.conversations() and engram.messages() list them.';
+  END IF;
+  IF erase_messages.dry_run THEN
+    RETURN QUERY SELECT
+      (SELECT count(*) FROM engram.messages m WHERE m.workspace_id = ws
+         AND (erase_messages.session_id IS NULL OR m.session_id = erase_messages.session_id)
+         AND (erase_messages.ids IS NULL OR m.id = ANY (erase_messages.ids))),
+      (SELECT count(*) FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) AS u (id) WHERE a.workspace_id = ws
+         AND (erase_messages.session_id IS NULL OR a.session_id = erase_messages.session_id)
+         AND (erase_messages.ids IS NULL OR u.id = ANY (erase_messages.ids)));
+    RETURN;
+  END IF;
+  -- Who archives or restores meanwhile would move turns from where they are looked for to where they were.
+  PERFORM engram_internal.lock_keys(ws, CASE WHEN erase_messages.session_id IS NOT NULL
+    THEN ARRAY['conversation ' || erase_messages.session_id]
+    -- All of the workspace.
+    ELSE ARRAY(SELECT n::text FROM generate_series(1, 65) n) END);
+  DELETE FROM engram.messages m WHERE m.workspace_id = ws
+    AND (erase_messages.session_id IS NULL OR m.session_id = erase_messages.session_id)
+    AND (erase_messages.ids IS NULL OR m.id = ANY (erase_messages.ids));
+  GET DIAGNOSTICS messages = ROW_COUNT;
+  archived := engram_internal.erase_archived_messages(ws, erase_messages.session_id, erase_messages.ids);
+  RETURN NEXT;
 END
 $$;
 COMMENT ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) IS

@@ -51,6 +51,14 @@ pub enum Error {
         /// How to call it.
         hint: String,
     },
+    /// A transaction that cannot write. SQLSTATE 25006.
+    #[error("{message}")]
+    ReadOnly {
+        /// What was called.
+        message: String,
+        /// How to call it.
+        hint: String,
+    },
     /// A query of ours failed in the binding layer. SQLSTATE XX000.
     #[error("internal query failed: {0}")]
     Spi(#[from] SpiError),
@@ -75,6 +83,14 @@ impl Error {
         Self::NotReady {
             message: "engram.search_blocks holds a block that this version cannot read".to_owned(),
             hint: "Have the owner of the tables run: SELECT engram.reindex();".to_owned(),
+        }
+    }
+
+    /// For a function that writes, called in a transaction that cannot.
+    pub fn read_only(name: &str) -> Self {
+        Self::ReadOnly {
+            message: format!("cannot execute {name} in a read-only transaction"),
+            hint: "It writes. Through PostgREST call it with POST, not GET; on a standby, call it on the primary.".to_owned(),
         }
     }
 
@@ -105,6 +121,10 @@ impl From<Error> for ErrorReport {
             Error::InTransaction { hint, .. } => {
                 (PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, Some(hint))
             }
+            Error::ReadOnly { hint, .. } => (
+                PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+                Some(hint),
+            ),
             Error::Spi(_) => (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, None),
         };
         let report = ErrorReport::new(code, message, function_name!());

@@ -315,6 +315,7 @@ fn restore_messages(session_id: Option<&str>, workspace: Option<Uuid>) -> Report
             "Name the conversation; engram.conversations() lists them.",
         )
     })?;
+    uses::writable("engram.restore_messages()")?;
     Ok(count_as_owner(
         "SELECT engram_internal.restore_messages_as_owner($1, $2)",
         "INSERT",

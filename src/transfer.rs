@@ -310,6 +310,7 @@ fn import_lines(
         ));
     }
     let format = format.map(Format::parse).transpose()?;
+    uses::writable("engram.import()")?;
     let workspace = uses::resolve(workspace)?;
     let trusted = uses::trusted()?;
     let me = identity::caller().id.unwrap_or(workspace).to_string();

@@ -64,8 +64,12 @@ fn resolve_for(me: Option<Uuid>, workspace: Option<pgrx::Uuid>) -> Result<Uuid> 
         return Ok(mine);
     }
     let found = spi::row(
-        "SELECT engram_internal.resolve_workspace($1, true)",
-        &[DatumWithOid::from(workspace)],
+        "SELECT engram_internal.resolve_workspace($1, $2)",
+        // Who only tells what would be done may be in a transaction that cannot write; who writes has asked.
+        &[
+            DatumWithOid::from(workspace),
+            DatumWithOid::from(!read_only()),
+        ],
         spi::id,
     )?;
     found
@@ -112,14 +116,25 @@ fn checked(call: &Use) -> Result<Vec<Uuid>> {
 }
 
 /// The error of a read-only transaction. On a standby the bindings would come first, with one of their own.
-fn require_writable(kind: &str) {
-    let name = match kind {
-        "rated" => c"engram.rate()",
-        "reinforced" => c"engram.reinforce()",
-        _ => c"engram.touch()",
-    };
-    // SAFETY: reads a flag and the text.
-    unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) }
+fn require_writable(kind: &str) -> Result<()> {
+    writable(match kind {
+        "rated" => "engram.rate()",
+        "reinforced" => "engram.reinforce()",
+        _ => "engram.touch()",
+    })
+}
+
+/// The error of a read-only transaction for a function of this name.
+pub fn writable(name: &str) -> Result<()> {
+    if read_only() {
+        return Err(Error::read_only(name));
+    }
+    Ok(())
+}
+
+fn read_only() -> bool {
+    // SAFETY: reads a flag of this backend and of the server.
+    unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() }
 }
 
 /// Those of the memories that are there, as the caller sees them.
@@ -150,8 +165,9 @@ pub fn note(call: Use) -> Result<i32> {
     }
     // Who calls is read from settings, again and again if everybody asked.
     let me = identity::caller().id;
+    // Before it is asked for the workspace, which does not know who is called.
+    require_writable(call.kind)?;
     let workspace = resolve_for(me, call.workspace)?;
-    require_writable(call.kind);
     let ids = visible(me, workspace, &ids)?;
     append(me, workspace, ids, &call)
 }
@@ -159,8 +175,9 @@ pub fn note(call: Use) -> Result<i32> {
 /// Notes the rating of one memory; `None` when it is not there.
 pub fn rate(call: Use) -> Result<Option<bool>> {
     let me = identity::caller().id;
+    // Before it is asked for the workspace, which does not know who is called.
+    require_writable(call.kind)?;
     let workspace = resolve_for(me, call.workspace)?;
-    require_writable(call.kind);
     let ids = match call.ids.first().copied().flatten() {
         Some(_) => visible(me, workspace, &checked(&call)?)?,
         None => Vec::new(),
@@ -178,8 +195,7 @@ pub fn shown(
     gain: Option<f64>,
     workspace: Option<pgrx::Uuid>,
 ) -> Result<Option<Uuid>> {
-    // SAFETY: reads a flag of this backend and of the server.
-    if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() } || ids.is_empty() {
+    if read_only() || ids.is_empty() {
         return Ok(None);
     }
     let recall_id = ids::next();

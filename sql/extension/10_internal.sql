@@ -892,6 +892,27 @@ END
 $$;
 COMMENT ON FUNCTION engram_internal.require_store() IS 'Raises the error for a database in which setup() has not run.';
 
+CREATE FUNCTION engram_internal.require_writable() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  calls  text;
+  called text;
+BEGIN
+  IF current_setting('transaction_read_only')::boolean THEN
+    -- The outermost of ours that is being called, as far as PL/pgSQL knows.
+    GET DIAGNOSTICS calls = PG_CONTEXT;
+    called := (SELECT m[1] FROM regexp_matches(calls, 'function (engram\.\w+)\(', 'g') WITH ORDINALITY AS c (m, nth) ORDER BY nth DESC LIMIT 1);
+    RAISE EXCEPTION 'cannot execute % in a read-only transaction', coalesce(called || '()', 'a function that writes')
+      USING ERRCODE = 'read_only_sql_transaction',
+            HINT = 'It writes. Through PostgREST call it with POST, not GET; on a standby, call it on the primary.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_writable() IS
+'Raises the error for a call that writes, by its name, in a transaction that cannot.';
+
 CREATE FUNCTION engram_internal.resolve_workspace(workspace uuid, for_write boolean) RETURNS uuid
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -900,6 +921,9 @@ DECLARE
   me uuid;
 BEGIN
   PERFORM engram_internal.require_store();
+  IF for_write THEN
+    PERFORM engram_internal.require_writable();
+  END IF;
   me := engram_internal.caller_id();
   IF workspace IS NULL THEN
     IF me IS NULL AND (for_write OR engram_internal.trusted()) THEN

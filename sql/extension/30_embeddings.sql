@@ -198,6 +198,7 @@ DECLARE
   done    boolean := false;
 BEGIN
   PERFORM engram_internal.require_store();
+  PERFORM engram_internal.require_writable();
   every := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
   IF NOT every THEN
     ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);

@@ -118,7 +118,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, true);
+  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, NOT (apply_retention.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
 BEGIN
   PERFORM engram_internal.check_at(apply_retention.at);
   RETURN QUERY SELECT r.policy, r.action, r.memories
@@ -182,7 +182,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(purge.workspace, true);
+  ws uuid := engram_internal.resolve_workspace(purge.workspace, NOT (purge.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
 BEGIN
   PERFORM engram_internal.check_age(purge.older_than);
   PERFORM engram_internal.check_at(purge.at);

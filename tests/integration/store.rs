@@ -2150,3 +2150,55 @@ fn two_sessions_close_no_circle_by_statements() {
         two.batch_execute("ROLLBACK").unwrap();
     }
 }
+
+#[test]
+fn writers_name_themselves_in_read_only_transactions() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id = add(&mut ann, "tea");
+    ann.batch_execute("SET default_transaction_read_only = on")
+        .unwrap();
+    for (call, name) in [
+        ("add('x')", "add"),
+        ("add_many('[\"x\"]')", "add_many"),
+        ("update($1, 'x')", "update"),
+        ("forget($1)", "forget"),
+        ("supersede($1, content => 'x')", "supersede"),
+        ("pending_embeddings()", "pending_embeddings"),
+        ("set_embedding($1, '[1,2,3]')", "set_embedding"),
+        ("touch(ARRAY[$1])", "touch"),
+        ("reinforce(ARRAY[$1], 1)", "reinforce"),
+        ("rate($1, 3)", "rate"),
+        ("erase(ARRAY[$1])", "erase"),
+        ("append_messages('[\"x\"]', 's')", "append_messages"),
+        ("set_retention('x', max_count => 1)", "set_retention"),
+        ("import('{}')", "import"),
+        ("restore_messages('s')", "restore_messages"),
+    ] {
+        let sql = format!(
+            "SELECT engram.{} FROM (SELECT $1::uuid AS id) x",
+            call.replace("$1", "x.id")
+        );
+        let e = failure(ann.query(&sql, &[&id]));
+        assert_eq!(e.code, "25006", "{call}: {e:?}");
+        assert_eq!(
+            e.message,
+            format!("cannot execute engram.{name}() in a read-only transaction")
+        );
+        assert!(e.hint.contains("POST"), "{call}");
+    }
+    // What only tells works.
+    for sql in [
+        "SELECT engram.erase(ARRAY[$1]::uuid[], dry_run => true)",
+        "SELECT engram.apply_retention(dry_run => true) WHERE $1::uuid IS NOT NULL",
+        "SELECT engram.purge(dry_run => true) WHERE $1::uuid IS NOT NULL",
+        "SELECT engram.erase_messages('s', dry_run => true) WHERE $1::uuid IS NOT NULL",
+        "SELECT engram.recall('tea') WHERE $1::uuid IS NOT NULL",
+    ] {
+        ann.query(sql, &[&id])
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+    let admin = &mut db.admin();
+    let e = failure(admin.batch_execute("BEGIN READ ONLY; SELECT engram.pending_embeddings()"));
+    assert!(e.message.contains("engram.pending_embeddings()"), "{e:?}");
+}
