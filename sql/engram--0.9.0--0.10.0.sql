@@ -643,6 +643,64 @@ BEGIN
     entities text[]) ON true;
 END
 $$;
+CREATE FUNCTION engram_internal.check_retention(
+  name text, max_age interval, max_count integer, types text[], max_importance double precision, action text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF coalesce(name, '') = '' THEN
+    RAISE EXCEPTION 'name is %', CASE WHEN name IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the policy, so that it can be changed and dropped.';
+  END IF;
+  IF max_age IS NULL AND max_count IS NULL THEN
+    RAISE EXCEPTION 'retention policy "%" has neither max_age nor max_count', name
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Say what it limits, for example max_age => ''90 days''.';
+  END IF;
+  IF max_age < interval '0' OR max_count < 0 THEN
+    RAISE EXCEPTION 'max_age % or max_count % is below 0', max_age, max_count
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more; 0 takes all that the policy is about.';
+  END IF;
+  IF coalesce(action, 'forget') NOT IN ('forget', 'erase') THEN
+    RAISE EXCEPTION 'unknown action "%"', action
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forget (default), which restore() takes back, and erase.';
+  END IF;
+  PERFORM engram_internal.check_memory(coalesce(t, 'NULL'), NULL, NULL, NULL, NULL) FROM unnest(types) AS t;
+  IF NOT max_importance BETWEEN 0 AND 1 THEN
+    RAISE EXCEPTION 'max_importance % is outside 0 to 1', max_importance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 0 (trivial) to 1 (vital), or leave it out.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_retention(text, interval, integer, text[], double precision, text) IS
+'Raises the error for a retention policy that cannot be.';
+
+CREATE OR REPLACE FUNCTION engram.set_retention(
+  name text,
+  max_age interval DEFAULT NULL,
+  max_count integer DEFAULT NULL,
+  types text[] DEFAULT NULL,
+  max_importance double precision DEFAULT NULL,
+  action text DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid := engram_internal.resolve_workspace(set_retention.workspace, true);
+BEGIN
+  PERFORM engram_internal.check_retention(set_retention.name, set_retention.max_age, set_retention.max_count,
+    set_retention.types, set_retention.max_importance, set_retention.action);
+  INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count)
+  VALUES (ws, set_retention.name, coalesce(set_retention.action, 'forget'), set_retention.types, set_retention.max_importance,
+          set_retention.max_age, set_retention.max_count)
+  ON CONFLICT (workspace_id, name) DO UPDATE
+  SET action = EXCLUDED.action, types = EXCLUDED.types, max_importance = EXCLUDED.max_importance,
+      max_age = EXCLUDED.max_age, max_count = EXCLUDED.max_count;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram.apply_retention(dry_run boolean DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (policy text, action text, memories bigint)
 LANGUAGE plpgsql VOLATILE
@@ -715,6 +773,425 @@ BEGIN
   GET DIAGNOSTICS messages = ROW_COUNT;
   archived := engram_internal.erase_archived_messages(ws, erase_messages.session_id, erase_messages.ids);
   RETURN NEXT;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.export_start(workspace uuid, include text[], match_count integer, cursor text) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  known constant text[] := ARRAY['settings', 'memories', 'embeddings', 'uses', 'history', 'links', 'erasures', 'messages'];
+  part  integer := -1;
+  key   jsonb := '[]';
+  valid boolean := true;
+BEGIN
+  IF NOT include <@ known OR EXISTS (SELECT FROM unnest(include) u WHERE u IS NULL) THEN
+    RAISE EXCEPTION 'unknown value in include: %', include
+      USING ERRCODE = 'invalid_parameter_value', HINT = format('Known: %s. By default all of them.', array_to_string(known, ', '));
+  END IF;
+  IF match_count < 1 THEN
+    RAISE EXCEPTION 'match_count is %', match_count
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number of lines from 1, or leave it out for all of them.';
+  END IF;
+  IF cursor IS NOT NULL THEN
+    BEGIN
+      part := split_part(cursor, ':', 1)::integer;
+      key := substr(cursor, position(':' IN cursor) + 1)::jsonb;
+      valid := jsonb_typeof(key) = 'array' AND CASE
+        WHEN part IN (0, 1) THEN true
+        WHEN part IN (2, 3, 4, 13) THEN key ->> 0 IS NOT NULL
+        WHEN part IN (5, 9, 10) THEN (key ->> 0)::uuid IS NOT NULL
+        WHEN part = 6 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::integer IS NOT NULL
+        WHEN part = 7 THEN (key ->> 0)::uuid IS NOT NULL AND key ->> 1 IS NOT NULL AND key ->> 2 IS NOT NULL
+        WHEN part = 8 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::uuid IS NOT NULL
+        WHEN part IN (11, 12) THEN key ->> 0 IS NOT NULL AND (key ->> 1)::timestamptz IS NOT NULL AND (key ->> 2)::uuid IS NOT NULL
+        ELSE false END;
+    EXCEPTION WHEN data_exception THEN
+      valid := false;
+    END;
+    IF valid IS NOT TRUE THEN
+      RAISE EXCEPTION 'cursor "%" is not one that engram.export() returned', left(cursor, 100)
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the cursor in the last line of the page before, unchanged.';
+    END IF;
+  END IF;
+  RETURN jsonb_build_object('workspace', engram_internal.resolve_workspace(workspace, false), 'part', part, 'key', key);
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.export_lines(workspace uuid, include text[], match_count integer, part integer, key jsonb)
+RETURNS SETOF jsonb
+LANGUAGE sql STABLE ROWS 1000
+SET search_path = pg_catalog, pg_temp
+-- What is written must read the same everywhere, to the last bit.
+SET TimeZone = 'UTC'
+SET IntervalStyle = 'iso_8601'
+SET extra_float_digits = 1
+-- In the order below and by key: so that memories come before what hangs on them, and nothing is sorted first.
+SET plan_cache_mode = force_generic_plan
+SET max_parallel_workers_per_gather = 0
+SET enable_sort = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_seqscan = off
+SET jit = off
+AS $$
+  SELECT CASE WHEN p.nth > $3 THEN jsonb_build_object('kind', 'cursor', 'cursor', p.before) ELSE p.line END
+  FROM (
+    SELECT l.line, row_number() OVER () AS nth, lag(l.part || ':' || l.key::text) OVER () AS before
+    FROM (
+      SELECT 0 AS part, '[]'::jsonb AS key, jsonb_build_object('engram', jsonb_build_object('format', 1,
+        'version', engram_internal.library_version(), 'exported_at', now())) AS line
+      WHERE $4 < 0 AND $1 IS NOT NULL
+      UNION ALL
+      SELECT 1, '[]', jsonb_build_object('kind', 'settings',
+        'settings', jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[], 'preset', s.preset)
+      FROM engram.settings s
+      WHERE 'settings' = ANY ($2) AND $4 < 1 AND s.workspace_id = $1
+      UNION ALL
+      (SELECT 2, jsonb_build_array(t.type), jsonb_build_object('kind', 'type_settings', 'type', t.type,
+        'default_importance', t.default_importance, 'decay_per_day', t.decay_per_day)
+      FROM engram.memory_type_settings t
+      WHERE 'settings' = ANY ($2) AND $4 <= 2 AND t.workspace_id = $1 AND t.type > CASE WHEN $4 = 2 THEN $5 ->> 0 ELSE '' END
+      ORDER BY t.type)
+      UNION ALL
+      (SELECT 3, jsonb_build_array(o.name), jsonb_build_object('kind', 'model', 'name', o.name, 'dims', o.dims,
+        'distance', o.distance, 'is_default', o.is_default)
+      FROM engram.embedding_models o
+      WHERE 'embeddings' = ANY ($2) AND $4 <= 3 AND o.name > CASE WHEN $4 = 3 THEN $5 ->> 0 ELSE '' END
+        AND EXISTS (SELECT FROM engram.embeddings e WHERE e.workspace_id = $1 AND e.model = o.name)
+      ORDER BY o.name)
+      UNION ALL
+      (SELECT 4, jsonb_build_array(a.alias), jsonb_build_object('kind', 'alias', 'alias', a.alias, 'node', a.node,
+        'label', a.label, 'created_at', a.created_at)
+      FROM engram.entity_aliases a
+      WHERE 'links' = ANY ($2) AND $4 <= 4 AND a.workspace_id = $1 AND a.alias > CASE WHEN $4 = 4 THEN $5 ->> 0 ELSE '' END
+      ORDER BY a.alias)
+      UNION ALL
+      (SELECT 5, jsonb_build_array(x.id), jsonb_strip_nulls(jsonb_build_object('kind', 'erasure', 'id', x.id,
+        'erased_by', x.erased_by, 'erased_at', x.erased_at, 'events', CASE WHEN 'history' = ANY ($2) THEN (
+          SELECT jsonb_agg(jsonb_build_object('id', v.id, 'at', v.at, 'actor', v.actor, 'action', v.action, 'version', v.version)
+                           ORDER BY v.at, v.id)
+          FROM (SELECT e.*, bool_or(e.origin = 0) OVER () AS imported FROM engram.memory_events e
+                WHERE (e.workspace_id = $1) IS TRUE AND e.memory_id = x.id) v
+          -- An import writes one of its own beside those that it brings.
+          WHERE v.origin = 0 OR NOT v.imported) END))
+      FROM engram.erasures x
+      WHERE 'erasures' = ANY ($2) AND $4 <= 5 AND x.workspace_id = $1
+        AND x.id >= CASE WHEN $4 = 5 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 5 OR x.id <> ($5 ->> 0)::uuid)
+      ORDER BY x.id)
+      UNION ALL
+      (SELECT 6, jsonb_build_array(m.id, n.part), CASE WHEN n.part = 0 THEN
+        jsonb_build_object('kind', 'memory') || jsonb_strip_nulls(jsonb_build_object(
+          'id', m.id, 'user_id', m.user_id, 'agent_id', m.agent_id, 'session_id', m.session_id, 'speaker', m.speaker,
+          'role', m.role, 'content', m.content, 'summary', m.summary, 'type', m.type, 'importance', m.importance,
+          'layer', m.layer, 'pinned', m.pinned, 'tags', m.tags, 'source', m.source, 'occurred_at', m.occurred_at,
+          'valid_from', m.valid_from, 'valid_to', m.valid_to, 'superseded_by', m.superseded_by, 'contradicts', m.contradicts,
+          'contradicted_by', m.contradicted_by, 'expires_at', m.expires_at, 'deleted_at', m.deleted_at,
+          'version', m.version, 'created_at', m.created_at, 'updated_at', m.updated_at, 'state', s.state,
+          'entities', g.entities, 'embeddings', v.embeddings))
+        || jsonb_build_object('metadata', m.metadata)
+        ELSE jsonb_build_object('kind', 'more', 'memory_id', m.id, 'version', m.version, 'updated_at', m.updated_at,
+          'access_count', s.state -> 'access_count', 'last_accessed_at', s.state -> 'last_accessed_at') END
+        || CASE WHEN u.parts[n.part + 1] IS NULL THEN '{}' ELSE jsonb_build_object('uses', u.parts[n.part + 1]) END
+        || CASE WHEN e.parts[n.part + 1] IS NULL THEN '{}' ELSE jsonb_build_object('events', e.parts[n.part + 1]) END
+      FROM (SELECT m.* FROM engram.memories m
+            WHERE 'memories' = ANY ($2) AND $4 <= 6 AND m.workspace_id = $1
+              AND m.id >= CASE WHEN $4 = 6 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+            ORDER BY m.id) m
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_strip_nulls(jsonb_build_object('access_count', x.access_count,
+          'last_accessed_at', x.last_accessed_at, 'heat', translate(encode(x.heat, 'base64'), E'\n', ''),
+          'working_strength', x.working_strength, 'core_strength', x.core_strength, 'layer', x.layer,
+          'stability', x.stability, 'difficulty', x.difficulty, 'base', x.base))
+        FROM engram.memory_state x WHERE x.workspace_id = $1 AND x.memory_id = m.id OFFSET 0) AS state) s
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_agg(jsonb_build_object('name', x.label, 'node', x.node, 'relation', x.relation,
+          'weight', x.weight, 'created_at', x.created_at) ORDER BY x.relation, x.node)
+        FROM (SELECT x.* FROM engram.graph_links x
+              WHERE x.workspace_id = $1 AND x.memory_id = m.id AND x.target_id IS NULL AND 'links' = ANY ($2) OFFSET 0) x) AS entities) g
+      CROSS JOIN LATERAL (SELECT (SELECT jsonb_agg(jsonb_build_object('model', x.model, 'embedding', x.embedding::text,
+          'created_at', x.created_at) ORDER BY x.model)
+        FROM (SELECT x.* FROM engram.embeddings x
+              WHERE x.workspace_id = $1 AND x.memory_id = m.id AND 'embeddings' = ANY ($2) OFFSET 0) x) AS embeddings) v
+      -- A thousand to a line, and less when they are large: the rest follows in lines of its own.
+      CROSS JOIN LATERAL (SELECT (SELECT array_agg(p.uses ORDER BY p.nth) FROM (
+          SELECT x.nth, jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', x.id, 'at', x.accessed_at, 'user_id', x.user_id,
+            'kind', x.kind, 'gain', x.gain, 'rating', x.rating, 'recall_id', x.recall_id, 'place', x.place,
+            'pair_gain', x.pair_gain)) ORDER BY x.accessed_at, x.id) AS uses
+          FROM (SELECT x.*, (row_number() OVER (ORDER BY x.accessed_at, x.id) - 1) / 1000 AS nth FROM engram.access_log x
+                WHERE x.workspace_id = $1 AND x.memory_id = m.id AND 'uses' = ANY ($2)) x
+          GROUP BY x.nth) p) AS parts) u
+      CROSS JOIN LATERAL (SELECT (SELECT array_agg(p.events ORDER BY p.nth) FROM (
+          SELECT row_number() OVER (ORDER BY x.nth, x.megabytes) AS nth, jsonb_agg(
+            jsonb_strip_nulls(jsonb_build_object('id', x.id, 'at', x.at, 'actor', x.actor, 'action', x.action, 'version', x.version))
+            || CASE WHEN x.old IS NULL THEN '{}' ELSE jsonb_build_object('old', x.old) END ORDER BY x.at, x.id) AS events
+          FROM (SELECT x.*, (row_number() OVER w - 1) / 1000 AS nth, sum(coalesce(pg_column_size(x.old), 0)) OVER w / 4000000 AS megabytes
+                FROM (SELECT x.*, bool_or(x.origin = 0) OVER () AS imported FROM engram.memory_events x
+                      WHERE (x.workspace_id = $1) IS TRUE AND x.memory_id = m.id AND 'history' = ANY ($2)) x
+                -- An import writes that it added the memory beside what it brings.
+                WHERE NOT (x.action = 'added' AND x.origin <> 0 AND (x.imported OR x.version > 1))
+                WINDOW w AS (ORDER BY x.at, x.id)) x
+          GROUP BY x.nth, x.megabytes) p) AS parts) e
+      CROSS JOIN LATERAL generate_series(0, greatest(cardinality(u.parts), cardinality(e.parts), 1) - 1) AS n (part)
+      WHERE NOT ($4 = 6 AND m.id = ($5 ->> 0)::uuid AND n.part <= ($5 ->> 1)::integer))
+      UNION ALL
+      (SELECT 7, jsonb_build_array(g.memory_id, g.relation, g.node), jsonb_build_object('kind', 'link', 'source', g.memory_id,
+        'target', g.target_id, 'relation', g.relation, 'weight', g.weight, 'created_at', g.created_at)
+      FROM engram.graph_links g
+      WHERE 'links' = ANY ($2) AND $4 <= 7 AND g.workspace_id = $1 AND g.target_id IS NOT NULL
+        AND g.memory_id >= CASE WHEN $4 = 7 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 7 OR (g.memory_id, g.relation, g.node) > (($5 ->> 0)::uuid, $5 ->> 1, $5 ->> 2))
+      ORDER BY g.memory_id, g.relation, g.node)
+      UNION ALL
+      (SELECT 8, jsonb_build_array(h.a, h.b), jsonb_build_object('kind', 'pair', 'a', h.a, 'b', h.b, 'forward', h.forward,
+        'backward', h.backward, 'linked_at', h.linked_at, 'count', h.count)
+      FROM engram.hebbian_links h
+      WHERE 'links' = ANY ($2) AND $4 <= 8 AND h.workspace_id = $1
+        AND h.a >= CASE WHEN $4 = 8 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 8 OR (h.a, h.b) > (($5 ->> 0)::uuid, ($5 ->> 1)::uuid))
+      ORDER BY h.a, h.b)
+      UNION ALL
+      (SELECT 9, jsonb_build_array(q.id), jsonb_strip_nulls(jsonb_build_object('kind', 'call', 'id', q.id, 'at', q.accessed_at,
+        'user_id', q.user_id, 'use', q.kind, 'gain', q.gain, 'rating', q.rating, 'recall_id', q.recall_id,
+        'memory_ids', q.memory_ids))
+      FROM engram.access_queue q
+      WHERE 'uses' = ANY ($2) AND $4 <= 9 AND q.workspace_id = $1
+        AND q.id >= CASE WHEN $4 = 9 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 9 OR q.id <> ($5 ->> 0)::uuid)
+      ORDER BY q.id)
+      UNION ALL
+      (SELECT 10, jsonb_build_array(c.recall_id), jsonb_build_object('kind', 'credit', 'recall_id', c.recall_id,
+        'memory_ids', c.memory_ids, 'created_at', c.created_at)
+      FROM engram.recall_credits c
+      WHERE 'uses' = ANY ($2) AND $4 <= 10 AND c.workspace_id = $1
+        AND c.recall_id >= CASE WHEN $4 = 10 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
+        AND ($4 < 10 OR c.recall_id <> ($5 ->> 0)::uuid)
+      ORDER BY c.recall_id)
+      UNION ALL
+      (SELECT 11, jsonb_build_array(t.session_id, t.created_at, t.id), jsonb_strip_nulls(jsonb_build_object('kind', 'message',
+        'session_id', t.session_id, 'id', t.id, 'created_at', t.created_at, 'user_id', t.user_id, 'role', t.role,
+        'speaker', t.speaker, 'content', t.content)) || jsonb_build_object('metadata', t.metadata)
+      FROM engram.messages t
+      WHERE 'messages' = ANY ($2) AND $4 <= 11 AND t.workspace_id = $1
+        AND t.session_id >= CASE WHEN $4 = 11 THEN $5 ->> 0 ELSE '' END
+        AND ($4 < 11 OR (t.session_id, t.created_at, t.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
+      ORDER BY t.session_id, t.created_at, t.id)
+      UNION ALL
+      (SELECT 12, jsonb_build_array(a.session_id, a.first_at, a.id), jsonb_build_object('kind', 'archive',
+        'session_id', a.session_id, 'id', a.id, 'ids', a.ids, 'turns', a.messages)
+      FROM engram.message_archive a
+      WHERE 'messages' = ANY ($2) AND $4 <= 12 AND a.workspace_id = $1
+        AND a.session_id >= CASE WHEN $4 = 12 THEN $5 ->> 0 ELSE '' END
+        AND ($4 < 12 OR (a.session_id, a.first_at, a.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
+      ORDER BY a.session_id, a.first_at, a.id)
+      UNION ALL
+      -- Last, so that they find all that they are about.
+      (SELECT 13, jsonb_build_array(r.name), jsonb_strip_nulls(jsonb_build_object('kind', 'retention', 'name', r.name,
+        'action', r.action, 'types', r.types, 'max_importance', r.max_importance, 'max_age', r.max_age,
+        'max_count', r.max_count, 'created_at', r.created_at))
+      FROM engram.retention_policies r
+      WHERE 'settings' = ANY ($2) AND $4 <= 13 AND r.workspace_id = $1 AND r.name > CASE WHEN $4 = 13 THEN $5 ->> 0 ELSE '' END
+      ORDER BY r.name)
+    ) l
+    LIMIT $3::bigint + 1
+  ) p
+$$;
+COMMENT ON FUNCTION engram.export(uuid, text[], integer, text) IS
+'Everything in a workspace, one JSON object a line, for import() here or elsewhere: first a header with the format, then settings, embedding models, aliases, tombstones, memories (with state, entities, embeddings, uses and history), links, uses that wait, messages, and retention policies. Nothing is changed; an import into an empty workspace is exported as the same lines.
+
+Rows come as they are found: COPY (SELECT engram.export()) TO STDOUT needs little memory, however many there are. include: only some of settings (retention policies too), memories, embeddings, uses, history, links, erasures, messages. match_count: so many lines, then one line {"kind": "cursor", "cursor": "…"} if there are more; pass it as cursor for the next page. All pages of one moment take one transaction that is REPEATABLE READ.';
+
+CREATE OR REPLACE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_settings.workspace;
+  kind    text := import_settings.kind;
+  replace boolean := import_settings.on_conflict = 'replace';
+  -- As configure() has them: those that hold for all workspaces together, and with them those of administrators.
+  common  constant text[] := '{partition_interval,partitions_ahead,access_log_days,memory_events_days,messages_days,archive_messages_days,size_limit_bytes}';
+  closed  constant text[] := common || '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
+  line    jsonb;
+  old     jsonb;
+  new     jsonb;
+  policy  record;
+BEGIN
+  FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
+    error := NULL;
+    old := NULL;
+    IF kind = 'header' THEN
+      status := 'unchanged';
+    ELSIF kind = 'settings' THEN
+      new := line -> 'settings';
+      IF NOT import_settings.trusted THEN
+        error := 'left out, because an administrator sets them: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (closed));
+        new := new - closed;
+      ELSIF ws <> '00000000-0000-0000-0000-000000000000' THEN
+        error := 'left out, because they are of all workspaces together: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (common));
+        new := new - common;
+      END IF;
+      SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
+      IF old @> new AND (old IS NOT NULL OR new = '{}') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'type_settings' THEN
+      SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
+      IF old = line THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
+        VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
+        ON CONFLICT (workspace_id, type) DO UPDATE
+        SET default_importance = EXCLUDED.default_importance, decay_per_day = EXCLUDED.decay_per_day;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'model' THEN
+      SELECT to_jsonb(m) INTO old FROM engram.embedding_models m WHERE m.name = line ->> 'name';
+      IF old IS NULL AND import_settings.trusted THEN
+        INSERT INTO engram.embedding_models (name, dims, distance, is_default)
+        SELECT line ->> 'name', (line ->> 'dims')::integer, line ->> 'distance',
+               coalesce((line ->> 'is_default')::boolean, false) AND NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default);
+        status := 'added';
+      ELSIF old IS NULL THEN
+        status := 'error';
+        error := format('embedding model "%s" is not registered. Have an administrator run engram.set_embedding_model(''%1$s'', %s) first; without it its vectors are left out.',
+                        line ->> 'name', line ->> 'dims');
+      ELSIF old -> 'dims' <> line -> 'dims' OR old -> 'distance' <> line -> 'distance' THEN
+        status := 'error';
+        error := format('embedding model "%s" is registered with %s dimensions and distance %s, not %s and %s; its vectors are left out.',
+                        line ->> 'name', old ->> 'dims', old ->> 'distance', line ->> 'dims', line ->> 'distance');
+      ELSE
+        status := 'unchanged';
+      END IF;
+    ELSIF kind = 'retention' THEN
+      SELECT r.* INTO policy FROM jsonb_to_record(line) AS r (name text, action text, types text[], max_importance double precision,
+        max_age interval, max_count integer, created_at timestamptz);
+      PERFORM engram_internal.check_retention(policy.name, policy.max_age, policy.max_count, policy.types, policy.max_importance, policy.action);
+      SELECT to_jsonb(p) - '{workspace_id,created_at}'::text[] INTO old FROM engram.retention_policies p
+      WHERE p.workspace_id = ws AND p.name = policy.name;
+      -- As the table has them: an interval can be written in many ways.
+      new := to_jsonb(jsonb_populate_record(NULL::engram.retention_policies,
+          to_jsonb(policy) || jsonb_build_object('action', coalesce(policy.action, 'forget')))) - '{workspace_id,created_at}'::text[];
+      IF old = new THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count, created_at)
+        VALUES (ws, policy.name, coalesce(policy.action, 'forget'), policy.types, policy.max_importance, policy.max_age,
+                policy.max_count, coalesce(policy.created_at, now()))
+        ON CONFLICT (workspace_id, name) DO UPDATE
+        SET action = EXCLUDED.action, types = EXCLUDED.types, max_importance = EXCLUDED.max_importance,
+            max_age = EXCLUDED.max_age, max_count = EXCLUDED.max_count;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSE
+      SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
+      IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.entity_aliases AS a (workspace_id, alias, node, label, created_at)
+        VALUES (ws, line ->> 'alias', line ->> 'node', line ->> 'label', coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, alias) DO UPDATE SET node = EXCLUDED.node, label = EXCLUDED.label;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    END IF;
+    IF status = 'skipped' AND import_settings.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.import_settings(uuid, boolean, text, text, jsonb) IS
+'Imports settings, type_settings, models, aliases and retention policies. Runs with the rights of the caller, who must own the tables.';
+
+CREATE OR REPLACE FUNCTION engram_internal.import_as_owner(workspace uuid, trusted boolean, on_conflict text, dry_run boolean, lines jsonb)
+RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+-- What is here is compared as JSON, and kept where a line does not speak of it: to the last bit.
+SET extra_float_digits = 1
+-- Statistics know nothing of what an import brings: plans for this workspace, and tables taken for empty, would
+-- have all of it read for every look-up.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  step    text;
+  writer  text;
+  item    jsonb;
+  report  jsonb;
+  help    text;
+  command text;
+BEGIN
+  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
+  END IF;
+  IF dry_run THEN
+    BEGIN
+      SELECT jsonb_agg(i) INTO report
+      FROM engram_internal.import_as_owner(import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, false, import_as_owner.lines) i;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
+    RETURN;
+  END IF;
+  -- The whole workspace: who stores the same ids waits.
+  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(SELECT n::text FROM generate_series(1, 65) n));
+  -- What others need comes first, in whichever order the lines came.
+  FOR step, writer IN SELECT * FROM (VALUES
+      ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
+      ('erasure', 'memories'), ('memory', 'memories'), ('more', 'memories'), ('link', 'links'), ('pair', 'links'),
+      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages'),
+      ('retention', 'settings')) AS v LOOP
+    CONTINUE WHEN NOT lines ? step;
+    command := format('SELECT i."position", %L, i.id, i.status, i.error FROM engram_internal.import_%s($1, $2, $3, %1$L, $4) i', step, writer);
+    BEGIN
+      RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, lines -> step;
+    EXCEPTION WHEN OTHERS THEN
+      -- What somebody else's transaction brought about, or the server's state, is no fault of a line.
+      IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+        RAISE;
+      END IF;
+      -- One of them is wrong: each by itself, so that the others are not lost.
+      FOR item IN SELECT * FROM jsonb_array_elements(lines -> step) LOOP
+        BEGIN
+          RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, jsonb_build_array(item);
+        EXCEPTION WHEN OTHERS THEN
+          IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          position := (item ->> 'p')::integer;
+          kind := step;
+          id := NULL;
+          status := 'error';
+          error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+          RETURN NEXT;
+        END;
+      END LOOP;
+    END;
+  END LOOP;
 END
 $$;
 COMMENT ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) IS

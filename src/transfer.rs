@@ -324,6 +324,9 @@ fn import_lines(
     if replaces {
         owner = uses::owner_for("UPDATE", "memories")?;
     }
+    if lines.iter().any(|line| line.kind == "retention") {
+        owner = uses::owner_for("INSERT", "retention_policies")?;
+    }
     if lines.iter().any(turns) {
         owner = uses::owner_for("INSERT", "messages")?;
     }
@@ -332,6 +335,7 @@ fn import_lines(
     }
 
     let mut outcomes = Vec::with_capacity(lines.len());
+    let mut kinds = Vec::new();
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (position, line) in (1..).zip(lines) {
         match line.content {
@@ -341,6 +345,9 @@ fn import_lines(
                 }
                 if !content.contains_key("user_id") && matches!(&*line.kind, "memory" | "message") {
                     content.insert("user_id".to_owned(), me.clone().into());
+                }
+                if line.kind == "retention" {
+                    kinds.push((position, line.kind.clone()));
                 }
                 accepted
                     .entry(line.kind)
@@ -382,6 +389,19 @@ fn import_lines(
                 })
             },
         )?);
+    }
+    // The functions of an older version pass over kinds that they do not know.
+    let told: HashSet<i32> = outcomes.iter().map(|outcome| outcome.position).collect();
+    for (position, kind) in kinds.into_iter().filter(|(n, _)| !told.contains(n)) {
+        outcomes.push(Outcome {
+            position,
+            error: Some(format!(
+                "the functions in this database do not know the kind {kind:?} yet. Have an administrator run: ALTER EXTENSION engram UPDATE;"
+            )),
+            kind,
+            id: None,
+            status: "error".to_owned(),
+        });
     }
     outcomes.sort_by_key(|outcome| outcome.position);
     Ok(outcomes)

@@ -1,5 +1,37 @@
 -- Forgetting for real, and all care in one procedure.
 
+CREATE FUNCTION engram_internal.check_retention(
+  name text, max_age interval, max_count integer, types text[], max_importance double precision, action text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF coalesce(name, '') = '' THEN
+    RAISE EXCEPTION 'name is %', CASE WHEN name IS NULL THEN 'NULL' ELSE 'empty' END
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the policy, so that it can be changed and dropped.';
+  END IF;
+  IF max_age IS NULL AND max_count IS NULL THEN
+    RAISE EXCEPTION 'retention policy "%" has neither max_age nor max_count', name
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Say what it limits, for example max_age => ''90 days''.';
+  END IF;
+  IF max_age < interval '0' OR max_count < 0 THEN
+    RAISE EXCEPTION 'max_age % or max_count % is below 0', max_age, max_count
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more; 0 takes all that the policy is about.';
+  END IF;
+  IF coalesce(action, 'forget') NOT IN ('forget', 'erase') THEN
+    RAISE EXCEPTION 'unknown action "%"', action
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forget (default), which restore() takes back, and erase.';
+  END IF;
+  PERFORM engram_internal.check_memory(coalesce(t, 'NULL'), NULL, NULL, NULL, NULL) FROM unnest(types) AS t;
+  IF NOT max_importance BETWEEN 0 AND 1 THEN
+    RAISE EXCEPTION 'max_importance % is outside 0 to 1', max_importance
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 0 (trivial) to 1 (vital), or leave it out.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.check_retention(text, interval, integer, text[], double precision, text) IS
+'Raises the error for a retention policy that cannot be.';
+
 CREATE FUNCTION engram.set_retention(
   name text,
   max_age interval DEFAULT NULL,
@@ -16,27 +48,8 @@ AS $$
 DECLARE
   ws uuid := engram_internal.resolve_workspace(set_retention.workspace, true);
 BEGIN
-  IF coalesce(set_retention.name, '') = '' THEN
-    RAISE EXCEPTION 'name is %', CASE WHEN set_retention.name IS NULL THEN 'NULL' ELSE 'empty' END
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the policy, so that it can be changed and dropped.';
-  END IF;
-  IF set_retention.max_age IS NULL AND set_retention.max_count IS NULL THEN
-    RAISE EXCEPTION 'retention policy "%" has neither max_age nor max_count', set_retention.name
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Say what it limits, for example max_age => ''90 days''.';
-  END IF;
-  IF set_retention.max_age < interval '0' OR set_retention.max_count < 0 THEN
-    RAISE EXCEPTION 'max_age % or max_count % is below 0', set_retention.max_age, set_retention.max_count
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 0 or more; 0 takes all that the policy is about.';
-  END IF;
-  IF coalesce(set_retention.action, 'forget') NOT IN ('forget', 'erase') THEN
-    RAISE EXCEPTION 'unknown action "%"', set_retention.action
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Known: forget (default), which restore() takes back, and erase.';
-  END IF;
-  PERFORM engram_internal.check_memory(coalesce(t, 'NULL'), NULL, NULL, NULL, NULL) FROM unnest(set_retention.types) AS t;
-  IF NOT set_retention.max_importance BETWEEN 0 AND 1 THEN
-    RAISE EXCEPTION 'max_importance % is outside 0 to 1', set_retention.max_importance
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 0 (trivial) to 1 (vital), or leave it out.';
-  END IF;
+  PERFORM engram_internal.check_retention(set_retention.name, set_retention.max_age, set_retention.max_count,
+    set_retention.types, set_retention.max_importance, set_retention.action);
   INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count)
   VALUES (ws, set_retention.name, coalesce(set_retention.action, 'forget'), set_retention.types, set_retention.max_importance,
           set_retention.max_age, set_retention.max_count)

@@ -24,7 +24,7 @@ BEGIN
       key := substr(cursor, position(':' IN cursor) + 1)::jsonb;
       valid := jsonb_typeof(key) = 'array' AND CASE
         WHEN part IN (0, 1) THEN true
-        WHEN part IN (2, 3, 4) THEN key ->> 0 IS NOT NULL
+        WHEN part IN (2, 3, 4, 13) THEN key ->> 0 IS NOT NULL
         WHEN part IN (5, 9, 10) THEN (key ->> 0)::uuid IS NOT NULL
         WHEN part = 6 THEN (key ->> 0)::uuid IS NOT NULL AND (key ->> 1)::integer IS NOT NULL
         WHEN part = 7 THEN (key ->> 0)::uuid IS NOT NULL AND key ->> 1 IS NOT NULL AND key ->> 2 IS NOT NULL
@@ -52,6 +52,7 @@ LANGUAGE sql STABLE ROWS 1000
 SET search_path = pg_catalog, pg_temp
 -- What is written must read the same everywhere, to the last bit.
 SET TimeZone = 'UTC'
+SET IntervalStyle = 'iso_8601'
 SET extra_float_digits = 1
 -- In the order below and by key: so that memories come before what hangs on them, and nothing is sorted first.
 SET plan_cache_mode = force_generic_plan
@@ -210,6 +211,14 @@ AS $$
         AND a.session_id >= CASE WHEN $4 = 12 THEN $5 ->> 0 ELSE '' END
         AND ($4 < 12 OR (a.session_id, a.first_at, a.id) > ($5 ->> 0, ($5 ->> 1)::timestamptz, ($5 ->> 2)::uuid))
       ORDER BY a.session_id, a.first_at, a.id)
+      UNION ALL
+      -- Last, so that they find all that they are about.
+      (SELECT 13, jsonb_build_array(r.name), jsonb_strip_nulls(jsonb_build_object('kind', 'retention', 'name', r.name,
+        'action', r.action, 'types', r.types, 'max_importance', r.max_importance, 'max_age', r.max_age,
+        'max_count', r.max_count, 'created_at', r.created_at))
+      FROM engram.retention_policies r
+      WHERE 'settings' = ANY ($2) AND $4 <= 13 AND r.workspace_id = $1 AND r.name > CASE WHEN $4 = 13 THEN $5 ->> 0 ELSE '' END
+      ORDER BY r.name)
     ) l
     LIMIT $3::bigint + 1
   ) p
@@ -232,9 +241,9 @@ AS $$
   FROM (SELECT engram_internal.export_start($1, $2, $3, $4) AS start OFFSET 0) s
 $$;
 COMMENT ON FUNCTION engram.export(uuid, text[], integer, text) IS
-'Everything in a workspace, one JSON object a line, for import() here or elsewhere: first a header with the format, then settings, embedding models, aliases, tombstones, memories (with state, entities, embeddings, uses and history), links, uses that wait, and messages. Nothing is changed; an import into an empty workspace is exported as the same lines.
+'Everything in a workspace, one JSON object a line, for import() here or elsewhere: first a header with the format, then settings, embedding models, aliases, tombstones, memories (with state, entities, embeddings, uses and history), links, uses that wait, messages, and retention policies. Nothing is changed; an import into an empty workspace is exported as the same lines.
 
-Rows come as they are found: COPY (SELECT engram.export()) TO STDOUT needs little memory, however many there are. include: only some of settings, memories, embeddings, uses, history, links, erasures, messages. match_count: so many lines, then one line {"kind": "cursor", "cursor": "…"} if there are more; pass it as cursor for the next page. All pages of one moment take one transaction that is REPEATABLE READ.';
+Rows come as they are found: COPY (SELECT engram.export()) TO STDOUT needs little memory, however many there are. include: only some of settings (retention policies too), memories, embeddings, uses, history, links, erasures, messages. match_count: so many lines, then one line {"kind": "cursor", "cursor": "…"} if there are more; pass it as cursor for the next page. All pages of one moment take one transaction that is REPEATABLE READ.';
 
 -- Each of the following writes lines of one kind that have been checked, all or none of them, as the owner.
 
@@ -254,6 +263,7 @@ DECLARE
   line    jsonb;
   old     jsonb;
   new     jsonb;
+  policy  record;
 BEGIN
   FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
     error := NULL;
@@ -311,6 +321,28 @@ BEGIN
       ELSE
         status := 'unchanged';
       END IF;
+    ELSIF kind = 'retention' THEN
+      SELECT r.* INTO policy FROM jsonb_to_record(line) AS r (name text, action text, types text[], max_importance double precision,
+        max_age interval, max_count integer, created_at timestamptz);
+      PERFORM engram_internal.check_retention(policy.name, policy.max_age, policy.max_count, policy.types, policy.max_importance, policy.action);
+      SELECT to_jsonb(p) - '{workspace_id,created_at}'::text[] INTO old FROM engram.retention_policies p
+      WHERE p.workspace_id = ws AND p.name = policy.name;
+      -- As the table has them: an interval can be written in many ways.
+      new := to_jsonb(jsonb_populate_record(NULL::engram.retention_policies,
+          to_jsonb(policy) || jsonb_build_object('action', coalesce(policy.action, 'forget')))) - '{workspace_id,created_at}'::text[];
+      IF old = new THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count, created_at)
+        VALUES (ws, policy.name, coalesce(policy.action, 'forget'), policy.types, policy.max_importance, policy.max_age,
+                policy.max_count, coalesce(policy.created_at, now()))
+        ON CONFLICT (workspace_id, name) DO UPDATE
+        SET action = EXCLUDED.action, types = EXCLUDED.types, max_importance = EXCLUDED.max_importance,
+            max_age = EXCLUDED.max_age, max_count = EXCLUDED.max_count;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
     ELSE
       SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
       IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
@@ -333,7 +365,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram_internal.import_settings(uuid, boolean, text, text, jsonb) IS
-'Imports settings, type_settings, models and aliases. Runs with the rights of the caller, who must own the tables.';
+'Imports settings, type_settings, models, aliases and retention policies. Runs with the rights of the caller, who must own the tables.';
 
 CREATE FUNCTION engram_internal.import_log(workspace uuid, lines jsonb[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -823,7 +855,8 @@ BEGIN
   FOR step, writer IN SELECT * FROM (VALUES
       ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
       ('erasure', 'memories'), ('memory', 'memories'), ('more', 'memories'), ('link', 'links'), ('pair', 'links'),
-      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages')) AS v LOOP
+      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages'),
+      ('retention', 'settings')) AS v LOOP
     CONTINUE WHEN NOT lines ? step;
     command := format('SELECT i."position", %L, i.id, i.status, i.error FROM engram_internal.import_%s($1, $2, $3, %1$L, $4) i', step, writer);
     BEGIN

@@ -201,6 +201,15 @@ fn fields(kind: &str) -> Option<&'static [Field]> {
             Field("default_importance", true, Is::Number(0.0, 1.0)),
             Field("decay_per_day", true, Is::Number(f64::MIN_POSITIVE, 1.0)),
         ],
+        "retention" => &[
+            Field("name", true, Is::Text(500)),
+            Field("action", false, Is::OneOf(&["forget", "erase"])),
+            Field("types", false, Is::Texts(SHORT)),
+            Field("max_importance", false, Is::Number(0.0, 1.0)),
+            Field("max_age", false, Is::Text(100)),
+            Field("max_count", false, Is::Int(0, i32::MAX as i64)),
+            Field("created_at", false, Is::Time),
+        ],
         "model" => &[
             Field("name", true, Is::Text(500)),
             Field("dims", true, Is::Int(1, 16_000)),

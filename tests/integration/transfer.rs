@@ -1164,3 +1164,107 @@ fn what_comes_without_a_past_was_there_since_it_was_created() {
         ["(1,added,f)", "(3,,t)"]
     );
 }
+
+#[test]
+fn retention_policies_come_along() {
+    let source = Database::new();
+    let mut ann = source.user("ann");
+    ann.batch_execute(
+        "SELECT engram.set_retention('chatter', max_age => '1 mon 2 days 03:04:05.6', types => '{episodic,opinion}', max_importance => 0.4);
+         SELECT engram.set_retention('most', max_count => 500, action => 'erase');
+         SET IntervalStyle = 'sql_standard'",
+    )
+    .unwrap();
+    let lines = export(&mut ann);
+    assert_eq!(lines.len(), 2);
+    // Page by page too.
+    let mut cursor: Option<String> = None;
+    let mut paged = Vec::new();
+    loop {
+        let page: Vec<Value> = ann
+            .query(
+                "SELECT engram.export(match_count => 1, cursor => $1)",
+                &[&cursor],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        cursor = page
+            .iter()
+            .find(|l| l["kind"] == "cursor")
+            .map(|l| l["cursor"].as_str().unwrap().to_owned());
+        paged.extend(page.into_iter().filter(|l| l["kind"] == "retention"));
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_same(&paged, &lines);
+    assert_eq!(
+        all(&mut ann, "SELECT engram.export(include => '{memories}')").len(),
+        1
+    );
+    let target = Database::new();
+    let mut bob = target.user("bob");
+    let data = Value::from(lines.clone());
+    let outcomes = import(&mut bob, &data, "");
+    assert_eq!(
+        counts(&outcomes),
+        BTreeMap::from([(("retention".to_owned(), "added".to_owned()), 2)])
+    );
+    let policies = "SELECT name, action, types, max_importance, max_age, max_count, created_at FROM engram.retention_policies ORDER BY name";
+    ann.batch_execute("RESET IntervalStyle").unwrap();
+    assert_eq!(all(&mut bob, policies), all(&mut ann, policies));
+    assert_same(&export(&mut bob), &lines);
+    assert_eq!(
+        statuses(&import(&mut bob, &data, ", on_conflict => 'reject'")),
+        BTreeSet::from(["unchanged"])
+    );
+    // Another one of the name.
+    let other = json!({"kind": "retention", "name": "most", "action": "forget", "max_count": 7});
+    for (how, status) in [
+        ("skip", "skipped"),
+        ("reject", "error"),
+        ("replace", "replaced"),
+    ] {
+        let more = format!(", on_conflict => '{how}'");
+        assert_eq!(
+            statuses(&import(&mut bob, &other, &more)),
+            BTreeSet::from([status])
+        );
+    }
+    // What set_retention() refuses is refused here, and the others come in.
+    let base = json!({"kind": "retention", "name": "n", "action": "forget", "max_count": 7});
+    let mut many = vec![base.clone()];
+    for (key, bad) in [
+        ("name", json!("")),
+        ("action", json!("burn")),
+        ("max_count", json!(-1)),
+        ("max_count", Value::Null),
+        ("max_age", json!("-1 day")),
+        ("max_age", json!("a while")),
+        ("types", json!(["dreams"])),
+        ("max_importance", json!(2)),
+        (
+            "workspace_id",
+            json!("018f0000-aaaa-7000-8000-000000000001"),
+        ),
+    ] {
+        let mut line = base.clone();
+        line["name"] = json!("bad");
+        line[key] = bad;
+        many.push(line);
+    }
+    let outcomes = import(&mut bob, &Value::from(many), "");
+    assert_eq!(outcomes[0].1, "added");
+    for outcome in &outcomes[1..] {
+        assert_eq!(outcome.1, "error", "{outcome:?}");
+    }
+    assert_eq!(
+        all(
+            &mut bob,
+            "SELECT name FROM engram.retention_policies ORDER BY 1"
+        ),
+        ["(chatter)", "(most)", "(n)"]
+    );
+}
