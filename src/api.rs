@@ -610,6 +610,140 @@ fn compile_past_filter(
     )))
 }
 
+/// An item, or what is wrong with it.
+#[derive(Default)]
+struct ReadItem {
+    error: Option<String>,
+    item: items::Item,
+    /// `occurred_at`, `expires_at`, `valid_from`, `valid_to`.
+    times: [Option<TimestampWithTimeZone>; 4],
+}
+
+/// Reads items that may have the first so many of the keys.
+fn read_all(items: Option<RawJsonb>, keys: usize) -> Result<Vec<ReadItem>, Error> {
+    let parsed = match parse(items)? {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(items)) => items,
+        // A REST client that stringifies its JSON sends the array as one JSON string.
+        Some(Value::String(text)) if text.trim_start().starts_with('[') => {
+            serde_json::from_str(&text).map_err(|_| {
+                Error::invalid(
+                    "items is a text that is not JSON",
+                    "Send an array of objects.",
+                )
+            })?
+        }
+        Some(other) => {
+            return Err(Error::invalid(
+                format!(
+                    "items must be an array, not {}",
+                    shorten(&other.to_string())
+                ),
+                r#"For example [{"content": "Ann likes tea"}]."#,
+            ));
+        }
+    };
+    if parsed.len() > MAX_ITEMS {
+        return Err(Error::invalid(
+            format!(
+                "items has {} entries, the limit is {MAX_ITEMS}",
+                parsed.len()
+            ),
+            "Send them in several calls.",
+        ));
+    }
+    let read = |item: &Value| {
+        let item = items::parse(item, keys)?;
+        let times = [
+            time("occurred_at", item.occurred_at.as_deref())?,
+            time("expires_at", item.expires_at.as_deref())?,
+            time("valid_from", item.valid_from.as_deref())?,
+            time("valid_to", item.valid_to.as_deref())?,
+        ];
+        Ok((item, times))
+    };
+    let rows = parsed.iter().map(|item| match read(item) {
+        Ok((item, times)) => ReadItem {
+            error: None,
+            item,
+            times,
+        },
+        Err(error) => ReadItem {
+            error: Some(error),
+            ..ReadItem::default()
+        },
+    });
+    Ok(rows.collect())
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn read_items(
+    items: Option<RawJsonb>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(position, i32),
+            name!(error, Option<String>),
+            name!(content, Option<String>),
+            name!(r#type, Option<String>),
+            name!(importance, Option<f64>),
+            name!(embedding, Option<Vec<f32>>),
+            name!(tags, Option<Vec<String>>),
+            name!(metadata, Option<JsonB>),
+            name!(occurred_at, Option<TimestampWithTimeZone>),
+            name!(agent_id, Option<String>),
+            name!(session_id, Option<String>),
+            name!(speaker, Option<String>),
+            name!(role, Option<String>),
+            name!(source, Option<String>),
+            name!(entities, Option<Vec<String>>),
+            name!(id, Option<Uuid>),
+            name!(expires_at, Option<TimestampWithTimeZone>),
+            name!(on_duplicate, Option<String>),
+            name!(summary, Option<String>),
+            name!(valid_from, Option<TimestampWithTimeZone>),
+            name!(valid_to, Option<TimestampWithTimeZone>),
+            name!(pinned, Option<bool>),
+            name!(model, Option<String>),
+        ),
+    >,
+> {
+    let rows = read_all(items, items::KEYS.len())?;
+    Ok(TableIterator::new((1..).zip(rows).map(
+        |(position, read)| {
+            let (item, [occurred_at, expires_at, valid_from, valid_to]) = (read.item, read.times);
+            (
+                position,
+                read.error,
+                item.content,
+                item.kind,
+                item.importance,
+                item.embedding,
+                item.tags,
+                item.metadata.map(JsonB),
+                occurred_at,
+                item.agent_id,
+                item.session_id,
+                item.speaker,
+                item.role,
+                item.source,
+                item.entities,
+                item.id.map(spi::pg_uuid),
+                expires_at,
+                item.on_duplicate,
+                item.summary,
+                valid_from,
+                valid_to,
+                item.pinned,
+                item.model,
+            )
+        },
+    )))
+}
+
+/// As the functions of version 0.9 and before call it.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn parse_items(
@@ -639,54 +773,13 @@ fn parse_items(
         ),
     >,
 > {
-    let parsed = match parse(items)? {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(items)) => items,
-        // A REST client that stringifies its JSON sends the array as one JSON string.
-        Some(Value::String(text)) if text.trim_start().starts_with('[') => {
-            serde_json::from_str(&text).map_err(|_| {
-                Error::invalid(
-                    "items is a text that is not JSON",
-                    "Send an array of objects.",
-                )
-            })?
-        }
-        Some(other) => {
-            return Err(Error::invalid(
-                format!(
-                    "items must be an array, not {}",
-                    shorten(&other.to_string())
-                ),
-                r#"For example [{"content": "Ann likes tea"}]."#,
-            )
-            .into());
-        }
-    };
-    if parsed.len() > MAX_ITEMS {
-        return Err(Error::invalid(
-            format!(
-                "items has {} entries, the limit is {MAX_ITEMS}",
-                parsed.len()
-            ),
-            "Send them in several calls.",
-        )
-        .into());
-    }
-    let rows: Vec<_> = (1..)
-        .zip(parsed)
-        .map(|(position, item)| {
-            let read = items::parse(&item).and_then(|item| {
-                let occurred_at = time("occurred_at", item.occurred_at.as_deref())?;
-                let expires_at = time("expires_at", item.expires_at.as_deref())?;
-                Ok((item, occurred_at, expires_at))
-            });
-            let (error, (item, occurred_at, expires_at)) = match read {
-                Ok(read) => (None, read),
-                Err(error) => (Some(error), Default::default()),
-            };
+    let rows = read_all(items, items::FIRST_KEYS)?;
+    Ok(TableIterator::new((1..).zip(rows).map(
+        |(position, read)| {
+            let (item, [occurred_at, expires_at, ..]) = (read.item, read.times);
             (
                 position,
-                error,
+                read.error,
                 item.content,
                 item.kind,
                 item.importance,
@@ -704,9 +797,8 @@ fn parse_items(
                 expires_at,
                 item.on_duplicate,
             )
-        })
-        .collect();
-    Ok(TableIterator::new(rows))
+        },
+    )))
 }
 
 #[pg_extern(sql = false)]
@@ -757,6 +849,7 @@ fn store_new(
         id: id.map(spi::uuid),
         expires_at: expires_at.map(i64::from),
         on_duplicate: on_duplicate.map(Cow::Borrowed),
+        ..New::default()
     };
     let stored = store::store(workspace.map(spi::uuid), &[new])?;
     Ok(stored

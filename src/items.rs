@@ -26,10 +26,18 @@ pub struct Item {
     pub id: Option<Uuid>,
     pub expires_at: Option<String>,
     pub on_duplicate: Option<String>,
+    pub summary: Option<String>,
+    pub valid_from: Option<String>,
+    pub valid_to: Option<String>,
+    pub pinned: Option<bool>,
+    pub model: Option<String>,
 }
 
-/// The keys that an item may have: the arguments of `add` but the workspace.
-pub const KEYS: [&str; 16] = [
+/// Keys that items had until 0.9.
+pub const FIRST_KEYS: usize = 16;
+
+/// The keys that an item may have: the arguments of `add` but the workspace, and what else there is to say of a new one.
+pub const KEYS: [&str; 21] = [
     "content",
     "type",
     "importance",
@@ -46,10 +54,16 @@ pub const KEYS: [&str; 16] = [
     "id",
     "expires_at",
     "on_duplicate",
+    "summary",
+    "valid_from",
+    "valid_to",
+    "pinned",
+    "model",
 ];
 
-/// Reads one item; the error is a sentence for its author.
-pub fn parse(item: &Value) -> Result<Item, String> {
+/// Reads one item with the first so many of the keys; the error is a sentence for its author.
+pub fn parse(item: &Value, keys: usize) -> Result<Item, String> {
+    let keys = &KEYS[..keys];
     let map = match item {
         Value::Object(map) => map,
         Value::String(content) => {
@@ -60,8 +74,8 @@ pub fn parse(item: &Value) -> Result<Item, String> {
         }
         _ => return Err(format!("an item must be an object, not {}", name(item))),
     };
-    if let Some(key) = map.keys().find(|k| !KEYS.contains(&k.as_str())) {
-        return Err(format!("unknown key {key:?}; keys are {}", KEYS.join(", ")));
+    if let Some(key) = map.keys().find(|k| !keys.contains(&k.as_str())) {
+        return Err(format!("unknown key {key:?}; keys are {}", keys.join(", ")));
     }
     Ok(Item {
         content: text(map, "content")?,
@@ -85,6 +99,17 @@ pub fn parse(item: &Value) -> Result<Item, String> {
         },
         expires_at: text(map, "expires_at")?,
         on_duplicate: text(map, "on_duplicate")?,
+        summary: text(map, "summary")?,
+        valid_from: text(map, "valid_from")?,
+        valid_to: text(map, "valid_to")?,
+        pinned: match map.get("pinned") {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(pinned)) => Some(*pinned),
+            Some(other) => {
+                return Err(format!("pinned must be true or false, not {}", name(other)));
+            }
+        },
+        model: text(map, "model")?,
     })
 }
 
@@ -185,9 +210,14 @@ mod tests {
             "tags": ["t"], "metadata": {"a": 1}, "occurred_at": "2023-05-08", "agent_id": "a",
             "session_id": "s", "speaker": "p", "role": "user", "source": "x", "entities": ["E"],
             "id": "018f3a2e-0000-7000-8000-000000000000", "expires_at": "2030-01-01",
-            "on_duplicate": "skip",
-        }))
+            "on_duplicate": "skip", "summary": "y", "valid_from": "2020-01-01", "valid_to": "2021-01-01",
+            "pinned": true, "model": "m",
+        }), KEYS.len())
         .unwrap();
+        assert_eq!(
+            (item.pinned, item.model.as_deref()),
+            (Some(true), Some("m"))
+        );
         assert_eq!(item.embedding, Some(vec![1.0, 0.5]));
         assert_eq!(item.importance, Some(1.0));
         assert_eq!(item.on_duplicate.as_deref(), Some("skip"));
@@ -200,6 +230,7 @@ mod tests {
             (json!(7), "object"),
             (json!({"contents": "x"}), "unknown key \"contents\""),
             (json!({"content": 7}), "content must be a text"),
+            (json!({"pinned": 1}), "pinned must be true or false"),
             (json!({"importance": "high"}), "importance must be a number"),
             (
                 serde_json::from_str(r#"{"importance": 1e400}"#).unwrap(),
@@ -212,15 +243,20 @@ mod tests {
             (json!({"embedding": [1e60]}), "finite"),
             (json!({"embedding": "nope"}), "neither"),
         ] {
-            let message = parse(&item).unwrap_err();
+            let message = parse(&item, KEYS.len()).unwrap_err();
             assert!(message.contains(word), "{item}: {message}");
         }
         assert_eq!(
-            parse(&json!("plain")).unwrap().content.as_deref(),
+            parse(&json!("plain"), KEYS.len())
+                .unwrap()
+                .content
+                .as_deref(),
             Some("plain")
         );
         assert_eq!(
-            parse(&json!({"embedding": "[1,2]"})).unwrap().embedding,
+            parse(&json!({"embedding": "[1,2]"}), KEYS.len())
+                .unwrap()
+                .embedding,
             Some(vec![1.0, 2.0])
         );
     }

@@ -28,7 +28,7 @@ use crate::write::{self, Value, Writer};
 use crate::{identity, ids, locks, own, pack, rows, spi, sync, terms, words};
 use table::{Layout, Shape, Type};
 
-/// A memory to store: the arguments of `add()`.
+/// A memory to store: the arguments of `add()`, and what else an item of `add_many()` may say.
 #[derive(Default)]
 #[allow(missing_docs)]
 pub struct New<'a> {
@@ -50,6 +50,11 @@ pub struct New<'a> {
     pub id: Option<Uuid>,
     pub expires_at: Option<i64>,
     pub on_duplicate: Option<Cow<'a, str>>,
+    pub summary: Option<Cow<'a, str>>,
+    pub valid_from: Option<i64>,
+    pub valid_to: Option<i64>,
+    pub pinned: Option<bool>,
+    pub model: Option<Cow<'a, str>>,
 }
 
 const KINDS: [&str; 7] = [
@@ -94,10 +99,10 @@ const MEMORIES: Shape = Shape {
         (c"created_at", TIME),
         (c"updated_at", TIME),
         (c"content_hash", Type::Of(pg_sys::BYTEAOID)),
-        // From here on NULL.
         (c"summary", TEXT),
         (c"valid_from", TIME),
         (c"valid_to", TIME),
+        // From here on NULL.
         (c"superseded_by", UUID),
         (c"contradicts", Type::Of(pg_sys::UUIDARRAYOID)),
         (c"contradicted_by", Type::Of(pg_sys::UUIDARRAYOID)),
@@ -426,6 +431,9 @@ fn ready<'n, 'a>(
         && short(&new.session_id, NAME)
         && short(&new.speaker, NAME)
         && short(&new.source, SOURCE)
+        && new.pinned != Some(true)
+        && !matches!((new.valid_from, new.valid_to), (Some(from), Some(to)) if from > to)
+        && (new.model.is_none() || new.model.as_deref() == model.map(|model| model.name.as_str()))
         && new.tags.iter().flatten().all(|tag| within(tag, NAME));
     if !sound {
         return None;
@@ -773,6 +781,9 @@ impl Write<'_, '_> {
                 created,
                 created,
                 one.hash.into_datum(),
+                text(new.summary.as_deref()),
+                new.valid_from.and_then(IntoDatum::into_datum),
+                new.valid_to.and_then(IntoDatum::into_datum),
             ]);
         }
         layout.insert(table, &rows);
@@ -836,7 +847,7 @@ impl Write<'_, '_> {
             let new = one.new;
             let date = new.occurred_at.and_then(Date::from_postgres);
             let speaker = new.speaker.as_deref();
-            let indexed = text::indexed_text(one.content, speaker, date, None);
+            let indexed = text::indexed_text(one.content, speaker, date, new.summary.as_deref());
             let parsed = words::parsed(&indexed);
             let found = match words::of(self.caller.workspace, self.config, &parsed) {
                 Some((found, _)) => found,

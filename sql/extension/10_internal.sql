@@ -780,12 +780,13 @@ LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'compile_past_filte
 COMMENT ON FUNCTION engram_internal.compile_past_filter(jsonb) IS
 'As compile_filter(), over engram_internal.memories_as_of() m.';
 
-CREATE FUNCTION engram_internal.parse_items(items jsonb) RETURNS TABLE (
+CREATE FUNCTION engram_internal.read_items(items jsonb) RETURNS TABLE (
   "position" integer, error text, content text, type text, importance double precision, embedding real[],
   tags text[], metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text,
-  role text, source text, entities text[], id uuid, expires_at timestamptz, on_duplicate text)
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'parse_items_wrapper';
-COMMENT ON FUNCTION engram_internal.parse_items(jsonb) IS
+  role text, source text, entities text[], id uuid, expires_at timestamptz, on_duplicate text,
+  summary text, valid_from timestamptz, valid_to timestamptz, pinned boolean, model text)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'read_items_wrapper';
+COMMENT ON FUNCTION engram_internal.read_items(jsonb) IS
 'The items of add_many() as rows; an item that cannot be read carries its error instead.';
 
 CREATE FUNCTION engram_internal.trusted() RETURNS boolean

@@ -24,7 +24,8 @@ CREATE FUNCTION engram_internal.store(
   workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
   metadata jsonb, occurred_at timestamptz, agent_id text, session_id text, speaker text, role text,
   source text, entities text[], expires_at timestamptz, on_duplicate text,
-  INOUT id uuid, OUT status text)
+  INOUT id uuid, summary text DEFAULT NULL, valid_from timestamptz DEFAULT NULL, valid_to timestamptz DEFAULT NULL,
+  pinned boolean DEFAULT NULL, model text DEFAULT NULL, OUT status text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -32,13 +33,14 @@ AS $$
 DECLARE
   strategy  text := coalesce(on_duplicate, 'merge');
   -- Not the tables' row types: those would not be there before setup().
-  model     record;
+  fits      record;
   hash      bytea;
   twin      record;
   threshold double precision;
   anew      boolean;
   -- What the client chose.
   chosen    uuid := id;
+  more      boolean;
   taken     text;
   help      text;
 BEGIN
@@ -52,10 +54,10 @@ BEGIN
   END IF;
   PERFORM engram_internal.check_memory(type, NULL, role, importance, tags);
   PERFORM engram_internal.check_names(agent_id, session_id, speaker, source, tags);
-  IF embedding IS NOT NULL THEN
-    SELECT * INTO model FROM engram.embedding_models e WHERE e.name = engram_internal.model_of(cardinality(embedding));
+  IF embedding IS NOT NULL OR model IS NOT NULL THEN
+    SELECT * INTO fits FROM engram.embedding_models e WHERE e.name = coalesce(model, engram_internal.model_of(cardinality(embedding)));
     IF NOT FOUND THEN
-      PERFORM engram_internal.refuse_model(NULL);
+      PERFORM engram_internal.refuse_model(model);
     END IF;
   END IF;
   metadata := engram_internal.metadata_object(metadata);
@@ -93,10 +95,10 @@ BEGIN
         SELECT m.* INTO twin
         FROM engram.embeddings e
         JOIN engram.memories m ON m.workspace_id = workspace AND m.id = e.memory_id
-        WHERE e.workspace_id = workspace AND e.model = model.name AND m.deleted_at IS NULL
+        WHERE e.workspace_id = workspace AND e.model = fits.name AND m.deleted_at IS NULL
           AND m.superseded_by IS NULL AND (m.expires_at IS NULL OR m.expires_at > now())
-          AND engram_internal.similarity(e.embedding, embedding, model.distance) >= threshold
-        ORDER BY engram_internal.similarity(e.embedding, embedding, model.distance) DESC, m.id LIMIT 1
+          AND engram_internal.similarity(e.embedding, embedding, fits.distance) >= threshold
+        ORDER BY engram_internal.similarity(e.embedding, embedding, fits.distance) DESC, m.id LIMIT 1
         FOR NO KEY UPDATE OF m;
       END IF;
     END IF;
@@ -122,14 +124,21 @@ BEGIN
             importance = greatest(m.importance, importance),
             tags = m.tags || ARRAY(SELECT t FROM unnest(tags) t WHERE t <> ALL (m.tags)),
             metadata = m.metadata || coalesce(metadata, '{}'),
+            summary = coalesce(m.summary, summary),
+            pinned = m.pinned OR coalesce(pinned, false),
+            -- Both or neither: half of each would be nobody's statement.
+            valid_from = CASE WHEN num_nonnulls(m.valid_from, m.valid_to) = 0 THEN valid_from ELSE m.valid_from END,
+            valid_to = CASE WHEN num_nonnulls(m.valid_from, m.valid_to) = 0 THEN valid_to ELSE m.valid_to END,
             expires_at = CASE WHEN m.expires_at < expires_at THEN expires_at
                               WHEN expires_at IS NOT NULL THEN m.expires_at END
         WHERE m.workspace_id = workspace AND m.id = id
           AND (anew OR importance > m.importance OR NOT coalesce(tags, '{}') <@ m.tags
+               OR m.summary IS NULL AND summary IS NOT NULL OR pinned AND NOT m.pinned
+               OR num_nonnulls(m.valid_from, m.valid_to) = 0 AND num_nonnulls(valid_from, valid_to) > 0
                OR NOT m.metadata @> coalesce(metadata, '{}') OR m.expires_at < coalesce(expires_at, 'infinity'));
         IF embedding IS NOT NULL THEN
           INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
-          VALUES (workspace, id, model.name, embedding) ON CONFLICT DO NOTHING;
+          VALUES (workspace, id, fits.name, embedding) ON CONFLICT DO NOTHING;
         END IF;
         PERFORM engram_internal.link_entities(workspace, id, entities);
       END IF;
@@ -139,7 +148,9 @@ BEGIN
 
   id := coalesce(id, engram_internal.uuid_v7());
   status := 'added';
-  IF chosen IS NULL THEN
+  -- Columns that few name are left to defaults that users may have given them.
+  more := num_nonnulls(summary, valid_from, valid_to, pinned) > 0;
+  IF chosen IS NULL AND NOT more THEN
     INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
       agent_id, session_id, speaker, role, source, expires_at)
     VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
@@ -147,13 +158,20 @@ BEGIN
   ELSE
     -- The same, with the subtransaction that only a chosen id needs.
     BEGIN
-      INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
-        agent_id, session_id, speaker, role, source, expires_at)
-      VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
-        agent_id, session_id, speaker, role, source, expires_at);
+      IF more THEN
+        INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at, summary, valid_from, valid_to, pinned)
+        VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at, summary, valid_from, valid_to, pinned);
+      ELSE
+        INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at)
+        VALUES (workspace, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at);
+      END IF;
     EXCEPTION WHEN unique_violation THEN
       GET STACKED DIAGNOSTICS taken = CONSTRAINT_NAME, help = PG_EXCEPTION_HINT;
-      IF taken <> 'memories_pkey' OR help <> '' THEN
+      IF taken <> 'memories_pkey' OR help <> '' OR chosen IS NULL THEN
         RAISE;
       END IF;
       -- By a memory that a policy keeps from the caller.
@@ -164,14 +182,14 @@ BEGIN
   END IF;
   IF embedding IS NOT NULL THEN
     INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
-    VALUES (workspace, id, model.name, embedding);
+    VALUES (workspace, id, fits.name, embedding);
   END IF;
   IF entities IS NOT NULL THEN
     PERFORM engram_internal.link_entities(workspace, id, entities);
   END IF;
 END
 $$;
-COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, real[], text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid) IS
+COMMENT ON FUNCTION engram_internal.store(uuid, text, text, double precision, real[], text[], jsonb, timestamptz, text, text, text, text, text, text[], timestamptz, text, uuid, text, timestamptz, timestamptz, boolean, text) IS
 'What add() and add_many() do with one memory, as the caller, in a workspace that has been resolved. Tells whether it was added, merged, skipped or unchanged.';
 
 CREATE FUNCTION engram_internal.store_new(
@@ -272,7 +290,7 @@ DECLARE
   given     integer;
   item      record;
   help      text;
-  model     text;
+  usual     text;
 BEGIN
   -- The short way, for what is new beyond doubt. If anything in it is refused, nothing of it is stored.
   BEGIN
@@ -291,23 +309,25 @@ BEGIN
   -- The same with one statement, for tables of which more is to be minded. If anything in it is refused, nothing
   -- of it is stored and every item takes the careful way below.
   IF done IS NULL THEN
-    model := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+    usual := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
     PERFORM engram_internal.lock_keys(ws, ARRAY(
-      SELECT p.id::text FROM engram_internal.parse_items(add_many.items) p WHERE p.id IS NOT NULL
+      SELECT p.id::text FROM engram_internal.read_items(add_many.items) p WHERE p.id IS NOT NULL
       UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
-      FROM engram_internal.parse_items(add_many.items) p
+      FROM engram_internal.read_items(add_many.items) p
       WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
     BEGIN
       WITH parsed AS MATERIALIZED (
         SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
-        FROM engram_internal.parse_items(add_many.items) p
+        FROM engram_internal.read_items(add_many.items) p
         WHERE p.error IS NULL AND p.content IS NOT NULL
       ), fresh AS MATERIALIZED (
         SELECT p.*, engram_internal.uuid_v7() AS new_id
         FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
         WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
+          -- As in store(): defaults of users.
+          AND num_nonnulls(p.summary, p.valid_from, p.valid_to, p.pinned) = 0
           AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
-          AND (p.embedding IS NULL OR model IS NOT NULL AND NOT EXISTS (
+          AND (p.embedding IS NULL AND p.model IS NULL OR p.embedding IS NOT NULL AND usual IS NOT NULL AND coalesce(p.model, usual) = usual AND NOT EXISTS (
             SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
               AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
           -- One look-up an item: as a join it could read everybody's rows.
@@ -320,7 +340,7 @@ BEGIN
         FROM fresh f ORDER BY f.position
       ), embedded AS (
         INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
-        SELECT ws, f.new_id, model, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
+        SELECT ws, f.new_id, usual, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
       )
       SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
              coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
@@ -334,7 +354,7 @@ BEGIN
     END;
   END IF;
 
-  FOR item IN SELECT p.* FROM engram_internal.parse_items(add_many.items) p ORDER BY p.position LOOP
+  FOR item IN SELECT p.* FROM engram_internal.read_items(add_many.items) p ORDER BY p.position LOOP
     position := item.position;
     id := NULL;
     error := item.error;
@@ -348,7 +368,8 @@ BEGIN
         SELECT s.id, s.status INTO id, status
         FROM engram_internal.store(ws, item.content, item.type, item.importance, item.embedding, item.tags,
           item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
-          item.source, item.entities, item.expires_at, item.on_duplicate, item.id) s;
+          item.source, item.entities, item.expires_at, item.on_duplicate, item.id, item.summary,
+          item.valid_from, item.valid_to, item.pinned, item.model) s;
       EXCEPTION WHEN OTHERS THEN
         IF engram_internal.retry_whole(SQLSTATE) THEN
           RAISE;
@@ -366,7 +387,7 @@ $$;
 COMMENT ON FUNCTION engram.add_many(jsonb, uuid) IS
 'Stores many memories in one transaction; a bad item does not lose the others. What is no item''s fault (a serialization failure, a deadlock, a time limit) is raised and stores nothing: repeat the call.
 
-items: an array of objects with the arguments of add() as keys, at most 10,000. Returns one row per item, by its position from 1, with status added, merged, skipped, unchanged or error, and the error in words.';
+items: an array of objects with the arguments of add() as keys, and with summary, valid_from, valid_to, pinned, and model, which names the model of the item''s embedding (needed where two have vectors of the same length); at most 10,000. Returns one row per item, by its position from 1, with status added, merged, skipped, unchanged or error, and the error in words.';
 
 CREATE FUNCTION engram_internal.get(wanted uuid, workspace uuid, as_of timestamptz)
 RETURNS TABLE (

@@ -137,6 +137,17 @@ unsafe fn item<'a>(container: *mut pg_sys::JsonbContainer) -> Option<New<'a>> {
                     new.expires_at = Some(at.into());
                 }
                 "on_duplicate" => new.on_duplicate = Some(text(value)?),
+                "summary" => new.summary = Some(text(value)?),
+                "valid_from" => {
+                    let at = api::time("", Some(self::text(value)?)).ok()??;
+                    new.valid_from = Some(at.into());
+                }
+                "valid_to" => {
+                    let at = api::time("", Some(self::text(value)?)).ok()??;
+                    new.valid_to = Some(at.into());
+                }
+                "pinned" if value.type_ == Kind::jbvBool => new.pinned = Some(value.val.boolean),
+                "model" => new.model = Some(text(value)?),
                 _ => return None,
             }
             Some(())

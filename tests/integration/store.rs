@@ -2202,3 +2202,111 @@ fn writers_name_themselves_in_read_only_transactions() {
     let e = failure(admin.batch_execute("BEGIN READ ONLY; SELECT engram.pending_embeddings()"));
     assert!(e.message.contains("engram.pending_embeddings()"), "{e:?}");
 }
+
+#[test]
+fn items_have_all_columns_and_name_their_model() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    db.admin()
+        .batch_execute("SELECT engram.set_embedding_model('twin', 3)")
+        .unwrap();
+    let full = |content: &str| {
+        json!({"content": content, "summary": "a summary of zebras", "valid_from": "2024-01-01", "valid_to": "2025-01-01",
+               "pinned": true, "embedding": [1, 2, 3], "model": "twin"})
+    };
+    let seen = |ann: &mut Client, content: &str| -> Value {
+        one(
+            ann,
+            "SELECT jsonb_build_array(m.version, m.summary, m.valid_from = '2024-01-01', m.valid_to = '2025-01-01', m.pinned, m.layer, e.model,
+               (SELECT count(*) FROM engram.search('zebras') s WHERE s.id = m.id))
+             FROM engram.memories m LEFT JOIN engram.embeddings e ON e.memory_id = m.id WHERE m.content = $1",
+            &[&content],
+        )
+    };
+    let wanted = json!([
+        1,
+        "a summary of zebras",
+        true,
+        true,
+        true,
+        "core",
+        "twin",
+        1
+    ]);
+    let statuses = |ann: &mut Client, items: &Value| -> Vec<(String, Option<String>)> {
+        ann.query("SELECT status, error FROM engram.add_many($1)", &[items])
+            .unwrap()
+            .iter()
+            .map(|r| (r.get(0), r.get(1)))
+            .collect()
+    };
+    statuses(&mut ann, &json!([full("one by one")]));
+    assert_eq!(seen(&mut ann, "one by one"), wanted);
+    // The short way, where neither a pin nor another model is asked for.
+    let mut plain = full("the short way");
+    plain["pinned"] = json!(false);
+    plain["model"] = one::<String>(
+        &mut ann,
+        "SELECT name FROM engram.embedding_models WHERE is_default",
+        &[],
+    )
+    .into();
+    statuses(&mut ann, &json!([plain]));
+    let short = json!([
+        1,
+        "a summary of zebras",
+        true,
+        true,
+        false,
+        "working",
+        plain["model"],
+        1
+    ]);
+    assert_eq!(seen(&mut ann, "the short way"), short);
+    // The same with statements, as for tables with a column of one's own.
+    db.admin()
+        .batch_execute("ALTER TABLE engram.memories ADD COLUMN mine text")
+        .unwrap();
+    plain["content"] = json!("by one statement");
+    statuses(&mut ann, &json!([plain, full("with care")]));
+    assert_eq!(seen(&mut ann, "by one statement"), short);
+    assert_eq!(seen(&mut ann, "with care"), wanted);
+    // Merged into what is there without them.
+    add(&mut ann, "said before");
+    statuses(&mut ann, &json!([full("said before")]));
+    assert_eq!(
+        seen(&mut ann, "said before"),
+        json!([
+            2,
+            "a summary of zebras",
+            true,
+            true,
+            true,
+            "core",
+            "twin",
+            1
+        ])
+    );
+    for (key, bad, word) in [
+        ("model", json!("nobody"), "\"nobody\" is not registered"),
+        ("model", json!(7), "model must be a text"),
+        ("embedding", json!([1, 2]), "model \"twin\" has 3"),
+        ("pinned", json!("yes"), "pinned must be true or false"),
+        ("summary", json!(1), "summary must be a text"),
+        ("valid_to", json!("2023-01-01"), "is after valid_to"),
+        (
+            "valid_from",
+            json!("soon"),
+            "valid_from must be a timestamp",
+        ),
+    ] {
+        let mut item = full("bad");
+        item[key] = bad;
+        let got = statuses(
+            &mut ann,
+            &json!([item, {"content": format!("good beside {key} {word}")}]),
+        );
+        assert_eq!((&*got[0].0, &*got[1].0), ("error", "added"), "{got:?}");
+        assert!(got[0].1.as_deref().unwrap().contains(word), "{got:?}");
+    }
+}
