@@ -508,8 +508,8 @@ engram.erase_messages(session_id, ids, dry_run, workspace)
     no    no    no    1     1     SELECT * FROM engram.erase_messages('session', workspace => '{ws}') WHERE messages + archived > 0
 engram.export(workspace, include, match_count, cursor)
     no    0     0     3     22023 SELECT l FROM engram.export() l WHERE l ->> 'kind' = 'memory' AND l ->> 'user_id' = '{ws}'
-    no    0     0     5     22023 SELECT l FROM engram.export() l WHERE l::text LIKE '%can' || 'ary%'
-    no    no    no    14    14    SELECT engram.export('{ws}')
+    no    0     0     6     22023 SELECT l FROM engram.export() l WHERE l::text LIKE '%can' || 'ary%'
+    no    no    no    15    15    SELECT engram.export('{ws}')
     no    0     0     2     22023 SELECT l FROM engram.export(include => '{messages}', cursor => '10:["{id}"]') l WHERE l ->> 'session_id' = 'session'
 engram.import(data, format, on_conflict, dry_run, workspace)
     no    no    1     0     22023 SELECT * FROM engram.import('{"kind": "memory", "id": "{id}", "content": "new"}') WHERE status IN ('added', 'unchanged')

@@ -1699,7 +1699,7 @@ fn the_catalog_keeps_the_promises() {
            -- A procedure that commits cannot; it runs as its caller and qualifies every name.
            AND p.prokind NOT IN ('a', 'p')
            AND NOT (l.lanname = 'c'
-                    AND (p.provolatile = 'i' OR p.pronamespace = 'engram_internal'::regnamespace AND p.proname IN ('caller', 'caller_id', 'uuid_v7', 'store_origin', 'compile_filter', 'compile_past_filter', 'parse_items')))",
+                    AND (p.provolatile = 'i' OR p.pronamespace = 'engram_internal'::regnamespace AND p.proname IN ('caller', 'caller_id', 'uuid_v7', 'store_origin', 'compile_filter', 'compile_past_filter', 'read_items')))",
     );
     holds(
         "nobody but their owner may call functions that run with the owner's rights",
