@@ -159,17 +159,18 @@ fn base_level_step(
         return Ok(Some(state));
     };
     let age = moment("now", now)?.saturating_sub(moment("accessed_at", accessed_at)?);
-    Ok(Some(state + activation::odds(age as f64 * 1e-6, decay(d)?)))
+    let odds = activation::odds_or_log(age as f64 * 1e-6, decay(d)?);
+    Ok(Some(activation::add_odds(state, odds)))
 }
 
 #[pg_extern(sql = false)]
 fn base_level_combine(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    Some(a? + b?)
+    Some(activation::add_odds(a?, b?))
 }
 
 #[pg_extern(sql = false)]
 fn base_level_final(state: f64) -> f64 {
-    state.ln()
+    activation::log_odds(state)
 }
 
 #[pg_extern(sql = false)]

@@ -9,7 +9,48 @@ pub const MIN_AGE: f64 = 1.0;
 
 /// B = ln Σ age^-d over the `ages` of all uses (Anderson & Lebiere 1998); −∞ without any. d ≥ 0.
 pub fn base_level(ages: &[f64], d: f64) -> f64 {
-    ages.iter().map(|age| odds(*age, d)).sum::<f64>().ln()
+    let sum: f64 = ages.iter().map(|age| odds(*age, d)).sum();
+    if sum >= LEAST || ages.is_empty() {
+        return sum.ln();
+    }
+    // Less than a number can be, or nearly: beside the latest.
+    let latest = ages.iter().copied().fold(f64::INFINITY, f64::min);
+    let latest = latest.max(MIN_AGE);
+    let sum: f64 = ages.iter().map(|age| odds(age / latest, d)).sum();
+    sum.ln() - d * latest.ln()
+}
+
+/// Sums of age^-d below it lose digits, and in the end are 0: then their logarithms are added up.
+const LEAST: f64 = 1e-260;
+
+/// A sum of age^-d, use by use, in one number: the sum or, where that is less than [`LEAST`], its logarithm, which
+/// is below 0.
+pub fn add_odds(a: f64, b: f64) -> f64 {
+    if a < 0.0 && b < 0.0 {
+        let sum = a.max(b) + (-(a - b).abs()).exp().ln_1p();
+        return if sum < LEAST.ln() { sum } else { sum.exp() };
+    }
+    if a == 0.0 || b == 0.0 {
+        return a + b;
+    }
+    let odds = |x: f64| if x < 0.0 { x.exp() } else { x };
+    odds(a) + odds(b)
+}
+
+/// What [`add_odds`] adds for one use of this age.
+pub fn odds_or_log(age: f64, d: f64) -> f64 {
+    let odds = odds(age, d);
+    if odds >= LEAST {
+        odds
+    } else {
+        // −∞ would be nothing at all, and so it is.
+        (-d * age.max(MIN_AGE).ln()).max(f64::MIN)
+    }
+}
+
+/// B of what [`add_odds`] gave.
+pub fn log_odds(sum: f64) -> f64 {
+    if sum < 0.0 { sum } else { sum.ln() }
 }
 
 /// What one use of this age adds to e^B: age^-d.
@@ -121,6 +162,14 @@ mod tests {
         assert_eq!(base_level(&[], 0.5), f64::NEG_INFINITY);
         assert_eq!(base_level_optimized(0, 10.0, 0.5), f64::NEG_INFINITY);
         assert_eq!(base_level(&[0.0, 0.5, 1.0], 0.5), 3f64.ln());
+        // Where the sum is less than a number can be.
+        let far = base_level(&[157_788_000.0], 40.0);
+        assert!((far + 40.0 * 157_788_000f64.ln()).abs() < 1e-9, "{far}");
+        let two = base_level(&[157_788_000.0, 157_788_000.0], 40.0);
+        assert!((two - far - 2f64.ln()).abs() < 1e-9, "{two}");
+        assert_eq!(base_level(&[1e8, 1e300], 1e300), -1e300 * 1e8f64.ln());
+        assert_eq!(base_level(&[1e300], 1e308), f64::NEG_INFINITY);
+        assert!(base_level(&[1.0, 1e300], 1e308).abs() < 1e-9);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! The traces of [`super::trace`] run on whatever the layer; a layer changes where they cross a
 //! threshold: to core once r2 reaches `promote`, from core to archive once r1 + r2 falls below
 //! `demote`, from working to archive once both r1 and r2 are below `archive`. All crossings within an
-//! interval count, found in closed form, so it does not matter how often a job runs.
+//! interval count, found in closed form, so it does not matter how often a job runs. A trace that uses
+//! against the memory have brought below 0 runs on as it is, and counts as 0 here, as it does wherever
+//! it is shown.
 
 use super::trace::evolve;
 
@@ -72,8 +74,7 @@ impl Thresholds {
 }
 
 /// The layer after `dt_days` ≥ 0 from a time at which it was `layer` with traces (r1, r2), all of
-/// one use-free interval. Rates ≥ 0 per day, as [`evolve`] has them. Traces may be below 0, after uses that
-/// counted against the memory.
+/// one use-free interval. Rates ≥ 0 per day, as [`evolve`] has them. Traces may be below 0.
 #[allow(clippy::too_many_arguments)]
 pub fn tick(
     layer: Layer,
@@ -87,11 +88,19 @@ pub fn tick(
 ) -> Layer {
     let at = |days: f64| evolve(r1, r2, days, alpha, mu1, mu2, 0.0);
     let (end1, end2) = at(dt_days);
-    let end = end1 + end2;
-    // r1 + r2 rises once and then falls, or only falls, or rises from below 0 to it: where it is not below the
-    // threshold at its ends it is not between them.
-    if layer == Layer::Core && (r1 + r2).min(end) >= thresholds.demote {
-        return Layer::Core;
+    let sum = |r1: f64, r2: f64| r1.max(0.0) + r2.max(0.0);
+    let end = sum(end1, end2);
+    if layer == Layer::Core {
+        // While r2 is below 0 the sum is r1, which falls. From then on, r1 + r2 rises once and then falls, or only falls;
+        // with r1 below 0 the sum is r2, which falls. So it is least at an end, or where r2 comes out of debt.
+        let mut least = sum(r1, r2).min(end);
+        let days = debt(r1, r2, alpha, mu1, mu2);
+        if days < dt_days {
+            least = least.min(at(days).0);
+        }
+        if least >= thresholds.demote {
+            return Layer::Core;
+        }
     }
     let mut most2 = r2.max(end2);
     if let Some(days) = peak(r1, r2, alpha, mu1, mu2)
@@ -108,7 +117,8 @@ pub fn tick(
     }
     match layer {
         Layer::Working => {
-            // r1 falls below the threshold at this time and stays there; r2 is least then or at the end.
+            // r1 falls below the threshold at this time and stays there; r2 is least then or at the end: with r1 below 0
+            // it falls until it is below 0 as well.
             let below = ((r1 / thresholds.archive).ln() / mu1).max(0.0);
             if end1 < thresholds.archive && at(below).1.min(end2) < thresholds.archive {
                 Layer::Archive
@@ -123,7 +133,8 @@ pub fn tick(
 /// Days after which r2 is at its maximum, if it rises at first.
 fn peak(r1: f64, r2: f64, alpha: f64, mu1: f64, mu2: f64) -> Option<f64> {
     let rise = alpha * r1;
-    if rise <= mu2 * r2 {
+    // With r1 below 0 it rises to nothing at best.
+    if rise <= (mu2 * r2).max(0.0) {
         return None;
     }
     let difference = mu1 - mu2;
@@ -132,6 +143,19 @@ fn peak(r1: f64, r2: f64, alpha: f64, mu1: f64, mu2: f64) -> Option<f64> {
     } else {
         ((difference / mu2).ln_1p() - (r2 * difference / rise).ln_1p()) / difference
     })
+}
+
+/// Days after which r2 < 0 has been made good by what r1 > 0 feeds it; infinitely many, or NaN, if that is never.
+fn debt(r1: f64, r2: f64, alpha: f64, mu1: f64, mu2: f64) -> f64 {
+    if r1 <= 0.0 || r2 >= 0.0 {
+        return f64::INFINITY;
+    }
+    let (difference, owed) = (mu1 - mu2, -r2 / (alpha * r1));
+    if difference == 0.0 {
+        owed
+    } else {
+        -(-difference * owed).ln_1p() / difference
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +185,27 @@ mod tests {
             assert_close(r1, case, "r1_out", 1e-8);
             assert_close(r2, case, "r2_out", 1e-8);
         }
+    }
+
+    /// What was settled before many uses counted against it stays core while what is left of it lasts, whoever looks when.
+    #[test]
+    fn a_memory_in_debt_does_not_come_back_by_itself() {
+        let t = &Thresholds::default();
+        let tick = |layer, r: (f64, f64), dt| tick(layer, r.0, r.1, dt, 0.0448, 0.15, 0.005, t);
+        let settled = (-0.55, 0.302);
+        let at = |dt| evolve(settled.0, settled.1, dt, 0.0448, 0.15, 0.005, 0.0);
+        for layer in [Layer::Working, Layer::Core, Layer::Archive] {
+            assert_eq!(tick(layer, settled, 12.0), Layer::Core);
+            assert_eq!(tick(layer, at(9.0), 3.0), tick(layer, at(9.0), 0.0));
+        }
+        assert!(at(9.0).1 < t.promote);
+        assert_eq!(tick(Layer::Archive, at(9.0), 300.0), Layer::Archive);
+        // Below `demote` between its ends: r1 alone while r2 is in debt, both together afterwards.
+        let dips = |layer, dt| super::tick(layer, 0.06, -0.05, dt, 0.3, 0.1, 0.0005, t);
+        assert_eq!(
+            [dips(Layer::Core, 0.1), dips(Layer::Core, 10.0)],
+            [Layer::Core, Layer::Archive]
+        );
     }
 
     #[test]
@@ -212,6 +257,54 @@ mod tests {
                 }
                 prop_assert_eq!(rewritten, once);
                 prop_assert_eq!(lazy, once);
+            }
+        }
+
+        /// For traces below 0 too, which uses that counted against the memory leave: as often as one likes, and as one
+        /// who looks all the time sees it.
+        #[test]
+        fn debts_are_lived_through_as_they_are(
+            layer in any_layer(), r in (-30f64..3.0, -30f64..3.0), dt in 0f64..60.0,
+            near in prop_oneof![Just(false), Just(true)],
+            rates in (0f64..0.3, 0.01f64..0.3, 0.0005f64..0.3),
+        ) {
+            let r = if near { (r.0 / 10.0, r.1.abs() / 10.0) } else { r };
+            let ((r1, r2), (alpha, mu1, mu2)) = (r, rates);
+            let t = &Thresholds::default();
+            let once = tick(layer, r1, r2, dt, alpha, mu1, mu2, t);
+            for steps in [1, 2, 7, 50] {
+                let step = dt / f64::from(steps);
+                let (mut rewritten, mut traces, mut lazy) = (layer, r, layer);
+                for i in 1..=steps {
+                    rewritten = tick(rewritten, traces.0, traces.1, step, alpha, mu1, mu2, t);
+                    traces = evolve(traces.0, traces.1, step, alpha, mu1, mu2, 0.0);
+                    lazy = tick(lazy, r1, r2, step * f64::from(i), alpha, mu1, mu2, t);
+                }
+                prop_assert_eq!(rewritten, once, "in {} steps", steps);
+                prop_assert_eq!(lazy, once, "in {} steps, the traces as they were", steps);
+            }
+            // Where all who look with somewhat other thresholds agree, what happens between two looks decides nothing.
+            let looks = 5000;
+            let seen: Vec<Layer> = (0..8).map(|n| {
+                let off = |bit: u32| if n >> bit & 1 == 0 { 1.0 } else { -1.0 } * 0.02;
+                let (promote, demote, archive) = (t.promote + off(0), t.demote + off(1), t.archive + off(2));
+                let (mut now, mut traces) = (layer, r);
+                for look in 0..=looks {
+                    if look > 0 {
+                        traces = evolve(traces.0, traces.1, dt / f64::from(looks), alpha, mu1, mu2, 0.0);
+                    }
+                    let (r1, r2) = (traces.0.max(0.0), traces.1.max(0.0));
+                    now = match now {
+                        Layer::Core if r1 + r2 >= demote => Layer::Core,
+                        _ if r2 >= promote => Layer::Core,
+                        Layer::Working if r1 >= archive || r2 >= archive => Layer::Working,
+                        _ => Layer::Archive,
+                    };
+                }
+                now
+            }).collect();
+            if seen.iter().all(|s| *s == seen[0]) {
+                prop_assert_eq!(once, seen[0], "as seen all the time");
             }
         }
 

@@ -10,7 +10,7 @@
 use std::sync::LazyLock;
 
 use super::fsrs::{self, Rating};
-use super::heat::Heat;
+use super::heat::HeatSum;
 use super::layers::{self, Layer, Thresholds};
 use super::trace;
 
@@ -131,12 +131,14 @@ impl Event {
     }
 }
 
-/// What is known of a memory at the moment `heat.at`.
+/// What is known of a memory at the moment of its heat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Need, by frequency and recency. `heat.at` dates all of this.
-    pub heat: Heat,
-    /// r1 of the two-store model.
+    /// Need, by frequency and recency, rounded when it is stored. Its moment dates all of this: hence uses that count
+    /// nothing let it fade too.
+    pub heat: HeatSum,
+    /// r1 of the two-store model. Below 0 after uses against the memory: a debt, without which the order of uses
+    /// would show. It is shown as 0, and so is that of r2.
     pub working: f64,
     /// r2.
     pub core: f64,
@@ -221,7 +223,7 @@ impl State {
     /// A memory that was stored and not used since.
     pub fn new(created_at: i64, layer: Layer, traits: &Traits, params: &Params) -> Self {
         Self {
-            heat: Heat::new(created_at, 1.0),
+            heat: HeatSum::new(created_at, 1.0),
             working: 1.0,
             core: 0.0,
             layer,
@@ -240,7 +242,7 @@ impl State {
 
     /// The moment it is true of.
     pub fn at(&self) -> i64 {
-        self.heat.at
+        self.heat.at()
     }
 
     fn days_to(&self, at: i64) -> f64 {
@@ -297,7 +299,7 @@ impl State {
         }
     }
 
-    /// All of [`Self::advance`] but the heat, which is rounded at each touch.
+    /// All of [`Self::advance`] but the heat.
     fn evolve(&mut self, at: i64, traits: &Traits, params: &Params) {
         self.layer = self.layer_at(at, traits, params);
         (self.working, self.core) = self.strengths_at(at, traits, params);
@@ -358,7 +360,7 @@ impl State {
     pub fn replay(&mut self, base: &Base, events: &mut [Event], traits: &Traits, params: &Params) {
         events.sort_by(Event::order);
         let mut run = Self {
-            heat: Heat::new(base.at, 0.0),
+            heat: HeatSum::new(base.at, 0.0),
             working: base.working,
             core: base.core,
             layer: base.layer,
@@ -398,6 +400,6 @@ impl State {
     pub fn retention_at(&self, at: i64, traits: &Traits, params: &Params) -> f64 {
         let (working, core) = self.strengths_at(at.max(self.at()), traits, params);
         let days = self.idle_days(at, traits);
-        (working + core).clamp(0.0, 1.0) * fsrs::exp_retrievability(days, self.stability)
+        (working.max(0.0) + core.max(0.0)).min(1.0) * fsrs::exp_retrievability(days, self.stability)
     }
 }

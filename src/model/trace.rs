@@ -15,15 +15,13 @@ pub fn evolve(
     mu2: f64,
     input: f64,
 ) -> (f64, f64) {
-    // Symmetric in the rates, so that nothing overflows whichever is the faster.
-    let transferred = r1
-        * alpha
-        * dt_days
-        * (-mu1.min(mu2) * dt_days).exp()
-        * mean_decay((mu1 - mu2).abs() * dt_days);
+    // Symmetric in the rates, so that nothing overflows whichever is the faster; and what is small first, so that
+    // nothing does on the way to a result that is.
+    let transferred =
+        r1 * (alpha * ((-mu1.min(mu2) * dt_days).exp() * sum_of_decay((mu1 - mu2).abs(), dt_days)));
     (
         r1 * (-mu1 * dt_days).exp(),
-        r2 * (-mu2 * dt_days).exp() + transferred + input * dt_days * mean_decay(mu2 * dt_days),
+        r2 * (-mu2 * dt_days).exp() + transferred + input * sum_of_decay(mu2, dt_days),
     )
 }
 
@@ -44,9 +42,16 @@ pub fn alpha(importance: f64, base: f64) -> f64 {
     base * (0.2 + importance * importance)
 }
 
-/// (1 − e^−x) / x, the mean of e^−t over 0..x; 1 at 0. x ≥ 0.
-fn mean_decay(x: f64) -> f64 {
-    if x > 0.0 { -(-x).exp_m1() / x } else { 1.0 }
+/// (1 − e^−rate·t) / rate, the integral of e^−rate·x over 0..t; t where the rate is 0. Both ≥ 0.
+fn sum_of_decay(rate: f64, t: f64) -> f64 {
+    let x = rate * t;
+    if x > 1.0 {
+        -(-x).exp_m1() / rate
+    } else if x > 0.0 {
+        t * (-(-x).exp_m1() / x)
+    } else {
+        t
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +125,11 @@ mod tests {
         let (r1, r2) = evolve(1.0, 0.5, 1e9, 0.1, 0.0, 1e3, 0.0);
         assert!(r1 == 1.0 && (r2 - 1e-4).abs() < 1e-15);
         assert_eq!(evolve(1.0, 0.5, 0.0, 0.1, 0.2, 0.3, 0.4), (1.0, 0.5));
+        // Where a part of the product is more than a number can be.
+        assert_eq!(evolve(1.0, 0.0, 1e305, 1e10, 0.15, 0.005, 0.0), (0.0, 0.0));
+        assert_eq!(evolve(0.0, 0.0, 1e305, 0.1, 0.15, 0.5, 1e10).1, 2e10);
+        assert_eq!(evolve(1.0, 0.0, 1e200, 1.0, 1e300, 0.0, 0.0).1, 1e-300);
+        assert_eq!(evolve(1.0, 0.0, 1e-10, 1.0, 1e-320, 0.0, 0.0).1, 1e-10);
         assert_eq!(alpha(1.0, 0.08), 0.08 * 1.2);
     }
 

@@ -10,7 +10,7 @@ use super::Line;
 use super::shape::to_base64;
 use crate::api::shorten;
 use crate::error::{Error, Result};
-use crate::model::heat::Heat;
+use crate::model::heat::HeatSum;
 
 /// Whose export it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,7 +374,7 @@ fn life(row: &Value, calls: &[&Value], layer: &str, workspace: Uuid, hex: &str) 
     {
         times.remove(0);
     }
-    let mut heat = Heat::new(created, 1.0);
+    let mut heat = HeatSum::new(created, 1.0);
     for at in &times {
         heat.touch(*at, 1.0);
     }
@@ -398,7 +398,7 @@ fn life(row: &Value, calls: &[&Value], layer: &str, workspace: Uuid, hex: &str) 
     let state = json!({
         "access_count": count,
         "last_accessed_at": iso(last_used),
-        "heat": to_base64(&heat.encode()),
+        "heat": to_base64(&heat.dithered().encode()),
         "working_strength": working,
         "core_strength": core,
         "layer": layer,
