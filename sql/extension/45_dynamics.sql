@@ -14,7 +14,7 @@ CREATE FUNCTION engram_internal.base_level_step(state double precision, accessed
 RETURNS double precision
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_step_wrapper';
 COMMENT ON FUNCTION engram_internal.base_level_step(double precision, timestamptz, timestamptz, double precision) IS
-'Adds one use to the state of engram.base_level_agg(), the sum of age^-d.';
+'Adds one use to the state of engram.base_level_agg(), the sum of age^-d, or its logarithm where that is below -598.';
 
 CREATE FUNCTION engram_internal.base_level_combine(a double precision, b double precision) RETURNS double precision
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'base_level_combine_wrapper';
@@ -86,7 +86,7 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_touch_wrapper';
 COMMENT ON FUNCTION engram.heat_touch(bytea, timestamptz, double precision) IS
 'The heat with one more use at t, which may be earlier than others: the order of touches does not matter.
 
-gain: weight of the use. 0 counts none; a negative one takes back a use that was counted with that weight at that time. More than there is to take back, an infinite t or gain, and bytes that are no heat raise 22023.';
+gain: weight of the use. 0 counts none; a negative one takes back a use that was counted with that weight at that time. Counters have 24 bits: beside a gain ten million times as large a use is lost when that is taken back. More than there is to take back, as far as the counters tell when uses were, an infinite t or gain, and bytes that are no heat raise 22023.';
 
 CREATE FUNCTION engram.heat_merge(a bytea, b bytea) RETURNS bytea
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'heat_merge_wrapper';
@@ -136,7 +136,7 @@ CREATE AGGREGATE engram.heat_agg(accessed_at timestamptz, gain double precision)
   SFUNC = engram_internal.heat_step, STYPE = bytea,
   COMBINEFUNC = engram_internal.heat_combine, FINALFUNC = engram_internal.heat_final, PARALLEL = SAFE);
 COMMENT ON AGGREGATE engram.heat_agg(timestamptz, double precision) IS
-'The heat of a row per use, in any order: what heat_touch() would have given, with less rounding. NULL without rows.
+'The heat of a row per use, in any order: what heat_touch() would have given, rounded once. NULL without rows.
 
 accessed_at: when it was used; NULL counts for nothing. gain: as heat_touch() has it; NULL for 1. Infinite values, and more taken back than there was, raise 22023.';
 

@@ -405,7 +405,7 @@ AS 'MODULE_PATHNAME', 'touch_wrapper';
 COMMENT ON FUNCTION engram.touch(uuid[], text, double precision, timestamptz, uuid, uuid) IS
 'Notes that memories were used, and returns how many of them are credited. Call it with what went into the answer, not with everything that was shown.
 
-ids: at most 1000, in order of use; unknown and forgotten ones are left out. Those used in one call are linked with each other. kind: used (default) or shown. gain: how much it counts, 0 to 100; by default 1 for used and the workspace''s shown_gain for shown. at: when, by default now; not in the future. recall_id: the recall that they answer, as recall() returns it or any id of yours: each memory is credited once for it, so that a retry changes nothing. Uses in any order, late or at the same time end in the same state.';
+ids: at most 1000, in order of use; unknown and forgotten ones are left out. Those used in one call are linked with each other. kind: used (default) or shown. gain: how much it counts, 0 to 100; by default 1 for used and the workspace''s shown_gain for shown. at: when, by default now; not in the future. recall_id: the recall that they answer, as recall() returns it or any id of yours: each memory is credited once for it by touch(), once by reinforce() and once by rate(), so that a retry changes nothing and feedback may come later than the use. Uses in any order, late or at the same time end in the same state.';
 
 CREATE FUNCTION engram.reinforce(
   ids uuid[],
@@ -420,7 +420,7 @@ AS 'MODULE_PATHNAME', 'reinforce_wrapper';
 COMMENT ON FUNCTION engram.reinforce(uuid[], double precision, timestamptz, uuid, uuid) IS
 'Gives credit to memories that helped, or takes it back from those that misled, and returns how many of them.
 
-value: -1 (wrong) to 1 (vital, the default). Above 0 it counts as a use of that gain, rated 4 from 0.5 on and 3 below; below 0 it weakens the working strength and is rated 1. at, recall_id: as in touch().';
+value: -1 (wrong) to 1 (vital, the default). Above 0 it counts as a use of that gain, rated 4 from 0.5 on and 3 below; below 0 it weakens the working strength and is rated 1; what that has not got it owes, and shows 0 until later uses have made up for it. at, recall_id: as in touch().';
 
 CREATE FUNCTION engram_internal.rate(id uuid, rating integer, at timestamptz, recall_id uuid, workspace uuid) RETURNS boolean
 LANGUAGE c VOLATILE
@@ -501,7 +501,7 @@ $$;
 COMMENT ON FUNCTION engram.activation(uuid, timestamptz, uuid) IS
 'Base-level activation of a memory in nats: the log odds, up to a constant, that it is needed, by how often and how lately it was used. NULL when it is not there.
 
-B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay.';
+B = ln of the sum over its uses of gain × age^-d, ages in seconds, at least 1; d is the workspace''s setting decay. at: by default now. Uses later than at count too: a moment less than a second after the latest use, or change of what the memory depends on, is taken to be a second after it.';
 
 CREATE FUNCTION engram.activations(ids uuid[] DEFAULT NULL, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (id uuid, activation double precision)
@@ -511,7 +511,7 @@ AS 'MODULE_PATHNAME', 'activations_wrapper';
 COMMENT ON FUNCTION engram.activations(uuid[], timestamptz, uuid) IS
 'Base-level activation of many memories, as activation() gives that of one: for a ranking of your own, or to see what is needed most. A row for each different id that is there, in no order; for what search() finds by itself, see there.
 
-ids: which ones; NULL for all of the workspace. Forgotten ones count.';
+ids: which ones; NULL for all of the workspace. Forgotten ones count. at: as in activation().';
 
 CREATE FUNCTION engram.retention(id uuid, at timestamptz DEFAULT NULL, workspace uuid DEFAULT NULL)
 RETURNS TABLE (
@@ -526,9 +526,12 @@ DECLARE
   ws uuid := engram_internal.resolve_workspace(retention.workspace, false);
   moment timestamptz := coalesce(retention.at, now());
 BEGIN
+  IF NOT isfinite(moment) THEN
+    RAISE EXCEPTION 'at is infinite' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a moment in time, or leave it out.';
+  END IF;
   RETURN QUERY
   SELECT engram.fsrs_retrievability(p.idle_days, p.stability),
-         p.stability, p.difficulty, p.working_strength, p.core_strength,
+         p.stability, p.difficulty, greatest(p.working_strength, 0), greatest(p.core_strength, 0),
          engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)), p.retention, p.layer, p.access_count, p.last_accessed_at
   FROM engram_internal.present(ws, moment, ARRAY[retention.id]) p;
 END
@@ -536,4 +539,4 @@ $$;
 COMMENT ON FUNCTION engram.retention(uuid, timestamptz, uuid) IS
 'How well a memory is kept at a moment: one row, or none when it is not there.
 
-retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; both below 0 where uses counted against it; strength: 1 - e^-(r1 + r2), what is below 0 taken for 0. retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks. Days under a pin do not count.';
+retrievability: FSRS-6, the probability 0 to 1 that it still holds. stability: days until that falls to 0.9. difficulty: 1 to 10. working_strength, core_strength: r1 and r2 of the two-store model; what uses against the memory have brought below 0 is shown as 0, here and in all that follows from it, but kept: later uses have to make up for it. strength: 1 - e^-(r1 + r2). retention: min(1, r1 + r2) × e^(-t/stability), t days without use: what forgetting asks. Days under a pin do not count. at: by default now; a moment before the latest use, or change of what the memory depends on, is taken to be that of it. Infinite: 22023.';

@@ -187,8 +187,8 @@ AS $$
         AND ($4 < 9 OR q.id <> ($5 ->> 0)::uuid)
       ORDER BY q.id)
       UNION ALL
-      (SELECT 10, jsonb_build_array(c.recall_id), jsonb_build_object('kind', 'credit', 'recall_id', c.recall_id,
-        'memory_ids', c.memory_ids, 'created_at', c.created_at)
+      (SELECT 10, jsonb_build_array(c.recall_id), jsonb_strip_nulls(jsonb_build_object('kind', 'credit', 'recall_id', c.recall_id,
+        'memory_ids', c.memory_ids, 'reinforced_ids', c.reinforced_ids, 'rated_ids', c.rated_ids, 'created_at', c.created_at))
       FROM engram.recall_credits c
       WHERE 'uses' = ANY ($2) AND $4 <= 10 AND c.workspace_id = $1
         AND c.recall_id >= CASE WHEN $4 = 10 THEN ($5 ->> 0)::uuid ELSE '00000000-0000-0000-0000-000000000000' END
@@ -661,7 +661,9 @@ BEGIN
     id := coalesce(line ->> 'source', line ->> 'a', line ->> 'id', line ->> 'recall_id')::uuid;
     ids := CASE kind WHEN 'link' THEN ARRAY[line ->> 'source', line ->> 'target']::uuid[]
                      WHEN 'pair' THEN ARRAY[line ->> 'a', line ->> 'b']::uuid[]
-                     ELSE ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'memory_ids') WITH ORDINALITY AS u (x, nth) ORDER BY u.nth) END;
+                     WHEN 'call' THEN ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'memory_ids') WITH ORDINALITY AS u (x, nth) ORDER BY u.nth)
+                     ELSE ARRAY(SELECT DISTINCT u.x::uuid FROM unnest(ARRAY[line -> 'memory_ids', line -> 'reinforced_ids', line -> 'rated_ids']) AS l (list)
+                                CROSS JOIN LATERAL jsonb_array_elements_text(l.list) AS u (x)) END;
     here := ARRAY(SELECT u.x FROM unnest(ids) WITH ORDINALITY AS u (x, nth)
                   CROSS JOIN LATERAL (SELECT FROM engram.memories m WHERE m.workspace_id = ws AND m.id = u.x OFFSET 0) m ORDER BY u.nth);
     IF here = '{}' OR kind IN ('link', 'pair') AND cardinality(here) < 2 THEN
@@ -714,8 +716,13 @@ BEGIN
         status := 'added';
       END IF;
     ELSE
-      INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids, created_at)
-      VALUES (ws, (line ->> 'recall_id')::uuid, here, (line ->> 'created_at')::timestamptz)
+      INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids, reinforced_ids, rated_ids, created_at)
+      VALUES (ws, (line ->> 'recall_id')::uuid, ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'memory_ids') WITH ORDINALITY AS u (x, nth)
+                                                      WHERE u.x::uuid = ANY (here) ORDER BY u.nth),
+              CASE WHEN line ? 'reinforced_ids' THEN ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'reinforced_ids') WITH ORDINALITY AS u (x, nth)
+                                                           WHERE u.x::uuid = ANY (here) ORDER BY u.nth) END,
+              CASE WHEN line ? 'rated_ids' THEN ARRAY(SELECT u.x::uuid FROM jsonb_array_elements_text(line -> 'rated_ids') WITH ORDINALITY AS u (x, nth)
+                                                      WHERE u.x::uuid = ANY (here) ORDER BY u.nth) END, (line ->> 'created_at')::timestamptz)
       ON CONFLICT DO NOTHING;
       status := CASE WHEN FOUND THEN 'added' ELSE 'unchanged' END;
     END IF;

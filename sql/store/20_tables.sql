@@ -112,7 +112,7 @@ CREATE TABLE IF NOT EXISTS engram.access_queue (
   CONSTRAINT access_queue_pkey PRIMARY KEY (workspace_id, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Which memories of a recall have been credited: a call that is repeated changes nothing.
+-- Which memories of a recall have been credited, by kind of credit: a call that is repeated changes nothing.
 CREATE TABLE IF NOT EXISTS engram.recall_credits (
   workspace_id uuid NOT NULL,
   recall_id    uuid NOT NULL,
@@ -120,6 +120,10 @@ CREATE TABLE IF NOT EXISTS engram.recall_credits (
   created_at   timestamptz NOT NULL DEFAULT now(),
   CONSTRAINT recall_credits_pkey PRIMARY KEY (workspace_id, recall_id)
 );
+-- NULL in rows of older versions, which told no kinds apart: memory_ids stands for all of them there.
+ALTER TABLE engram.recall_credits
+  ADD COLUMN IF NOT EXISTS reinforced_ids uuid[],
+  ADD COLUMN IF NOT EXISTS rated_ids uuid[];
 
 -- Every use, for audit and for rebuilding: what is read at run time is memory_state. No foreign key,
 -- because a check for each row would cost more than the row: a trigger on memories takes what hangs on

@@ -14,7 +14,7 @@ BEGIN
   RETURN QUERY
   SELECT p.layer, engram.heat_level(p.heat, now(), p.decay),
          engram.fsrs_retrievability(p.idle_days, p.stability),
-         p.working_strength, p.core_strength,
+         greatest(p.working_strength, 0), greatest(p.core_strength, 0),
          engram.trace_strength(greatest(p.working_strength, 0), greatest(p.core_strength, 0)),
          p.stability, p.difficulty, p.retention, p.access_count, p.last_accessed_at
   FROM engram_internal.present(memory_overview_of.workspace, now(), ARRAY[memory_overview_of.id]) p;

@@ -342,9 +342,12 @@ BEGIN
   WHERE q.workspace_id = r.workspace_id AND q.memory_ids && r.ids;
   DELETE FROM engram.access_queue q USING (SELECT DISTINCT workspace_id FROM removed) r
   WHERE q.workspace_id = r.workspace_id AND q.memory_ids = '{}';
-  UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT u FROM unnest(c.memory_ids) u WHERE u <> ALL (r.ids))
+  UPDATE engram.recall_credits c
+  SET memory_ids = ARRAY(SELECT u FROM unnest(c.memory_ids) u WHERE u <> ALL (r.ids)),
+      reinforced_ids = CASE WHEN c.reinforced_ids IS NOT NULL THEN ARRAY(SELECT u FROM unnest(c.reinforced_ids) u WHERE u <> ALL (r.ids)) END,
+      rated_ids = CASE WHEN c.rated_ids IS NOT NULL THEN ARRAY(SELECT u FROM unnest(c.rated_ids) u WHERE u <> ALL (r.ids)) END
   FROM (SELECT workspace_id, array_agg(id) AS ids FROM removed GROUP BY workspace_id) r
-  WHERE c.workspace_id = r.workspace_id AND c.memory_ids && r.ids;
+  WHERE c.workspace_id = r.workspace_id AND (c.memory_ids && r.ids OR c.reinforced_ids && r.ids OR c.rated_ids && r.ids);
   UPDATE engram.memories m
   SET contradicts = (SELECT array_agg(u ORDER BY u) FROM unnest(m.contradicts) u
                      WHERE NOT EXISTS (SELECT FROM removed r WHERE r.workspace_id = m.workspace_id AND r.id = u)),

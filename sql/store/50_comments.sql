@@ -41,8 +41,8 @@ COMMENT ON COLUMN engram.memory_state.memory_id IS 'The memory.';
 COMMENT ON COLUMN engram.memory_state.access_count IS 'Uses so far; storing it is the first.';
 COMMENT ON COLUMN engram.memory_state.last_accessed_at IS 'The latest use.';
 COMMENT ON COLUMN engram.memory_state.heat IS 'Sixteen decayed counters of the uses and the moment all of this is true of; see engram.heat_level(). NULL: one use, at last_accessed_at.';
-COMMENT ON COLUMN engram.memory_state.working_strength IS 'Strength of the working store at the moment in heat. NULL: 1.';
-COMMENT ON COLUMN engram.memory_state.core_strength IS 'Strength of the core store at the moment in heat. NULL: 0.';
+COMMENT ON COLUMN engram.memory_state.working_strength IS 'Strength of the working store at the moment in heat; below 0 it is a debt, which uses against the memory left, and shown as 0. NULL: 1.';
+COMMENT ON COLUMN engram.memory_state.core_strength IS 'Strength of the core store at the moment in heat; below 0 as the working one. NULL: 0.';
 COMMENT ON COLUMN engram.memory_state.layer IS 'The layer at the moment in heat. NULL: that of the memory.';
 COMMENT ON COLUMN engram.memory_state.stability IS 'FSRS stability at the latest use, days. NULL: the inverse of the type''s decay_per_day.';
 COMMENT ON COLUMN engram.memory_state.difficulty IS 'FSRS difficulty, 1 to 10. NULL: that of a first rating of 3.';
@@ -59,10 +59,12 @@ COMMENT ON COLUMN engram.access_queue.rating IS 'FSRS rating: 1 again, 2 hard, 3
 COMMENT ON COLUMN engram.access_queue.recall_id IS 'The recall that they answer.';
 COMMENT ON COLUMN engram.access_queue.memory_ids IS 'The memories, in order of use.';
 
-COMMENT ON TABLE engram.recall_credits IS 'Which memories of a recall were credited, so that a repeated call changes nothing.';
+COMMENT ON TABLE engram.recall_credits IS 'Which memories of a recall were credited, by kind of credit, so that a repeated call changes nothing.';
 COMMENT ON COLUMN engram.recall_credits.workspace_id IS 'The workspace.';
 COMMENT ON COLUMN engram.recall_credits.recall_id IS 'The recall.';
-COMMENT ON COLUMN engram.recall_credits.memory_ids IS 'Memories that were credited.';
+COMMENT ON COLUMN engram.recall_credits.memory_ids IS 'Memories that touch() credited.';
+COMMENT ON COLUMN engram.recall_credits.reinforced_ids IS 'Memories that reinforce() credited. NULL: as memory_ids.';
+COMMENT ON COLUMN engram.recall_credits.rated_ids IS 'Memories that rate() credited. NULL: as memory_ids.';
 COMMENT ON COLUMN engram.recall_credits.created_at IS 'When the first was; consolidate() drops the row 90 days later.';
 
 COMMENT ON TABLE engram.access_log IS 'Every use of every memory, by time. Kept for audit and rebuilding; what has been folded needs it no more.';
@@ -272,8 +274,8 @@ COMMENT ON COLUMN engram.memory_overview.tags IS 'Words to filter by.';
 COMMENT ON COLUMN engram.memory_overview.source IS 'Where it was learnt.';
 COMMENT ON COLUMN engram.memory_overview.activation IS 'Base-level activation in nats; see engram.activation().';
 COMMENT ON COLUMN engram.memory_overview.retrievability IS 'FSRS-6: probability that it still holds, 0 to 1.';
-COMMENT ON COLUMN engram.memory_overview.working_strength IS 'r1 of the two-store model.';
-COMMENT ON COLUMN engram.memory_overview.core_strength IS 'r2 of the two-store model.';
+COMMENT ON COLUMN engram.memory_overview.working_strength IS 'r1 of the two-store model, at least 0.';
+COMMENT ON COLUMN engram.memory_overview.core_strength IS 'r2 of the two-store model, at least 0.';
 COMMENT ON COLUMN engram.memory_overview.strength IS '1 - e^-(r1 + r2).';
 COMMENT ON COLUMN engram.memory_overview.stability IS 'Days until retrievability falls to 0.9.';
 COMMENT ON COLUMN engram.memory_overview.difficulty IS '1 to 10.';

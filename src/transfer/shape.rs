@@ -269,6 +269,8 @@ fn fields(kind: &str) -> Option<&'static [Field]> {
         "credit" => &[
             Field("recall_id", true, Is::Id),
             Field("memory_ids", true, Is::Ids(SHORT)),
+            Field("reinforced_ids", false, Is::Ids(SHORT)),
+            Field("rated_ids", false, Is::Ids(SHORT)),
             Field("created_at", true, Is::Time),
         ],
         "message" => &[

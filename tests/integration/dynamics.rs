@@ -124,6 +124,32 @@ fn activation_is_that_of_the_oracles() {
         1e-12,
     );
     s.gives("SELECT engram.activation_01(-4.09434)", &[], 0.719, 1e-3);
+    // Where the sum is less than a number can be, beside more such uses and beside a usual one.
+    let far = -40.0 * 157_788_000f64.ln();
+    s.gives(
+        "SELECT engram.base_level(ARRAY[157788000], 40)",
+        &[],
+        far,
+        1e-12,
+    );
+    for (ages, wanted) in [
+        ("157788000", far),
+        ("157788000, 157788000", far + 2f64.ln()),
+        ("157788000, 100000000", -40.0 * 1e8f64.ln()),
+        ("157788000, 60", -40.0 * 60f64.ln()),
+        ("60, 157788000", -40.0 * 60f64.ln()),
+    ] {
+        let sql = format!(
+            "SELECT engram.base_level_agg(timestamptz '2026-01-01' - a * interval '1 second', '2026-01-01', 40) FROM unnest(ARRAY[{ages}]) a"
+        );
+        s.gives(&sql, &[], wanted, 1e-9);
+    }
+    s.gives(
+        "SELECT r2 FROM engram.trace_evolve(1, 0, 1e305, 1e10, 0.15, 0.005)",
+        &[],
+        0.0,
+        0.0,
+    );
 }
 
 #[test]
@@ -169,6 +195,25 @@ fn heat_is_that_of_the_oracles() {
             assert_eq!(count.unwrap().get::<_, i64>(0), t.len() as i64);
         }
     }
+    // As many touches as one likes, each so near to the one before that a slow counter loses less than a digit.
+    s.0.batch_execute(
+        "DO $$
+         DECLARE
+           start timestamptz := '2020-01-01Z';
+           heat bytea := engram.heat_new(start);
+           off double precision;
+         BEGIN
+           FOR i IN 1..29999 LOOP
+             heat := engram.heat_touch(heat, start + i * interval '20.9067 s');
+           END LOOP;
+           off := engram.heat_level(heat, start + interval '630000 s' + interval '76430000 s')
+             - (SELECT engram.base_level_agg(start + i * interval '20.9067 s', start + interval '630000 s' + interval '76430000 s', 0.5)
+                FROM generate_series(0, 29999) i);
+           ASSERT abs(off) < 0.00247, off;
+         END
+         $$",
+    )
+    .unwrap_or_else(|e| panic!("{e:?}"));
     // What a column holds does not change with versions: the first use of 2000 and a half one of 1999.
     let bytes = "\\x01000000000000000000000002000000";
     let whole =
@@ -479,6 +524,8 @@ fn what_cannot_be_is_refused_with_a_hint() {
             "gain is inf",
         ),
         (format!("heat_touch({heat}, '2026-01-01', -2)"), "gain -2"),
+        (format!("heat_touch({heat}, '2025-01-01', -1)"), "gain -1"),
+        (format!("heat_touch({heat}, '2026-01-02', -1)"), "gain -1"),
         (format!("heat_touch({broken}, '2026-01-01')"), "79 bytes"),
         (
             format!("heat_touch('\\x02' || {broken}, '2026-01-01')"),

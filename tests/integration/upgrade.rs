@@ -275,9 +275,34 @@ fn a_released_version_stores_with_the_new_library_and_searches_or_says_what_to_d
              WHERE (SELECT extversion FROM pg_extension WHERE extname = 'engram') >= '0.5.0'",
         )
         .unwrap();
+        // Recalls told no kinds of credit apart; what they knew then they know later, and new ones do.
+        let credits: bool = ann
+            .query_one(
+                "SELECT to_regclass('engram.recall_credits') IS NOT NULL",
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let credit = |ann: &mut Client, recall: Uuid| -> Vec<i32> {
+            ["touch(i)", "touch(i)", "reinforce(i)", "reinforce(i)"]
+                .map(|call| {
+                    let call = call.replace("i)", "ARRAY[id], recall_id => $1)");
+                    let sql = format!("SELECT engram.{call} FROM engram.list(match_count => 1)");
+                    ann.query_one(&sql, &[&recall]).unwrap().get(0)
+                })
+                .to_vec()
+        };
+        if credits {
+            assert_eq!(credit(&mut ann, old), [1, 0, 0, 0], "{version}");
+        }
         db.admin()
             .batch_execute("ALTER EXTENSION engram UPDATE")
             .unwrap();
+        if credits {
+            assert_eq!(credit(&mut ann, old), [0; 4], "{version}");
+        }
+        assert_eq!(credit(&mut ann, new), [1, 0, 1, 0], "{version}");
         assert_eq!(
             text(&mut ann, "SELECT content FROM engram.search('kept')"),
             "kept between"

@@ -402,10 +402,10 @@ fn expected(memories: &[Memory], i: usize, calls: &[Call], at: i64) -> Kept {
         retrievability: retrievability(idle, s),
         stability: s,
         difficulty: d,
-        working,
-        core,
+        working: working.max(0.0),
+        core: core.max(0.0),
         strength: 1.0 - (-(working.max(0.0) + core.max(0.0))).exp(),
-        retention: (working + core).clamp(0.0, 1.0) * (-idle / s).exp(),
+        retention: (working.max(0.0) + core.max(0.0)).min(1.0) * (-idle / s).exp(),
         layer: now.to_owned(),
         uses: 1 + mine.iter().filter(|c| c.gain() > 0.0).count() as i64,
         last,
@@ -743,16 +743,20 @@ fn a_memory_is_credited_once_for_a_recall() {
     assert_eq!(credit(&ids[1..4], recall), 2);
     assert_eq!(credit(&[ids[4], ids[4], ids[4]], recall), 1);
     assert_eq!(credit(&ids[..2], Uuid::now_v7()), 2, "another recall");
-    // The recall is the same whatever is said of it.
+    // Feedback and ratings are credits of other kinds, each once as well.
     for (sql, wanted) in [
-        ("SELECT engram.reinforce($1, recall_id => $2)", 1),
+        ("SELECT engram.reinforce($1, recall_id => $2)", 6),
         ("SELECT engram.reinforce($1, -1, recall_id => $2)", 0),
         (
             "SELECT engram.rate(($1::uuid[])[6], 4, recall_id => $2)::int",
-            0,
+            1,
         ),
         (
             "SELECT engram.rate(($1::uuid[])[1], 4, recall_id => $2)::int",
+            1,
+        ),
+        (
+            "SELECT engram.rate(($1::uuid[])[1], 1, recall_id => $2)::int",
             0,
         ),
     ] {
@@ -776,11 +780,22 @@ fn a_memory_is_credited_once_for_a_recall() {
             .get(0);
         assert_eq!(got, wanted);
     }
+    // As older versions wrote it, which told no kinds apart: the one list stood for all of them.
+    for wanted in [4, 0] {
+        let got: i32 = ann
+            .query_one(
+                "SELECT engram.reinforce($1, 0.2, recall_id => $2)",
+                &[&&ids[..], &by_hand],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(got, wanted);
+    }
     // Without one, every call counts.
     assert_eq!(touch(&mut ann, &ids[..1]) + touch(&mut ann, &ids[..1]), 2);
     let at = now(&mut ann);
     let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
-    assert_eq!(uses, [5, 4, 2, 3, 3, 3]);
+    assert_eq!(uses, [7, 6, 3, 5, 5, 5]);
 
     // Eight at once, each with an overlapping part, in an order of its own.
     let shared = Uuid::now_v7();
@@ -801,7 +816,184 @@ fn a_memory_is_credited_once_for_a_recall() {
     assert_eq!(granted, 6);
     fold_all(&mut ann);
     let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
-    assert_eq!(uses, [6, 5, 3, 4, 4, 4]);
+    assert_eq!(uses, [8, 7, 4, 6, 6, 6]);
+
+    // Six at once, two for each kind: one of them counts.
+    let shared = Uuid::now_v7();
+    let granted: i32 = cluster_of(6, |n| {
+        let mut ann = db.user("ann");
+        let sql = [
+            "SELECT engram.touch(ARRAY[$1::uuid], recall_id => $2)",
+            "SELECT engram.reinforce(ARRAY[$1::uuid], -1, recall_id => $2)",
+            "SELECT engram.rate($1, 2, recall_id => $2)::int",
+        ][n % 3];
+        let row = ann.query_one(sql, &[&ids[0], &shared]);
+        row.unwrap().get::<_, i32>(0)
+    })
+    .into_iter()
+    .sum();
+    assert_eq!(granted, 3);
+    let held = "SELECT count(*) FROM engram.recall_credits WHERE $1 = ANY (memory_ids || reinforced_ids || rated_ids)";
+    let before: i64 = ann.query_one(held, &[&ids[0]]).unwrap().get(0);
+    assert_eq!(before, 5);
+    ann.execute("SELECT engram.erase($1)", &[&&ids[..1]])
+        .unwrap();
+    let after: i64 = ann.query_one(held, &[&ids[0]]).unwrap().get(0);
+    assert_eq!(after, 0, "what is erased leaves all lists");
+}
+
+/// An answer is given, and later the user says what it was worth: under the one recall, in any order, each call twice.
+#[test]
+fn use_feedback_and_rating_of_a_recall_come_in_any_order() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let end = now(&mut ann);
+    let created = end - 40 * DAY;
+    let calls = [
+        (
+            "SELECT engram.touch(ARRAY[$1::uuid], at => $2, recall_id => $3)",
+            end - 20 * DAY,
+        ),
+        (
+            "SELECT engram.reinforce(ARRAY[$1::uuid], -1, $2, $3)",
+            end - 10 * DAY,
+        ),
+        ("SELECT engram.rate($1, 4, $2, $3)::int", end - 5 * DAY),
+    ];
+    let orders = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
+    let mut seen: Vec<Kept> = Vec::new();
+    for (n, order) in orders.into_iter().enumerate() {
+        let memory = Memory::new(900 + n as u128, created, "episodic", 0.6);
+        memory.store(&mut admin, me);
+        let recall = Uuid::now_v7();
+        for (nth, which) in order.into_iter().enumerate() {
+            let (sql, at) = calls[which];
+            for wanted in [1, 0] {
+                let got: i32 = ann
+                    .query_one(sql, &[&memory.id, &time(at), &recall])
+                    .unwrap()
+                    .get(0);
+                assert_eq!(got, wanted, "{order:?}: {sql}");
+            }
+            if n % 2 == nth % 2 {
+                fold_all(&mut ann);
+            }
+        }
+        fold_all(&mut ann);
+        seen.push(kept(&mut ann, memory.id, end));
+    }
+    assert_eq!(seen[0].uses, 3, "stored, used and confirmed");
+    for (order, other) in orders.iter().zip(&seen) {
+        seen[0].assert_same(other, &format!("{order:?}"));
+    }
+}
+
+/// Uses against a memory leave a debt, which is kept, shown as 0, and lived through the same whoever looks when.
+#[test]
+fn strengths_in_debt_are_shown_as_none_and_no_use_without_effect_shows() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let micros_of = |client: &mut Client, text: &str| -> i64 {
+        micros(
+            client
+                .query_one("SELECT $1::text::timestamptz", &[&text])
+                .unwrap()
+                .get(0),
+        )
+    };
+    let created = micros_of(&mut ann, "2026-01-01 00:00Z");
+    let memories: Vec<Memory> = (0..2)
+        .map(|n| Memory::new(800 + n, created, "episodic", 0.6))
+        .collect();
+    let call = |kind: Kind, at: i64, of: &[usize]| Call {
+        at,
+        kind,
+        of: of.to_vec(),
+        recall: None,
+    };
+    let mut calls = vec![call(Kind::Touch(1.0), created + 5 * DAY, &[0, 1])];
+    calls.extend((0..4).map(|_| call(Kind::Reinforce(-1.0), created + 20 * DAY, &[0, 1])));
+    // It changes nothing to speak of.
+    calls.push(call(Kind::Touch(1e-9), created + 29 * DAY, &[1]));
+    for memory in &memories {
+        memory.store(&mut admin, me);
+    }
+    for call in &calls {
+        call.make(&mut ann, &memories);
+    }
+    let mut layers = Vec::new();
+    for day in [20, 21, 25, 29, 30, 32, 40, 60, 400] {
+        let at = created + day * DAY;
+        let [a, b] = [0, 1].map(|n| {
+            kept(
+                &mut ann,
+                memories[n].id,
+                at.max(created + 29 * DAY * n as i64),
+            )
+        });
+        if day >= 29 {
+            for (n, kept) in [&a, &b].into_iter().enumerate() {
+                let wanted = expected(&memories, n, &calls, at);
+                assert_eq!(kept.layer, wanted.layer, "memory {n} on day {day}");
+                assert_near(kept.core, wanted.core, 1e-6, "core strength");
+                assert_eq!(kept.working, 0.0);
+            }
+            assert_eq!(a.layer, b.layer, "on day {day}");
+        }
+        layers.push(a.layer.clone());
+        // What is shown can be gone on from.
+        let row = ann
+            .query_one(
+                "SELECT engram.layer_tick(r.layer, r.working_strength, r.core_strength, 0, 0.0448, 0.15, 0.005), r.layer,
+                        r.strength, engram.trace_strength(r.working_strength, r.core_strength), e.r2
+                 FROM engram.retention($1, $2) r
+                 CROSS JOIN engram.trace_evolve(r.working_strength, r.core_strength, 1, 0.0448, 0.15, 0.005) e",
+                &[&memories[0].id, &time(at)],
+            )
+            .unwrap();
+        assert_eq!(row.get::<_, String>(0), row.get::<_, String>(1));
+        assert_eq!(row.get::<_, f64>(2), row.get::<_, f64>(3));
+        assert!(row.get::<_, f64>(4) >= 0.0);
+    }
+    // Core while what had settled lasts, then archive for good, though r2 was above the threshold once.
+    assert_eq!(
+        (layers[0].as_str(), layers[layers.len() - 1].as_str()),
+        ("core", "archive")
+    );
+    assert!(
+        layers.is_sorted_by_key(|layer| layer == "archive"),
+        "{layers:?}"
+    );
+    // What is stored knows of the debt, and later uses make up for it.
+    fold_all(&mut ann);
+    let row = admin
+        .query_one(
+            "SELECT s.working_strength, o.working_strength, o.core_strength FROM engram.memory_state s
+             JOIN engram.memory_overview o ON o.id = s.memory_id WHERE s.memory_id = $1",
+            &[&memories[0].id],
+        )
+        .unwrap();
+    assert!(row.get::<_, f64>(0) < -0.4);
+    assert!(row.get::<_, f64>(1) == 0.0 && row.get::<_, f64>(2) >= 0.0);
+    let e = failure(ann.execute(
+        "SELECT * FROM engram.retention($1, 'infinity')",
+        &[&memories[0].id],
+    ));
+    assert!(
+        e.code == "22023" && e.message == "at is infinite" && !e.hint.is_empty(),
+        "{e:?}"
+    );
 }
 
 /// Runs `work` in so many threads.
