@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::{HitRow, Report, hit_row, request};
 use crate::error::Error;
 use crate::model::fsrs::Rating;
-use crate::model::heat::{Heat, HeatSum};
+use crate::model::heat::Heat;
 use crate::model::layers::Layer;
 use crate::model::links::{self, Link};
 use crate::model::memory::{self, Base, Event, Params, State, TYPES, Traits};
@@ -158,7 +158,7 @@ impl Stored<'_> {
         );
         let count = self.access_count.unwrap_or(1).max(1);
         match heat(self.heat)? {
-            Some(heat) => state.heat = HeatSum::from(&heat),
+            Some(heat) => state.heat = heat,
             None if count > 1 => {
                 let last = self.last_accessed_at.unwrap_or(created_at).max(created_at);
                 // More than this many cannot be told apart.
@@ -305,7 +305,7 @@ fn state_at(
     let (working, core) = state.strengths_at(moment, &traits, &params);
     Ok(TableIterator::once((
         state.layer_at(moment, &traits, &params).name(),
-        state.heat.dithered().encode().to_vec(),
+        state.heat.encode().to_vec(),
         working,
         core,
         state.stability,

@@ -238,11 +238,6 @@ impl HeatSum {
         }
     }
 
-    /// The moment as of which it holds, as [`Heat::at`].
-    pub fn at(&self) -> i64 {
-        self.at
-    }
-
     /// As [`Heat::touch`], but while it is a sum it may be less than nothing.
     pub fn touch(&mut self, at: i64, gain: f64) {
         self.uses = self.uses.saturating_add(uses(gain));

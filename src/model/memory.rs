@@ -10,7 +10,7 @@
 use std::sync::LazyLock;
 
 use super::fsrs::{self, Rating};
-use super::heat::HeatSum;
+use super::heat::Heat;
 use super::layers::{self, Layer, Thresholds};
 use super::trace;
 
@@ -131,12 +131,12 @@ impl Event {
     }
 }
 
-/// What is known of a memory at the moment of its heat.
+/// What is known of a memory at the moment `heat.at`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Need, by frequency and recency, rounded when it is stored. Its moment dates all of this: hence uses that count
-    /// nothing let it fade too.
-    pub heat: HeatSum,
+    /// Need, by frequency and recency. `heat.at` dates all of this, hence ratings that count nothing let it fade too.
+    /// It is rounded use by use, or how many were folded at once would show.
+    pub heat: Heat,
     /// r1 of the two-store model. Below 0 after uses against the memory: a debt, without which the order of uses
     /// would show. It is shown as 0, and so is that of r2.
     pub working: f64,
@@ -223,7 +223,7 @@ impl State {
     /// A memory that was stored and not used since.
     pub fn new(created_at: i64, layer: Layer, traits: &Traits, params: &Params) -> Self {
         Self {
-            heat: HeatSum::new(created_at, 1.0),
+            heat: Heat::new(created_at, 1.0),
             working: 1.0,
             core: 0.0,
             layer,
@@ -242,7 +242,7 @@ impl State {
 
     /// The moment it is true of.
     pub fn at(&self) -> i64 {
-        self.heat.at()
+        self.heat.at
     }
 
     fn days_to(&self, at: i64) -> f64 {
@@ -299,7 +299,7 @@ impl State {
         }
     }
 
-    /// All of [`Self::advance`] but the heat.
+    /// All of [`Self::advance`] but the heat, which is rounded at each touch.
     fn evolve(&mut self, at: i64, traits: &Traits, params: &Params) {
         self.layer = self.layer_at(at, traits, params);
         (self.working, self.core) = self.strengths_at(at, traits, params);
@@ -360,7 +360,7 @@ impl State {
     pub fn replay(&mut self, base: &Base, events: &mut [Event], traits: &Traits, params: &Params) {
         events.sort_by(Event::order);
         let mut run = Self {
-            heat: HeatSum::new(base.at, 0.0),
+            heat: Heat::new(base.at, 0.0),
             working: base.working,
             core: base.core,
             layer: base.layer,

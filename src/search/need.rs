@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Context;
 use super::ids::IdMap;
 use crate::error::{Error, Result};
-use crate::model::heat::{Heat, HeatSum, Weights};
+use crate::model::heat::{Heat, Weights};
 use crate::scan::Table;
 use crate::uses::{self, Call};
 
@@ -87,7 +87,8 @@ impl<'w> Batch<'w> {
 }
 
 /// Calls that wait to be folded, by memory of those that are wanted, in order of time: moments and gains. Those
-/// that count nothing are among them, because a fold dates the heat by them.
+/// that count nothing are among them, because a fold dates the heat by them, and rounds it: what waits is read
+/// to the last digit as it will be once it is folded.
 pub fn by_memory(waiting: &[Call], wanted: impl Fn(&Uuid) -> bool) -> IdMap<Vec<(i64, f64)>> {
     let mut uses: IdMap<Vec<(i64, f64)>> = IdMap::default();
     for call in waiting {
@@ -117,13 +118,11 @@ pub fn heat_of(bytes: Option<&[u8]>, count: i64, last: i64) -> Result<Heat> {
 
 /// Heat after some more uses.
 #[inline]
-pub fn with(heat: Heat, uses: Option<Vec<(i64, f64)>>) -> Heat {
+pub fn with(mut heat: Heat, uses: Option<Vec<(i64, f64)>>) -> Heat {
     // Most often there are none.
     let Some(uses) = uses else { return heat };
-    // Added up and rounded as a fold does it.
-    let mut sum = HeatSum::from(&heat);
     for (at, gain) in uses {
-        sum.touch(at, gain);
+        heat.touch(at, gain);
     }
-    sum.dithered()
+    heat
 }

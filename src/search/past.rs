@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Context;
 use super::ids::{IdMap, IdSet};
 use crate::error::{Error, Result};
-use crate::model::heat::{Heat, HeatSum};
+use crate::model::heat::Heat;
 use crate::{spi, sync};
 
 /// What was otherwise at a moment.
@@ -125,7 +125,7 @@ pub fn replayed(context: &Context, ids: &[Uuid]) -> Result<IdMap<(i64, Heat)>> {
             let created = row.get::<TimestampWithTimeZone>(2)?.map_or(0, i64::from);
             let times = row.get::<Vec<Option<TimestampWithTimeZone>>>(3)?;
             let gains = row.get::<Vec<Option<f64>>>(4)?.unwrap_or_default();
-            let mut heat = HeatSum::new(created, 1.0);
+            let mut heat = Heat::new(created, 1.0);
             let mut count = 1;
             for (at, gain) in times.unwrap_or_default().into_iter().zip(gains) {
                 if let (Some(at), Some(gain)) = (at, gain) {
@@ -133,7 +133,7 @@ pub fn replayed(context: &Context, ids: &[Uuid]) -> Result<IdMap<(i64, Heat)>> {
                     count += 1;
                 }
             }
-            Ok((id, (count, heat.dithered())))
+            Ok((id, (count, heat)))
         },
     )?;
     Ok(rows.into_iter().collect())

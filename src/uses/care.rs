@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fold::{TRAITS, traits};
 use crate::error::{Error, Result};
 use crate::life;
-use crate::model::heat::HeatSum;
+use crate::model::heat::{COUNTERS, Heat};
 use crate::model::layers::Layer;
 use crate::model::memory::{Params, State};
 use crate::scan::{Lookup, Row, Table};
@@ -248,14 +248,15 @@ pub(super) fn layer(
     let traits = traits(row, &columns.traits)?;
     let or = |value: f64, other: f64| if value.is_nan() { other } else { value };
     let state = State {
-        heat: HeatSum::new(
-            if kept.at == i64::MIN {
+        heat: Heat {
+            at: if kept.at == i64::MIN {
                 created_at
             } else {
                 kept.at
             },
-            0.0,
-        ),
+            uses: 1,
+            counters: [0.0; COUNTERS],
+        },
         working: or(kept.working, 1.0),
         core: or(kept.core, 0.0),
         layer: kept.layer.unwrap_or(shown),

@@ -446,7 +446,7 @@ fn update_states(
         let state = &after.state;
         let (working, core) = state.strengths_at(after.moment, &traits, &rules.params);
         let layer = state.layer_at(after.moment, &traits, &rules.params).name();
-        let encoded = state.heat.dithered().encode();
+        let encoded = state.heat.encode();
         writer.update(
             tuple.tuple,
             &[
