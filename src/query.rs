@@ -31,23 +31,13 @@ const SENTENCE: usize = 5;
 /// Takes a query apart. Never fails: an unclosed quote runs to the end, and what is in the middle of more than
 /// [`MAX_CHARS`] does not count.
 pub fn parse(text: &str) -> Query {
-    let place = |nth: usize| {
-        text.char_indices()
-            .nth(nth)
-            .map_or(text.len(), |(at, _)| at)
-    };
-    let all = if text.len() > MAX_CHARS {
-        text.chars().count()
-    } else {
-        0
-    };
-    let shortened;
-    let text = if all > MAX_CHARS {
-        let (head, tail) = (place(MAX_CHARS / 2), place(all - MAX_CHARS / 2));
-        shortened = format!("{} {}", &text[..head], &text[tail..]);
-        shortened.as_str()
-    } else {
-        text
+    let both;
+    let text = match text.char_indices().nth(MAX_CHARS) {
+        None => text,
+        Some(_) => {
+            both = ends(text);
+            &both
+        }
     };
     let mut words = 0;
     let mut query = Query::default();
@@ -89,6 +79,21 @@ pub fn parse(text: &str) -> Query {
     query
 }
 
+/// The first and the last characters of a text that has more than [`MAX_CHARS`].
+fn ends(text: &str) -> String {
+    let mut places = text.char_indices().map(|(at, _)| at);
+    let head = places.nth(MAX_CHARS / 2).unwrap_or(text.len());
+    let tail = places.nth_back(MAX_CHARS / 2 - 1).unwrap_or(head);
+    format!("{} {}", &text[..head], &text[tail..])
+}
+
+/// Takes out of the middle what is more than `most`.
+pub fn keep_ends<T>(words: &mut Vec<T>, most: usize) {
+    if words.len() > most {
+        words.drain(most / 2..words.len() - (most - most / 2));
+    }
+}
+
 /// Whether a minus before this excludes: only when a word or a quote follows it directly. One letter or digit is
 /// what questions hold that were not written for a search box: a flag (`-f`), a number (`-5`).
 fn excludes(rest: &str) -> bool {
@@ -105,9 +110,7 @@ fn excludes(rest: &str) -> bool {
 /// entities the query names. Only the first and the last 100 words count.
 pub fn names(free: &str) -> Vec<String> {
     let mut words: Vec<&str> = free.split_whitespace().collect();
-    if words.len() > 200 {
-        words.drain(100..words.len() - 100);
-    }
+    keep_ends(&mut words, 200);
     let mut out: Vec<String> = Vec::new();
     for start in 0..words.len() {
         for len in 1..=MAX_NAME_WORDS.min(words.len() - start) {

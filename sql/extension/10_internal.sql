@@ -914,6 +914,13 @@ $$;
 COMMENT ON FUNCTION engram_internal.require_writable() IS
 'Raises the error for a call that writes, by its name, in a transaction that cannot.';
 
+CREATE FUNCTION engram_internal.writes(dry_run boolean) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN NOT (dry_run IS TRUE AND current_setting('transaction_read_only')::boolean);
+COMMENT ON FUNCTION engram_internal.writes(boolean) IS
+'Whether a call is to be asked what one that writes is asked: not a dry run where nothing can be written.';
+
 CREATE FUNCTION engram_internal.resolve_workspace(workspace uuid, for_write boolean) RETURNS uuid
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

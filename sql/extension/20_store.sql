@@ -766,7 +766,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws        uuid := engram_internal.resolve_workspace(erase.workspace, NOT (erase.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+  ws        uuid := engram_internal.resolve_workspace(erase.workspace, engram_internal.writes(erase.dry_run));
   condition text;
   params    jsonb;
   doomed    uuid[];

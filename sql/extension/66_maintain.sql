@@ -131,7 +131,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, NOT (apply_retention.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+  ws uuid := engram_internal.resolve_workspace(apply_retention.workspace, engram_internal.writes(apply_retention.dry_run));
 BEGIN
   PERFORM engram_internal.check_at(apply_retention.at);
   RETURN QUERY SELECT r.policy, r.action, r.memories
@@ -195,7 +195,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(purge.workspace, NOT (purge.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+  ws uuid := engram_internal.resolve_workspace(purge.workspace, engram_internal.writes(purge.dry_run));
 BEGIN
   PERFORM engram_internal.check_age(purge.older_than);
   PERFORM engram_internal.check_at(purge.at);

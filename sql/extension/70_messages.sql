@@ -489,7 +489,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(erase_messages.workspace, NOT (erase_messages.dry_run IS TRUE AND current_setting('transaction_read_only')::boolean));
+  ws uuid := engram_internal.resolve_workspace(erase_messages.workspace, engram_internal.writes(erase_messages.dry_run));
 BEGIN
   IF erase_messages.session_id IS NULL AND erase_messages.ids IS NULL THEN
     RAISE EXCEPTION 'erase_messages() was given neither session_id nor ids'

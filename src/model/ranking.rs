@@ -258,6 +258,50 @@ mod tests {
         pool
     }
 
+    #[test]
+    fn what_lies_between_lends_less() {
+        // The second of a session is the answer; how much of it the others get.
+        let lent = |lengths: [u32; 3]| {
+            let pool = session(
+                [0.0, 10.0, 0.0]
+                    .into_iter()
+                    .zip(lengths)
+                    .map(|(words, length)| Candidate {
+                        words,
+                        coverage: 1.0,
+                        length,
+                        ..Candidate::default()
+                    })
+                    .collect(),
+            );
+            let weights = Weights {
+                context: 0.0,
+                ..WEIGHTS
+            };
+            let parts = rank(&weights, &pool, true, false);
+            [0, 1, 2].map(|i| parts[i].from_neighbours)
+        };
+        assert_eq!(lent([20, 20, 20]), [0.4, 0.0, 0.4]);
+        let [short, _, long] = lent([20, 100, 300]);
+        assert!((short - 0.4 * (1.15 - 60.0 / 160.0)).abs() < 1e-12 && long == 0.0);
+    }
+
+    #[test]
+    fn only_what_is_said_is_too_short() {
+        let bonus = |spoken, length| {
+            let one = Candidate {
+                spoken,
+                length,
+                ..Candidate::default()
+            };
+            rank(&WEIGHTS, &[one], true, false)[0].from_length
+        };
+        assert_eq!(
+            [bonus(true, 5), bonus(true, 20), bonus(false, 5)],
+            [0.025, 0.1, 0.1]
+        );
+    }
+
     proptest! {
         #[test]
         fn scores_are_bounded_and_neighbours_only_lift_part_of_the_way(pool in proptest::collection::vec(candidate(), 1..30), words: bool, vectors: bool) {

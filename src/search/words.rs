@@ -14,7 +14,7 @@ use crate::blocks::documents::{self, Word};
 use crate::error::Result;
 use crate::model::bm25;
 use crate::model::ranking::{Weights, coverage_factor};
-use crate::query::Query;
+use crate::query::{Query, keep_ends};
 use crate::scan::{Key, Table};
 use crate::{spi, terms, text};
 
@@ -110,13 +110,6 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
         }
     }
     Ok(analysed)
-}
-
-/// Takes out of the middle what is more than `most`.
-fn keep_ends(words: &mut Vec<String>, most: usize) {
-    if words.len() > most {
-        words.drain(most / 2..words.len() - (most - most / 2));
-    }
 }
 
 /// The lexemes of a text in the order in which they come.
