@@ -791,6 +791,19 @@ fn rebase(workspace: Option<Uuid>, id: Option<Uuid>, new_layer: Option<&str>) ->
 }
 
 #[pg_extern(sql = false)]
+fn said_again(workspace: Option<Uuid>, id: Option<Uuid>, recall_id: Option<Uuid>) -> Report<i32> {
+    Ok(uses::note(Use {
+        ids: vec![id],
+        kind: "stored",
+        gain: Some(1.0),
+        rating: Some(3),
+        at: None,
+        recall_id,
+        workspace,
+    })?)
+}
+
+#[pg_extern(sql = false)]
 fn touch(
     ids: Option<Vec<Option<Uuid>>>,
     kind: Option<&str>,

@@ -7,6 +7,7 @@
 //! changed, and a transaction that goes on would have others wait for it.
 
 mod care;
+mod credits;
 mod fold;
 mod layers;
 mod levels;
@@ -217,7 +218,7 @@ pub fn shown(
 
 fn append(me: Option<Uuid>, workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> Result<i32> {
     if let Some(recall_id) = call.recall_id {
-        uncredited(workspace, recall_id, call.kind, &mut ids)?;
+        credits::uncredited(workspace, recall_id, call.kind, &mut ids)?;
     }
     if ids.is_empty() {
         return Ok(0);
@@ -225,104 +226,6 @@ fn append(me: Option<Uuid>, workspace: Uuid, mut ids: Vec<Uuid>, call: &Use) -> 
     let id = ids::next();
     queue(me, workspace, id, &ids, call, call.recall_id.map(spi::uuid))?;
     Ok(i32::try_from(ids.len()).unwrap_or(i32::MAX))
-}
-
-/// The lists of a recall: what was credited by a use, by feedback and by a rating. Each is a kind of its own, for which a
-/// memory is credited once.
-const CREDITS: [&CStr; 3] = [c"memory_ids", c"reinforced_ids", c"rated_ids"];
-
-/// Leaves those that the recall has not credited yet with this kind of credit, and remembers them.
-fn uncredited(
-    workspace: Uuid,
-    recall_id: pgrx::Uuid,
-    kind: &str,
-    ids: &mut Vec<Uuid>,
-) -> Result<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let table = Table::open(c"recall_credits")?;
-    // The table of an older version has one list, for all kinds together.
-    let lists = if CREDITS.iter().all(|list| table.column(list).is_ok()) {
-        &CREDITS[..]
-    } else {
-        &CREDITS[..1]
-    };
-    let mine = match kind {
-        "reinforced" => 1,
-        "rated" => 2,
-        _ => 0,
-    };
-    let mine = mine.min(lists.len() - 1);
-    let lists = || {
-        let names = lists.iter().map(|list| list.to_str().unwrap_or_default());
-        names.enumerate().map(|(nth, name)| (nth == mine, name))
-    };
-    // As in queue(), and for its reason.
-    let _owner = table.owner_for_writing().map(AsOwner::new);
-    drop(table);
-    let key = || {
-        [
-            DatumWithOid::from(spi::pg_uuid(workspace)),
-            DatumWithOid::from(recall_id),
-        ]
-    };
-    let joined = |part: &dyn Fn(bool, &str) -> String| {
-        let parts: Vec<String> = lists().map(|(mine, name)| part(mine, name)).collect();
-        parts.join(", ")
-    };
-    let [workspace_id, recall] = key();
-    let first = spi::change(
-        &format!(
-            "INSERT INTO engram.recall_credits (workspace_id, recall_id, {}) VALUES ($1, $2, {}) ON CONFLICT DO NOTHING",
-            joined(&|_, name| name.to_owned()),
-            joined(&|mine, _| if mine { "$3" } else { "'{}'" }.to_owned()),
-        ),
-        &[workspace_id, recall, DatumWithOid::from(spi::pg_uuids(ids))],
-    )?;
-    if first > 0 {
-        return Ok(());
-    }
-    // A retry, or a second call for the same recall: whoever comes first counts, the other waits here.
-    // A user may have written the list by hand, in more than one dimension. What an older version has noted, in the
-    // first list alone, stands for all kinds.
-    let flat = |name: &str| match name {
-        "memory_ids" => "ARRAY(SELECT unnest(c.memory_ids))".to_owned(),
-        _ => format!("ARRAY(SELECT unnest(coalesce(c.{name}, c.memory_ids)))"),
-    };
-    let known = lists().find(|(mine, _)| *mine).map(|(_, name)| flat(name));
-    let known = spi::changed(
-        &format!(
-            "SELECT {} FROM engram.recall_credits c WHERE c.workspace_id = $1 AND c.recall_id = $2 FOR UPDATE",
-            known.unwrap_or_default(),
-        ),
-        &key(),
-        |row| Ok(row.get::<Vec<Option<pgrx::Uuid>>>(1)?.unwrap_or_default()),
-    )?;
-    let known: Vec<Uuid> = known
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(spi::uuid)
-        .collect();
-    ids.retain(|id| !known.contains(id));
-    if !ids.is_empty() {
-        let [workspace_id, recall] = key();
-        spi::change(
-            &format!(
-                "UPDATE engram.recall_credits c SET {} WHERE c.workspace_id = $1 AND c.recall_id = $2",
-                joined(&|mine, name| {
-                    format!(
-                        "{name} = {}{}",
-                        flat(name),
-                        if mine { " || $3" } else { "" }
-                    )
-                }),
-            ),
-            &[workspace_id, recall, DatumWithOid::from(spi::pg_uuids(ids))],
-        )?;
-    }
-    Ok(())
 }
 
 /// `access_queue` as setup() makes it. What its checks ask holds of every call that gets here.

@@ -1,24 +1,12 @@
 -- Storing, reading and changing memories. All of it runs as the caller: the policies on the tables
 -- decide, and the functions check the workspace themselves as well.
 
-CREATE FUNCTION engram_internal.credit(workspace uuid, recall uuid, memory uuid) RETURNS boolean
-LANGUAGE plpgsql VOLATILE
+CREATE FUNCTION engram_internal.said_again(workspace uuid, id uuid, recall_id uuid) RETURNS integer
+LANGUAGE c VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  INSERT INTO engram.recall_credits (workspace_id, recall_id, memory_ids) VALUES (workspace, recall, ARRAY[memory])
-  ON CONFLICT DO NOTHING;
-  IF FOUND THEN
-    RETURN true;
-  END IF;
-  -- A user may have written the list by hand, in more than one dimension.
-  UPDATE engram.recall_credits c SET memory_ids = ARRAY(SELECT unnest(c.memory_ids)) || memory
-  WHERE c.workspace_id = workspace AND c.recall_id = recall AND memory <> ALL (c.memory_ids);
-  RETURN FOUND;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.credit(uuid, uuid, uuid) IS
-'Whether a memory has not been credited yet under an id; from now on it has. As the caller.';
+AS 'MODULE_PATHNAME', 'said_again_wrapper';
+COMMENT ON FUNCTION engram_internal.said_again(uuid, uuid, uuid) IS
+'Notes that the content of a memory was stored again, which counts as a use and once for each recall_id; how many were credited, 0 or 1.';
 
 CREATE FUNCTION engram_internal.store(
   workspace uuid, content text, type text, importance double precision, embedding real[], tags text[],
@@ -114,10 +102,7 @@ BEGIN
         status := 'merged';
         -- Said again: it counts as one more use, and nothing that came with it is lost. A retry, which has the same id,
         -- counts no further.
-        IF chosen IS NULL OR engram_internal.credit(workspace, chosen, id) THEN
-          INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, recall_id, memory_ids)
-          VALUES (workspace, engram_internal.uuid_v7(), now(), engram.current_user_id(), 'stored', 1, 3, chosen, ARRAY[id]);
-        END IF;
+        PERFORM engram_internal.said_again(workspace, id, chosen);
         anew := engram_internal.links_anew(workspace, id, entities);
         UPDATE engram.memories m
         SET version = m.version + CASE WHEN anew THEN 1 ELSE 0 END,

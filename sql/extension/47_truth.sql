@@ -71,11 +71,6 @@ DECLARE
   chain     uuid[];
   successor uuid;
 BEGIN
-  IF set_successor.old = set_successor.new THEN
-    RAISE EXCEPTION 'memory "%" cannot supersede itself', set_successor.old
-      USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Name two memories, or pass content to store the newer one; engram.update() changes one in place.';
-  END IF;
   -- One at a time in a workspace: sessions that have no row in common could close a circle together.
   PERFORM engram_internal.lock_keys(ws, ARRAY['superseded']);
   chain := engram_internal.successors(ws, set_successor.new);
@@ -87,11 +82,8 @@ BEGIN
   ELSIF successor IS NOT NULL THEN
     PERFORM engram_internal.refuse_superseded(set_successor.old, successor);
   END IF;
-  IF set_successor.old = ANY (engram_internal.successors(ws, set_successor.new)) THEN
-    RAISE EXCEPTION 'memory "%" cannot be superseded by "%", which it supersedes itself', set_successor.old, set_successor.new
-      USING ERRCODE = 'invalid_parameter_value',
-            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain; engram.unsupersede() takes a memory out of it.', set_successor.new);
-  END IF;
+  -- The trigger asks it of everybody but the owner of the tables.
+  PERFORM engram_internal.check_successor(ws, set_successor.old, set_successor.new);
   UPDATE engram.memories m SET superseded_by = set_successor.new WHERE m.workspace_id = ws AND m.id = set_successor.old;
   RETURN true;
 END
@@ -108,7 +100,7 @@ DECLARE
 BEGIN
   IF successor = id THEN
     RAISE EXCEPTION 'memory "%" cannot supersede itself', id
-      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the memory that takes its place: engram.supersede(old, new).';
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the memory that takes its place, engram.supersede(old, new), or pass content to store it; engram.update() changes one in place.';
   END IF;
   -- As in set_successor(). Who already holds the row of the older one may come in the way of a call of supersede();
   -- PostgreSQL then tells one of the two to try again.
@@ -121,7 +113,7 @@ BEGIN
   ELSIF id = ANY (chain) THEN
     RAISE EXCEPTION 'memory "%" cannot be superseded by "%", which it supersedes itself', id, successor
       USING ERRCODE = 'invalid_parameter_value',
-            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain that engram.supersede() made; engram.unsupersede() takes a memory out of it.', successor);
+            HINT = format('SELECT * FROM engram.superseded(''%s'') shows the chain; engram.unsupersede() takes a memory out of it.', successor);
   END IF;
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
     -- The last one has changed if others have lengthened the chain since the snapshot: 40001.

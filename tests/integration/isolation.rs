@@ -788,8 +788,8 @@ engram_internal.earlier(moment, age)
 engram_internal.store_origin()
     1     1     1     1     1     SELECT engram_internal.store_origin()
 # The helpers, which everybody with SQL can call. Those that touch memories do so as the caller.
-engram_internal.credit(workspace, recall, memory)
-    no    no    no    1     1     SELECT engram_internal.credit('{ws}', '{other}', '{id}')
+engram_internal.said_again(workspace, id, recall_id)
+    no    no    no    1     1     SELECT engram_internal.said_again('{ws}', '{id}', '{other}')
 engram_internal.store(workspace, content, type, importance, embedding, tags, metadata, occurred_at, agent_id, session_id, speaker, role, source, entities, expires_at, on_duplicate, id, summary, valid_from, valid_to, pinned, model)
     no    no    no    1     1     SELECT * FROM engram_internal.store('{ws}', 'new', null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)
 # Neither the victim's content nor its id is recognised on the way to the refusal.
