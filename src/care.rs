@@ -41,7 +41,7 @@ fn run(task: &str, args: Value, reads: bool) -> Result<Option<Value>> {
             hint: "Call it as a role that bypasses row security, such as the owner of the tables or service_role; engram.consolidate() and engram.stats() serve your own workspace.".to_owned(),
         });
     }
-    let _owner = AsOwner::new(uses::owner()?);
+    let _owner = AsOwner::confined(uses::owner()?);
     let args = [DatumWithOid::from(task), DatumWithOid::from(JsonB(args))];
     let rows = if reads {
         spi::rows(sql, &args, |row| Ok(row.get::<JsonB>(1)?))?

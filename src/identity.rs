@@ -78,7 +78,13 @@ pub fn caller() -> Caller {
         IdentitySource::Jwt => {
             from_claims().unwrap_or_else(|| Caller::nobody(None, "request.jwt.claims is not set"))
         }
-        IdentitySource::Setting => from_setting(),
+        IdentitySource::Setting => match settings::user_id() {
+            Some(_) if !settings::user_id_is_trusted() => Caller::nobody(
+                Some("setting"),
+                "engram.user_id was set by a role that may not set it where it is trusted",
+            ),
+            _ => from_setting(),
+        },
         IdentitySource::Role => Caller::of("role", login_role()),
         // Claims that are there decide alone: behind a pooler a left-over engram.user_id must
         // never give an anonymous request somebody's identity.

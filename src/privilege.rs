@@ -12,6 +12,8 @@ use pgrx::pg_sys;
 pub struct AsOwner {
     user: pg_sys::Oid,
     context: i32,
+    /// What settings return to, where those that are made meanwhile must not stay.
+    settings: Option<i32>,
 }
 
 impl AsOwner {
@@ -29,12 +31,42 @@ impl AsOwner {
                     | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS) as i32,
             );
         }
-        Self { user, context }
+        Self {
+            user,
+            context,
+            settings: None,
+        }
+    }
+
+    /// As [`AsOwner::new`], for work that a superuser does on the tables of somebody else, whose triggers, policies and
+    /// defaults are code that runs meanwhile: it can leave nothing behind that would run as the superuser afterwards (a
+    /// cursor or a deferred trigger, both of which run when the transaction ends, a statement that is prepared, a setting).
+    pub fn confined(owner: pg_sys::Oid) -> Self {
+        let mut guard = Self::new(owner);
+        // SAFETY: roles are looked up; a level of settings is begun, which ends with the guard, or with the (sub)transaction
+        // that an error ends.
+        unsafe {
+            if pg_sys::superuser_arg(guard.user) && !pg_sys::superuser_arg(owner) {
+                let mut user = owner;
+                let mut context = 0;
+                pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
+                pg_sys::SetUserIdAndSecContext(
+                    owner,
+                    context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32,
+                );
+                guard.settings = Some(pg_sys::NewGUCNestLevel());
+            }
+        }
+        guard
     }
 }
 
 impl Drop for AsOwner {
     fn drop(&mut self) {
+        if let Some(level) = self.settings {
+            // SAFETY: the level was begun by this guard; what has been begun within it goes too.
+            unsafe { pg_sys::AtEOXact_GUC(false, level) }
+        }
         // SAFETY: the values were read from PostgreSQL when the guard was made.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }

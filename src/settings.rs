@@ -54,6 +54,64 @@ pub fn user_id() -> Option<String> {
         .filter(|v| !v.is_empty())
 }
 
+/// Whether `engram.user_id` was set by the owner's own hand (configuration files, the command line, `ALTER DATABASE`) or by
+/// a role that may set what is trusted. Asked when it is read: it may have been set before
+/// `engram.identity_source = setting` came to hold.
+pub fn user_id_is_trusted() -> bool {
+    // SAFETY: names are NUL-terminated constants; the entry of a setting lives as long as the process; a value is only
+    // read within a transaction, which the look-ups need.
+    unsafe {
+        let entry = entry(c"engram.user_id");
+        if entry.is_null() {
+            return false;
+        }
+        let role = match (*entry).source {
+            source if source <= pg_sys::GucSource::PGC_S_DATABASE => return true,
+            // Everybody can keep a value for the own role.
+            pg_sys::GucSource::PGC_S_USER | pg_sys::GucSource::PGC_S_DATABASE_USER => {
+                pg_sys::GetSessionUserId()
+            }
+            _ => (*entry).srole,
+        };
+        may_set_user_id(role)
+    }
+}
+
+/// PostgreSQL's entry of a setting, or NULL.
+///
+/// # Safety
+/// After the settings were defined.
+unsafe fn entry(name: &CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: a NUL-terminated name; nothing is created, and nothing raised for what is missing.
+    #[cfg(not(feature = "pg15"))]
+    unsafe {
+        pg_sys::find_option(name.as_ptr(), false, true, pgrx::PgLogLevel::ERROR as i32)
+    }
+    // SAFETY: an array of as many pointers to entries.
+    #[cfg(feature = "pg15")]
+    unsafe {
+        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
+        let entries = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
+        let found = entries.iter().find(|e| CStr::from_ptr((***e).name) == name);
+        found.copied().unwrap_or(std::ptr::null_mut())
+    }
+}
+
+/// Whether a role may set `engram.user_id` where it is trusted.
+///
+/// # Safety
+/// In a transaction.
+unsafe fn may_set_user_id(role: pg_sys::Oid) -> bool {
+    // SAFETY: the caller's promise, and a NUL-terminated name.
+    unsafe {
+        pg_sys::pg_parameter_aclcheck(
+            c"engram.user_id".as_ptr(),
+            role,
+            pg_sys::ACL_SET as pg_sys::AclMode,
+        ) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
 /// Whether `CREATE EXTENSION` creates the tables.
 pub fn auto_setup() -> bool {
     AUTO_SETUP.get()
@@ -177,8 +235,8 @@ pub fn register() {
     LOADING.store(false, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// Under `identity_source = setting` the value is trusted, so it takes a privilege to set it:
-/// that of the role in whose name the statement runs, or, for values older than the library,
+/// Under `identity_source = setting` the value is trusted, so it takes a privilege to set it, and who lacks it is told so
+/// here (what was set before it came to hold, [`user_id_is_trusted`] leaves unheard): the privilege of the role in whose name the statement runs, or, for values older than the library,
 /// of the role that the session acts as outside any function.
 #[pg_guard]
 extern "C-unwind" fn check_user_id(
@@ -206,11 +264,7 @@ extern "C-unwind" fn check_user_id(
         } else {
             pg_sys::GetUserId()
         };
-        let allowed = pg_sys::pg_parameter_aclcheck(
-            c"engram.user_id".as_ptr(),
-            role,
-            pg_sys::ACL_SET as pg_sys::AclMode,
-        ) == pg_sys::AclResult::ACLCHECK_OK;
+        let allowed = may_set_user_id(role);
         if !allowed {
             pg_sys::GUC_check_errcode(pgrx::PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32);
             pg_sys::GUC_check_errmsg_string =

@@ -224,21 +224,33 @@ pub fn setup(options: Option<Value>) -> Result<&'static str> {
     }
     {
         let _outside = OutsideExtension::new();
-        for sql in STORE {
-            run(&sql.replace("@vector@", &vector))?;
-        }
         // A first setup by a superuser hands the tables over; later ones leave the owner alone.
         let owner = match (&options.owner, before.exists) {
             (Some(owner), _) => Some(owner.clone()),
             (None, false) if before.superuser => Some(before.database_owner.clone()),
             _ => None,
         };
+        {
+            let _owner = match owner.as_ref().or(before.owner.as_ref()) {
+                // What is there may have triggers, and whoever owns it then runs them.
+                Some(owner) if before.superuser && before.prepared => {
+                    hand_over(owner)?;
+                    equip(owner)?;
+                    Some(AsOwner::confined(role(owner)?))
+                }
+                _ => None,
+            };
+            for sql in STORE {
+                run(&sql.replace("@vector@", &vector))?;
+            }
+        }
         if let Some(owner) = owner {
             hand_over(&owner)?;
         }
         grant(&before, &options)?;
         if before.exists && !before.tables.iter().any(|t| t == "search_blocks") {
             // Tables of an older version: what search scans is made of what is stored.
+            let _owner = AsOwner::confined(uses::owner()?);
             run("SELECT engram.reindex()")?;
         }
         make_partitions()?;
@@ -312,6 +324,10 @@ struct Store {
     exists: bool,
     /// Its tables.
     tables: Vec<String>,
+    /// Whether anything is there that has one of our names.
+    prepared: bool,
+    /// Whose `memories` is.
+    owner: Option<String>,
     superuser: bool,
     database_owner: String,
     caller: String,
@@ -324,12 +340,14 @@ struct Store {
 impl Store {
     fn read() -> Result<Self> {
         let found = spi::row(
-            "WITH things AS (\
-               SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'engram' \
-               UNION SELECT c.relowner FROM pg_catalog.pg_class c \
+            "WITH named AS (\
+               SELECT c.relowner AS owner FROM pg_catalog.pg_class c \
                WHERE c.relnamespace = pg_catalog.to_regnamespace('engram') AND c.relname = ANY ($1) \
                UNION SELECT p.proowner FROM pg_catalog.pg_proc p \
                WHERE p.pronamespace = pg_catalog.to_regnamespace('engram') AND p.proname = ANY ($2)), \
+             things AS (\
+               SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'engram' \
+               UNION SELECT n.owner FROM named n), \
              db AS (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
              SELECT pg_catalog.to_regclass('engram.memories') IS NOT NULL, \
                     ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c \
@@ -337,7 +355,10 @@ impl Store {
                     r.rolsuper, pg_catalog.pg_get_userbyid(db.datdba)::text, r.rolname::text, \
                     (SELECT pg_catalog.min(o.rolname::text) FROM things t JOIN pg_catalog.pg_roles o ON o.oid = t.owner \
                      WHERE NOT o.rolsuper AND o.oid <> db.datdba AND o.oid <> r.oid), \
-                    (SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(t.owner, 'USAGE')), true) FROM things t) \
+                    (SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_has_role(t.owner, 'USAGE')), true) FROM things t), \
+                    (SELECT pg_catalog.count(*) > 0 FROM named), \
+                    (SELECT pg_catalog.pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class c \
+                     WHERE c.oid = pg_catalog.to_regclass('engram.memories')) \
              FROM pg_catalog.pg_roles r, db WHERE r.rolname = current_user",
             &[
                 DatumWithOid::from(owned(TABLES)),
@@ -357,6 +378,8 @@ impl Store {
                     caller: row.get(5)?.unwrap_or_default(),
                     stranger: row.get(6)?,
                     owns: row.get(7)?.unwrap_or(false),
+                    prepared: row.get(8)?.unwrap_or(false),
+                    owner: row.get(9)?,
                 })
             },
         )?;
@@ -386,35 +409,39 @@ impl Store {
     }
 }
 
+/// Gives the schema and what is there of the store to a role, where they are another's. Nobody's code runs with it.
 fn hand_over(owner: &str) -> Result<()> {
-    let owner = ident(owner);
-    run(&format!("ALTER SCHEMA engram OWNER TO {owner}"))?;
-    for table in TABLES {
-        run(&format!("ALTER TABLE engram.{table} OWNER TO {owner}"))?;
-    }
-    let partitions = spi::rows(
-        "SELECT i.inhrelid::pg_catalog.regclass::text FROM pg_catalog.pg_inherits i \
-         JOIN pg_catalog.pg_class c ON c.oid = i.inhparent \
-         WHERE c.relkind = 'p' AND c.relnamespace = 'engram'::pg_catalog.regnamespace ORDER BY 1",
-        &[],
+    let things = spi::rows(
+        "WITH things AS (\
+           SELECT 'SCHEMA engram' AS thing, n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'engram' \
+           UNION ALL SELECT 'TABLE ' || c.oid::pg_catalog.regclass::text, c.relowner FROM pg_catalog.pg_class c \
+           WHERE c.relnamespace = 'engram'::pg_catalog.regnamespace AND c.relname = ANY ($1) AND c.relkind IN ('r', 'p', 'v') \
+           UNION SELECT 'TABLE ' || c.oid::pg_catalog.regclass::text, c.relowner FROM pg_catalog.pg_inherits i \
+           JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent \
+           WHERE p.relkind = 'p' AND p.relnamespace = 'engram'::pg_catalog.regnamespace AND p.relname = ANY ($1) \
+           UNION SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure::text, p.proowner FROM pg_catalog.pg_proc p \
+           WHERE p.pronamespace = 'engram'::pg_catalog.regnamespace AND p.proname = ANY ($2) AND p.pronargs = 0 \
+              OR p.oid = pg_catalog.to_regprocedure($3)) \
+         SELECT t.thing FROM things t JOIN pg_catalog.pg_roles r ON r.rolname = $4 AND r.oid <> t.owner \
+         ORDER BY t.thing LIKE 'SCHEMA %' DESC, t.thing LIKE 'TABLE %' DESC, t.thing",
+        &[
+            DatumWithOid::from(owned(TABLES)),
+            DatumWithOid::from(owned(FUNCTIONS)),
+            DatumWithOid::from(OVERVIEW),
+            DatumWithOid::from(owner),
+        ],
         |row| Ok(row.get::<String>(1)?),
     )?;
-    for partition in partitions.into_iter().flatten() {
-        run(&format!("ALTER TABLE {partition} OWNER TO {owner}"))?;
+    for thing in things.into_iter().flatten() {
+        run(&format!("ALTER {thing} OWNER TO {}", ident(owner)))?;
     }
-    for &function in FUNCTIONS {
-        run(&format!(
-            "ALTER FUNCTION engram.{function}() OWNER TO {owner}"
-        ))?;
-    }
-    run(&format!("ALTER FUNCTION {OVERVIEW} OWNER TO {owner}"))?;
     Ok(())
 }
 
 /// The partitions of the logs that are missing, as the owner of the tables. One that is in use waits for
 /// the next time.
 fn make_partitions() -> Result<()> {
-    let _owner = AsOwner::new(uses::owner()?);
+    let _owner = AsOwner::confined(uses::owner()?);
     run("DO $$ BEGIN \
            PERFORM engram_internal.partitions_task('create_partitions', '{}'); \
          EXCEPTION WHEN lock_not_available THEN \
@@ -440,6 +467,30 @@ fn extension_functions(more: &str) -> Result<Vec<String>> {
     .collect())
 }
 
+/// Lets the owner of the tables use what the extension's owner installed, and pass it on.
+fn equip(owner: &str) -> Result<()> {
+    let own = spi::rows(
+        "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p \
+         WHERE p.pronamespace = 'engram'::pg_catalog.regnamespace AND p.proname = ANY ($1) AND p.pronargs = 0 \
+            OR p.oid = pg_catalog.to_regprocedure($2) ORDER BY 1",
+        &[
+            DatumWithOid::from(owned(FUNCTIONS)),
+            DatumWithOid::from(OVERVIEW),
+        ],
+        |row| Ok(row.get::<String>(1)?),
+    )?;
+    let to = ident(owner);
+    for function in extension_functions("")? {
+        run(&format!(
+            "GRANT EXECUTE ON ROUTINE {function} TO {to} WITH GRANT OPTION"
+        ))?;
+    }
+    for function in own.into_iter().flatten() {
+        run(&format!("GRANT EXECUTE ON FUNCTION {function} TO {to}"))?;
+    }
+    open_vector(owner)
+}
+
 fn grant(before: &Store, options: &Options) -> Result<()> {
     for &function in FUNCTIONS {
         let public = matches!(
@@ -455,7 +506,6 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
     run(&format!(
         "REVOKE EXECUTE ON FUNCTION {OVERVIEW} FROM PUBLIC"
     ))?;
-    // The owner of the tables may use what the extension's owner installed, and pass it on.
     if before.superuser {
         let owner = spi::row(
             "SELECT pg_catalog.pg_get_userbyid(relowner)::text FROM pg_catalog.pg_class \
@@ -465,12 +515,7 @@ fn grant(before: &Store, options: &Options) -> Result<()> {
         )?
         .flatten()
         .unwrap_or_default();
-        for function in extension_functions("")? {
-            run(&format!(
-                "GRANT EXECUTE ON ROUTINE {function} TO {} WITH GRANT OPTION",
-                ident(&owner)
-            ))?;
-        }
+        equip(&owner)?;
     }
     for role in &options.grant_to {
         grant_access(role)?;
@@ -527,6 +572,15 @@ fn grant_table(table: &str, rights: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
+fn role(name: &str) -> Result<pg_sys::Oid> {
+    let found = spi::row(
+        "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1",
+        &[DatumWithOid::from(name)],
+        |row| Ok(row.get::<pg_sys::Oid>(1)?),
+    )?;
+    found.flatten().ok_or_else(|| no_role(name))
+}
+
 /// Whether the role bypasses row security; an error when there is no such role.
 fn bypasses_row_security(role: &str) -> Result<bool> {
     spi::row(
@@ -535,12 +589,14 @@ fn bypasses_row_security(role: &str) -> Result<bool> {
         |row| Ok(row.get::<bool>(1)?),
     )?
     .flatten()
-    .ok_or_else(|| {
-        Error::invalid(
-            format!("role \"{role}\" does not exist"),
-            format!("Create it first: CREATE ROLE {} LOGIN;", ident(role)),
-        )
-    })
+    .ok_or_else(|| no_role(role))
+}
+
+fn no_role(name: &str) -> Error {
+    Error::invalid(
+        format!("role \"{name}\" does not exist"),
+        format!("Create it first: CREATE ROLE {} LOGIN;", ident(name)),
+    )
 }
 
 /// Lets a role store and search in the workspaces of whoever it identifies as; a role that
@@ -564,7 +620,11 @@ fn grant_access(role: &str) -> Result<()> {
             "GRANT EXECUTE ON FUNCTION engram.metric_rows() TO {to}"
         ))?;
     }
-    // A call is looked up by the types of its arguments, and vector's schema may be closed.
+    open_vector(role)
+}
+
+/// A call is looked up by the types of its arguments, and vector's schema may be closed.
+fn open_vector(role: &str) -> Result<()> {
     spi::row(
         "SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace \
          WHERE e.extname = 'vector' AND NOT pg_catalog.has_schema_privilege($1, n.oid, 'USAGE')",
@@ -573,6 +633,6 @@ fn grant_access(role: &str) -> Result<()> {
     )?
     .flatten()
     .map_or(Ok(()), |schema| {
-        run(&format!("GRANT USAGE ON SCHEMA {} TO {to}", ident(&schema)))
+        run(&format!("GRANT USAGE ON SCHEMA {} TO {}", ident(&schema), ident(role)))
     })
 }

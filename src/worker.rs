@@ -59,6 +59,16 @@ pub extern "C-unwind" fn engram_worker(_argument: pg_sys::Datum) {
         pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(stop));
     }
     BackgroundWorker::connect_worker_to_spi(Some(BackgroundWorker::get_extra()), None);
+    // It is a superuser, and the settings of a database are its owner's.
+    // SAFETY: NUL-terminated constants; no transaction is needed to set what is not looked up.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
     loop {
         maintain();
         let interval = Duration::from_secs(settings::worker_interval());
@@ -117,7 +127,8 @@ fn maintain() {
 /// The phases of a database in which engram is installed as this library needs it, else none.
 fn phases() -> Result<Vec<String>> {
     let ready = spi::row(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'engram' AND e.extversion = $1) \
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension e \
+                        WHERE e.extname OPERATOR(pg_catalog.=) 'engram' AND e.extversion OPERATOR(pg_catalog.=) $1) \
             AND pg_catalog.to_regclass('engram.maintenance') IS NOT NULL",
         &[DatumWithOid::from(env!("CARGO_PKG_VERSION"))],
         |row| Ok(row.get::<bool>(1)?),

@@ -6,9 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{Read, Write as _};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use serde_json::{Value, json};
@@ -3420,6 +3423,217 @@ fn an_identity_source_that_is_pinned_to_the_setting_takes_a_privilege_to_set() {
         VICTIM
     );
     admin.sql("REVOKE SET ON PARAMETER engram.user_id FROM gateway; DROP ROLE gateway, customer, pretender");
+}
+
+#[test]
+fn what_was_set_before_the_setting_was_trusted_is_not_heard() {
+    // Where the server preloads the library, options of the connection are applied before those of the database.
+    let cluster = Cluster::create(Installation::current(), "pinned");
+    let conf = cluster.directory.join("test.conf");
+    let mut text = fs::read_to_string(&conf).unwrap();
+    text.push_str("shared_preload_libraries = 'engram'\n");
+    fs::write(&conf, text).unwrap();
+    cluster.up();
+    let mut admin = cluster.connect("postgres", "postgres");
+    admin
+        .batch_execute(
+            "CREATE ROLE app LOGIN; CREATE ROLE trusting LOGIN IN ROLE app; CREATE ROLE gateway LOGIN IN ROLE app;
+             SET client_min_messages = warning; CREATE EXTENSION engram CASCADE;
+             SELECT engram.setup('{\"grant_to\": [\"app\"]}');
+             GRANT SET ON PARAMETER engram.user_id TO gateway;
+             ALTER ROLE trusting SET engram.identity_source = 'setting';
+             CREATE FUNCTION public.asks() RETURNS uuid LANGUAGE sql SECURITY DEFINER SET engram.identity_source = 'setting'
+             AS 'SELECT engram.current_user_id()';
+             GRANT EXECUTE ON FUNCTION public.asks() TO PUBLIC",
+        )
+        .unwrap();
+    let connect = |role: &str, options: &str| {
+        let mut config = Config::new();
+        config.host_path(&cluster.directory).user(role);
+        config.dbname("postgres").options(options);
+        config.connect(NoTls).unwrap()
+    };
+    let asked = |client: &mut Client, sql: &str| -> String {
+        let row = client.query_one(sql, &[]).unwrap();
+        row.get::<_, Option<Uuid>>(0)
+            .map_or(String::new(), |id| id.to_string())
+    };
+    let given = format!("-c engram.user_id={VICTIM}");
+    let me = "SELECT engram.current_user_id()";
+    // Anybody's as long as nobody pins it, but not to who trusts it.
+    let mut open = connect("app", &given);
+    assert_eq!(asked(&mut open, me), VICTIM);
+    assert_eq!(asked(&mut open, "SELECT public.asks()"), "");
+    // Kept for the own role while that was free.
+    open.batch_execute(&format!("ALTER ROLE app SET engram.user_id = '{VICTIM}'"))
+        .unwrap();
+    assert_eq!(asked(&mut connect("trusting", &given), me), "");
+    admin
+        .batch_execute("ALTER DATABASE postgres SET engram.identity_source = 'setting'")
+        .unwrap();
+    for (role, options) in [("app", ""), ("app", &*given), ("trusting", &*given)] {
+        let mut client = connect(role, options);
+        assert_eq!(asked(&mut client, me), "", "{role} {options}");
+        assert!(client.batch_execute("SELECT engram.add('whose?')").is_err());
+        client
+            .batch_execute("BEGIN; SAVEPOINT s; ROLLBACK TO s; RESET engram.user_id; SET debug_parallel_query = on")
+            .unwrap();
+        assert_eq!(asked(&mut client, me), "", "{role} {options}");
+    }
+    // Who may set it is heard, however early.
+    let mut gateway = connect("gateway", &given);
+    assert_eq!(asked(&mut gateway, me), VICTIM);
+    gateway
+        .batch_execute("SET debug_parallel_query = on; SET ROLE app")
+        .unwrap();
+    assert_eq!(
+        asked(&mut gateway, "SELECT u FROM engram_internal.caller_id() u"),
+        VICTIM
+    );
+    admin
+        .batch_execute("REVOKE SET ON PARAMETER engram.user_id FROM gateway")
+        .unwrap();
+    assert_eq!(asked(&mut gateway, me), "");
+    // And what the owner of the database wrote down.
+    admin
+        .batch_execute(&format!(
+            "ALTER ROLE app RESET engram.user_id; ALTER DATABASE postgres SET engram.user_id = '{VICTIM}'"
+        ))
+        .unwrap();
+    assert_eq!(asked(&mut connect("app", ""), me), VICTIM);
+}
+
+#[test]
+fn who_owns_the_tables_does_not_become_a_superuser_by_what_one_does_there() {
+    let cluster = Cluster::create(Installation::current(), "owned");
+    cluster.up();
+    cluster
+        .connect("postgres", "postgres")
+        .batch_execute("CREATE ROLE landlord LOGIN; CREATE ROLE app LOGIN")
+        .unwrap();
+    for database in ["owned", "before"] {
+        cluster
+            .connect("postgres", "postgres")
+            .batch_execute(&format!("CREATE DATABASE {database} OWNER landlord"))
+            .unwrap();
+    }
+    let prepared = "CREATE SCHEMA evil AUTHORIZATION landlord; SET ROLE landlord;
+         CREATE FUNCTION evil.rise() RETURNS int LANGUAGE plpgsql AS $$
+         BEGIN EXECUTE 'ALTER ROLE landlord SUPERUSER'; RETURN 1; EXCEPTION WHEN OTHERS THEN RETURN 0; END $$;
+         CREATE FUNCTION evil.eq(name, name) RETURNS boolean LANGUAGE plpgsql AS $$
+         BEGIN PERFORM evil.rise(); RETURN $1::pg_catalog.text OPERATOR(pg_catalog.=) $2::pg_catalog.text; END $$;
+         CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = name, RIGHTARG = name);
+         CREATE TABLE evil.late (x int);
+         CREATE FUNCTION evil.rising() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM evil.rise(); RETURN NULL; END';
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON evil.late DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION evil.rising();
+         CREATE TABLE evil.seen (what text);
+         GRANT ALL ON evil.seen TO PUBLIC;
+         CREATE FUNCTION evil.trap() RETURNS trigger LANGUAGE plpgsql AS $$
+         DECLARE
+           try text;
+         BEGIN
+           INSERT INTO evil.seen VALUES (current_user || ' on ' || TG_TABLE_NAME);
+           PERFORM evil.rise();
+           PERFORM pg_catalog.set_config('search_path', 'evil, pg_catalog', false);
+           FOREACH try IN ARRAY ARRAY['DECLARE c CURSOR WITH HOLD FOR SELECT evil.rise()', 'PREPARE p AS SELECT evil.rise()',
+             'INSERT INTO evil.late VALUES (1)', 'RESET SESSION AUTHORIZATION', 'RESET ROLE', 'CREATE TEMP TABLE pg_class (x int)'] LOOP
+             BEGIN
+               EXECUTE try;
+               PERFORM evil.rise();
+             EXCEPTION WHEN OTHERS THEN
+               NULL;
+             END;
+           END LOOP;
+           RETURN NULL;
+         END $$; RESET ROLE;";
+    let trap = |table: &str| {
+        format!(
+            "CREATE TRIGGER trap AFTER INSERT OR UPDATE ON engram.{table} FOR EACH STATEMENT EXECUTE FUNCTION evil.trap()"
+        )
+    };
+    for database in ["owned", "before"] {
+        cluster
+            .connect(database, "postgres")
+            .batch_execute(prepared)
+            .unwrap();
+        let mut landlord = cluster.connect(database, "landlord");
+        let mut admin = cluster.connect(database, "postgres");
+        let install = "SET client_min_messages = warning; CREATE EXTENSION engram CASCADE";
+        if database == "before" {
+            // What waits under a name of ours is no better.
+            landlord
+                .batch_execute(&format!(
+                    "CREATE SCHEMA engram; CREATE TABLE engram.settings (workspace_id uuid PRIMARY KEY
+                       DEFAULT '00000000-0000-0000-0000-000000000000', max_content_chars int, vector_weight float8, bm25_k1 float8,
+                       bm25_pivot float8, candidates int); {}",
+                    trap("settings")
+                ))
+                .unwrap();
+            // It may fail, or go well.
+            let _ = admin.batch_execute(install);
+        } else {
+            admin.batch_execute(install).unwrap();
+            for table in ["settings", "maintenance", "access_log", "memory_state"] {
+                landlord.batch_execute(&trap(table)).unwrap();
+            }
+            landlord
+                .batch_execute("ALTER DATABASE owned SET search_path = evil, pg_catalog")
+                .unwrap();
+            admin
+                .batch_execute("SELECT engram.setup('{\"grant_to\": [\"app\"]}')")
+                .unwrap();
+            cluster
+                .connect(database, "app")
+                .batch_execute(
+                    "SET search_path = public; SET engram.user_id = 'ann';
+                     SELECT engram.touch(ARRAY[engram.add('used')])",
+                )
+                .unwrap();
+            admin.batch_execute("CALL engram.maintain()").unwrap();
+            drop((admin, landlord));
+            cluster.down("fast");
+            let conf = cluster.directory.join("test.conf");
+            let mut text = fs::read_to_string(&conf).unwrap();
+            text.push_str(
+                "shared_preload_libraries = 'engram'\nengram.worker_databases = 'owned'\nengram.worker_interval = 1\n",
+            );
+            fs::write(&conf, text).unwrap();
+            cluster.up();
+            landlord = cluster.connect(database, "landlord");
+            admin = cluster.connect(database, "postgres");
+            // And twice by the worker.
+            for _ in 0..2 {
+                landlord
+                    .batch_execute("UPDATE engram.maintenance SET maintained_at = NULL")
+                    .unwrap();
+                let begun = Instant::now();
+                let done =
+                    "SELECT count(*) FROM engram.maintenance WHERE maintained_at IS NOT NULL";
+                while one::<i64>(&mut landlord, done, &[]) == 0 {
+                    assert!(begun.elapsed() < Duration::from_secs(60));
+                    thread::sleep(Duration::from_millis(50));
+                }
+            }
+            let seen: Vec<String> = admin
+                .query("SELECT DISTINCT what FROM evil.seen ORDER BY 1", &[])
+                .unwrap()
+                .iter()
+                .map(|row| row.get(0))
+                .collect();
+            for wanted in ["landlord on maintenance", "landlord on settings"] {
+                assert!(seen.iter().any(|s| s == wanted), "{seen:?}");
+            }
+        }
+        assert!(
+            !one::<bool>(
+                &mut admin,
+                "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) 'landlord'",
+                &[]
+            ),
+            "{database}"
+        );
+    }
 }
 
 #[test]
