@@ -320,6 +320,46 @@ fn a_released_version_stores_with_the_new_library_and_searches_or_says_what_to_d
 }
 
 #[test]
+fn a_superuser_updates_tables_of_somebody_else() {
+    for (version, ..) in RELEASED {
+        let db = released(version);
+        let mut admin = db.admin();
+        admin
+            .batch_execute(
+                "DO $$
+                 DECLARE
+                   thing text;
+                 BEGIN
+                   BEGIN CREATE ROLE heir; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END;
+                   EXECUTE 'ALTER SCHEMA engram OWNER TO heir';
+                   FOR thing IN
+                     SELECT 'TABLE ' || oid::regclass FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relkind IN ('r', 'p', 'v')
+                     UNION ALL
+                     SELECT 'ROUTINE ' || p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'engram'::regnamespace
+                       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+                   LOOP
+                     EXECUTE format('ALTER %s OWNER TO heir', thing);
+                   END LOOP;
+                 END $$",
+            )
+            .unwrap();
+        admin
+            .batch_execute("ALTER EXTENSION engram UPDATE")
+            .unwrap_or_else(|e| panic!("{version}: {e:?}"));
+        let others = "SELECT count(*)::text FROM pg_class WHERE relnamespace = 'engram'::regnamespace AND relowner <> 'heir'::regrole";
+        assert_eq!(text(&mut admin, others), "0", "{version}");
+        let mut ann = db.user("ann");
+        ann.batch_execute("SELECT engram.add('kept between', embedding => '[0,0,1]')")
+            .unwrap();
+        assert_eq!(
+            text(&mut ann, "SELECT content FROM engram.search('kept')"),
+            "kept between"
+        );
+        works(&db, version);
+    }
+}
+
+#[test]
 fn a_dump_of_a_released_version_is_loaded_into_this_one() {
     for (version, _, _, dump) in RELEASED {
         let db = Database::empty();
