@@ -19,6 +19,7 @@ use crate::raw::{RawJsonb, Words};
 use crate::search::{self, Request};
 use crate::store::{self, New};
 use crate::text::{self, Date};
+use crate::uses;
 use crate::vector::Vector;
 use crate::{identity, items, locks, setup, spi, sync, terms, words};
 
@@ -910,6 +911,7 @@ pub fn shorten(value: &str) -> String {
 
 #[pg_extern(sql = false, name = "setup")]
 fn setup_store(options: Option<RawJsonb>) -> Report<&'static str> {
+    uses::writable("engram.setup()")?;
     Ok(setup::setup(parse(options)?)?)
 }
 

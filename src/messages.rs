@@ -236,6 +236,11 @@ fn archive_messages(
         ),
     >,
 > {
+    // Who only asks may do so where nothing can be written, but on a standby not even locks can be had.
+    // SAFETY: reads a flag of the server.
+    if dry_run != Some(true) || unsafe { pgrx::pg_sys::RecoveryInProgress() } {
+        uses::writable("engram.archive_messages()")?;
+    }
     let inactive_for = match inactive_for {
         Some(interval) if interval.as_micros() < 0 => {
             return Err(Error::invalid(

@@ -488,6 +488,7 @@ pub fn consolidate(
     batch_size: Option<i32>,
     turn: Option<bool>,
 ) -> Result<Report> {
+    writable("engram.consolidate()")?;
     if let Some(size) = batch_size
         && size < 1
     {
@@ -606,6 +607,10 @@ pub fn configure(
     preset: Option<&str>,
     workspace: Option<pgrx::Uuid>,
 ) -> Result<Value> {
+    writable(match preset {
+        Some(_) => "engram.apply_preset()",
+        None => "engram.configure()",
+    })?;
     let common = |key: &str| COMMON.contains(&key);
     let reserved = |key: &&String| common(key) || RESERVED.contains(&key.as_str());
     if let Some(key) = changes.keys().find(reserved)

@@ -62,12 +62,18 @@ pub extern "C-unwind" fn engram_worker(_argument: pg_sys::Datum) {
     // It is a superuser, and the settings of a database are its owner's.
     // SAFETY: NUL-terminated constants; no transaction is needed to set what is not looked up.
     unsafe {
-        pg_sys::SetConfigOption(
-            c"search_path".as_ptr(),
-            c"pg_catalog, pg_temp".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        );
+        for (name, value) in [
+            (c"search_path", c"pg_catalog, pg_temp"),
+            // Under an older snapshot nothing is folded or packed.
+            (c"default_transaction_isolation", c"read committed"),
+        ] {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
     }
     loop {
         maintain();

@@ -15,6 +15,7 @@ DECLARE
   chosen boolean;
 BEGIN
   PERFORM engram_internal.require_store();
+  PERFORM engram_internal.require_writable();
   IF NOT has_table_privilege('engram.embedding_models', 'INSERT') THEN
     RAISE EXCEPTION 'role "%" may not register embedding models', current_user
       USING ERRCODE = 'insufficient_privilege',
@@ -64,6 +65,7 @@ DECLARE
   removed bigint;
 BEGIN
   PERFORM engram_internal.require_store();
+  PERFORM engram_internal.require_writable();
   IF NOT has_table_privilege('engram.embedding_models', 'DELETE') OR NOT engram_internal.trusted() THEN
     RAISE EXCEPTION 'role "%" may not drop embedding models', current_user
       USING ERRCODE = 'insufficient_privilege',

@@ -325,7 +325,7 @@ BEGIN
         THEN ARRAY(SELECT DISTINCT u FROM unnest(m.contradicts || contradict.b) u ORDER BY u) ELSE m.contradicts END,
       contradicted_by = CASE WHEN m.id = contradict.b
         THEN ARRAY(SELECT DISTINCT u FROM unnest(m.contradicted_by || contradict.a) u ORDER BY u) ELSE m.contradicted_by END
-  WHERE m.workspace_id = ws
+  WHERE m.workspace_id = ws AND m.id = ANY (ARRAY[contradict.a, contradict.b])
     AND (m.id = contradict.a AND contradict.b <> ALL (coalesce(m.contradicts, '{}'))
          OR m.id = contradict.b AND contradict.a <> ALL (coalesce(m.contradicted_by, '{}')));
   RETURN FOUND;
@@ -350,7 +350,7 @@ BEGIN
         THEN nullif(array_remove(m.contradicts, uncontradict.b), '{}') ELSE m.contradicts END,
       contradicted_by = CASE WHEN m.id = uncontradict.b
         THEN nullif(array_remove(m.contradicted_by, uncontradict.a), '{}') ELSE m.contradicted_by END
-  WHERE m.workspace_id = ws
+  WHERE m.workspace_id = ws AND m.id = ANY (ARRAY[uncontradict.a, uncontradict.b])
     AND (m.id = uncontradict.a AND uncontradict.b = ANY (m.contradicts)
          OR m.id = uncontradict.b AND uncontradict.a = ANY (m.contradicted_by));
   RETURN FOUND;

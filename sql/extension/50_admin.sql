@@ -62,6 +62,7 @@ DECLARE
   changed bigint := 0;
 BEGIN
   PERFORM engram_internal.require_store();
+  PERFORM engram_internal.require_writable();
   IF NOT has_table_privilege('engram.search_blocks', 'INSERT') OR NOT engram_internal.trusted() THEN
     RAISE EXCEPTION 'role "%" may not rebuild the search index', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Run it as the owner of the tables. The index follows every change by itself.';

@@ -66,7 +66,11 @@ BEGIN
          s.speaker, s.role, s.session_id, s.agent_id, s.source,
          CASE WHEN b.state IS NOT NULL THEN ARRAY(
            SELECT k.key FROM jsonb_each(v.state) k
-           WHERE k.key NOT IN ('version', 'updated_at', 'layer') AND k.value IS DISTINCT FROM b.state -> k.key
+           WHERE k.key NOT IN ('version', 'updated_at', 'layer') AND CASE
+             -- Each row has times in the zone of whoever wrote it.
+             WHEN k.key IN ('occurred_at', 'valid_from', 'valid_to', 'expires_at', 'deleted_at', 'created_at')
+             THEN (k.value #>> '{}')::timestamptz IS DISTINCT FROM (b.state ->> k.key)::timestamptz
+             ELSE k.value IS DISTINCT FROM b.state -> k.key END
            ORDER BY k.key) END
   FROM engram_internal.versions(ws, history.id) v
   LEFT JOIN engram_internal.versions(ws, history.id) b ON b.version = v.version - 1

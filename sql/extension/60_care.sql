@@ -306,7 +306,11 @@ DECLARE
   help pg_catalog.text;
   done pg_catalog.bool;
 BEGIN
+  PERFORM engram_internal.require_writable();
   PERFORM engram_internal.outside_transaction('consolidate_in_batches()');
+  -- Whatever the session's default is: under an older snapshot nothing is folded. Each COMMIT begins with the default anew.
+  COMMIT;
+  SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
   FOR ws IN SELECT w FROM engram_internal.consolidated_workspaces() AS w LOOP
     done := NULL;
     LOOP
@@ -324,6 +328,7 @@ BEGIN
         done := true;
       END;
       COMMIT;
+      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       EXIT WHEN done;
     END LOOP;
   END LOOP;

@@ -434,6 +434,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM engram_internal.require_writable();
   IF NOT isfinite(create_partitions.until) OR create_partitions.until > now() + interval '50 years' THEN
     RAISE EXCEPTION 'until is %', create_partitions.until
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a moment within the next 50 years, or leave it out.';
@@ -456,6 +457,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+  -- Who only asks may do so where nothing can be written, but on a standby not even locks can be had.
+  PERFORM engram_internal.require_writable() WHERE engram_internal.writes(drop_partitions.dry_run) OR pg_is_in_recovery();
   PERFORM engram_internal.check_age(drop_partitions.older_than);
   RETURN QUERY
   SELECT r.parent, r.partition, r.lower_bound, r.upper_bound, r.bytes
@@ -481,6 +484,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM engram_internal.require_writable() WHERE engram_internal.writes(detach_partitions.dry_run) OR pg_is_in_recovery();
   IF detach_partitions.older_than IS NULL THEN
     RAISE EXCEPTION 'older_than is NULL'
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an interval, for example ''1 year''.';

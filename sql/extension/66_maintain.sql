@@ -556,12 +556,17 @@ BEGIN
   END IF;
   PERFORM engram_internal.require_administrator();
   PERFORM engram_internal.outside_transaction('maintain()');
+  -- Whatever the session's default is: under an older snapshot nothing is folded or packed. Each COMMIT begins with the
+  -- default anew.
+  COMMIT;
+  SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
   FOREACH phase IN ARRAY coalesce(maintain.phases, engram_internal.phases()) LOOP
     step := NULL;
     began := pg_catalog.clock_timestamp();
     LOOP
       step := engram_internal.maintain_step(phase, step OPERATOR(pg_catalog.->>) 'after', step);
       COMMIT;
+      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       EXIT WHEN (step OPERATOR(pg_catalog.->>) 'done')::pg_catalog.bool;
     END LOOP;
     result := result OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(phase, (step OPERATOR(pg_catalog.-) 'done'::pg_catalog.text)

@@ -1549,6 +1549,37 @@ fn pg_cron_is_given_the_job_where_it_is_there() {
 }
 
 #[test]
+fn maintenance_is_done_whatever_isolation_sessions_begin_with() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    for level in ["serializable", "repeatable read"] {
+        let id = add(&mut ann, &format!("kept under {level}"));
+        for _ in 0..3 {
+            ann.execute("SELECT engram.touch(ARRAY[$1]::uuid[])", &[&id])
+                .unwrap();
+        }
+        let mut admin = db.admin();
+        admin
+            .batch_execute(&format!("SET default_transaction_isolation = '{level}'"))
+            .unwrap();
+        let waiting = "SELECT count(*) FROM engram.access_queue";
+        assert_eq!(one::<i64>(&mut admin, waiting, &[]), 3);
+        admin.batch_execute("CALL engram.maintain()").unwrap();
+        assert_eq!(one::<i64>(&mut admin, waiting, &[]), 0, "{level}");
+        ann.execute("SELECT engram.touch(ARRAY[$1]::uuid[])", &[&id])
+            .unwrap();
+        admin
+            .batch_execute("CALL engram.consolidate_in_batches()")
+            .unwrap();
+        assert_eq!(one::<i64>(&mut admin, waiting, &[]), 0, "{level}");
+        assert_eq!(
+            one::<String>(&mut admin, "SHOW transaction_isolation", &[]),
+            level
+        );
+    }
+}
+
+#[test]
 fn a_worker_maintains_the_databases_that_it_is_told() {
     let cluster = Cluster::create(Installation::current(), "worker");
     let conf = cluster.directory.join("test.conf");

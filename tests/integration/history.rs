@@ -734,3 +734,46 @@ fn nobody_stores_without_an_event_by_passing_for_a_dump() {
     let count: i64 = db.admin().query_one(events, &[]).unwrap().get(0);
     assert_eq!(count, 5);
 }
+
+#[test]
+fn what_has_changed_is_the_same_in_every_time_zone() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(
+        &mut ann,
+        "SELECT engram.add('tea', occurred_at => '2025-01-01Z', expires_at => '2999-01-01Z')",
+        &[],
+    );
+    for (zone, importance) in [("UTC", 0.9), ("Asia/Tokyo", 0.4), ("America/Lima", 0.5)] {
+        ann.batch_execute(&format!(
+            "SET timezone = '{zone}'; SELECT engram.update('{id}', importance => {importance})"
+        ))
+        .unwrap();
+    }
+    ann.batch_execute(&format!(
+        "SELECT engram.update('{id}', expires_at => '2999-01-02Z')"
+    ))
+    .unwrap();
+    for zone in ["UTC", "Asia/Tokyo"] {
+        ann.batch_execute(&format!("SET timezone = '{zone}'"))
+            .unwrap();
+        let changed: Vec<Option<Vec<String>>> = ann
+            .query(
+                "SELECT changed FROM engram.history($1) ORDER BY version",
+                &[&id],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        let one = |name: &str| Some(vec![name.to_owned()]);
+        let wanted = [
+            None,
+            one("importance"),
+            one("importance"),
+            one("importance"),
+            one("expires_at"),
+        ];
+        assert_eq!(changed, wanted, "{zone}");
+    }
+}

@@ -3801,8 +3801,23 @@ fn reading_works_on_a_standby() {
         "SELECT engram.add('new')",
         "SELECT engram.pin(id) FROM engram.list()",
         "DELETE FROM engram.memories",
+        "SELECT engram.consolidate(dry_run => true)",
+        "SELECT engram.archive_messages(dry_run => true)",
+        "SELECT engram.configure('{}')",
     ] {
         assert_eq!(failure(ann.simple_query(sql)).code, "25006", "{sql}");
+    }
+    for sql in [
+        "SELECT engram.create_partitions()",
+        "SELECT engram.drop_partitions(dry_run => true)",
+        "SELECT engram.setup()",
+        "CALL engram.consolidate_in_batches()",
+    ] {
+        let refused = failure(admin.simple_query(sql));
+        assert!(
+            refused.code == "25006" && refused.hint.contains("primary"),
+            "{sql}: {refused:?}"
+        );
     }
 }
 
@@ -3840,6 +3855,61 @@ fn nodes(plan: &Value, out: &mut Vec<[String; 3]>) {
     out.push([text("Node Type"), text("Relation Name"), text("Index Name")]);
     for child in plan["Plans"].as_array().into_iter().flatten() {
         nodes(child, out);
+    }
+}
+
+#[test]
+fn a_memory_is_found_by_its_key_whatever_statistics_say() {
+    let db = Database::new();
+    let me = "00000000-0000-0000-0000-000000000001";
+    let mut admin = Session::open(&db, "postgres");
+    // A large workspace among many small ones, stored one after the other.
+    admin.sql(
+        "SET session_replication_role = replica;
+         INSERT INTO engram.memories (workspace_id, id, user_id, content, type, importance, layer, pinned, tags, metadata, version,
+           created_at, updated_at, content_hash)
+         SELECT w, gen_random_uuid(), w, 'tea ' || i, 'factual', 0.5, 'working', false, '{}', '{}', 1, t, t, sha256(convert_to('tea ' || i, 'UTF8'))
+         FROM generate_series(1, 40000) i,
+           LATERAL (SELECT lpad((CASE WHEN i % 2 = 0 THEN 1 ELSE 1 + i % 4000 END)::text, 32, '0')::uuid AS w, now() - i * interval '1 minute' AS t) x;
+         RESET session_replication_role; ANALYZE engram.memories",
+    );
+    let id = admin.text(&format!(
+        "SELECT id FROM engram.memories WHERE workspace_id = '{me}' ORDER BY id LIMIT 1"
+    ));
+    let mut session = Session::open(&db, "app");
+    session.sql(&format!("SET request.jwt.claims = '{}'", token(me)));
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        session.sql(&format!(
+            "SET plan_cache_mode = {mode}; DEALLOCATE ALL;
+             PREPARE statement(uuid, uuid) AS SELECT content FROM engram.memories m WHERE m.workspace_id = $1 AND m.id = $2"
+        ));
+        let plan = session.text(&format!(
+            "EXPLAIN (FORMAT JSON) EXECUTE statement('{me}', '{id}')"
+        ));
+        assert!(plan.contains("memories_pkey"), "{mode}: {plan}");
+    }
+    // Nothing reads more than a few rows, whichever function asks.
+    let read = "SELECT pg_stat_get_xact_tuples_fetched('engram.memories'::regclass)";
+    for call in [
+        format!("get('{id}')"),
+        format!("history('{id}')"),
+        format!("contradict('{id}', o.id)"),
+        format!("uncontradict('{id}', o.id)"),
+        format!("supersede('{id}', o.id)"),
+        format!("latest('{id}')"),
+    ] {
+        let other = session.text(&format!(
+            "SELECT id FROM engram.memories WHERE workspace_id = '{me}' ORDER BY created_at DESC LIMIT 1"
+        ));
+        session.sql("BEGIN");
+        let before: i64 = session.text(read).parse().unwrap();
+        session.sql(&format!(
+            "SELECT engram.{}",
+            call.replace("o.id", &format!("'{other}'"))
+        ));
+        let after: i64 = session.text(read).parse().unwrap();
+        session.sql("COMMIT");
+        assert!(after - before < 100, "{call}: {} rows", after - before);
     }
 }
 

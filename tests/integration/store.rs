@@ -2174,6 +2174,11 @@ fn writers_name_themselves_in_read_only_transactions() {
         ("set_retention('x', max_count => 1)", "set_retention"),
         ("import('{}')", "import"),
         ("restore_messages('s')", "restore_messages"),
+        ("consolidate()", "consolidate"),
+        ("consolidate(dry_run => true)", "consolidate"),
+        ("archive_messages()", "archive_messages"),
+        ("configure('{}')", "configure"),
+        ("apply_preset('default')", "apply_preset"),
     ] {
         let sql = format!(
             "SELECT engram.{} FROM (SELECT $1::uuid AS id) x",
@@ -2199,8 +2204,21 @@ fn writers_name_themselves_in_read_only_transactions() {
             .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
     let admin = &mut db.admin();
-    let e = failure(admin.batch_execute("BEGIN READ ONLY; SELECT engram.pending_embeddings()"));
-    assert!(e.message.contains("engram.pending_embeddings()"), "{e:?}");
+    for call in [
+        "pending_embeddings()",
+        "set_embedding_model('other', 3)",
+        "drop_embedding_model('tiny')",
+        "create_partitions()",
+        "drop_partitions()",
+        "reindex()",
+        "setup()",
+    ] {
+        let e = failure(admin.batch_execute(&format!("BEGIN READ ONLY; SELECT engram.{call}")));
+        let name = call.split('(').next().unwrap();
+        assert!(e.message.contains(&format!("engram.{name}()")), "{e:?}");
+        assert!(e.code == "25006" && e.hint.contains("POST"), "{e:?}");
+        admin.batch_execute("ROLLBACK").unwrap();
+    }
 }
 
 #[test]
