@@ -175,7 +175,7 @@ fn state(name: Option<&str>) -> Result<State, Error> {
         Some("replaces") => Ok(State::Replaces),
         Some("gone") => Ok(State::Gone),
         other => Err(Error::invalid(
-            format!("state is {:?}", other.unwrap_or("NULL")),
+            format!("state is {:?}", shorten(other.unwrap_or("NULL"))),
             "Known: plain, replaces, gone.",
         )),
     }
@@ -579,7 +579,7 @@ fn embedding_norm(embedding: Vector) -> f64 {
 fn similarity(embedding: Vector, query: Array<'_, f32>, distance: &str) -> Report<Option<f64>> {
     let distance = Distance::parse(distance).ok_or_else(|| {
         Error::invalid(
-            format!("unknown distance {distance:?}"),
+            format!("unknown distance {:?}", shorten(distance)),
             "Known: cosine, inner_product, l2.",
         )
     })?;
@@ -899,7 +899,10 @@ pub fn time(key: &str, value: Option<&str>) -> Result<Option<TimestampWithTimeZo
     value
         .map(|v| {
             TimestampWithTimeZone::from_str(v).map_err(|_| {
-                format!("{key} must be a timestamp such as 2026-01-31T09:00:00Z, not {v:?}")
+                format!(
+                    "{key} must be a timestamp such as 2026-01-31T09:00:00Z, not {:?}",
+                    shorten(v)
+                )
             })
         })
         .transpose()

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
 use serde_json::Value;
 
-use crate::api::Report;
+use crate::api::{Report, shorten};
 use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
@@ -31,7 +31,7 @@ fn run(task: &str, args: Value, reads: bool) -> Result<Option<Value>> {
         .filter(|_| reads == matches!(task, "health" | "metrics"))
         .ok_or_else(|| {
             Error::invalid(
-                format!("unknown task {task:?}"),
+                format!("unknown task {:?}", shorten(task)),
                 "Call the functions of schema engram.",
             )
         })?;

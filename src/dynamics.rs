@@ -10,6 +10,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::api::shorten;
 use crate::error::{Error, Result};
 use crate::model::activation;
 use crate::model::fsrs::{self, Memory, Rating};
@@ -486,7 +487,7 @@ fn layer_tick(
     };
     let layer = Layer::parse(layer).ok_or_else(|| {
         Error::invalid(
-            format!("unknown layer {layer:?}"),
+            format!("unknown layer {:?}", shorten(layer)),
             "Known: working, core, archive.",
         )
     })?;
@@ -654,7 +655,7 @@ fn stability_upstream(
 ) -> std::result::Result<f64, ErrorReport> {
     let decay = fsrs::decay_per_day(r#type).ok_or_else(|| {
         Error::invalid(
-            format!("unknown type {type:?}"),
+            format!("unknown type {:?}", shorten(r#type)),
             "Known: factual, episodic, relational, emotional, procedural, opinion, causal.",
         )
     })?;

@@ -14,6 +14,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::api::shorten;
+
 /// What is wrong with a filter, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
@@ -219,7 +221,10 @@ fn parse_object(filter: &Value, depth: usize, budget: &mut usize) -> Result<Node
     }
     let Value::Object(map) = filter else {
         return error(
-            format!("a filter must be an object, not {filter}"),
+            format!(
+                "a filter must be an object, not {}",
+                shorten(&filter.to_string())
+            ),
             r#"For example {"type": "factual", "importance": {"gte": 0.5}}."#,
         );
     };
@@ -249,7 +254,10 @@ fn parse_list(
 ) -> Result<Vec<Node>, FilterError> {
     let Value::Array(items) = value else {
         return error(
-            format!("filter key {key:?} needs an array of filters, not {value}"),
+            format!(
+                "filter key {key:?} needs an array of filters, not {}",
+                shorten(&value.to_string())
+            ),
             format!(r#"For example {{"{key}": [{{"type": "factual"}}, {{"pinned": true}}]}}."#),
         );
     };
@@ -260,6 +268,8 @@ fn parse_list(
 }
 
 fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, FilterError> {
+    // As messages name it.
+    let shown = &*shorten(key);
     let field = match FIELDS.iter().position(|(name, ..)| *name == key) {
         Some(index) => Field::Column(index),
         None if NOT_FIELDS.contains(&key) => {
@@ -286,7 +296,7 @@ fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, Fil
                 .collect();
             if path.iter().any(String::is_empty) {
                 return error(
-                    format!("filter key {key:?} has an empty part"),
+                    format!("filter key {shown:?} has an empty part"),
                     "Write metadata.project, or metadata.owner.name for nested objects.",
                 );
             }
@@ -294,7 +304,7 @@ fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, Fil
         }
     };
     let tests: Vec<(Op, &Value)> = match value {
-        Value::Object(ops) => operators(key, ops)?,
+        Value::Object(ops) => operators(shown, ops)?,
         Value::Array(_) => vec![(Op::In, value)],
         // One word for a list means that it is among them.
         Value::String(_) if is_list(&field) => vec![(Op::Contains, value)],
@@ -306,7 +316,7 @@ fn parse_field(key: &str, value: &Value, budget: &mut usize) -> Result<Node, Fil
             message: format!("the filter has more than {MAX_CONDITIONS} conditions"),
             hint: r#"Use "in" with a list instead of many "eq"."#.to_owned(),
         })?;
-        let value = check(key, &field, op, value)?;
+        let value = check(shown, &field, op, value)?;
         nodes.push(Node::Test {
             field: field.clone(),
             op,
@@ -337,11 +347,11 @@ fn operators<'a>(
         .map(|(name, value)| match Op::parse(name) {
             Some(op) => Ok((op, value)),
             None => error(
-                format!("unknown filter operator {name:?} on {key:?}"),
+                format!("unknown filter operator {:?} on {key:?}", shorten(name)),
                 format!(
                     r#"Operators: {}. To compare with an object, write {{"eq": {{…}}}}; for a nested key, {:?}."#,
                     OPERATORS.join(", "),
-                    format!("{key}.{name}")
+                    format!("{key}.{}", shorten(name))
                 ),
             ),
         })
@@ -358,7 +368,10 @@ fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, Filte
     let bad = |wanted: &str| -> Result<Value, FilterError> {
         let name = OPERATORS[op as usize];
         error(
-            format!("filter {key:?}: {name:?} needs {wanted}, not {value}"),
+            format!(
+                "filter {key:?}: {name:?} needs {wanted}, not {}",
+                shorten(&value.to_string())
+            ),
             format!(
                 r#"For example {{"{key}": {{"{name}": {}}}}}."#,
                 example(kind, op)
@@ -719,6 +732,22 @@ mod tests {
 
     #[test]
     fn errors_name_the_part_and_the_way_out() {
+        // None repeats a value or key of any length.
+        let long = "x".repeat(1000);
+        for filter in [
+            serde_json::from_str(r#"{"importance": {"lt": 1e400}}"#).unwrap(),
+            json!({"importance": long}),
+            json!({"id": [long]}),
+            json!({"OR": long}),
+            json!({"importance": {long.clone(): 1}}),
+            json!({format!("{long}.."): 1}),
+            json!({long.clone(): {"in": 1}}),
+            json!({long.clone(): {}}),
+            json!([long]),
+        ] {
+            let e = fail(filter);
+            assert!(e.message.len() < 200 && e.hint.len() < 400, "{e:?}");
+        }
         let e = fail(json!({"deleted_at": null}));
         assert!(e.message.contains("\"deleted_at\"") && e.hint.contains("forgotten"));
         assert!(e.hint.contains("\"metadata.deleted_at\""));

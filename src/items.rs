@@ -75,7 +75,11 @@ pub fn parse(item: &Value, keys: usize) -> Result<Item, String> {
         _ => return Err(format!("an item must be an object, not {}", name(item))),
     };
     if let Some(key) = map.keys().find(|k| !keys.contains(&k.as_str())) {
-        return Err(format!("unknown key {key:?}; keys are {}", keys.join(", ")));
+        return Err(format!(
+            "unknown key {:?}; keys are {}",
+            shorten(key),
+            keys.join(", ")
+        ));
     }
     Ok(Item {
         content: text(map, "content")?,
@@ -92,9 +96,10 @@ pub fn parse(item: &Value, keys: usize) -> Result<Item, String> {
         source: text(map, "source")?,
         entities: texts(map, "entities")?,
         id: match text(map, "id")? {
-            Some(id) => {
-                Some(Uuid::try_parse(&id).map_err(|_| format!("id must be a UUID, not {id:?}"))?)
-            }
+            Some(id) => Some(
+                Uuid::try_parse(&id)
+                    .map_err(|_| format!("id must be a UUID, not {:?}", shorten(&id)))?,
+            ),
             None => None,
         },
         expires_at: text(map, "expires_at")?,
@@ -192,7 +197,12 @@ fn embedding(map: &Map<String, Value>) -> Result<Option<Vec<f32>>, String> {
             n.as_f64()
                 .map(|x| x as f32)
                 .filter(|x| x.is_finite())
-                .ok_or_else(|| format!("embedding holds {n}, which is not a finite number"))
+                .ok_or_else(|| {
+                    format!(
+                        "embedding holds {}, which is not a finite number",
+                        shorten(&n.to_string())
+                    )
+                })
         })
         .collect::<Result<Vec<_>, _>>()
         .map(Some)
@@ -245,6 +255,14 @@ mod tests {
         ] {
             let message = parse(&item, KEYS.len()).unwrap_err();
             assert!(message.contains(word), "{item}: {message}");
+        }
+        let long = "9".repeat(1000);
+        for item in [
+            json!({"id": long}),
+            json!({long.clone(): 1}),
+            serde_json::from_str(&format!(r#"{{"embedding": [{long}]}}"#)).unwrap(),
+        ] {
+            assert!(parse(&item, KEYS.len()).unwrap_err().len() < 400);
         }
         assert_eq!(
             parse(&json!("plain"), KEYS.len())

@@ -8,6 +8,7 @@ use pgrx::spi::Spi;
 use pgrx::{pg_sys, spi as pgspi};
 use serde_json::Value;
 
+use crate::api::shorten;
 use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
 use crate::{locks, settings, spi, uses};
@@ -161,19 +162,19 @@ impl Options {
                 }
                 ("owner", _) => {
                     return Err(Error::invalid(
-                        format!("option owner is {value}"),
+                        format!("option owner is {}", shorten(&value.to_string())),
                         "Give the name of one role.",
                     ));
                 }
                 ("grant_to", _) => {
                     return Err(Error::invalid(
-                        format!("option grant_to is {value}"),
+                        format!("option grant_to is {}", shorten(&value.to_string())),
                         r#"Give an array of role names, for example ["app"]."#,
                     ));
                 }
                 _ => {
                     return Err(Error::invalid(
-                        format!("unknown option {key:?}"),
+                        format!("unknown option {:?}", shorten(&key)),
                         "Options are owner and grant_to.",
                     ));
                 }

@@ -21,6 +21,7 @@ use pgrx::{FromDatum, JsonB, pg_sys};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::api::shorten;
 use crate::error::{Error, Result};
 use crate::privilege::AsOwner;
 use crate::scan::{Fresh, Key, Lookup, Table};
@@ -699,7 +700,7 @@ const PRESETS: [(&str, [f64; 10]); 5] = [
 pub fn apply_preset(name: &str, workspace: Option<pgrx::Uuid>) -> Result<Value> {
     let Some((name, values)) = PRESETS.iter().find(|(known, _)| *known == name) else {
         return Err(Error::invalid(
-            format!("unknown preset {name:?}"),
+            format!("unknown preset {:?}", shorten(name)),
             format!("Known: {}.", PRESETS.map(|(name, _)| name).join(", ")),
         ));
     };

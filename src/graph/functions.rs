@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::walk::{self, PATH_EDGES, RELATED_EDGES, Start, Walk};
 use super::{Graph, Reach, USED_WITH, count, most, spread};
-use crate::api::Report;
+use crate::api::{Report, shorten};
 use crate::error::{Error, Result};
 use crate::model::links;
 use crate::search::workspace_of;
@@ -42,7 +42,10 @@ fn entity_key(workspace: Uuid, name: &str) -> Result<String> {
     let node = text::entity_node(name);
     if node.is_empty() {
         return Err(Error::invalid(
-            format!("entity {name:?} has no letter or digit in its name"),
+            format!(
+                "entity {:?} has no letter or digit in its name",
+                shorten(name)
+            ),
             "Give a name, for example 'New York'. engram.entities() lists them.",
         ));
     }

@@ -16,6 +16,7 @@ use super::corpus::Entries;
 use super::ids::IdSet;
 use super::words::Analysed;
 use super::{Context, Request};
+use crate::api::shorten;
 use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::heap::Placed;
@@ -95,7 +96,7 @@ fn read(value: Option<&Value>) -> Result<(filter::Node, filter::Compiled)> {
     for time in filter::times(&node) {
         TimestampWithTimeZone::from_str(&time).map_err(|_| {
             Error::invalid(
-                format!("filter: {time:?} is not a timestamp"),
+                format!("filter: {:?} is not a timestamp", shorten(&time)),
                 "Write it as 2026-01-31T09:00:00Z.",
             )
         })?;
@@ -145,7 +146,7 @@ impl<'a> Eligible<'a> {
                         other => Err(Error::invalid(
                             format!(
                                 "unknown memory type {:?}",
-                                other.as_deref().unwrap_or("NULL")
+                                shorten(other.as_deref().unwrap_or("NULL"))
                             ),
                             format!("Known types: {}.", TYPES.join(", ")),
                         )),

@@ -28,6 +28,7 @@ use pgrx::{FromDatum, pg_sys};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::api::shorten;
 use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Rules};
@@ -491,7 +492,7 @@ impl Context {
                 Some("expired") => context.expired = true,
                 other => {
                     return Err(Error::invalid(
-                        format!("include has {:?}", other.unwrap_or("NULL")),
+                        format!("include has {:?}", shorten(other.unwrap_or("NULL"))),
                         "search can include superseded and expired; engram.list() also includes forgotten.",
                     ));
                 }
