@@ -2,13 +2,15 @@
 //! [`crate::model::memory`] and [`crate::model::links`]; what they write is in [`crate::uses`].
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::{JsonB, PgMemoryContexts, Uuid};
 use serde_json::{Value, json};
 
-use crate::api::{HitRow, Report, hit_row, request};
+use crate::api::{HitRow, Report, hit_row, request, shorten};
 use crate::error::Error;
 use crate::model::fsrs::Rating;
 use crate::model::heat::Heat;
@@ -48,7 +50,7 @@ pub fn traits(
     Ok(Traits {
         kind: TYPES.iter().position(|t| *t == kind).ok_or_else(|| {
             Error::invalid(
-                format!("unknown memory type {kind:?}"),
+                format!("unknown memory type {:?}", shorten(kind)),
                 format!("Known types: {}.", TYPES.join(", ")),
             )
         })?,
@@ -62,7 +64,7 @@ fn layer(name: Option<&str>) -> Result<Layer, Error> {
     name.map_or(Ok(Layer::Working), |name| {
         Layer::parse(name).ok_or_else(|| {
             Error::invalid(
-                format!("unknown layer {name:?}"),
+                format!("unknown layer {:?}", shorten(name)),
                 "Known layers: working, core, archive.",
             )
         })
@@ -370,8 +372,9 @@ pub fn after(
     let (stored_at, stored_used, stored_uses) = (state.at(), state.last_used, state.uses);
     let stored_heat = state.heat;
     let mut late = false;
+    let known_to_base: HashSet<&uuid::Uuid> = seen.iter().collect();
     for (call, event) in &new {
-        if seen.contains(call) {
+        if known_to_base.contains(call) {
             state.count(event);
         } else if event.at < base.as_ref().unwrap_or(&first).at {
             base.get_or_insert(first).take_in(event, traits, params);
@@ -387,11 +390,11 @@ pub fn after(
         let begin = base.as_ref().unwrap_or(&first);
         events.extend(&new);
         // Older ones are in the base, or were taken in by it.
-        events.retain(|(call, event)| event.at >= begin.at || seen.contains(call));
+        events.retain(|(call, event)| event.at >= begin.at || known_to_base.contains(call));
         let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
         late = begin.uses.saturating_add(uses) != state.uses;
         if !late {
-            events.retain(|(call, _)| !seen.contains(call));
+            events.retain(|(call, _)| !known_to_base.contains(call));
             let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
             state.replay(begin, &mut events, traits, params);
         }
@@ -411,10 +414,8 @@ pub fn after(
         state.uses = stored_uses;
         let mut known: Vec<uuid::Uuid> = new.iter().map(|(call, _)| *call).collect();
         if base.is_some_and(|base| base.at >= moment) {
-            known.extend(
-                seen.iter()
-                    .filter(|call| !new.iter().any(|(c, _)| c == *call)),
-            );
+            let again: HashSet<&uuid::Uuid> = new.iter().map(|(call, _)| call).collect();
+            known.extend(seen.iter().filter(|call| !again.contains(call)));
         }
         json = Some(base_json(&state.base(), &known));
     }
@@ -593,18 +594,21 @@ fn first_base(created_at: TimestampWithTimeZone, layer_name: &str) -> Report<Jso
 fn pairs(
     ids: Array<'_, Uuid>,
 ) -> TableIterator<'static, (name!(a, Uuid), name!(b, Uuid), name!(direction, i32))> {
-    let ids: Vec<Uuid> = ids.iter().flatten().collect();
-    let mut pairs = Vec::with_capacity(ids.len() * ids.len().saturating_sub(1) / 2);
-    for (n, first) in ids.iter().enumerate() {
-        for second in &ids[n + 1..] {
+    let ids: Rc<[Uuid]> = ids.iter().flatten().collect();
+    // One by one: of many ids there are more pairs than memory holds.
+    TableIterator::new((0..ids.len()).flat_map(move |n| {
+        // Where many are equal, nothing comes for a long time.
+        pgrx::check_for_interrupts!();
+        let (first, ids) = (ids[n], Rc::clone(&ids));
+        (n + 1..ids.len()).filter_map(move |m| {
+            let second = ids[m];
             match first.as_bytes().cmp(second.as_bytes()) {
-                Ordering::Less => pairs.push((*first, *second, 1)),
-                Ordering::Greater => pairs.push((*second, *first, -1)),
-                Ordering::Equal => {}
+                Ordering::Less => Some((first, second, 1)),
+                Ordering::Greater => Some((second, first, -1)),
+                Ordering::Equal => None,
             }
-        }
-    }
-    TableIterator::new(pairs)
+        })
+    }))
 }
 
 #[pg_extern(sql = false)]
@@ -815,7 +819,7 @@ fn touch(
     let kind = kind.unwrap_or("used");
     if !matches!(kind, "used" | "shown") {
         return Err(Error::invalid(
-            format!("kind is {kind:?}"),
+            format!("kind is {:?}", shorten(kind)),
             "Known: used (it went into the answer) and shown (it was only returned). For ratings there are rate() and reinforce().",
         )
         .into());

@@ -164,7 +164,14 @@ pub fn lines(
         }
     };
     let too_deep = || format!("is nested deeper than {} levels", raw::READABLE);
+    let too_many = || {
+        Error::invalid(
+            format!("data has more than {MAX_LINES} lines"),
+            "Send them in several calls; memories before what hangs on them.",
+        )
+    };
     let mut lines = match format {
+        Format::Engram if values.len() > MAX_LINES => return Err(too_many()),
         Format::Engram => {
             let mut lines: Vec<Line> = values.into_iter().map(shape::line).collect();
             for nth in cut {
@@ -181,10 +188,7 @@ pub fn lines(
         other => foreign::lines(other, values, workspace, now),
     };
     if lines.len() > MAX_LINES {
-        return Err(Error::invalid(
-            format!("data has {} lines, the limit is {MAX_LINES}", lines.len()),
-            "Send them in several calls; memories before what hangs on them.",
-        ));
+        return Err(too_many());
     }
     for line in &mut lines {
         if let Ok(content) = &line.content
@@ -305,7 +309,7 @@ fn import_lines(
     let on_conflict = on_conflict.unwrap_or("skip");
     if !matches!(on_conflict, "skip" | "replace" | "reject") {
         return Err(Error::invalid(
-            format!("unknown on_conflict {on_conflict:?}"),
+            format!("unknown on_conflict {:?}", shorten(on_conflict)),
             "Known: skip (default), replace, reject.",
         ));
     }

@@ -160,15 +160,21 @@ pub fn merge(blocks: &[&[u8]], room: usize, resolve: bool) -> Result<Vec<Merged>
     let mut out = Vec::new();
     let mut rest = &places[..];
     while !rest.is_empty() {
-        let mut used = documents::HEADER;
-        let fitting = rest
-            .iter()
-            .take_while(|(b, i, _)| {
-                used += blocks[*b].bytes_of(*i);
-                used <= room
-            })
-            .count()
-            .clamp(1, usize::from(u16::MAX));
+        let (mut used, mut fitting, mut most) = (documents::HEADER, 0, 0);
+        for (b, i, _) in rest.iter().take(u16::MAX.into()) {
+            let bytes = blocks[*b].bytes_of(*i);
+            most = most.max(bytes);
+            used = match blocks[*b] {
+                Block::Documents(_) => used + bytes,
+                // Those without a vector take as much as the others.
+                Block::Vectors(_) => documents::HEADER + (fitting + 1) * most,
+            };
+            if used > room {
+                break;
+            }
+            fitting += 1;
+        }
+        let fitting = fitting.max(1);
         let (these, more) = rest.split_at(fitting.min(rest.len()));
         out.push(Merged {
             entries: these.len(),

@@ -63,6 +63,9 @@ pub const PART_HEADER: usize = 8;
 /// Most bytes of a column in one part.
 const SLICE: usize = (ROOM - PART_HEADER) / 16 * 16;
 
+/// Most bytes that are written for entries without a vector: four segments of the longest that there are.
+const MOST_ZEROS: usize = 1 << 28;
+
 const DOCUMENTS: u8 = 1;
 const VECTORS: u8 = 2;
 
@@ -269,7 +272,8 @@ impl Head {
                 unknown if unknown >= SPEAKERS => {}
                 kind => {
                     let kind = Kind::of(kind)?;
-                    if content.len() != kind.width() {
+                    // Ids always have parts: a head of a few bytes says nothing of thousands of entries.
+                    if content.len() != kind.width() || kind == Kind::Ids {
                         return None;
                     }
                     head.constants.push((kind, content.to_vec()));
@@ -499,12 +503,12 @@ impl<'a> Postings<'a> {
     }
 
     fn large_count(&self, at: usize) -> u32 {
-        let found = self.large.chunks_exact(6);
-        found
-            .filter(|c| usize::from(u16_at(c, 0)) == at)
-            .map(|c| u32::from(u16_at(c, 4)))
-            .next()
-            .unwrap_or(LARGE.into())
+        let all = self.large.as_chunks::<6>().0;
+        // In the order of occurrences.
+        match all.binary_search_by_key(&at, |c| usize::from(u16_at(c, 0))) {
+            Ok(found) => u32::from(u16_at(&all[found], 4)),
+            Err(_) => LARGE.into(),
+        }
     }
 
     /// Calls `visit` with every word whose letters are wanted, every document that holds it, ascending, and how
@@ -711,6 +715,10 @@ impl<'a> Rows<'a> {
         let mut lows: Vec<&[u8]> = Vec::with_capacity(head.n);
         for content in self.contents(Kind::Low) {
             let (n, halves) = low(content, dims)?;
+            // Vectors of no dimension take no bytes, however many they are said to be.
+            if n > head.n - lows.len() {
+                return None;
+            }
             lows.extend((0..n).map(|i| &halves[half * i..half * (i + 1)]));
         }
         let mut i = 0;
@@ -801,6 +809,10 @@ pub fn seal(rows: &[&[u8]], tag: u32) -> Result<Vec<Row>, Unreadable> {
             }
         }
         Held::Points(all) => {
+            let empty = all.iter().filter(|p| p.codes.is_empty()).count();
+            if empty * dims_of(&all) > MOST_ZEROS {
+                return Err(Unreadable);
+            }
             for (these, tag) in all.chunks(MOST).zip(tag..) {
                 seal_points(these, tag, &mut out)?;
             }
@@ -1315,11 +1327,16 @@ pub fn parts_of_vectors(dims: usize, n: usize) -> usize {
     n.div_ceil(high_room(dims))
 }
 
+/// The dimensions of vectors, some of which may have none.
+fn dims_of(points: &[Point]) -> usize {
+    points.iter().map(|p| p.codes.len()).max().unwrap_or(0)
+}
+
 fn seal_points(all: &[Point], tag: u32, out: &mut Vec<Row>) -> Result<(), Unreadable> {
     let (Some(first), Some(last)) = (all.first(), all.last()) else {
         return Ok(());
     };
-    let dims = all.iter().map(|p| p.codes.len()).max().unwrap_or(0);
+    let dims = dims_of(all);
     if all
         .iter()
         .any(|p| p.codes.len() != dims && !p.codes.is_empty())
@@ -1373,6 +1390,44 @@ mod tests {
                     words
                 },
             })
+    }
+
+    #[test]
+    fn few_bytes_do_not_say_that_there_is_much() {
+        let gone = |n: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            vectors::encode(id, Stamp::new(1, State::Gone), &[])
+        };
+        // Vectors of no dimension take no bytes.
+        let one = gone(1);
+        let rows = seal(&[&one], 1).unwrap();
+        assert!(entries(&rows_of(&rows)).is_ok());
+        let mut rows: Vec<Vec<u8>> = rows.into_iter().map(|row| row.bytes).collect();
+        let low = rows
+            .iter_mut()
+            .find(|row| row[..2] == [PART, Kind::Low as u8]);
+        low.unwrap()[PART_HEADER..][..4].fill(255);
+        let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+        assert_eq!(entries(&rows), Err(Unreadable));
+
+        // A head alone has no entries.
+        let mut head = rows[0].to_vec();
+        assert!(Head::parse(&head).is_some());
+        head.extend([Kind::Ids as u8, 16, 0, 0, 0]);
+        head.extend([7; 16]);
+        assert!(Head::parse(&head).is_none());
+
+        // Zeros for entries without a vector, as long as the only one.
+        let mut blocks: Vec<Vec<u8>> = (1..70_000).map(gone).collect();
+        blocks.push(vectors::encode(
+            [0; 16],
+            Stamp::new(1, State::Plain),
+            &[1.0; 4096],
+        ));
+        let all: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).collect();
+        assert_eq!(seal(&all, 1), Err(Unreadable));
+        assert!(seal(&all[69_000..], 1).is_ok());
     }
 
     #[test]

@@ -216,6 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn entries_without_a_vector_take_the_room_of_one() {
+        let blocks: Vec<Vec<u8>> = (0u8..200)
+            .map(|n| {
+                let vector = [1.0; 1000];
+                let dims = if n == 100 { vector.len() } else { 0 };
+                encode([n; 16], Stamp::new(1, State::Gone), &vector[..dims])
+            })
+            .collect();
+        let blocks: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).collect();
+        let merged = merge(&blocks, 7950, false).unwrap();
+        assert!(merged.iter().all(|m| m.bytes.len() <= 7950));
+        assert_eq!(merged.iter().map(|m| m.entries).sum::<usize>(), 200);
+        assert!(merged.len() <= 3, "{}", merged.len());
+    }
+
+    #[test]
     fn extremes_have_codes() {
         for v in [
             vec![0.0; 3],

@@ -1,13 +1,13 @@
 //! What other memory systems export, as lines of ours. Shapes as their documentation and data show them;
 //! ids are made of theirs and the workspace, so that an import that is repeated finds what it stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::Line;
 use super::shape::to_base64;
+use super::{Line, MAX_LINES};
 use crate::api::shorten;
 use crate::error::{Error, Result};
 use crate::model::heat::HeatSum;
@@ -93,7 +93,31 @@ impl Format {
     }
 }
 
-/// Converts; what cannot be read becomes a line that says why.
+/// Bytes that a conversion may write of what stands in the data once: more than this is no jsonb anyway.
+const MOST_COPIED: usize = 1 << 28;
+
+/// What is left of [`MOST_COPIED`].
+struct Room(usize);
+
+impl Room {
+    fn new() -> Self {
+        Self(MOST_COPIED)
+    }
+
+    /// Takes room for so many copies of so many bytes; why not, where there is none.
+    fn take(&mut self, copies: usize, bytes: usize) -> std::result::Result<(), String> {
+        let left = self.0.checked_sub(copies.saturating_mul(bytes));
+        self.0 = left.ok_or("what is to be copied of the data is too much; split it")?;
+        Ok(())
+    }
+}
+
+/// Whether there are more lines than one call may have, so that the others need not be made.
+fn full(lines: &[Line]) -> bool {
+    lines.len() > MAX_LINES
+}
+
+/// Converts; what cannot be read becomes a line that says why. Ends early where there are too many lines.
 pub fn lines(format: Format, values: Vec<Value>, workspace: Uuid, now: i64) -> Vec<Line> {
     match format {
         Format::Engram => Vec::new(),
@@ -208,6 +232,11 @@ fn number(row: &Value, key: &str) -> Option<f64> {
 
 // --- engramai ------------------------------------------------------------------------------------
 
+/// What hangs on a memory, if this is the first of its id.
+fn hanging<'v>(on: &BTreeMap<&str, Vec<&'v Value>>, id: &str, first: bool) -> Vec<&'v Value> {
+    on.get(id).filter(|_| first).cloned().unwrap_or_default()
+}
+
 fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
     let mut tables: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     let mut lines = Vec::new();
@@ -252,7 +281,12 @@ fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
         .filter_map(|e| Some((e.get("id")?.to_string(), text(e, "name")?)))
         .collect();
 
+    let mut room = Room::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for row in rows("memories") {
+        if full(&lines) {
+            return lines;
+        }
         let (Some(hex), Some(content)) = (text(row, "id"), text(row, "content")) else {
             lines.push(bad(
                 "memory",
@@ -275,8 +309,13 @@ fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
             metadata.insert("namespace".to_owned(), namespace.into());
         }
         metadata.insert("engramai_id".to_owned(), hex.into());
+        // Of memories with the same id the first one is stored, and has all that hangs on it.
+        let first = seen.insert(hex);
         let mut entities = Vec::new();
-        for link in graph.get(hex).into_iter().flatten() {
+        for link in hanging(&graph, hex, first) {
+            if full(&lines) {
+                return lines;
+            }
             let relation = text(link, "relation").unwrap_or("mentions");
             match text(link, "node_id") {
                 Some(node) if known.contains(node) && node != hex => lines.push(good(
@@ -287,16 +326,24 @@ fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
                 None => {}
             }
         }
-        for link in mentions.get(hex).into_iter().flatten() {
+        let mut problem = None;
+        for link in hanging(&mentions, hex, first) {
             let name = link
                 .get("entity_id")
                 .and_then(|e| names.get(&e.to_string()));
-            entities.extend(name.map(|name| json!({"name": name})));
+            if let Some(name) = name {
+                match room.take(1, name.len()) {
+                    Ok(()) => entities.push(json!({"name": name})),
+                    Err(why) => problem = Some(why),
+                }
+            }
         }
-        let embeddings: Vec<Value> = embeddings
-            .get(hex)
+        if let Some(problem) = problem {
+            lines.push(bad("memory", problem));
+            continue;
+        }
+        let embeddings: Vec<Value> = hanging(&embeddings, hex, first)
             .into_iter()
-            .flatten()
             .filter_map(|row| {
                 // Vectors as text; what sqlite3 prints of binary ones is not to be read.
                 let vector = text(row, "embedding").filter(|v| v.starts_with('['))?;
@@ -319,8 +366,7 @@ fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
         };
         let pinned = number(row, "pinned").is_some_and(|p| p != 0.0) || row["pinned"] == true;
         let layer = text(row, "layer").unwrap_or("working");
-        let calls = uses.get(hex).map_or(&[][..], Vec::as_slice);
-        let (state, used) = life(row, calls, layer, workspace, hex);
+        let (state, used) = life(row, &hanging(&uses, hex, first), layer, workspace, hex);
         lines.push(good(
             "memory",
             json!({
@@ -347,9 +393,15 @@ fn engramai(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
         ));
     }
     for hex in uses.keys().filter(|hex| !known.contains(*hex)) {
+        if full(&lines) {
+            return lines;
+        }
         lines.push(bad(
             "uses",
-            format!("access_log has uses of memory {hex:?}, which is not in the same data"),
+            format!(
+                "access_log has uses of memory {:?}, which is not in the same data",
+                shorten(hex)
+            ),
         ));
     }
     hebbian(rows("hebbian_links"), &uses, &mut lines, &id);
@@ -427,14 +479,18 @@ fn hebbian(
         at: f64,
     }
     let mut pairs: BTreeMap<(String, String), Pair> = BTreeMap::new();
-    let last = |hex: &str| {
-        uses.get(hex)
-            .into_iter()
-            .flatten()
-            .filter_map(|call| number(call, "accessed_at"))
-            .fold(f64::NEG_INFINITY, f64::max)
-    };
+    let last: HashMap<&str, f64> = uses
+        .iter()
+        .map(|(hex, calls)| {
+            let times = calls.iter().filter_map(|call| number(call, "accessed_at"));
+            (*hex, times.fold(f64::NEG_INFINITY, f64::max))
+        })
+        .collect();
+    let last = |hex: &str| last.get(hex).copied().unwrap_or(f64::NEG_INFINITY);
     for row in rows {
+        if full(lines) {
+            return;
+        }
         let (Some(source), Some(target)) = (text(row, "source_id"), text(row, "target_id")) else {
             lines.push(bad(
                 "pair",
@@ -477,6 +533,9 @@ fn hebbian(
         pair.at = pair.at.max(at);
     }
     for ((a, b), pair) in pairs {
+        if full(lines) {
+            return;
+        }
         let Some(at) = moment(pair.at) else {
             lines.push(bad(
                 "pair",
@@ -555,10 +614,15 @@ fn mem0(values: Vec<Value>, workspace: Uuid, now: i64) -> Vec<Line> {
             Some(content) => memories.push(json!({"id": id, "memory": content,
                 "created_at": rows[0].get("created_at"), "updated_at": rows.last().and_then(|r| r.get("updated_at")),
                 "actor_id": rows[0].get("actor_id"), "role": rows[0].get("role")})),
-            None => lines.push(bad("memory", format!("memory {id:?} was deleted there"))),
+            None => lines.push(bad("memory", format!("memory {:?} was deleted there", shorten(id)))),
         }
     }
+    let mut room = Room::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for row in &memories {
+        if full(&lines) {
+            return lines;
+        }
         let (Some(theirs), Some(content)) = (
             text(row, "id"),
             text(row, "memory").or_else(|| text(row, "text")),
@@ -595,11 +659,21 @@ fn mem0(values: Vec<Value>, workspace: Uuid, now: i64) -> Vec<Line> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        let steps = past.get(theirs).map_or(&[][..], Vec::as_slice);
-        let steps: Vec<&&Value> = steps
-            .iter()
+        // Of memories with the same id the first one is stored, and has their history.
+        let steps = past.get(theirs).filter(|_| seen.insert(theirs));
+        let steps: Vec<&Value> = steps
+            .into_iter()
+            .flatten()
+            .copied()
             .filter(|s| matches!(text(s, "event"), Some("ADD" | "UPDATE")))
             .collect();
+        // Each step holds what the memory was, most of which is what it is.
+        if steps.len() > 1
+            && let Err(problem) = room.take(steps.len(), row.to_string().len())
+        {
+            lines.push(bad("memory", problem));
+            continue;
+        }
         let created = match time(row, "created_at") {
             Value::Null => iso(now).into(),
             time => time,
@@ -648,6 +722,9 @@ fn mem0(values: Vec<Value>, workspace: Uuid, now: i64) -> Vec<Line> {
         lines.push(good("memory", memory));
     }
     for row in &relations {
+        if full(&lines) {
+            return lines;
+        }
         match (
             text(row, "source"),
             text(row, "relationship"),
@@ -702,7 +779,11 @@ fn mcp(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
             row => entities.push(row),
         }
     }
+    let mut room = Room::new();
     for row in &entities {
+        if full(&lines) {
+            return lines;
+        }
         let Some(name) = text(row, "name") else {
             lines.push(bad(
                 "memory",
@@ -731,7 +812,8 @@ fn mcp(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
                 lines.push(bad(
                     "memory",
                     format!(
-                        "observations of {name:?} must be an array of texts, not {}",
+                        "observations of {:?} must be an array of texts, not {}",
+                        shorten(name),
                         shorten(&other.to_string())
                     ),
                 ));
@@ -743,10 +825,17 @@ fn mcp(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
             .filter_map(Value::as_str)
             .filter(|o| !o.trim().is_empty())
             .collect();
+        if let Err(problem) = room.take(observations.len(), 3 * name.len() + 2 * kind.len()) {
+            lines.push(bad("memory", problem));
+            continue;
+        }
         if observations.is_empty() {
             lines.push(memory(format!("{name} is a {kind}"), ""));
         }
         for observation in observations {
+            if full(&lines) {
+                return lines;
+            }
             // By itself it does not say of whom it speaks.
             let named = observation.to_lowercase().contains(&name.to_lowercase());
             let content = if named {
@@ -758,6 +847,9 @@ fn mcp(values: Vec<Value>, workspace: Uuid) -> Vec<Line> {
         }
     }
     for row in &relations {
+        if full(&lines) {
+            return lines;
+        }
         match (
             text(row, "from"),
             text(row, "relationType"),
@@ -825,6 +917,66 @@ mod tests {
         ] {
             assert_eq!(Format::of(std::slice::from_ref(&value)), format, "{value}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_the_data_once_is_not_written_without_end() {
+        let workspace = Uuid::from_u128(7);
+        let convert = |format, value| lines(format, vec![value], workspace, 0);
+        let errors = |lines: &[Line]| lines.iter().filter(|l| l.content.is_err()).count();
+        // Hangs on a memory that comes often.
+        let memory =
+            json!({"id": "a", "content": "x", "memory_type": "factual", "created_at": 1e8});
+        let link = json!({"memory_id": "a", "node_id": "b", "relation": "r"});
+        let use_ = json!({"memory_id": "a", "accessed_at": 1e9});
+        let mut memories = vec![memory; 300];
+        memories.push(json!({"id": "b", "content": "y"}));
+        let found = convert(
+            Format::Engramai,
+            json!({"memories": memories, "graph_links": vec![link; 300], "access_log": vec![use_; 300]}),
+        );
+        assert_eq!((found.len(), errors(&found)), (601, 0));
+        let used = |line: &&Line| line.content.as_ref().is_ok_and(|c| c.contains_key("uses"));
+        assert_eq!(found.iter().filter(used).count(), 1);
+        let memory = json!({"id": "a", "memory": "x"});
+        let step = json!({"memory_id": "a", "event": "UPDATE", "old_memory": "y"});
+        let found = convert(
+            Format::Mem0,
+            json!({"results": vec![memory; 300], "history": vec![step.clone(); 300]}),
+        );
+        let past = |line: &&Line| {
+            line.content
+                .as_ref()
+                .is_ok_and(|c| c.contains_key("events"))
+        };
+        assert_eq!(found.iter().filter(past).count(), 1);
+
+        // Long and often.
+        let long = "x".repeat(1_000_000);
+        let found = convert(
+            Format::Mem0,
+            json!({"results": [{"id": "a", "memory": "x", "metadata": {"k": long}}], "history": vec![step; 300]}),
+        );
+        assert_eq!((found.len(), errors(&found)), (1, 1));
+        let found = convert(
+            Format::Mcp,
+            json!({"entities": [{"name": long, "observations": vec!["o"; 300]}, {"name": "n", "observations": ["o"]}]}),
+        );
+        assert_eq!((found.len(), errors(&found)), (2, 1));
+        let mention = json!({"memory_id": "a", "entity_id": 1});
+        let found = convert(
+            Format::Engramai,
+            json!({"memories": [{"id": "a", "content": "x", "memory_type": "factual"}],
+                   "entities": [{"id": 1, "name": long}], "memory_entities": vec![mention; 300]}),
+        );
+        assert_eq!((found.len(), errors(&found)), (1, 1));
+
+        // Short and too many.
+        let found = convert(
+            Format::Mcp,
+            json!({"entities": [{"name": "n", "observations": vec!["o"; 2 * MAX_LINES]}]}),
+        );
+        assert_eq!(found.len(), MAX_LINES + 1);
     }
 
     /// Values of any shape under the keys that are looked for.
