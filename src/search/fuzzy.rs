@@ -21,6 +21,8 @@ use crate::{spi, terms, text};
 const MOST_WORDS: usize = 4;
 /// Shortest such word, in letters.
 const SHORTEST: usize = 4;
+/// Longest such word: of more letters somebody's slip is no guess, and comparing them is slow.
+const LONGEST: usize = 64;
 /// Letters from which two edits are one slip.
 const LONG: usize = 8;
 /// Letters from which other endings are looked for.
@@ -111,7 +113,7 @@ fn may_be((letters, edits): (u32, u32), other: u32) -> bool {
 }
 
 impl Missing {
-    /// `None` for what is no word of Latin letters: a number that differs is another number.
+    /// `None` for what is no word of Latin letters (a number that differs is another number), and for very long ones.
     fn new(word: u32, lexeme: &str, typed: &[String]) -> Option<Self> {
         let lexeme = text::fold(lexeme).to_lowercase();
         // The word that it is the stem of: stems differ from words at the end.
@@ -125,7 +127,7 @@ impl Missing {
             .max_by_key(|token| (common(token), std::cmp::Reverse(token.len())))
             .unwrap_or(&lexeme);
         let plain = surface.bytes().all(|b| b.is_ascii_lowercase());
-        (plain && surface.len() >= SHORTEST).then(|| Self {
+        (plain && (SHORTEST..=LONGEST).contains(&surface.len())).then(|| Self {
             word,
             typed: surface.chars().collect(),
             letters: documents::letters(lexeme.as_bytes()),
@@ -373,6 +375,15 @@ fn edits(a: &[char], b: &[char]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn very_long_words_are_no_slips() {
+        for (letters, taken) in [(3, false), (4, true), (64, true), (65, false)] {
+            let word = "e".repeat(letters);
+            let typed = [word.clone()];
+            assert_eq!(Missing::new(0, &word, &typed).is_some(), taken, "{letters}");
+        }
+    }
 
     #[test]
     fn slips_and_fragments_are_near_and_other_words_are_not() {
