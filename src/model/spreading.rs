@@ -57,8 +57,11 @@ where
     K: Copy + Eq + Hash + Ord,
 {
     let mut start: BTreeMap<K, f64> = BTreeMap::new();
-    for (node, weight) in seeds.iter().filter(|(_, w)| *w > 0.0 && w.is_finite()) {
-        *start.entry(*node).or_default() += weight;
+    let sound = || seeds.iter().filter(|(_, w)| *w > 0.0 && w.is_finite());
+    // As shares of the largest, or large ones would add up to infinity.
+    let largest = sound().fold(0.0, |most: f64, (_, weight)| most.max(*weight));
+    for (node, weight) in sound() {
+        *start.entry(*node).or_default() += weight / largest;
     }
     let total: f64 = start.values().sum();
     start.values_mut().for_each(|weight| *weight /= total);
@@ -268,6 +271,16 @@ mod tests {
             }
         }
         assert_eq!(spread_fan(1.5, 1000.0), 0.0);
+    }
+
+    #[test]
+    fn only_proportions_of_seeds_count() {
+        let graph = undirected([(0, 1, 1.0), (1, 2, 0.5)]);
+        let plain = walk(&graph, &[(0, 1.0), (2, 1.0)], 0.5, 2, 0.0, 10);
+        for size in [f64::MAX, 1e-300] {
+            let other = walk(&graph, &[(0, size), (2, size)], 0.5, 2, 0.0, 10);
+            assert_eq!(other, plain, "{size}");
+        }
     }
 
     #[test]
