@@ -33,6 +33,7 @@
 //! | `messages` | turns of conversations, and which of them are worth extracting from |
 //! | `life` | the state of memories as SQL functions |
 //! | `transfer` | import: lines of JSON, ours and others', checked and converted |
+//! | `sweep` | how far memories without vectors were looked for |
 //! | `sync` | where events come from, for devices that synchronise |
 //! | `care` | what the store as a whole needs, as its owner |
 //! | `worker` | the optional background worker |
@@ -74,6 +75,7 @@ mod setup;
 pub mod simd;
 mod spi;
 mod store;
+mod sweep;
 mod sync;
 pub mod terms;
 pub mod text;

@@ -41,7 +41,8 @@ pub fn add(n: u32) {
     TAKEN.set((transaction, taken.saturating_add(n)));
 }
 
-fn current() -> pg_sys::LocalTransactionId {
+/// The transaction that runs, among those of this backend.
+pub fn current() -> pg_sys::LocalTransactionId {
     // SAFETY: inside a function call there is a transaction and a PGPROC, and both outlive it.
     unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16"))]

@@ -169,6 +169,21 @@ COMMENT ON FUNCTION engram.set_embedding(uuid, vector, text, integer, uuid) IS
 
 model: by default the default model, or the one registered model that has the length of the vector. expected_version: the version that pending_embeddings() returned; if the memory changed since, the call is refused (PT409) and the memory handed out again. An unknown id raises PT404.';
 
+CREATE FUNCTION engram_internal.sweep(model text, made timestamptz)
+RETURNS TABLE (until timestamptz, workspace_id uuid, id uuid)
+LANGUAGE c VOLATILE STRICT ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sweep_wrapper';
+COMMENT ON FUNCTION engram_internal.sweep(text, timestamptz) IS
+'How far this backend has looked for memories without a vector of the model, made at that time: the last one that was looked at, or, where all were, until when that is good. No row where nothing is known, or for a caller whom row security binds.';
+
+CREATE FUNCTION engram_internal.note_sweep(model text, made timestamptz, until timestamptz, workspace_id uuid, id uuid) RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'note_sweep_wrapper';
+COMMENT ON FUNCTION engram_internal.note_sweep(text, timestamptz, timestamptz, uuid, uuid) IS
+'Remembers that, until the transaction is rolled back or the backend ends. 42501 for callers whom row security binds.';
+
 CREATE FUNCTION engram.pending_embeddings(
   model text DEFAULT NULL,
   match_count integer DEFAULT NULL,
@@ -191,7 +206,7 @@ DECLARE
   -- Memories that are looked at together, and how long nobody looks at all of them again.
   batch  CONSTANT integer := 10000;
   pause  CONSTANT interval := '10 minutes';
-  swept   jsonb := '{}';
+  swept   record;
   low     uuid := '00000000-0000-0000-0000-000000000000';
   high    uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   last_ws uuid := '00000000-0000-0000-0000-000000000000';
@@ -249,21 +264,14 @@ BEGIN
   wanted := wanted - n;
 
   -- What nobody noted, as when a model is new: all memories in the order of their key. Who asks for all workspaces goes
-  -- on where this session stopped. Of the default model, of which nearly all is noted, it begins anew after a while only.
+  -- on where this backend stopped. Of the default model, of which nearly all is noted, it begins anew after a while only.
   IF every THEN
-    BEGIN
-      swept := coalesce(nullif(current_setting('engram_internal.swept', true), ''), '{}')::jsonb;
-      IF (swept #>> ARRAY[m.name, 'made'])::timestamptz = m.created_at THEN
-        IF m.is_default AND moment < (swept #>> ARRAY[m.name, 'until'])::timestamptz THEN
-          RETURN;
-        END IF;
-        last_ws := coalesce((swept #>> ARRAY[m.name, 'workspace_id'])::uuid, last_ws);
-        last_id := coalesce((swept #>> ARRAY[m.name, 'id'])::uuid, last_id);
-      END IF;
-    EXCEPTION WHEN data_exception THEN
-      -- Somebody else's.
-      swept := '{}';
-    END;
+    SELECT * INTO swept FROM engram_internal.sweep(m.name, m.created_at);
+    IF m.is_default AND moment < swept.until THEN
+      RETURN;
+    END IF;
+    last_ws := coalesce(swept.workspace_id, last_ws);
+    last_id := coalesce(swept.id, last_id);
   END IF;
   WHILE wanted > 0 LOOP
     WITH part AS MATERIALIZED (
@@ -319,14 +327,12 @@ BEGIN
     EXIT WHEN done;
   END LOOP;
   IF every THEN
-    swept := swept || jsonb_build_object(m.name, jsonb_build_object('made', m.created_at)
-      || CASE WHEN done THEN jsonb_build_object('until', moment + pause)
-              ELSE jsonb_build_object('workspace_id', last_ws, 'id', last_id) END);
-    PERFORM set_config('engram_internal.swept', swept::text, false);
+    PERFORM engram_internal.note_sweep(m.name, m.created_at, CASE WHEN done THEN moment + pause END,
+      CASE WHEN NOT done THEN last_ws END, CASE WHEN NOT done THEN last_id END);
   END IF;
 END
 $$;
 COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
 'Hands out memories that have no vector of the model yet, and leases them to the caller: nobody else gets them for lease_seconds (default 300) unless set_embedding() comes first.
 
-text is what to embed: the content with its speaker and date. What waits for the default model since it was stored or changed, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids, and is looked for by a session that serves all workspaces every ten minutes at most. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';
+text is what to embed: the content with its speaker and date. What waits for the default model since it was stored or changed, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids, and is looked for by each backend that serves all workspaces every ten minutes at most. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';

@@ -1126,12 +1126,12 @@ fn embedders_learn_of_what_comes_later() {
     assert_eq!(pending(&mut admin, "tiny"), [old]);
     embed(&mut ann, old);
     assert!(pending(&mut admin, "tiny").is_empty());
-    let swept: String = one(
+    let swept: bool = one(
         &mut admin,
-        "SELECT current_setting('engram_internal.swept')",
+        "SELECT s.until > now() FROM engram.embedding_models m, engram_internal.sweep(m.name, m.created_at) s",
         &[],
     );
-    assert!(swept.contains("until"), "{swept}");
+    assert!(swept);
 
     // Through every door, each once.
     let next = |admin: &mut Client, client: &mut Client, what: &str, id: Uuid| {
@@ -1231,11 +1231,55 @@ fn embedders_learn_of_what_comes_later() {
         &[],
     );
     assert_eq!(left, 0);
-    // What somebody else put into the setting does no harm.
-    admin
-        .batch_execute("SET engram_internal.swept = 'x'")
+}
+
+/// What nobody noted is looked for at once by who has not looked yet, and nobody else tells it not to.
+#[test]
+fn nobody_keeps_an_embedder_from_looking() {
+    let db = Database::new();
+    let (mut ann, mut admin) = (db.user("ann"), db.admin());
+    let mut lost = |content: &str| {
+        let id = add(&mut ann, content);
+        let claim = "DELETE FROM engram.embedding_claims WHERE memory_id = $1";
+        assert_eq!(admin.execute(claim, &[&id]).unwrap(), 1);
+        id
+    };
+    let found = |client: &mut Client| -> Vec<Uuid> {
+        let rows = client.query("SELECT id FROM engram.pending_embeddings()", &[]);
+        rows.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let first = lost("the first");
+    let mut worker = db.admin();
+    // A client that had the connection before.
+    worker
+        .batch_execute(
+            r#"SELECT set_config('engram_internal.swept', jsonb_build_object('tiny', jsonb_build_object('made', created_at, 'until', '2100-01-01'))::text, false)
+               FROM engram.embedding_models;
+               SET SESSION AUTHORIZATION app; SET engram.user_id = 'bob'"#,
+        )
         .unwrap();
-    assert!(pending(&mut admin, "tiny").is_empty());
+    let sql = "SELECT engram_internal.note_sweep('tiny', now(), '2100-01-01', NULL, NULL)";
+    assert_eq!(failure(worker.execute(sql, &[])).code, "42501");
+    worker
+        .batch_execute("RESET SESSION AUTHORIZATION; RESET engram.user_id")
+        .unwrap();
+    // What is rolled back was not handed out.
+    for end in ["ROLLBACK", "ROLLBACK TO s; COMMIT"] {
+        worker.batch_execute("BEGIN; SAVEPOINT s").unwrap();
+        assert_eq!(found(&mut worker), [first], "{end}");
+        worker.batch_execute(end).unwrap();
+    }
+    assert_eq!(found(&mut worker), [first]);
+    // It has looked at all, as others have not; nor does it show where to clients of its connection.
+    let second = lost("the second");
+    assert!(found(&mut worker).is_empty());
+    let at = "SELECT count(*) FROM engram.embedding_models m, engram_internal.sweep(m.name, m.created_at)";
+    assert_eq!(one::<i64>(&mut worker, at, &[]), 1);
+    worker
+        .batch_execute("SET SESSION AUTHORIZATION app; SET engram.user_id = 'bob'")
+        .unwrap();
+    assert_eq!(one::<i64>(&mut worker, at, &[]), 0);
+    assert_eq!(found(&mut db.admin()), [second]);
 }
 
 /// Who hands out and stores in one transaction, and who changes the same memory meanwhile, wait for each other in one
