@@ -28,7 +28,7 @@ BEGIN
          (CASE WHEN b.parts[2] = 'MAXVALUE' THEN 'infinity' ELSE trim('''' FROM b.parts[2]) END)::timestamptz,
          b.parts IS NULL
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-  CROSS JOIN LATERAL (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \((.*)\) TO \((.*)\)$') AS parts) b
+  CROSS JOIN LATERAL (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM [(](.*)[)] TO [(](.*)[)]$') AS parts) b
   WHERE i.inhparent = to_regclass('engram.' || quote_ident(partition_bounds.parent))
   ORDER BY 2 NULLS LAST;
 END
@@ -146,7 +146,7 @@ BEGIN
       goal := engram_internal.interval_after(unit, goal);
     END LOOP;
   END IF;
-  IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.partition = 'engram.' || quote_ident(spare) AND b.is_default) THEN
+  IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.partition::regclass = to_regclass('engram.' || quote_ident(spare)) AND b.is_default) THEN
     RAISE EXCEPTION 'table engram.% has no default partition', create_partitions_as_owner.parent
       USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('Somebody dropped or detached it. If it is there: ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT; else, as the owner of the tables: SELECT engram.setup();', create_partitions_as_owner.parent, spare);
   END IF;
@@ -274,6 +274,11 @@ DECLARE
   more    boolean;
   filled  boolean;
 BEGIN
+  IF NOT release_partitions_as_owner.dry_run AND current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION 'partitions cannot be released in a transaction that is %', current_setting('transaction_isolation')
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'It does not see what others wrote last, which would be lost. Call it in one that is read committed.';
+  END IF;
   EXECUTE format('LOCK TABLE ONLY engram.%I IN SHARE UPDATE EXCLUSIVE MODE', release_partitions_as_owner.parent);
   SELECT min(b.lower_bound), coalesce(bool_or(b.upper_bound <= release_partitions_as_owner.before), false) INTO lowest, more
   FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b WHERE b.lower_bound > '-infinity';
@@ -298,21 +303,21 @@ BEGIN
       CONTINUE;
     END IF;
     IF release_partitions_as_owner.parent = 'memory_events' THEN
-      -- A device that has not seen all of it can no longer be told. Nobody writes a time that is over,
-      -- but for who began before its end.
-      IF EXISTS (SELECT FROM pg_stat_activity a WHERE a.xact_start < p.upper_bound AND a.backend_xid IS NOT NULL) THEN
-        RAISE EXCEPTION 'a transaction that began before % is still open', p.upper_bound
-          USING ERRCODE = 'lock_not_available', HINT = 'End it: SELECT * FROM pg_stat_activity ORDER BY xact_start;';
-      END IF;
-      EXECUTE format('SELECT e.xid FROM %s e WHERE e.origin = engram_internal.store_origin() ORDER BY e.xid DESC LIMIT 1', p.partition) INTO newest;
       INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
+      PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE;
+    END IF;
+    -- The table before its partitions, as everybody who reads or writes them. Whoever has written has ended afterwards;
+    -- who only began before the end of the partition and writes later finds another.
+    EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', release_partitions_as_owner.parent);
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', p.partition);
+    IF release_partitions_as_owner.parent = 'memory_events' THEN
+      -- A device that has not seen all of it can no longer be told.
+      EXECUTE format('SELECT e.xid FROM %s e WHERE e.origin = engram_internal.store_origin() ORDER BY e.xid DESC LIMIT 1', p.partition) INTO newest;
       UPDATE engram.maintenance m
       SET events_dropped_xid = CASE WHEN newest > coalesce(m.events_dropped_xid, '0'::xid8) THEN newest ELSE m.events_dropped_xid END,
           events_dropped_until = greatest(m.events_dropped_until, p.upper_bound)
       WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
     END IF;
-    -- The table before its partitions, as everybody who reads or writes them.
-    EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', release_partitions_as_owner.parent);
     EXECUTE format('ALTER TABLE engram.%I DETACH PARTITION %s', release_partitions_as_owner.parent, p.partition);
     name := (SELECT c.relname FROM pg_class c WHERE c.oid = p.partition::regclass);
     IF release_partitions_as_owner.table_ IS NOT NULL THEN

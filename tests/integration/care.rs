@@ -516,6 +516,81 @@ fn dropping_every_old_partition_changes_no_number() {
     );
 }
 
+/// Whoever has written into it, and is not done.
+#[test]
+fn events_that_are_being_written_are_not_dropped_unseen() {
+    let db = Database::new();
+    let mut ann = lived(&db);
+    let mut admin = db.admin();
+    // An owner who does not see what others do in pg_stat_activity.
+    admin
+        .batch_execute(
+            "DO $$ BEGIN CREATE ROLE warden; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+             SELECT engram.setup('{\"owner\": \"warden\", \"grant_to\": [\"service_role\"]}')",
+        )
+        .unwrap();
+    let mut app = db.admin();
+    let event = "INSERT INTO engram.memory_events (workspace_id, xid, id, at, memory_id, origin, action, version)
+                 SELECT workspace_id, pg_current_xact_id(), gen_random_uuid(), at - interval '60 days', memory_id, origin, 'updated', 1
+                 FROM engram.memory_events LIMIT 1";
+    admin.batch_execute(event).unwrap();
+    app.batch_execute("BEGIN").unwrap();
+    app.batch_execute(event).unwrap();
+    let xid: String = one(&mut app, "SELECT pg_current_xact_id()::text", &[]);
+    let mut service = db.admin();
+    service
+        .batch_execute("SET SESSION AUTHORIZATION service_role")
+        .unwrap();
+    let drop = "SELECT partition FROM engram.drop_partitions('1 day', 'memory_events') ORDER BY 1";
+    let failed = failure(service.query(drop, &[]));
+    assert_eq!(failed.code, "55P03", "{failed:?}");
+    app.batch_execute("COMMIT").unwrap();
+    // An older snapshot would not see what was written last.
+    service
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT")
+        .unwrap();
+    let failed = failure(service.query(drop, &[]));
+    assert!(
+        failed.code == "55000" && !failed.hint.is_empty(),
+        "{failed:?}"
+    );
+    service.batch_execute("ROLLBACK").unwrap();
+    // Who has written elsewhere does not wait long, and holds nobody up.
+    assert!(!list(&mut service, drop).is_empty());
+    let known: bool = one(
+        &mut admin,
+        "SELECT events_dropped_xid >= $1::text::xid8 FROM engram.maintenance WHERE workspace_id = '00000000-0000-0000-0000-000000000000'",
+        &[&xid],
+    );
+    assert!(known);
+    add(&mut ann, "later");
+}
+
+#[test]
+fn partitions_come_whatever_names_and_texts_look_like() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    // How names are written, and what a backslash means.
+    admin
+        .batch_execute("SET quote_all_identifiers = on; SET standard_conforming_strings = off; SET escape_string_warning = off")
+        .unwrap();
+    let made = list(
+        &mut admin,
+        "SELECT partition FROM engram.create_partitions(now() + interval '5 months')",
+    );
+    assert!(made.len() >= 9, "{made:?}");
+    let dropped = "SELECT count(*) FROM engram.drop_partitions('0 days')";
+    assert_eq!(one::<i64>(&mut admin, dropped, &[]), 0);
+    admin.batch_execute("RESET ALL").unwrap();
+    assert!(partitions(&mut admin, "access_log").len() > 5);
+    let default: String = one(
+        &mut admin,
+        "SELECT partition FROM engram_internal.partition_bounds('messages') WHERE is_default",
+        &[],
+    );
+    assert_eq!(default, "engram.messages_default");
+}
+
 #[test]
 fn old_partitions_are_archived_where_the_user_says() {
     let db = Database::new();
