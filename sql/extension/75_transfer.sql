@@ -251,6 +251,7 @@ CREATE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean,
 RETURNS TABLE ("position" integer, id uuid, status text, error text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -765,10 +766,12 @@ BEGIN
     IF ws = '00000000-0000-0000-0000-000000000000' THEN
       PERFORM engram_internal.refuse_workspace(ws);
     ELSIF chat = '' THEN
-      RAISE EXCEPTION 'session_id is empty' USING ERRCODE = 'invalid_parameter_value';
+      RAISE EXCEPTION 'session_id is empty'
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the conversation that the turn belongs to.';
     ELSIF import_messages.kind = 'message' AND char_length(line ->> 'content') > longest
        OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
-      RAISE EXCEPTION 'content has more than % characters', longest USING ERRCODE = 'invalid_parameter_value';
+      RAISE EXCEPTION 'content has more than % characters', longest
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Split the turn, or have an administrator raise max_content_chars with engram.configure().';
     ELSIF import_messages.kind = 'message' THEN
       SELECT m.content, false AS archived INTO held FROM engram.messages m
       WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;

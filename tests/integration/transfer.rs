@@ -595,6 +595,28 @@ fn nothing_in_the_data_gets_further_than_its_line() {
 }
 
 #[test]
+fn turns_that_are_refused_say_what_to_do() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    for (line, word) in [
+        (json!({"session_id": ""}), "session_id"),
+        (
+            json!({"session_id": "s", "content": "x".repeat(200_001)}),
+            "200000",
+        ),
+    ] {
+        let e = failure(admin.query(
+            "SELECT * FROM engram_internal.import_messages(gen_random_uuid(), true, 'skip', 'message', $1)",
+            &[&json!([{"p": 1, "l": line}])],
+        ));
+        assert!(
+            e.code == "22023" && e.message.contains(word) && !e.hint.is_empty(),
+            "{e:?}"
+        );
+    }
+}
+
+#[test]
 fn an_import_sets_what_configure_would() {
     let db = Database::new();
     let mut ann = db.user("ann");
