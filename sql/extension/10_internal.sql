@@ -208,6 +208,7 @@ COMMENT ON FUNCTION engram_internal.document(uuid, bigint, text, text, timestamp
 CREATE FUNCTION engram_internal.index_documents(workspace uuid, documents bytea[], state text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
 AS $$
 BEGIN
   INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
@@ -223,6 +224,7 @@ COMMENT ON FUNCTION engram_internal.index_documents(uuid, bytea[], text) IS
 CREATE FUNCTION engram_internal.index_vectors(workspace uuid, model text, ids uuid[], embeddings vector[], state text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
 AS $$
 DECLARE
   waiting boolean := EXISTS (SELECT FROM engram.search_blocks b
@@ -904,7 +906,7 @@ BEGIN
   IF current_setting('transaction_read_only')::boolean THEN
     -- The outermost of ours that is being called, as far as PL/pgSQL knows.
     GET DIAGNOSTICS calls = PG_CONTEXT;
-    called := (SELECT m[1] FROM regexp_matches(calls, 'function (engram\.\w+)\(', 'g') WITH ORDINALITY AS c (m, nth) ORDER BY nth DESC LIMIT 1);
+    called := (SELECT m[1] FROM regexp_matches(calls, 'function (engram[.][a-z_]+)[(]', 'g') WITH ORDINALITY AS c (m, nth) ORDER BY nth DESC LIMIT 1);
     RAISE EXCEPTION 'cannot execute % in a read-only transaction', coalesce(called || '()', 'a function that writes')
       USING ERRCODE = 'read_only_sql_transaction',
             HINT = 'It writes. Through PostgREST call it with POST, not GET; on a standby, call it on the primary.';

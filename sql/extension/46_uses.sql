@@ -344,6 +344,7 @@ COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
 CREATE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
 AS $$
 #variable_conflict use_column
 DECLARE

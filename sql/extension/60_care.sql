@@ -342,6 +342,7 @@ batch_size: memories that one transaction moves at most; where much moves, only 
 CREATE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
 AS $$
 #variable_conflict use_column
 DECLARE

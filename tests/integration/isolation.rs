@@ -920,6 +920,10 @@ engram_internal.blank(workspace, model, cluster, head, entries)
     no    no    no    no    no    SELECT engram_internal.blank('{ws}', 'm', 1, '', '{}')
 engram_internal.knows_cells(workspace, model)
     no    no    no    no    no    SELECT engram_internal.knows_cells('{ws}', 'm')
+engram_internal.sweep(model, made)
+    0     0     0     0     0     SELECT * FROM engram_internal.sweep('tiny', '2026-01-01')
+engram_internal.note_sweep(model, made, until, workspace_id, id)
+    no    no    no    no    1     SELECT engram_internal.note_sweep('nowhere', '2026-01-01', null, null, null)
 engram_internal.knows_places(workspace, model, cluster, head)
     no    no    no    no    no    SELECT engram_internal.knows_places('{ws}', '', 1, '')
 engram_internal.segment_values(workspace, head, ids)
@@ -2073,6 +2077,84 @@ fn what_is_done_as_the_owner_takes_the_rights_of_the_caller() {
     assert_eq!(reader.code(&replaced), "42501");
     let skipped = format!("SELECT status FROM engram.import('{}')", line("skipped"));
     assert_eq!(reader.text(&skipped), "skipped");
+}
+
+/// Anybody may have the setting that dumps have.
+#[test]
+fn settings_outlive_a_caller_who_passes_for_a_dump() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let id: Uuid = one(&mut ann, "SELECT engram.add('an apple')", &[]);
+    let me: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    admin
+        .execute(
+            "SELECT engram.configure('{\"max_content_chars\": 4242, \"decay\": 0.4}', $1)",
+            &[&me],
+        )
+        .unwrap();
+    ann.batch_execute(
+        "INSERT INTO engram.memories (content) VALUES ('a pear'); SET check_function_bodies = off",
+    )
+    .unwrap();
+    let state = "SELECT access_count FROM engram.memory_state WHERE memory_id = $1";
+    ann.execute("SELECT engram.touch(ARRAY[$1::uuid])", &[&id])
+        .unwrap();
+    for call in [
+        "SELECT engram.configure('{\"mu1\": 0.2}')",
+        "SELECT engram.apply_preset('researcher')",
+        r#"SELECT * FROM engram.import('[{"kind": "settings", "settings": {"mu2": 0.004}}]', on_conflict => 'replace')"#,
+        "SELECT * FROM engram.consolidate()",
+        "SELECT engram.add('a plum')",
+    ] {
+        ann.batch_execute(call).unwrap();
+        let kept: i32 = one(
+            &mut admin,
+            "SELECT max_content_chars FROM engram.settings WHERE workspace_id = $1",
+            &[&me],
+        );
+        assert_eq!(kept, 4242, "{call}");
+    }
+    assert_eq!(one::<Option<i64>>(&mut admin, state, &[&id]), Some(2));
+}
+
+/// What an argument says of its size costs the caller alone.
+#[test]
+fn no_argument_takes_the_server_down() {
+    let db = Database::new();
+    let mut stranger = stranger(&db);
+    let backend = stranger.text("SELECT pg_backend_pid()");
+    stranger.sql("SET statement_timeout = '2s'");
+    let low = "set_byte(set_byte(set_byte(set_byte(s.block, 8, 255), 9, 255), 10, 255), 11, 255)";
+    for (sql, code) in [
+        (
+            "SELECT count(*) FROM engram_internal.pairs(array_fill(gen_random_uuid(), ARRAY[200000]))".to_owned(),
+            "57014",
+        ),
+        (
+            format!(
+                "SELECT count(*) FROM (SELECT array_agg(CASE WHEN s.level = 4 AND get_byte(s.block, 1) = 10 THEN {low} ELSE s.block END) AS rows
+                   FROM engram_internal.seal_blocks(ARRAY[engram_internal.vector_entry('{OTHER}', 1, 'gone', NULL)], 1) s) x,
+                   engram_internal.segment_entries(x.rows) e"
+            ),
+            "55000",
+        ),
+    ] {
+        assert_eq!(stranger.code(&sql), code, "{sql}");
+    }
+    // As many uses that wait as a base knows of.
+    stranger.sql("SET statement_timeout = '60s'");
+    let known = stranger.text(&format!(
+        "WITH u AS (SELECT array_agg(gen_random_uuid()) AS ids FROM generate_series(1, 50000))
+         SELECT s.access_count FROM u, engram_internal.state_at(engram_internal.dynamics('{OTHER}'), 'factual', 0.5, false, false,
+           '2026-01-01', 'working', 1, NULL, NULL, 1, 0, 'working', 1, 5,
+           jsonb_build_object('at', 0, 'working', 1, 'core', 0, 'layer', 'working', 'uses', 1, 'last_used', 0, 'seen', to_jsonb(u.ids)),
+           ARRAY(SELECT gen_random_uuid() FROM generate_series(1, 50000)),
+           array_fill('2026-01-02'::timestamptz, ARRAY[50000]), array_fill(1::float8, ARRAY[50000]), array_fill(3::smallint, ARRAY[50000]),
+           0, NULL, true) s"
+    ));
+    assert_eq!(known, "1");
+    assert_eq!(stranger.text("SELECT pg_backend_pid()"), backend);
 }
 
 #[test]

@@ -1702,6 +1702,18 @@ fn the_catalog_keeps_the_promises() {
                     AND (p.provolatile = 'i' OR p.pronamespace = 'engram_internal'::regnamespace AND p.proname IN ('caller', 'caller_id', 'uuid_v7', 'store_origin', 'compile_filter', 'compile_past_filter', 'read_items')))",
     );
     holds(
+        "what dumps set does not reach tables whose triggers serve their loading",
+        // Those that C writes are written without these triggers; loading a dump runs memories_after_insert(), which
+        // asks for the setting, and the state of a memory that is new replaces none.
+        "SELECT p.oid::regprocedure::text FROM pg_proc p
+         WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace) AND p.prokind IN ('f', 'p')
+           AND pg_get_functiondef(p.oid) ~* ('(insert|merge|copy)\\s+(into\\s+)?engram\\.('
+             || (SELECT string_agg(c.relname, '|') FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+                 JOIN pg_proc f ON f.oid = t.tgfoid AND f.proname IN ('restore_replaces', 'restore_skips')) || ')\\M')
+           AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c = 'check_function_bodies=on')
+           AND p.oid <> 'engram.memories_after_insert()'::regprocedure",
+    );
+    holds(
         "nobody but their owner may call functions that run with the owner's rights",
         "SELECT r.rolname || ': ' || p.oid::regprocedure FROM pg_proc p, pg_roles r
          WHERE p.pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace) AND p.prosecdef
