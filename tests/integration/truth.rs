@@ -191,6 +191,31 @@ fn circles_selves_and_unknown_memories_are_refused() {
     );
 }
 
+/// The trigger does not ask the owner of the tables.
+#[test]
+fn owners_close_no_circle_either() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let [a, b, c] = ["one", "two", "three"].map(|s| add(&mut ann, s));
+    let workspace: Uuid = one(&mut ann, "SELECT engram.current_user_id()", &[]);
+    let mut owner = db.admin();
+    let mine: bool = one(
+        &mut owner,
+        "SELECT pg_get_userbyid(relowner) = current_user FROM pg_class WHERE oid = 'engram.memories'::regclass",
+        &[],
+    );
+    assert!(mine);
+    let sql = "SELECT engram.supersede($1, $2, workspace => $3)";
+    for (old, new) in [(c, b), (b, a)] {
+        one::<Uuid>(&mut owner, sql, &[&old, &new, &workspace]);
+    }
+    for (old, new) in [(a, c), (a, b), (a, a)] {
+        let e = refused(&mut owner, sql, &[&old, &new, &workspace]);
+        assert!(e.code == "22023" && !e.hint.is_empty(), "{e:?}");
+    }
+    assert_eq!(successor(&mut ann, a), None);
+}
+
 #[test]
 fn a_correction_takes_over_what_it_does_not_say_itself() {
     let db = Database::new();
