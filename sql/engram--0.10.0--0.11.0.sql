@@ -1,6 +1,80 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.11.0'" to load this file. \quit
 DROP FUNCTION engram_internal.credit(uuid, uuid, uuid);
 
+CREATE OR REPLACE FUNCTION engram_internal.index_documents(workspace uuid, documents bytea[], state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+BEGIN
+  INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+  SELECT workspace, '', CASE WHEN state <> 'plain' THEN 0 WHEN b.is_full THEN 2 ELSE 1 END,
+         engram_internal.uuid_v7(), b.entries, b.block
+  FROM engram_internal.merge_blocks(documents, false) b;
+  PERFORM engram_internal.pack_sometimes(workspace, '', cardinality(documents), state);
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.index_vectors(workspace uuid, model text, ids uuid[], embeddings vector[], state text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  waiting boolean := EXISTS (SELECT FROM engram.search_blocks b
+    WHERE b.workspace_id = workspace AND b.model = index_vectors.model AND b.level = 0);
+  -- What others did since the snapshot was taken is not seen here.
+  stale boolean := current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted');
+BEGIN
+  -- The first entry of a vector has version 1. Later ones, and those that cannot know whether they
+  -- are the first, have the time, which is later than what others wrote before they let go of the row.
+  IF state = 'plain' AND NOT waiting AND NOT stale THEN
+    INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+    SELECT workspace, index_vectors.model, CASE WHEN b.is_full THEN 2 ELSE 1 END, engram_internal.uuid_v7(), b.entries, b.block
+    FROM engram_internal.merge_blocks(
+      ARRAY(SELECT engram_internal.vector_entry(v.id, 1, 'plain', v.embedding) FROM unnest(ids, embeddings) AS v (id, embedding)), false) b;
+    PERFORM engram_internal.pack_sometimes(workspace, index_vectors.model, cardinality(ids), state);
+    RETURN;
+  END IF;
+  INSERT INTO engram.search_blocks (workspace_id, model, level, block_id, entries, block)
+  SELECT workspace, index_vectors.model, CASE WHEN n.replaces THEN 0 WHEN b.is_full THEN 2 ELSE 1 END,
+         engram_internal.uuid_v7(), b.entries, b.block
+  FROM (
+    SELECT s.replaces, array_agg(engram_internal.vector_entry(s.id, s.version,
+             CASE WHEN s.replaces AND state = 'plain' THEN 'replaces' ELSE state END, s.embedding)) AS entries
+    FROM (
+      SELECT v.id, v.embedding, state <> 'plain' OR w.id IS NOT NULL AS replaces,
+             CASE WHEN state = 'plain' AND w.id IS NULL AND NOT stale THEN 1
+                  ELSE greatest(coalesce(w.version, 1) + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) END AS version
+      FROM unnest(ids, embeddings) AS v (id, embedding)
+      LEFT JOIN (
+        SELECT e.id, max(e.version) AS version
+        FROM engram.search_blocks b CROSS JOIN LATERAL engram_internal.block_entries(b.block) e
+        WHERE waiting AND b.workspace_id = workspace AND b.model = index_vectors.model AND b.level = 0 AND e.id = ANY (ids)
+        GROUP BY e.id
+      ) w ON w.id = v.id
+    ) s GROUP BY s.replaces
+  ) n CROSS JOIN LATERAL engram_internal.merge_blocks(n.entries, false) b;
+  PERFORM engram_internal.pack_sometimes(workspace, index_vectors.model, cardinality(ids), state);
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.require_writable() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  calls  text;
+  called text;
+BEGIN
+  IF current_setting('transaction_read_only')::boolean THEN
+    -- The outermost of ours that is being called, as far as PL/pgSQL knows.
+    GET DIAGNOSTICS calls = PG_CONTEXT;
+    called := (SELECT m[1] FROM regexp_matches(calls, 'function (engram[.][a-z_]+)[(]', 'g') WITH ORDINALITY AS c (m, nth) ORDER BY nth DESC LIMIT 1);
+    RAISE EXCEPTION 'cannot execute % in a read-only transaction', coalesce(called || '()', 'a function that writes')
+      USING ERRCODE = 'read_only_sql_transaction',
+            HINT = 'It writes. Through PostgREST call it with POST, not GET; on a standby, call it on the primary.';
+  END IF;
+END
+$$;
 CREATE FUNCTION engram_internal.writes(dry_run boolean) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -297,6 +371,198 @@ BEGIN
   RETURN removed;
 END
 $$;
+CREATE FUNCTION engram_internal.sweep(model text, made timestamptz)
+RETURNS TABLE (until timestamptz, workspace_id uuid, id uuid)
+LANGUAGE c VOLATILE STRICT ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sweep_wrapper';
+COMMENT ON FUNCTION engram_internal.sweep(text, timestamptz) IS
+'How far this backend has looked for memories without a vector of the model, made at that time: the last one that was looked at, or, where all were, until when that is good. No row where nothing is known, or for a caller whom row security binds.';
+
+CREATE FUNCTION engram_internal.note_sweep(model text, made timestamptz, until timestamptz, workspace_id uuid, id uuid) RETURNS void
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'note_sweep_wrapper';
+COMMENT ON FUNCTION engram_internal.note_sweep(text, timestamptz, timestamptz, uuid, uuid) IS
+'Remembers that, until the transaction is rolled back or the backend ends. 42501 for callers whom row security binds.';
+
+CREATE OR REPLACE FUNCTION engram.pending_embeddings(
+  model text DEFAULT NULL,
+  match_count integer DEFAULT NULL,
+  lease_seconds integer DEFAULT NULL,
+  workspace uuid DEFAULT NULL
+) RETURNS TABLE (workspace_id uuid, id uuid, text text, model_name text, dims integer, version integer)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws     uuid;
+  every  boolean;
+  wanted integer := coalesce(pending_embeddings.match_count, 100);
+  lease  integer := coalesce(pending_embeddings.lease_seconds, 300);
+  m      record;
+  moment timestamptz;
+  n      integer;
+  -- Memories that are looked at together, and how long nobody looks at all of them again.
+  batch  CONSTANT integer := 10000;
+  pause  CONSTANT interval := '10 minutes';
+  swept   record;
+  low     uuid := '00000000-0000-0000-0000-000000000000';
+  high    uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  last_ws uuid := '00000000-0000-0000-0000-000000000000';
+  last_id uuid := '00000000-0000-0000-0000-000000000000';
+  part    record;
+  done    boolean := false;
+BEGIN
+  PERFORM engram_internal.require_store();
+  PERFORM engram_internal.require_writable();
+  every := pending_embeddings.workspace IS NULL AND engram_internal.trusted();
+  IF NOT every THEN
+    ws := engram_internal.resolve_workspace(pending_embeddings.workspace, true);
+    low := ws;
+    high := ws;
+    last_ws := ws;
+  END IF;
+  IF wanted NOT BETWEEN 1 AND 1000 THEN
+    RAISE EXCEPTION 'match_count is %', wanted
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a number from 1 to 1000.';
+  END IF;
+  IF lease NOT BETWEEN 1 AND 86400 THEN
+    RAISE EXCEPTION 'lease_seconds is %', lease
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give 1 to 86400 seconds: how long this batch may take to embed.';
+  END IF;
+  SELECT * INTO m FROM engram.embedding_models e
+  WHERE CASE WHEN pending_embeddings.model IS NULL THEN e.is_default ELSE e.name = pending_embeddings.model END;
+  IF NOT FOUND THEN
+    PERFORM engram_internal.refuse_model(pending_embeddings.model);
+  END IF;
+  moment := clock_timestamp();
+  -- What is known to wait: new memories, new texts, leases that ran out. Whoever changes a memory locks it before its
+  -- claim, and so does this.
+  RETURN QUERY
+  WITH waiting AS MATERIALIZED (
+    SELECT c.workspace_id, c.memory_id FROM engram.embedding_claims c
+    CROSS JOIN LATERAL (
+      SELECT 1 FROM engram.memories x
+      WHERE x.workspace_id = c.workspace_id AND x.id = c.memory_id AND x.deleted_at IS NULL
+      FOR NO KEY UPDATE SKIP LOCKED) there
+    WHERE c.model = m.name AND c.claimed_until <= moment AND c.workspace_id BETWEEN low AND high
+      AND (SELECT e.memory_id FROM engram.embeddings e
+           WHERE e.workspace_id = c.workspace_id AND e.memory_id = c.memory_id AND e.model = m.name OFFSET 0) IS NULL
+    LIMIT wanted
+    FOR UPDATE OF c SKIP LOCKED
+  ), claimed AS (
+    UPDATE engram.embedding_claims c SET claimed_until = moment + make_interval(secs => lease)
+    FROM waiting w WHERE c.workspace_id = w.workspace_id AND c.memory_id = w.memory_id AND (c.model = m.name) IS TRUE
+    RETURNING c.workspace_id, c.memory_id
+  )
+  SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+         m.name, m.dims, x.version
+  FROM claimed k CROSS JOIN LATERAL (
+    SELECT y.* FROM engram.memories y WHERE y.workspace_id = k.workspace_id AND y.id = k.memory_id OFFSET 0) x;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  wanted := wanted - n;
+
+  -- What nobody noted, as when a model is new: all memories in the order of their key. Who asks for all workspaces goes
+  -- on where this backend stopped. Of the default model, of which nearly all is noted, it begins anew after a while only.
+  IF every THEN
+    SELECT * INTO swept FROM engram_internal.sweep(m.name, m.created_at);
+    IF m.is_default AND moment < swept.until THEN
+      RETURN;
+    END IF;
+    last_ws := coalesce(swept.workspace_id, last_ws);
+    last_id := coalesce(swept.id, last_id);
+  END IF;
+  WHILE wanted > 0 LOOP
+    WITH part AS MATERIALIZED (
+      SELECT x.workspace_id, x.id, x.deleted_at FROM engram.memories x
+      WHERE (x.workspace_id, x.id) > (last_ws, last_id) AND x.workspace_id <= high
+      ORDER BY x.workspace_id, x.id LIMIT batch
+    ), missing AS MATERIALIZED (
+      SELECT p.workspace_id, p.id FROM part p
+      WHERE p.deleted_at IS NULL
+        AND (SELECT e.memory_id FROM engram.embeddings e
+             WHERE e.workspace_id = p.workspace_id AND e.memory_id = p.id AND e.model = m.name OFFSET 0) IS NULL
+        AND (SELECT c.memory_id FROM engram.embedding_claims c
+             WHERE c.workspace_id = p.workspace_id AND c.memory_id = p.id AND c.model = m.name OFFSET 0) IS NULL
+      ORDER BY p.workspace_id, p.id LIMIT wanted
+    )
+    SELECT count(*) AS looked, array_agg(p.workspace_id ORDER BY p.workspace_id, p.id) AS workspaces,
+           array_agg(p.id ORDER BY p.workspace_id, p.id) AS ids,
+           ARRAY(SELECT x.workspace_id FROM missing x ORDER BY x.workspace_id, x.id) AS missing_workspaces,
+           ARRAY(SELECT x.id FROM missing x ORDER BY x.workspace_id, x.id) AS missing_ids
+    INTO part FROM part p;
+    n := cardinality(part.missing_ids);
+    IF n = wanted THEN
+      last_ws := part.missing_workspaces[n];
+      last_id := part.missing_ids[n];
+    ELSIF part.looked > 0 THEN
+      last_ws := part.workspaces[part.looked];
+      last_id := part.ids[part.looked];
+    END IF;
+    done := n < wanted AND part.looked < batch;
+    RETURN QUERY
+    WITH waiting AS MATERIALIZED (
+      SELECT x.workspace_id, x.id FROM unnest(part.missing_workspaces, part.missing_ids) AS u (workspace_id, id)
+      CROSS JOIN LATERAL (
+        SELECT y.workspace_id, y.id FROM engram.memories y
+        WHERE y.workspace_id = u.workspace_id AND y.id = u.id AND y.deleted_at IS NULL
+        FOR NO KEY UPDATE OF y SKIP LOCKED) x
+      WHERE (SELECT e.memory_id FROM engram.embeddings e
+             WHERE e.workspace_id = x.workspace_id AND e.memory_id = x.id AND e.model = m.name OFFSET 0) IS NULL
+    ), claimed AS (
+      INSERT INTO engram.embedding_claims AS c (workspace_id, memory_id, model, claimed_until)
+      SELECT w.workspace_id, w.id, m.name, moment + make_interval(secs => lease)
+      FROM waiting w ORDER BY w.workspace_id, w.id
+      ON CONFLICT ON CONSTRAINT embedding_claims_pkey DO UPDATE SET claimed_until = excluded.claimed_until
+        WHERE c.claimed_until <= moment
+      RETURNING c.workspace_id, c.memory_id
+    )
+    SELECT x.workspace_id, x.id, engram_internal.indexed_text(x.content, x.speaker, x.occurred_at, NULL),
+           m.name, m.dims, x.version
+    FROM claimed k CROSS JOIN LATERAL (
+      SELECT y.* FROM engram.memories y WHERE y.workspace_id = k.workspace_id AND y.id = k.memory_id OFFSET 0) x;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    wanted := wanted - n;
+    EXIT WHEN done;
+  END LOOP;
+  IF every THEN
+    PERFORM engram_internal.note_sweep(m.name, m.created_at, CASE WHEN done THEN moment + pause END,
+      CASE WHEN NOT done THEN last_ws END, CASE WHEN NOT done THEN last_id END);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram.pending_embeddings(text, integer, integer, uuid) IS
+'Hands out memories that have no vector of the model yet, and leases them to the caller: nobody else gets them for lease_seconds (default 300) unless set_embedding() comes first.
+
+text is what to embed: the content with its speaker and date. What waits for the default model since it was stored or changed, and leases that ran out, come first and at once; what nobody noted, as when a model is new, comes in the order of ids, and is looked for by each backend that serves all workspaces every ten minutes at most. A role that bypasses row security gets those of all workspaces and passes workspace_id on to set_embedding(); others get their own.';
+
+CREATE OR REPLACE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid;
+BEGIN
+  -- The row first that is changed afterwards: who folds holds rows that others wait for, and must not wait himself.
+  INSERT INTO engram.settings (workspace_id)
+  SELECT fold_before.workspace WHERE fold_before.workspace <> '00000000-0000-0000-0000-000000000000' ON CONFLICT DO NOTHING;
+  PERFORM FROM engram.settings s WHERE s.workspace_id = fold_before.workspace FOR UPDATE;
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE q.workspace_id = fold_before.workspace OR fold_before.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
+    BEGIN
+      PERFORM engram_internal.fold_queue(ws, 2147483647);
+    EXCEPTION WHEN OTHERS THEN
+      -- What cannot be folded must not keep settings from being mended; maintain() reports it.
+      PERFORM engram_internal.failed(ws, SQLSTATE, SQLERRM);
+    END;
+  END LOOP;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram_internal.set_successor(workspace uuid, old uuid, new uuid) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -505,6 +771,317 @@ BEGIN
   END LOOP;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.change_settings(workspace uuid, changes jsonb, preset text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  key   text;
+  value jsonb;
+  kind  text;
+  hint  text;
+  wrong text;
+  row_  jsonb;
+  in_force jsonb;
+BEGIN
+  IF NOT has_table_privilege('engram.settings', 'UPDATE') THEN
+    RAISE EXCEPTION 'role "%" may not change settings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
+  END IF;
+  IF NOT EXISTS (SELECT FROM engram.settings s WHERE s.workspace_id = change_settings.workspace) THEN
+    INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  FOR key, value IN SELECT * FROM jsonb_each(changes) ORDER BY 1 LOOP
+    SELECT format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum) INTO kind, hint
+    FROM pg_attribute a
+    WHERE a.attrelid = 'engram.settings'::regclass AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attname NOT IN ('workspace_id', 'preset');
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'unknown setting "%"', key
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Known: ' || (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a
+                WHERE a.attrelid = 'engram.settings'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+                  AND a.attname NOT IN ('workspace_id', 'preset')) || '.';
+    END IF;
+    IF value = 'null' AND change_settings.workspace = '00000000-0000-0000-0000-000000000000' 
+       AND key NOT IN ('near_duplicate_threshold', 'purge_after_days', 'access_log_days', 'memory_events_days', 'messages_days', 'archive_messages_days', 'size_limit_bytes') THEN
+      RAISE EXCEPTION 'the default of setting % cannot be null', key
+        USING ERRCODE = 'invalid_parameter_value', HINT = hint;
+    END IF;
+    BEGIN
+      EXECUTE format('UPDATE engram.settings SET %I = $1::%s WHERE workspace_id = $2', key, kind)
+        USING value #>> '{}', change_settings.workspace;
+      -- A number passes for an oid, of which there need be none.
+      IF key = 'text_config' AND value <> 'null' AND NOT EXISTS (
+           SELECT FROM pg_ts_config c WHERE c.oid = (value #>> '{}')::regconfig) THEN
+        RAISE undefined_object;
+      END IF;
+    EXCEPTION
+      WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range OR undefined_object THEN
+        GET STACKED DIAGNOSTICS wrong = CONSTRAINT_NAME;
+        -- The three thresholds of layers depend on each other; those are judged at the end.
+        IF wrong <> 'settings_layers_check' THEN
+          RAISE EXCEPTION 'setting % cannot be %', key, value
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = hint || CASE key WHEN 'text_config' THEN ' \dF in psql lists those there are.' ELSE '' END;
+        END IF;
+    END;
+  END LOOP;
+  -- Once more together, now that each is known to be right alone.
+  IF changes ?| ARRAY['promote', 'demote', 'archive'] THEN
+    SELECT jsonb_build_object(
+      'promote', CASE WHEN changes ? 'promote' THEN changes -> 'promote' ELSE to_jsonb(s.promote) END,
+      'demote', CASE WHEN changes ? 'demote' THEN changes -> 'demote' ELSE to_jsonb(s.demote) END,
+      'archive', CASE WHEN changes ? 'archive' THEN changes -> 'archive' ELSE to_jsonb(s.archive) END)
+    INTO row_ FROM engram.settings s WHERE s.workspace_id = change_settings.workspace;
+    SELECT jsonb_build_object('promote', coalesce((row_ ->> 'promote')::double precision, d.promote),
+      'demote', coalesce((row_ ->> 'demote')::double precision, d.demote), 'archive', coalesce((row_ ->> 'archive')::double precision, d.archive))
+    INTO in_force FROM engram.settings d WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000';
+    IF (in_force ->> 'promote')::double precision
+       < greatest((in_force ->> 'demote')::double precision, (in_force ->> 'archive')::double precision) THEN
+      RAISE EXCEPTION 'promote would be less than demote or archive: %', in_force
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'A memory that is promoted must not be demoted or archived at the same strength. Change them together.';
+    END IF;
+    UPDATE engram.settings s SET promote = (row_ ->> 'promote')::double precision, demote = (row_ ->> 'demote')::double precision,
+      archive = (row_ ->> 'archive')::double precision
+    WHERE s.workspace_id = change_settings.workspace;
+  END IF;
+  UPDATE engram.settings s SET preset = change_settings.preset WHERE s.workspace_id = change_settings.workspace AND change_settings.preset IS NOT NULL;
+  RETURN engram_internal.effective_settings(change_settings.workspace);
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.partition_bounds(parent text)
+RETURNS TABLE (partition text, lower_bound timestamptz, upper_bound timestamptz, is_default boolean)
+LANGUAGE plpgsql STABLE ROWS 20
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+SET datestyle = 'ISO'
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT c.oid::regclass::text,
+         (CASE WHEN b.parts[1] = 'MINVALUE' THEN '-infinity' ELSE trim('''' FROM b.parts[1]) END)::timestamptz,
+         (CASE WHEN b.parts[2] = 'MAXVALUE' THEN 'infinity' ELSE trim('''' FROM b.parts[2]) END)::timestamptz,
+         b.parts IS NULL
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+  CROSS JOIN LATERAL (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM [(](.*)[)] TO [(](.*)[)]$') AS parts) b
+  WHERE i.inhparent = to_regclass('engram.' || quote_ident(partition_bounds.parent))
+  ORDER BY 2 NULLS LAST;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.create_partitions_as_owner(parent text, key text, until timestamptz)
+RETURNS TABLE (partition text, lower_bound timestamptz, upper_bound timestamptz)
+LANGUAGE plpgsql VOLATILE ROWS 5
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+#variable_conflict use_column
+DECLARE
+  most_moved constant integer := 10000;
+  -- Each takes locks until the transaction ends, and the server has room for some thousands.
+  most_made  constant integer := 150;
+  n        integer := 0;
+  unit     text := coalesce(engram_internal.partition_setting('partition_interval'), 'month');
+  spare    text := create_partitions_as_owner.parent || '_default';
+  -- Not the time of the transaction: it may have begun in another interval.
+  moment   timestamptz := clock_timestamp();
+  goal     timestamptz := create_partitions_as_owner.until;
+  since    timestamptz;
+  border   timestamptz;
+  held     bigint;
+  made     text;
+  gap      record;
+  filled   boolean;
+BEGIN
+  EXECUTE format('LOCK TABLE ONLY engram.%I IN SHARE UPDATE EXCLUSIVE MODE', create_partitions_as_owner.parent);
+  IF goal IS NULL THEN
+    goal := moment;
+    FOR held IN 1 .. coalesce(engram_internal.partition_setting('partitions_ahead')::integer, 2) LOOP
+      goal := engram_internal.interval_after(unit, goal);
+    END LOOP;
+  END IF;
+  IF NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.partition::regclass = to_regclass('engram.' || quote_ident(spare)) AND b.is_default) THEN
+    RAISE EXCEPTION 'table engram.% has no default partition', create_partitions_as_owner.parent
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = format('Somebody dropped or detached it. If it is there: ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT; else, as the owner of the tables: SELECT engram.setup();', create_partitions_as_owner.parent, spare);
+  END IF;
+  -- Where somebody took one out from between, and rows have come for it since.
+  FOR gap IN
+    SELECT x.ends, x.begins FROM (
+      SELECT b.upper_bound AS ends, lead(b.lower_bound) OVER (ORDER BY b.lower_bound) AS begins
+      FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE NOT b.is_default) x
+    WHERE x.ends < x.begins
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM engram.%I WHERE %I >= $1 AND %2$I < $2)', spare, create_partitions_as_owner.key)
+      INTO filled USING gap.ends, gap.begins;
+    CONTINUE WHEN NOT filled;
+    EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', spare);
+    RETURN QUERY SELECT * FROM engram_internal.fill_partition(create_partitions_as_owner.parent, create_partitions_as_owner.key,
+                   'p' || to_char(gap.ends, 'YYYYMMDD'), gap.ends, gap.begins);
+  END LOOP;
+  since := (SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b);
+  IF since > goal AND NOT EXISTS (SELECT FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b WHERE b.lower_bound = '-infinity') THEN
+    -- Somebody dropped the one for everything before.
+    border := (SELECT min(b.lower_bound) FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b);
+    goal := since;
+    since := NULL;
+  ELSIF since > goal THEN
+    RETURN;
+  END IF;
+
+  -- What no partition covered so far lies in the default one, and must not when theirs is made. Others
+  -- cannot write it meanwhile; that is short, because a few rows are moved, and of many the whole table
+  -- becomes the partition that they need.
+  -- Rows of a far future stay where they are.
+  EXECUTE format('SELECT count(*) FROM (SELECT FROM engram.%I WHERE %I < $1 LIMIT %s) x', spare, create_partitions_as_owner.key, most_moved + 1)
+    INTO held USING engram_internal.interval_after(unit, goal);
+  IF held > most_moved THEN
+    -- The table before its partition, as everybody who reads or writes them.
+    EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', create_partitions_as_owner.parent);
+  END IF;
+  EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', spare);
+  IF held > most_moved THEN
+    lower_bound := coalesce(since, '-infinity');
+    upper_bound := engram_internal.interval_after(unit, greatest(moment, since));
+    EXECUTE format('ALTER TABLE engram.%I DETACH PARTITION engram.%I', create_partitions_as_owner.parent, spare);
+    made := create_partitions_as_owner.parent || CASE WHEN since IS NULL THEN '_old' ELSE '_p' || to_char(since, 'YYYYMMDD') END;
+    PERFORM engram_internal.rename_partition(spare, made);
+    PERFORM engram_internal.make_partition(create_partitions_as_owner.parent, 'default', made);
+    EXECUTE format('ALTER TABLE engram.%I ATTACH PARTITION engram.%I DEFAULT', create_partitions_as_owner.parent, spare);
+    EXECUTE format('COMMENT ON TABLE engram.%I IS %L', spare, obj_description(to_regclass('engram.' || quote_ident(made)), 'pg_class'));
+    EXECUTE format('WITH out AS (DELETE FROM engram.%1$I WHERE %2$I < $1 OR %2$I >= $2 RETURNING *) INSERT INTO engram.%3$I SELECT * FROM out',
+                   made, create_partitions_as_owner.key, spare) USING lower_bound, upper_bound;
+    PERFORM engram_internal.attach_partition(create_partitions_as_owner.parent, made, lower_bound, upper_bound);
+    partition := 'engram.' || quote_ident(made);
+    RETURN NEXT;
+    since := upper_bound;
+  ELSIF since IS NULL THEN
+    border := coalesce(border, date_trunc(unit, moment AT TIME ZONE 'UTC') AT TIME ZONE 'UTC');
+    RETURN QUERY SELECT * FROM engram_internal.fill_partition(create_partitions_as_owner.parent, create_partitions_as_owner.key, 'old', '-infinity', border);
+    since := coalesce((SELECT max(b.upper_bound) FROM engram_internal.partition_bounds(create_partitions_as_owner.parent) b), border);
+  END IF;
+  WHILE since <= goal AND n < most_made LOOP
+    n := n + 1;
+    border := engram_internal.interval_after(unit, since);
+    RETURN QUERY SELECT * FROM engram_internal.fill_partition(create_partitions_as_owner.parent, create_partitions_as_owner.key,
+                   'p' || to_char(since, 'YYYYMMDD'), since, border);
+    since := border;
+  END LOOP;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.release_partitions_as_owner(
+  parent text, key text, before timestamptz, schema_ text, table_ text, dry_run boolean)
+RETURNS TABLE (partition text, lower_bound timestamptz, upper_bound timestamptz, bytes bigint, moved_to text)
+LANGUAGE plpgsql VOLATILE ROWS 5
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+#variable_conflict use_column
+DECLARE
+  p       record;
+  newest  xid8;
+  name    text;
+  wanted  text;
+  nth     integer;
+  lowest  timestamptz;
+  more    boolean;
+  filled  boolean;
+BEGIN
+  IF NOT release_partitions_as_owner.dry_run AND current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION 'partitions cannot be released in a transaction that is %', current_setting('transaction_isolation')
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'It does not see what others wrote last, which would be lost. Call it in one that is read committed.';
+  END IF;
+  EXECUTE format('LOCK TABLE ONLY engram.%I IN SHARE UPDATE EXCLUSIVE MODE', release_partitions_as_owner.parent);
+  SELECT min(b.lower_bound), coalesce(bool_or(b.upper_bound <= release_partitions_as_owner.before), false) INTO lowest, more
+  FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b WHERE b.lower_bound > '-infinity';
+  FOR p IN
+    SELECT b.* FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b
+    WHERE b.upper_bound <= release_partitions_as_owner.before AND NOT b.is_default
+    ORDER BY b.upper_bound
+  LOOP
+    partition := p.partition;
+    lower_bound := nullif(p.lower_bound, '-infinity');
+    upper_bound := p.upper_bound;
+    bytes := pg_total_relation_size(p.partition::regclass);
+    moved_to := NULL;
+    IF p.lower_bound = '-infinity' AND p.upper_bound = lowest AND NOT more THEN
+      -- The one for everything before stays as long as it is empty.
+      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', p.partition) INTO filled;
+      CONTINUE WHEN NOT filled;
+    END IF;
+    IF release_partitions_as_owner.dry_run THEN
+      moved_to := coalesce(release_partitions_as_owner.table_, release_partitions_as_owner.schema_);
+      RETURN NEXT;
+      CONTINUE;
+    END IF;
+    IF release_partitions_as_owner.parent = 'memory_events' THEN
+      INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
+      PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE;
+    END IF;
+    -- The table before its partitions, as everybody who reads or writes them. Whoever has written has ended afterwards;
+    -- who only began before the end of the partition and writes later finds another.
+    EXECUTE format('LOCK TABLE ONLY engram.%I IN ACCESS EXCLUSIVE MODE', release_partitions_as_owner.parent);
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', p.partition);
+    IF release_partitions_as_owner.parent = 'memory_events' THEN
+      -- A device that has not seen all of it can no longer be told.
+      EXECUTE format('SELECT e.xid FROM %s e WHERE e.origin = engram_internal.store_origin() ORDER BY e.xid DESC LIMIT 1', p.partition) INTO newest;
+      UPDATE engram.maintenance m
+      SET events_dropped_xid = CASE WHEN newest > coalesce(m.events_dropped_xid, '0'::xid8) THEN newest ELSE m.events_dropped_xid END,
+          events_dropped_until = greatest(m.events_dropped_until, p.upper_bound)
+      WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
+    END IF;
+    EXECUTE format('ALTER TABLE engram.%I DETACH PARTITION %s', release_partitions_as_owner.parent, p.partition);
+    name := (SELECT c.relname FROM pg_class c WHERE c.oid = p.partition::regclass);
+    IF release_partitions_as_owner.table_ IS NOT NULL THEN
+      -- What a table does with its rows (triggers, rules, checks) it does here with the rights of this role.
+      EXECUTE format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', release_partitions_as_owner.table_::regclass);
+      IF EXISTS (SELECT FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+                 WHERE c.oid = release_partitions_as_owner.table_::regclass AND r.rolname <> current_user AND NOT r.rolsuper) THEN
+        RAISE EXCEPTION 'table "%" does not belong to the owner of the tables of engram', release_partitions_as_owner.table_
+          USING ERRCODE = 'insufficient_privilege',
+                HINT = format('Its triggers would run with the rights of that role. ALTER TABLE %s OWNER TO %I; or detach into a schema.', release_partitions_as_owner.table_, current_user);
+      END IF;
+      EXECUTE format('INSERT INTO %s SELECT * FROM %s', release_partitions_as_owner.table_::regclass, p.partition);
+      EXECUTE format('DROP TABLE %s', p.partition);
+      moved_to := release_partitions_as_owner.table_::regclass::text;
+    ELSIF release_partitions_as_owner.schema_ IS NOT NULL THEN
+      -- The name of the one for everything before is needed again.
+      wanted := CASE WHEN p.lower_bound = '-infinity' THEN format('%s_until_%s', release_partitions_as_owner.parent, to_char(p.upper_bound, 'YYYYMMDD'))
+                     ELSE name END;
+      nth := 1;
+      WHILE wanted <> name AND to_regclass('engram.' || quote_ident(wanted)) IS NOT NULL
+            OR release_partitions_as_owner.schema_ <> 'engram'
+               AND to_regclass(format('%I.%I', release_partitions_as_owner.schema_, wanted)) IS NOT NULL LOOP
+        nth := nth + 1;
+        wanted := format('%s_%s', substring(wanted FROM '^(.*?[0-9]{8})'), nth);
+      END LOOP;
+      IF wanted <> name THEN
+        PERFORM engram_internal.rename_partition(name, wanted);
+      END IF;
+      IF release_partitions_as_owner.schema_ <> 'engram' THEN
+        EXECUTE format('ALTER TABLE engram.%I SET SCHEMA %I', wanted, release_partitions_as_owner.schema_);
+      END IF;
+      moved_to := format('%I.%I', release_partitions_as_owner.schema_, wanted);
+    ELSE
+      EXECUTE format('DROP TABLE %s', p.partition);
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+  IF release_partitions_as_owner.dry_run THEN
+    RETURN;
+  END IF;
+  -- Late rows find a home: the partition for everything before reaches to the oldest that is left.
+  lowest := (SELECT min(b.lower_bound) FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b WHERE b.lower_bound > '-infinity');
+  IF lowest IS NOT NULL AND NOT EXISTS (SELECT FROM engram_internal.partition_bounds(release_partitions_as_owner.parent) b WHERE b.lower_bound = '-infinity') THEN
+    EXECUTE format('LOCK TABLE engram.%I IN ACCESS EXCLUSIVE MODE', release_partitions_as_owner.parent || '_default');
+    PERFORM engram_internal.fill_partition(release_partitions_as_owner.parent, release_partitions_as_owner.key, 'old', '-infinity', lowest);
+  END IF;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram.create_partitions(until timestamptz DEFAULT NULL)
 RETURNS TABLE (parent_table text, partition text, lower_bound timestamptz, upper_bound timestamptz)
 LANGUAGE plpgsql VOLATILE ROWS 10
@@ -552,7 +1129,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-  PERFORM engram_internal.require_writable();
+  PERFORM engram_internal.require_writable() WHERE engram_internal.writes(detach_partitions.dry_run) OR pg_is_in_recovery();
   IF detach_partitions.older_than IS NULL THEN
     RAISE EXCEPTION 'older_than is NULL'
       USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an interval, for example ''1 year''.';
@@ -690,6 +1267,203 @@ BEGIN
   GET DIAGNOSTICS messages = ROW_COUNT;
   archived := engram_internal.erase_archived_messages(ws, erase_messages.session_id, erase_messages.ids);
   RETURN NEXT;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_settings.workspace;
+  kind    text := import_settings.kind;
+  replace boolean := import_settings.on_conflict = 'replace';
+  -- As configure() has them: those that hold for all workspaces together, and with them those of administrators.
+  common  constant text[] := '{partition_interval,partitions_ahead,access_log_days,memory_events_days,messages_days,archive_messages_days,size_limit_bytes}';
+  closed  constant text[] := common || '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
+  line    jsonb;
+  old     jsonb;
+  new     jsonb;
+  policy  record;
+BEGIN
+  FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
+    error := NULL;
+    old := NULL;
+    IF kind = 'header' THEN
+      status := 'unchanged';
+    ELSIF kind = 'settings' THEN
+      new := line -> 'settings';
+      IF NOT import_settings.trusted THEN
+        error := 'left out, because an administrator sets them: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (closed));
+        new := new - closed;
+      ELSIF ws <> '00000000-0000-0000-0000-000000000000' THEN
+        error := 'left out, because they are of all workspaces together: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (common));
+        new := new - common;
+      END IF;
+      SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
+      IF old @> new AND (old IS NOT NULL OR new = '{}') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'type_settings' THEN
+      SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
+      IF old = line THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
+        VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
+        ON CONFLICT (workspace_id, type) DO UPDATE
+        SET default_importance = EXCLUDED.default_importance, decay_per_day = EXCLUDED.decay_per_day;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'model' THEN
+      SELECT to_jsonb(m) INTO old FROM engram.embedding_models m WHERE m.name = line ->> 'name';
+      IF old IS NULL AND import_settings.trusted THEN
+        INSERT INTO engram.embedding_models (name, dims, distance, is_default)
+        SELECT line ->> 'name', (line ->> 'dims')::integer, line ->> 'distance',
+               coalesce((line ->> 'is_default')::boolean, false) AND NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default);
+        status := 'added';
+      ELSIF old IS NULL THEN
+        status := 'error';
+        error := format('embedding model "%s" is not registered. Have an administrator run engram.set_embedding_model(''%1$s'', %s) first; without it its vectors are left out.',
+                        line ->> 'name', line ->> 'dims');
+      ELSIF old -> 'dims' <> line -> 'dims' OR old -> 'distance' <> line -> 'distance' THEN
+        status := 'error';
+        error := format('embedding model "%s" is registered with %s dimensions and distance %s, not %s and %s; its vectors are left out.',
+                        line ->> 'name', old ->> 'dims', old ->> 'distance', line ->> 'dims', line ->> 'distance');
+      ELSE
+        status := 'unchanged';
+      END IF;
+    ELSIF kind = 'retention' THEN
+      SELECT r.* INTO policy FROM jsonb_to_record(line) AS r (name text, action text, types text[], max_importance double precision,
+        max_age interval, max_count integer, created_at timestamptz);
+      PERFORM engram_internal.check_retention(policy.name, policy.max_age, policy.max_count, policy.types, policy.max_importance, policy.action);
+      SELECT to_jsonb(p) - '{workspace_id,created_at}'::text[] INTO old FROM engram.retention_policies p
+      WHERE p.workspace_id = ws AND p.name = policy.name;
+      -- As the table has them: an interval can be written in many ways.
+      new := to_jsonb(jsonb_populate_record(NULL::engram.retention_policies,
+          to_jsonb(policy) || jsonb_build_object('action', coalesce(policy.action, 'forget')))) - '{workspace_id,created_at}'::text[];
+      IF old = new THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count, created_at)
+        VALUES (ws, policy.name, coalesce(policy.action, 'forget'), policy.types, policy.max_importance, policy.max_age,
+                policy.max_count, coalesce(policy.created_at, now()))
+        ON CONFLICT (workspace_id, name) DO UPDATE
+        SET action = EXCLUDED.action, types = EXCLUDED.types, max_importance = EXCLUDED.max_importance,
+            max_age = EXCLUDED.max_age, max_count = EXCLUDED.max_count;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSE
+      SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
+      IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.entity_aliases AS a (workspace_id, alias, node, label, created_at)
+        VALUES (ws, line ->> 'alias', line ->> 'node', line ->> 'label', coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, alias) DO UPDATE SET node = EXCLUDED.node, label = EXCLUDED.label;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    END IF;
+    IF status = 'skipped' AND import_settings.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.import_messages(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_messages.workspace;
+  chat    text;
+  line    jsonb;
+  this    uuid;
+  theirs  uuid[];
+  known   uuid[];
+  held    record;
+  longest integer := (SELECT coalesce(w.max_content_chars, d.max_content_chars)
+                      FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = import_messages.workspace
+                      WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000');
+BEGIN
+  FOR position, line IN SELECT t.p, t.l FROM jsonb_to_recordset(import_messages.items) AS t (p integer, l jsonb) ORDER BY t.p LOOP
+    error := NULL;
+    status := 'added';
+    chat := line ->> 'session_id';
+    this := (line ->> 'id')::uuid;
+    IF ws = '00000000-0000-0000-0000-000000000000' THEN
+      PERFORM engram_internal.refuse_workspace(ws);
+    ELSIF chat = '' THEN
+      RAISE EXCEPTION 'session_id is empty'
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the conversation that the turn belongs to.';
+    ELSIF import_messages.kind = 'message' AND char_length(line ->> 'content') > longest
+       OR import_messages.kind = 'archive' AND EXISTS (SELECT FROM jsonb_array_elements(line -> 'turns') t WHERE char_length(t ->> 'content') > longest) THEN
+      RAISE EXCEPTION 'content has more than % characters', longest
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Split the turn, or have an administrator raise max_content_chars with engram.configure().';
+    ELSIF import_messages.kind = 'message' THEN
+      SELECT m.content, false AS archived INTO held FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      IF NOT FOUND THEN
+        SELECT t.content, true AS archived INTO held FROM engram.message_archive a
+        CROSS JOIN LATERAL engram_internal.archived_turns(a.ids, a.messages) t
+        WHERE a.workspace_id = ws AND a.session_id = chat AND this = ANY (a.ids) AND t.id = this;
+      END IF;
+      IF FOUND THEN
+        status := 'unchanged';
+        IF held.content <> line ->> 'content' THEN
+          status := CASE WHEN import_messages.on_conflict = 'skip' THEN 'skipped'
+                         WHEN import_messages.on_conflict = 'replace' AND NOT held.archived THEN 'replaced' ELSE 'error' END;
+          error := CASE status WHEN 'error' THEN 'another turn with this id is in the conversation already' || CASE
+            WHEN import_messages.on_conflict = 'replace'
+            THEN format(', archived; bring it back first: SELECT engram.restore_messages(%L)', chat) ELSE '' END END;
+        END IF;
+      END IF;
+      IF status = 'replaced' THEN
+        DELETE FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = this;
+      END IF;
+      IF status IN ('added', 'replaced') THEN
+        INSERT INTO engram.messages (workspace_id, session_id, created_at, id, user_id, role, speaker, content, metadata)
+        SELECT ws, chat, n.created_at, this, n.user_id, n.role, n.speaker, n.content, coalesce(n.metadata, '{}')
+        FROM jsonb_populate_record(NULL::engram.messages, line) n;
+      END IF;
+    ELSE
+      theirs := ARRAY(SELECT u::uuid FROM jsonb_array_elements_text(line -> 'ids') WITH ORDINALITY AS x (u, nth) ORDER BY x.nth);
+      known := ARRAY(SELECT m.id FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat AND m.id = ANY (theirs))
+            || ARRAY(SELECT u FROM engram.message_archive a CROSS JOIN LATERAL unnest(a.ids) u
+                     WHERE a.workspace_id = ws AND a.session_id = chat AND a.ids && theirs);
+      INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+      SELECT ws, chat, min(t.created_at), this, max(t.created_at), count(*), array_agg(t.id ORDER BY t.created_at, t.id),
+             jsonb_agg(engram_internal.archived_turn(t.user_id, t.role, t.speaker, t.content, t.metadata, t.created_at) ORDER BY t.created_at, t.id)
+      FROM (SELECT DISTINCT ON (x.id) x.* FROM engram_internal.archived_turns(theirs, line -> 'turns') x) t
+      WHERE t.id <> ALL (known) HAVING count(*) > 0;
+      IF NOT FOUND THEN
+        status := 'unchanged';
+      ELSIF cardinality(known) > 0 THEN
+        error := format('without %s turns that are here already', cardinality(known));
+      END IF;
+    END IF;
+    id := this;
+    RETURN NEXT;
+  END LOOP;
 END
 $$;
 
