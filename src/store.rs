@@ -179,7 +179,9 @@ const EVENTS: write::Shape<10> = write::Shape {
         (c"version", pg_sys::INT4OID),
         (c"old", pg_sys::JSONBOID),
     ],
-    checks: 1,
+    nullable: &[c"actor", c"old"],
+    checks: &[c"memory_events_action_check"],
+    keys: &[],
     triggers: &[],
 };
 
@@ -191,7 +193,13 @@ const CLAIMS: write::Shape<4> = write::Shape {
         (c"model", pg_sys::TEXTOID),
         (c"claimed_until", pg_sys::TIMESTAMPTZOID),
     ],
-    checks: 0,
+    nullable: &[],
+    checks: &[],
+    // A store of 0.5 has the second, and no claims are written to it.
+    keys: &[
+        c"embedding_claims_memory_fkey",
+        c"embedding_claims_model_fkey",
+    ],
     triggers: &[],
 };
 
@@ -206,7 +214,9 @@ pub const BLOCKS: write::Shape<7> = write::Shape {
         (c"entries", pg_sys::INT4OID),
         (c"block", pg_sys::BYTEAOID),
     ],
-    checks: 1,
+    nullable: &[],
+    checks: &[c"search_blocks_level_check"],
+    keys: &[],
     triggers: &[c"search_blocks_restore"],
 };
 

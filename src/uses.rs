@@ -242,7 +242,15 @@ const QUEUE: Shape<9> = Shape {
         (c"recall_id", pg_sys::UUIDOID),
         (c"memory_ids", pg_sys::UUIDARRAYOID),
     ],
-    checks: 5,
+    nullable: &[c"user_id", c"rating", c"recall_id"],
+    checks: &[
+        c"access_queue_accessed_at_check",
+        c"access_queue_kind_check",
+        c"access_queue_gain_check",
+        c"access_queue_rating_check",
+        c"access_queue_memory_ids_check",
+    ],
+    keys: &[],
     triggers: &[c"access_queue_after_insert"],
 };
 

@@ -2,11 +2,11 @@
 //!
 //! Where a call writes one row, or a fold thousands, getting statements ready and running triggers costs more
 //! than the rows. This takes the short way that PostgreSQL takes for its own catalogs, and only where
-//! nothing can be missed by it: plain columns, plain indexes, no trigger but those that the caller knows,
-//! no further constraint. Defaults and checks are not looked at: the caller gives every value, and
-//! none that a check refuses. Privileges are not asked either.
+//! nothing can be missed by it: plain columns, plain indexes, no trigger, no foreign key and no further
+//! constraint but those that the caller knows. Defaults and checks are not looked at: the caller gives every
+//! value, and none that a check refuses. Privileges are not asked either.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 use pgrx::{IntoDatum, PgTupleDesc, pg_sys};
 use uuid::Uuid;
@@ -34,9 +34,13 @@ pub enum Value<'a> {
 pub struct Shape<const N: usize> {
     /// All its columns, in any order.
     pub columns: [(&'static CStr, pg_sys::Oid); N],
+    /// Those that a row may leave NULL.
+    pub nullable: &'static [&'static CStr],
     /// CHECK constraints that the caller vouches for.
-    pub checks: u16,
-    /// Triggers that there may be, beside those of foreign keys, which only look at keys.
+    pub checks: &'static [&'static CStr],
+    /// Foreign keys that the caller vouches for.
+    pub keys: &'static [&'static CStr],
+    /// Triggers that there may be.
     pub triggers: &'static [&'static CStr],
 }
 
@@ -78,6 +82,48 @@ pub fn uuid_array(ids: &[Uuid]) -> pg_sys::Datum {
     }
 }
 
+/// Whether it is one of these; nothing is none of them.
+///
+/// # Safety
+///
+/// A C string, or nothing.
+pub unsafe fn named(name: *const c_char, names: &[&CStr]) -> bool {
+    // SAFETY: the caller's promise.
+    !name.is_null() && names.contains(&unsafe { CStr::from_ptr(name) })
+}
+
+/// Whether all CHECK constraints of an open relation are among these.
+///
+/// # Safety
+///
+/// The relation is open.
+pub unsafe fn checks_are(relation: pg_sys::Relation, names: &[&CStr]) -> bool {
+    // SAFETY: the caller's promise: everything read hangs on the cache entry of the relation.
+    unsafe {
+        let constraints = (*(*relation).rd_att).constr;
+        constraints.is_null()
+            || (0..usize::from((*constraints).num_check))
+                .all(|nth| named((*(*constraints).check.add(nth)).ccname, names))
+    }
+}
+
+/// The triggers of an open relation.
+///
+/// # Safety
+///
+/// The relation is open, and stays so.
+pub unsafe fn triggers<'r>(relation: pg_sys::Relation) -> &'r [pg_sys::Trigger] {
+    // SAFETY: the caller's promise: what is read hangs on the cache entry of the relation.
+    unsafe {
+        let description = (*relation).trigdesc;
+        if description.is_null() {
+            return &[];
+        }
+        let count = usize::try_from((*description).numtriggers).unwrap_or(0);
+        std::slice::from_raw_parts((*description).triggers, count)
+    }
+}
+
 /// Bytes of a row that is never moved out of line, in part or whole, below TOAST_TUPLE_THRESHOLD.
 const INLINE: u32 = 1000;
 
@@ -110,28 +156,32 @@ impl<'t, const N: usize> Writer<'t, N> {
                     continue;
                 }
                 let name = CStr::from_ptr(attribute.attname.data.as_ptr());
-                let nth = shape.columns.iter().position(|(known, of)| {
-                    *known == name && *of == attribute.atttypid && attribute.attgenerated == 0
-                })?;
+                // No length or precision, and nothing required but what every row has.
+                let open = attribute.atttypmod == -1
+                    && attribute.attgenerated == 0
+                    && !(attribute.attnotnull && shape.nullable.contains(&name));
+                let nth = shape
+                    .columns
+                    .iter()
+                    .position(|(known, of)| *known == name && *of == attribute.atttypid && open)?;
                 places[nth] = place;
             }
             if places.contains(&usize::MAX) {
                 return None;
             }
-            let constraints = (*(*relation).rd_att).constr;
-            if !constraints.is_null() && (*constraints).num_check > shape.checks {
-                return None;
-            }
-            let triggers = (*relation).trigdesc;
-            if !triggers.is_null() {
-                for nth in 0..usize::try_from((*triggers).numtriggers).unwrap_or(0) {
-                    let trigger = &*(*triggers).triggers.add(nth);
-                    if !trigger.tgisinternal
-                        && !shape.triggers.contains(&CStr::from_ptr(trigger.tgname))
-                    {
-                        return None;
-                    }
+            // Those of the server serve foreign keys, from here or to here, and unique ones that are deferred.
+            let known = |trigger: &pg_sys::Trigger| {
+                if trigger.tgisinternal {
+                    named(
+                        pg_sys::get_constraint_name(trigger.tgconstraint),
+                        shape.keys,
+                    )
+                } else {
+                    named(trigger.tgname, shape.triggers)
                 }
+            };
+            if !checks_are(relation, shape.checks) || !triggers(relation).iter().all(known) {
+                return None;
             }
             let writer = Self {
                 table,

@@ -7,13 +7,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::{PgTupleDesc, pg_guard, pg_sys};
 
 use crate::rows;
 use crate::scan::Table;
+use crate::write::{checks_are, named, triggers};
 
 /// The type of a column.
 pub enum Type {
@@ -109,11 +110,6 @@ pub fn layout(table: &Table, shape: &Shape) -> Option<Rc<Layout>> {
     found
 }
 
-unsafe fn named(name: *const c_char, names: &[&CStr]) -> bool {
-    // SAFETY: the caller gives a C string, or nothing.
-    !name.is_null() && names.contains(&unsafe { CStr::from_ptr(name) })
-}
-
 fn is_vector(of: pg_sys::Oid) -> bool {
     // SAFETY: a look-up that gives a fresh C string.
     let name = unsafe { CStr::from_ptr(pg_sys::format_type_be(of)) };
@@ -154,13 +150,8 @@ unsafe fn read(relation: pg_sys::Relation, shape: &Shape) -> Option<Layout> {
         if places.contains(&usize::MAX) {
             return None;
         }
-        let constraints = (*(*relation).rd_att).constr;
-        if !constraints.is_null() {
-            for nth in 0..usize::from((*constraints).num_check) {
-                if !named((*(*constraints).check.add(nth)).ccname, shape.checks) {
-                    return None;
-                }
-            }
+        if !checks_are(relation, shape.checks) {
+            return None;
         }
         let place = |name: Option<&CStr>| {
             let nth = shape
@@ -169,6 +160,7 @@ unsafe fn read(relation: pg_sys::Relation, shape: &Shape) -> Option<Layout> {
                 .position(|(known, _)| Some(*known) == name)?;
             Some(places[nth])
         };
+        let constraints = (*(*relation).rd_att).constr;
         if !constraints.is_null() {
             for nth in 0..usize::from((*constraints).num_defval) {
                 let default = &*(*constraints).defval.add(nth);
@@ -203,15 +195,8 @@ unsafe fn read(relation: pg_sys::Relation, shape: &Shape) -> Option<Layout> {
 unsafe fn triggers_are(relation: pg_sys::Relation, shape: &Shape) -> bool {
     // SAFETY: as `read`.
     unsafe {
-        let (mut triggers, mut keys) = (0, 0);
-        let description = (*relation).trigdesc;
-        let count = if description.is_null() {
-            0
-        } else {
-            usize::try_from((*description).numtriggers).unwrap_or(0)
-        };
-        for nth in 0..count {
-            let trigger = &*(*description).triggers.add(nth);
+        let (mut known, mut keys) = (0, 0);
+        for trigger in triggers(relation) {
             if u32::from(trigger.tgtype.unsigned_abs()) & pg_sys::TRIGGER_TYPE_INSERT == 0 {
                 continue;
             }
@@ -237,10 +222,10 @@ unsafe fn triggers_are(relation: pg_sys::Relation, shape: &Shape) -> bool {
                 {
                     return false;
                 }
-                triggers += 1;
+                known += 1;
             }
         }
-        triggers == shape.triggers.len() && keys == shape.keys.len()
+        known == shape.triggers.len() && keys == shape.keys.len()
     }
 }
 

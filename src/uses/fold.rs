@@ -42,7 +42,22 @@ pub const STATE: Shape<11> = Shape {
         (c"difficulty", pg_sys::FLOAT8OID),
         (c"base", pg_sys::JSONBOID),
     ],
-    checks: 3,
+    nullable: &[
+        c"heat",
+        c"working_strength",
+        c"core_strength",
+        c"layer",
+        c"stability",
+        c"difficulty",
+        c"base",
+    ],
+    checks: &[
+        c"memory_state_access_count_check",
+        c"memory_state_heat_check",
+        c"memory_state_layer_check",
+    ],
+    // The memory is there: it was added or read just before, and takes this along when it goes.
+    keys: &[c"memory_state_memory_fkey"],
     triggers: &[c"memory_state_restore"],
 };
 
@@ -61,7 +76,9 @@ const LOG: Shape<11> = Shape {
         (c"place", pg_sys::INT2OID),
         (c"pair_gain", pg_sys::FLOAT8OID),
     ],
-    checks: 0,
+    nullable: &[c"user_id", c"rating", c"recall_id"],
+    checks: &[],
+    keys: &[],
     triggers: &[],
 };
 
@@ -76,7 +93,9 @@ const LINKS: Shape<7> = Shape {
         (c"linked_at", pg_sys::TIMESTAMPTZOID),
         (c"count", pg_sys::INT4OID),
     ],
-    checks: 2,
+    nullable: &[],
+    checks: &[c"hebbian_links_order_check", c"hebbian_links_mass_check"],
+    keys: &[],
     triggers: &[],
 };
 

@@ -222,6 +222,32 @@ fn what_users_add_to_the_tables_counts() {
             "23503",
         ),
         (
+            "ALTER TABLE engram.memory_state ADD CONSTRAINT known FOREIGN KEY (workspace_id) REFERENCES public.people NOT VALID",
+            "ALTER TABLE engram.memory_state DROP CONSTRAINT known",
+            "23503",
+        ),
+        (
+            "ALTER TABLE engram.memory_events DROP CONSTRAINT memory_events_action_check, ADD CONSTRAINT quiet CHECK (action <> 'added') NOT VALID",
+            "ALTER TABLE engram.memory_events DROP CONSTRAINT quiet, ADD CONSTRAINT memory_events_action_check CHECK (action <> '')",
+            "23514",
+        ),
+        (
+            "ALTER TABLE engram.search_blocks ADD CONSTRAINT known FOREIGN KEY (workspace_id) REFERENCES public.people NOT VALID",
+            "ALTER TABLE engram.search_blocks DROP CONSTRAINT known",
+            "23503",
+        ),
+        (
+            // As many checks as before, but another one.
+            "ALTER TABLE engram.memory_state DROP CONSTRAINT memory_state_access_count_check, ADD CONSTRAINT often CHECK (access_count > 7) NOT VALID",
+            "ALTER TABLE engram.memory_state DROP CONSTRAINT often, ADD CONSTRAINT memory_state_access_count_check CHECK (access_count > 0)",
+            "23514",
+        ),
+        (
+            "ALTER TABLE engram.memory_state ALTER COLUMN heat SET NOT NULL",
+            "ALTER TABLE engram.memory_state ALTER COLUMN heat DROP NOT NULL",
+            "23502",
+        ),
+        (
             "CREATE UNIQUE INDEX once ON engram.memories (workspace_id, (content <> ''))",
             "DROP INDEX engram.once",
             "23505",

@@ -1184,6 +1184,48 @@ fn sessions_that_use_and_change_the_same_memories_lose_nothing() {
 }
 
 #[test]
+fn what_users_add_to_the_queue_counts() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let ids = facts(&mut ann, 2);
+    admin
+        .batch_execute("CREATE TABLE public.people (id uuid PRIMARY KEY)")
+        .unwrap();
+    for (done, undone, code) in [
+        (
+            "ADD CONSTRAINT known FOREIGN KEY (user_id) REFERENCES public.people NOT VALID",
+            "DROP CONSTRAINT known",
+            "23503",
+        ),
+        (
+            "DROP CONSTRAINT access_queue_rating_check, ADD CONSTRAINT recalled CHECK (recall_id IS NOT NULL) NOT VALID",
+            "DROP CONSTRAINT recalled, ADD CONSTRAINT access_queue_rating_check CHECK (rating BETWEEN 1 AND 4)",
+            "23514",
+        ),
+        (
+            "ALTER COLUMN recall_id SET NOT NULL",
+            "ALTER COLUMN recall_id DROP NOT NULL",
+            "23502",
+        ),
+    ] {
+        admin
+            .batch_execute(&format!(
+                "TRUNCATE engram.access_queue; ALTER TABLE engram.access_queue {done}"
+            ))
+            .unwrap();
+        let refused = ann.execute("SELECT engram.touch($1)", &[&ids]);
+        let refused = refused
+            .err()
+            .and_then(|e| Some(e.code()?.code().to_owned()));
+        assert_eq!(refused.as_deref(), Some(code), "{done}");
+        admin
+            .batch_execute(&format!("ALTER TABLE engram.access_queue {undone}"))
+            .unwrap();
+        ann.execute("SELECT engram.touch($1)", &[&ids]).unwrap();
+    }
+}
+
+#[test]
 fn pins_survive_the_folds_that_run_beside_them() {
     let db = Database::new();
     let mut ann = db.user("ann");
