@@ -974,12 +974,20 @@ $$;
 COMMENT ON FUNCTION engram_internal.model_of(integer) IS
 'The model of a vector of this length for which none is named: the default model, unless another one alone has that length. While one model replaces another, callers of both are served.';
 
+CREATE FUNCTION engram_internal.fault(state text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN CASE WHEN state ~ '^(25|40|57|55006|55P03)' THEN 'moment' WHEN state ~ '^(53|58)' THEN 'server'
+            WHEN state ~ '^XX' THEN 'damage' WHEN state ~ '^42' THEN 'code' ELSE 'data' END;
+COMMENT ON FUNCTION engram_internal.fault(text) IS
+'Whose fault an error is, by its SQLSTATE. moment: of somebody else''s transaction, of the caller''s own, of a lock or a time limit; the same call may succeed a little later. server: it is short of something, for everybody. damage: what is stored cannot be read. code: names, rights or types in a statement. data: of what was passed or is stored.';
+
 CREATE FUNCTION engram_internal.retry_whole(state text) RETURNS boolean
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
-RETURN state ~ '^(25|40|53|57|58|XX|55P03)';
+RETURN engram_internal.fault(state) IN ('moment', 'server', 'damage');
 COMMENT ON FUNCTION engram_internal.retry_whole(text) IS
-'Whether an error is no fault of the item that met it, but of somebody else''s transaction, of the caller''s own, of a time limit or of the server: the whole call fails with it, so that it is repeated.';
+'Whether an error is no fault of the item that met it: the whole call fails with it, so that it is repeated.';
 
 CREATE FUNCTION engram_internal.entity_node(name text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'entity_node_wrapper';

@@ -14,8 +14,8 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  -- What somebody else's transaction brought about, the caller's, or the server's state, is no fault of a workspace.
-  IF state ~ '^(25|40|42|53|55P03|57|58)' THEN
+  -- Only what is damaged is so in one workspace, and a statement that is wrong is so in all of them.
+  IF engram_internal.fault(state) IN ('moment', 'server', 'code') THEN
     RETURN false;
   END IF;
   IF workspace IS NOT NULL THEN

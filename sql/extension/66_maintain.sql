@@ -235,8 +235,8 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  -- Of resources that are short, all others would be short too.
-  IF state ~ '^(53|58)' THEN
+  -- Of resources that are short, all others would be short too. What comes of the moment, the next run makes up for.
+  IF engram_internal.fault(state) = 'server' THEN
     RAISE EXCEPTION '%', message USING ERRCODE = state, HINT = 'See the log of the server.';
   END IF;
   RETURN jsonb_build_object('error', format('workspace %s: %s', workspace, message));

@@ -872,8 +872,7 @@ BEGIN
     BEGIN
       RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, lines -> step;
     EXCEPTION WHEN OTHERS THEN
-      -- What somebody else's transaction brought about, or the server's state, is no fault of a line.
-      IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+      IF engram_internal.retry_whole(SQLSTATE) THEN
         RAISE;
       END IF;
       -- One of them is wrong: each by itself, so that the others are not lost.
@@ -881,7 +880,7 @@ BEGIN
         BEGIN
           RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, jsonb_build_array(item);
         EXCEPTION WHEN OTHERS THEN
-          IF SQLSTATE ~ '^(40|53|55|57|58|XX)' THEN
+          IF engram_internal.retry_whole(SQLSTATE) THEN
             RAISE;
           END IF;
           GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;

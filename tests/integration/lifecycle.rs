@@ -1651,6 +1651,42 @@ fn vector_may_live_in_a_closed_schema() {
 // --- what an installation consists of ----------------------------------------------------------
 
 #[test]
+fn whose_fault_an_error_is_is_said_once() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let said: Vec<String> = admin
+        .query(
+            "SELECT proname::text FROM pg_proc WHERE pronamespace IN ('engram'::regnamespace, 'engram_internal'::regnamespace)
+               AND prosrc ~* 'state +!?~' ORDER BY 1",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(said, Vec::<String>::new());
+    for (state, fault) in [
+        ("40P01", "moment"),
+        ("25006", "moment"),
+        ("55P03", "moment"),
+        ("55006", "moment"),
+        ("57014", "moment"),
+        ("53200", "server"),
+        ("58030", "server"),
+        ("XX001", "damage"),
+        ("42501", "code"),
+        ("55000", "data"),
+        ("22023", "data"),
+    ] {
+        let told: String = admin
+            .query_one("SELECT engram_internal.fault($1)", &[&state])
+            .unwrap()
+            .get(0);
+        assert_eq!(told, fault, "{state}");
+    }
+}
+
+#[test]
 fn the_catalog_keeps_the_promises() {
     let database = Database::new();
     let mut admin = database.admin();
