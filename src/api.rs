@@ -925,13 +925,23 @@ fn auto_setup() -> Report<()> {
 
 #[pg_extern(sql = false)]
 fn lock_keys(workspace: pgrx::Uuid, keys: Vec<Option<String>>) -> Report<()> {
-    let keys = keys.iter().flatten().map(String::as_str);
-    Ok(locks::keys(spi::uuid(workspace), keys)?)
+    let keys: Vec<&str> = keys.iter().flatten().map(String::as_str).collect();
+    Ok(locks::keys(spi::uuid(workspace), &keys)?)
 }
 
 #[pg_extern(sql = false)]
 fn try_lock_key(workspace: pgrx::Uuid, key: &str) -> Report<bool> {
     Ok(locks::try_key(spi::uuid(workspace), key)?)
+}
+
+#[pg_extern(sql = false)]
+fn may_lock_key() -> bool {
+    locks::may_take()
+}
+
+#[pg_extern(sql = false)]
+fn lock_names(workspace: pgrx::Uuid) -> Report<()> {
+    Ok(locks::names(spi::uuid(workspace))?)
 }
 
 #[pg_extern(sql = false)]

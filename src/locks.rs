@@ -12,9 +12,12 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::identity;
 
-/// Single locks that one transaction takes before it locks whole workspaces. The server has room
+/// Single locks that one transaction takes before it closes workspaces. The server has room
 /// for 64 locks per connection by default, shared by all.
 const MAX_SINGLE: u32 = 64;
+
+/// What SQL before 0.11 has among its keys where it means the whole workspace.
+const WHOLE: &str = "1";
 
 thread_local! {
     static TAKEN: Cell<(pg_sys::LocalTransactionId, u32)> = const { Cell::new((0, 0)) };
@@ -52,13 +55,48 @@ pub fn current() -> pg_sys::LocalTransactionId {
     }
 }
 
-/// Who else may hold the same lock.
+/// What a lock is for. On a workspace they exclude each other as the modes of the server's locks do; on a key,
+/// or on work, there is only [`Mode::Alone`].
+///
+/// Who stores has single locks on the keys, and is present. Past its share of them a transaction closes the
+/// workspace: nobody enters it, so nobody has further single locks, until it ends. What is locked already it
+/// asks for by name, and gives back at once, as nobody can take that behind it. Hence
+///
+/// - who closes waits for nobody who is present, but for who has the very same key, or has closed too;
+/// - who is refused waits with no more than it had from calls before, see [`hold`].
+///
+/// So of two transactions that have no key of a workspace in common only one ever waits for the other. Two that
+/// have may still come to wait for each other if both store more after it, as with any unique key. Closing is not
+/// being alone: who wants that waits for all who are present, and of two who are and both want it, neither can be
+/// the first.
 #[derive(Clone, Copy)]
 enum Mode {
-    /// Whoever shares it too.
-    Shared,
-    /// Nobody.
+    /// Has stored something, until the end.
+    Present,
+    /// Has asked what names mean, until the end.
+    Names,
+    /// Takes single locks, for a moment.
+    Enter,
+    /// Stores without single locks, until the end.
+    Close,
+    /// Says what names mean, until the end.
+    Declare,
+    /// Nobody else does any of this.
     Alone,
+}
+
+impl Mode {
+    fn of_server(self) -> i32 {
+        let mode = match self {
+            Self::Present => pg_sys::AccessShareLock,
+            Self::Names => pg_sys::RowShareLock,
+            Self::Enter => pg_sys::RowExclusiveLock,
+            Self::Close => pg_sys::ShareRowExclusiveLock,
+            Self::Declare => pg_sys::ExclusiveLock,
+            Self::Alone => pg_sys::AccessExclusiveLock,
+        };
+        mode as i32
+    }
 }
 
 /// What a lock is on: 48 bits of a hash. Two names that agree in them only make somebody wait.
@@ -81,18 +119,11 @@ impl Name {
         Self::new(workspace, &format!("key {key}"))
     }
 
-    /// Takes the lock; false where somebody has it and `wait` does not allow to wait for them.
-    fn lock(self, mode: Mode, wait: bool) -> bool {
-        let mode = match mode {
-            Mode::Shared => pg_sys::ShareLock,
-            Mode::Alone => pg_sys::ExclusiveLock,
-        };
-        // SAFETY: a plain look-up and plain values of the session; the tag is copied. The schema of our
-        // functions stands where the server writes a catalog, so no object of its own has this tag.
+    /// The schema of our functions stands where the server writes a catalog, so no object of its own has this tag.
+    fn tag(self) -> pg_sys::LOCKTAG {
+        // SAFETY: a plain look-up and a plain value of the session.
         unsafe {
-            // On a standby nothing is stored: the error says so, better than that of the lock.
-            pg_sys::PreventCommandDuringRecovery(c"a change of memories".as_ptr());
-            let tag = pg_sys::LOCKTAG {
+            pg_sys::LOCKTAG {
                 locktag_field1: pg_sys::MyDatabaseId.to_u32(),
                 locktag_field2: pg_sys::get_namespace_oid(c"engram_internal".as_ptr(), false)
                     .to_u32(),
@@ -100,45 +131,140 @@ impl Name {
                 locktag_field4: self.1,
                 locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
                 locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-            };
-            pg_sys::LockAcquire(&raw const tag, mode as i32, false, !wait)
+            }
+        }
+    }
+
+    /// Takes the lock; false where somebody has it and `wait` does not allow to wait for them.
+    fn lock(self, mode: Mode, wait: bool) -> bool {
+        let tag = self.tag();
+        // SAFETY: the tag is copied.
+        unsafe {
+            // On a standby nothing is stored: the error says so, better than that of the lock.
+            pg_sys::PreventCommandDuringRecovery(c"a change of memories".as_ptr());
+            pg_sys::LockAcquire(&raw const tag, mode.of_server(), false, !wait)
                 != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
         }
     }
+
+    /// Gives back what this call took; what calls before took stays.
+    fn unlock(self, mode: Mode) {
+        let tag = self.tag();
+        // SAFETY: the tag is copied.
+        unsafe { pg_sys::LockRelease(&raw const tag, mode.of_server(), false) };
+    }
+}
+
+/// Locks keys of a workspace singly, or closes it and sees that nobody has one of them. Where that takes waiting that
+/// is not allowed, nothing is locked, and it gives what somebody else has.
+fn try_hold(workspace: Name, keys: &[Name], single: bool, wait: bool) -> Option<Name> {
+    let door = if single { Mode::Enter } else { Mode::Close };
+    if !workspace.lock(door, wait) {
+        return Some(workspace);
+    }
+    let mut refused = None;
+    let mut held = 0;
+    if single && !workspace.lock(Mode::Present, wait) {
+        refused = Some(workspace);
+    } else {
+        for key in keys {
+            pgrx::check_for_interrupts!();
+            if !key.lock(Mode::Alone, false) {
+                refused = Some(*key);
+                break;
+            }
+            held += 1;
+            if !single {
+                key.unlock(Mode::Alone);
+            }
+        }
+        if refused.is_some() && single {
+            for key in &keys[..held] {
+                key.unlock(Mode::Alone);
+            }
+            workspace.unlock(Mode::Present);
+        }
+    }
+    if single || refused.is_some() {
+        workspace.unlock(door);
+    }
+    refused
 }
 
 /// Nobody else stores what has one of these keys in the workspace. Waits for who has. Does not ask whether the
 /// caller may, and does not count: gives how many single locks are to be counted with [`add`].
 pub fn hold<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> u32 {
     let mut names: Vec<Name> = keys.map(|key| Name::of_key(workspace, key)).collect();
-    // Always in the same order: who waits for one of them holds none that comes later.
+    // Always in the same order: of those who want the same ones, one gets all.
     names.sort_unstable();
     names.dedup();
-    // Many single locks would fill the table of locks that all sessions share: a batch, or a
-    // transaction that has taken many, locks the whole workspace instead.
-    if !names.is_empty() && !room(names.len()) {
-        Name::of(workspace).lock(Mode::Alone, true);
+    if names.is_empty() {
         return 0;
     }
-    Name::of(workspace).lock(Mode::Shared, true);
-    for name in &names {
-        name.lock(Mode::Alone, true);
+    let single = room(names.len());
+    let whole = Name::of(workspace);
+    // Who waits for a key, or for the workspace, holds no key: they are all taken at once, and the one that was waited
+    // for is only kept while nothing else has to be.
+    let mut kept: Option<Name> = None;
+    loop {
+        let busy = try_hold(whole, &names, single, kept.is_none());
+        if let Some(kept) = kept.take() {
+            kept.unlock(Mode::Alone);
+        }
+        let Some(busy) = busy else { break };
+        if busy != whole {
+            busy.lock(Mode::Alone, true);
+            kept = Some(busy);
+        }
     }
-    u32::try_from(names.len()).unwrap_or(u32::MAX)
+    if single {
+        u32::try_from(names.len()).unwrap_or(u32::MAX)
+    } else {
+        0
+    }
 }
 
-/// As [`hold`], for a caller who may write the workspace.
-pub fn keys<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> Result<()> {
+/// Nobody says what names mean in the workspace. Waits for who does. Does not ask whether the caller may. To be taken
+/// before keys, as who says it may want one of them.
+pub fn hold_names(workspace: Uuid) {
+    Name::of(workspace).lock(Mode::Names, true);
+}
+
+/// As [`hold`], for a caller who may write the workspace; without keys as [`hold_names`].
+pub fn keys(workspace: Uuid, keys: &[&str]) -> Result<()> {
+    if keys.contains(&WHOLE) {
+        return self::workspace(workspace);
+    }
     identity::require_writer(workspace)?;
-    add(hold(workspace, keys));
+    if keys.is_empty() {
+        hold_names(workspace);
+    }
+    add(hold(workspace, keys.iter().copied()));
     Ok(())
 }
 
 /// The lock that [`keys`] takes for one key, if it is free.
 pub fn try_key(workspace: Uuid, key: &str) -> Result<bool> {
     identity::require_writer(workspace)?;
-    Ok(Name::of(workspace).lock(Mode::Shared, false)
-        && Name::of_key(workspace, key).lock(Mode::Alone, false))
+    let single = may_take();
+    let key = Name::of_key(workspace, key);
+    let free = try_hold(Name::of(workspace), &[key], single, false).is_none();
+    if free && single {
+        add(1);
+    }
+    Ok(free)
+}
+
+/// Whether the transaction has a single lock left.
+pub fn may_take() -> bool {
+    room(1)
+}
+
+/// Nobody else asks or says what names mean in the workspace. Waits for who did.
+pub fn names(workspace: Uuid) -> Result<()> {
+    identity::require_writer(workspace)?;
+    Name::of(workspace).lock(Mode::Declare, true);
+    Ok(())
 }
 
 /// Nobody else stores anything in the workspace that [`keys`] locks for. Waits for who does.

@@ -564,6 +564,12 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     }
     // First of all: who waits here holds nothing else that somebody could want. What is stored is counted in
     // the end: an error gives the locks back, and who goes on with care counts them.
+    if news
+        .iter()
+        .any(|new| new.entities.as_ref().is_some_and(|names| !names.is_empty()))
+    {
+        locks::hold_names(caller.workspace);
+    }
     let single = locks::hold(caller.workspace, keys.iter().map(String::as_str)) > 0;
 
     let memories = Table::open_for_insert(c"memories")?;

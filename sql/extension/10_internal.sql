@@ -1081,13 +1081,27 @@ LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'lock_keys_wrapper';
 COMMENT ON FUNCTION engram_internal.lock_keys(uuid, text[]) IS
-'Until the end of the transaction nobody else stores what has one of these keys in the workspace.';
+'Until the end of the transaction nobody else stores what has one of these keys in the workspace. Without keys: nobody says what names mean in it, see lock_names().';
 
 CREATE FUNCTION engram_internal.try_lock_key(workspace uuid, key text) RETURNS boolean
 LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'try_lock_key_wrapper';
 COMMENT ON FUNCTION engram_internal.try_lock_key(uuid, text) IS 'The lock that lock_keys() takes for one key, if it is free; false when it is not.';
+
+CREATE FUNCTION engram_internal.may_lock_key() RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'may_lock_key_wrapper';
+COMMENT ON FUNCTION engram_internal.may_lock_key() IS
+'Whether this transaction may lock one more key by itself. Past its 64 it keeps others from storing anything in the workspace.';
+
+CREATE FUNCTION engram_internal.lock_names(workspace uuid) RETURNS void
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'lock_names_wrapper';
+COMMENT ON FUNCTION engram_internal.lock_names(uuid) IS
+'Until the end of the transaction nobody else says, or has asked, what names mean in the workspace. To be taken before keys.';
 
 CREATE FUNCTION engram_internal.lock_workspace(workspace uuid) RETURNS void
 LANGUAGE c VOLATILE STRICT

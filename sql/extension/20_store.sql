@@ -54,6 +54,9 @@ BEGIN
   -- Whoever stores the same id or the same content at the same moment waits here, so that the
   -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
   -- forgotten or changed under a caller who is told that it holds the content.
+  IF cardinality(entities) > 0 THEN
+    PERFORM engram_internal.lock_keys(workspace, '{}');
+  END IF;
   PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
     id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
   IF id IS NOT NULL THEN
@@ -295,6 +298,9 @@ BEGIN
   -- of it is stored and every item takes the careful way below.
   IF done IS NULL THEN
     usual := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+    IF EXISTS (SELECT FROM engram_internal.read_items(add_many.items) p WHERE cardinality(p.entities) > 0) THEN
+      PERFORM engram_internal.lock_keys(ws, '{}');
+    END IF;
     PERFORM engram_internal.lock_keys(ws, ARRAY(
       SELECT p.id::text FROM engram_internal.read_items(add_many.items) p WHERE p.id IS NOT NULL
       UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')

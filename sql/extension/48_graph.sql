@@ -192,9 +192,9 @@ BEGIN
     RAISE EXCEPTION 'a name has % characters, the limit is 500', greatest(char_length(add_alias.entity), char_length(add_alias.alias))
       USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
   END IF;
-  -- Who stores a name just now holds this lock shared, see lock_keys(): nobody resolves the alias before it is
-  -- there and links it afterwards, and no two aliases make a circle.
-  PERFORM engram_internal.lock_workspace(ws);
+  -- Who stores a name just now is waited for: nobody resolves the alias before it is there and links it afterwards,
+  -- and no two aliases make a circle.
+  PERFORM engram_internal.lock_names(ws);
   meant := engram_internal.entity_key(ws, add_alias.entity);
   IF meant = other THEN
     RAISE EXCEPTION 'alias "%" is the entity that "%" stands for', add_alias.alias, add_alias.entity

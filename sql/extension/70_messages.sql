@@ -322,7 +322,10 @@ BEGIN
       END IF;
       CONTINUE WHEN NOT EXISTS (SELECT FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat
                                 AND (m.created_at, m.id) < (edge.f1, edge.f2));
-      IF conversations = archive_messages_as_owner.batch_size THEN
+      -- Each is locked until the transaction ends, and it has so many locks. One is moved past them, so that who calls
+      -- until all is done comes to an end.
+      IF conversations = archive_messages_as_owner.batch_size
+         OR NOT archive_messages_as_owner.dry_run AND conversations > 0 AND NOT engram_internal.may_lock_key() THEN
         done := false;
         EXIT everything;
       END IF;
@@ -394,7 +397,7 @@ AS 'MODULE_PATHNAME', 'archive_messages_wrapper';
 COMMENT ON FUNCTION engram.archive_messages(interval, integer, boolean, integer, uuid) IS
 'Moves the old turns of conversations in which nothing was said for a while into message_archive, where they take less room, and reports it in one row. Nothing is lost: messages(include_archived => true) reads them, restore_messages() brings them back.
 
-inactive_for: how long nothing was said, by default 30 days. keep: so many of the last turns stay, by default 50. dry_run: only report what would be moved. batch_size: at most so many conversations in this call, 1 to 1000, by default 100; done tells whether those were all. skipped: conversations that somebody else was writing to; they come next time. workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them.';
+inactive_for: how long nothing was said, by default 30 days. keep: so many of the last turns stay, by default 50. dry_run: only report what would be moved. batch_size: at most so many conversations in this call, 1 to 1000, by default 100, of which one transaction moves 64; done tells whether those were all. skipped: conversations that somebody else was writing to; they come next time. workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them.';
 
 CREATE FUNCTION engram_internal.restore_messages_as_owner(workspace uuid, session_id text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -507,10 +510,11 @@ BEGIN
     RETURN;
   END IF;
   -- Who archives or restores meanwhile would move turns from where they are looked for to where they were.
-  PERFORM engram_internal.lock_keys(ws, CASE WHEN erase_messages.session_id IS NOT NULL
-    THEN ARRAY['conversation ' || erase_messages.session_id]
-    -- All of the workspace.
-    ELSE ARRAY(SELECT n::text FROM generate_series(1, 65) n) END);
+  IF erase_messages.session_id IS NULL THEN
+    PERFORM engram_internal.lock_workspace(ws);
+  ELSE
+    PERFORM engram_internal.lock_keys(ws, ARRAY['conversation ' || erase_messages.session_id]);
+  END IF;
   DELETE FROM engram.messages m WHERE m.workspace_id = ws
     AND (erase_messages.session_id IS NULL OR m.session_id = erase_messages.session_id)
     AND (erase_messages.ids IS NULL OR m.id = ANY (erase_messages.ids));

@@ -859,8 +859,20 @@ BEGIN
     RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
     RETURN;
   END IF;
-  -- The whole workspace: who stores the same ids waits.
-  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(SELECT n::text FROM generate_series(1, 65) n));
+  IF lines ? 'alias' THEN
+    PERFORM engram_internal.lock_names(import_as_owner.workspace);
+  ELSE
+    PERFORM engram_internal.lock_keys(import_as_owner.workspace, '{}');
+  END IF;
+  -- Who stores the same waits, and so does another import: some of what lines say has no key.
+  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(
+    SELECT 'import' UNION SELECT 'superseded'
+    UNION SELECT coalesce(i.l ->> 'id', i.l ->> 'memory_id')::uuid::text
+    FROM unnest('{erasure,memory,more}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)
+    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(i.l ->> 'content'), 'UTF8')), 'hex')
+    FROM jsonb_to_recordset(lines -> 'memory') AS i (l jsonb)
+    UNION SELECT 'conversation ' || (i.l ->> 'session_id')
+    FROM unnest('{message,archive}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)));
   -- What others need comes first, in whichever order the lines came.
   FOR step, writer IN SELECT * FROM (VALUES
       ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
@@ -914,4 +926,4 @@ COMMENT ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) IS
 
 data: one line of export(), or an array of them in any order; memories before or together with what hangs on them. At most 100,000 lines a call. format: engram, engramai (tables of its SQLite file as arrays of rows: memories, access_log, hebbian_links, graph_links, entities, memory_entities, memory_embeddings), mem0 (results, memories, history) or mcp (the graph of the MCP memory server, also as the text of its file); by default found by shape. on_conflict, for what is here already and is another: skip (default), replace (its history stays) or reject (an error of that line). dry_run: only report. workspace: only for roles that bypass row security; nothing in the data decides it.
 
-Times, versions, states, uses and history come as they were: history() and as_of show what they showed there, and a memory that comes without a history was there, as it is, since its created_at. For callers whom row security binds everybody named in the data becomes the caller. Vectors need their model to be registered here; a role that bypasses row security registers it with the import. Others who store in the workspace wait until the transaction ends.';
+Times, versions, states, uses and history come as they were: history() and as_of show what they showed there, and a memory that comes without a history was there, as it is, since its created_at. For callers whom row security binds everybody named in the data becomes the caller. Vectors need their model to be registered here; a role that bypasses row security registers it with the import. Others who import, or who store the same, wait until the transaction ends; where it brings more than a few memories, all who store in the workspace.';

@@ -416,3 +416,237 @@ fn a_model_that_goes_leaves_no_vector_of_it_behind() {
             .unwrap();
     }
 }
+
+/// Two sessions that each do `first` in a transaction, with a number of their own for each {n}, and, once both have,
+/// `then`. Neither may fail.
+fn in_turn(db: &Database, first: &str, then: &str) {
+    let barrier = Barrier::new(2);
+    let of = |sql: &str, n: usize| sql.replace("{n}", &n.to_string());
+    thread::scope(|scope| {
+        for n in 1..=2 {
+            let barrier = &barrier;
+            let (first, then) = (of(first, n), of(then, n));
+            scope.spawn(move || {
+                let mut ann = db.user("ann");
+                ann.batch_execute(&format!("BEGIN; {first}")).unwrap();
+                barrier.wait();
+                ann.batch_execute(&format!("{then}; COMMIT"))
+                    .unwrap_or_else(|e| panic!("{first}, then {then}: {e:?}"));
+            });
+        }
+    });
+}
+
+/// Has whatever is stored take the long way.
+fn the_long_way(db: &Database) {
+    db.admin()
+        .batch_execute(
+            "CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER own AFTER INSERT ON engram.memories FOR EACH STATEMENT EXECUTE FUNCTION public.nothing()",
+        )
+        .unwrap();
+}
+
+#[test]
+fn two_that_store_different_contents_never_deadlock() {
+    let one_by_one = |from: usize, to: usize| {
+        format!(
+            "SELECT engram.add('thing ' || i || ' of {{n}}') FROM generate_series({from}, {to}) i"
+        )
+    };
+    let batch = |from: usize, to: usize| {
+        format!(
+            "SELECT count(*) FROM engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'thing ' || i || ' of {{n}}'))
+             FROM generate_series({from}, {to}) i))"
+        )
+    };
+    let import = |from: usize, to: usize| {
+        format!(
+            "DO $$ DECLARE bad text; BEGIN
+               SELECT i.status || coalesce(i.error, '') INTO bad FROM engram.import((SELECT jsonb_agg(jsonb_build_object('kind', 'memory',
+                 'id', '00000000-0000-0000-{{n}}000-' || lpad(i::text, 12, '0'), 'content', 'thing ' || i || ' of {{n}}'))
+               FROM generate_series({from}, {to}) i), 'engram') i WHERE i.status <> 'added' LIMIT 1;
+               IF FOUND THEN RAISE EXCEPTION '%', bad; END IF; END $$"
+        )
+    };
+    let alias = "SELECT engram.add_alias('entity {n}', 'alias {n}')".to_owned();
+    for long in [false, true] {
+        for (first, then) in [
+            (one_by_one(1, 60), one_by_one(101, 110)),
+            (one_by_one(1, 70), one_by_one(101, 200)),
+            (one_by_one(1, 3), batch(101, 300)),
+            (batch(1, 30), batch(101, 140)),
+            (batch(1, 100), one_by_one(101, 110)),
+            (one_by_one(1, 3), alias.clone()),
+            (one_by_one(1, 70), alias.clone()),
+            (one_by_one(1, 3), import(101, 103)),
+            (one_by_one(1, 3), import(101, 200)),
+        ] {
+            let db = Database::new();
+            if long {
+                the_long_way(&db);
+            }
+            // Who is past its share before the other one comes keeps that waiting.
+            let apart = first.contains(" 70)") || first.contains(" 100)");
+            if apart {
+                let mut ann = db.user("ann");
+                ann.batch_execute(&format!("BEGIN; {first}").replace("{n}", "1"))
+                    .unwrap();
+                let mut other = db.user("ann");
+                other.batch_execute("SET lock_timeout = '300ms'").unwrap();
+                let waits = other.batch_execute(&first.replace("{n}", "2"));
+                let code = waits.unwrap_err().code().map(|c| c.code().to_owned());
+                assert_eq!(code.as_deref(), Some("55P03"));
+                ann.batch_execute(&format!("{then}; COMMIT").replace("{n}", "1"))
+                    .unwrap();
+            } else {
+                in_turn(&db, &first, &then);
+            }
+        }
+    }
+}
+
+#[test]
+fn past_its_share_a_transaction_still_keeps_others_from_the_same() {
+    for long in [false, true] {
+        let db = Database::new();
+        if long {
+            the_long_way(&db);
+        }
+        let (mut ann, mut other) = (db.user("ann"), db.user("ann"));
+        for client in [&mut ann, &mut other] {
+            client.batch_execute("SET lock_timeout = '300ms'").unwrap();
+        }
+        let code = |result: Result<(), postgres::Error>| {
+            result.err().and_then(|e| Some(e.code()?.code().to_owned()))
+        };
+        let many = "SELECT engram.add('thing ' || i) FROM generate_series(1, 80) i";
+        // What another one has stored already.
+        other
+            .batch_execute("BEGIN; SELECT engram.add('thing 77')")
+            .unwrap();
+        assert_eq!(
+            code(ann.batch_execute(&format!("BEGIN; {many}"))).as_deref(),
+            Some("55P03")
+        );
+        ann.batch_execute("ROLLBACK").unwrap();
+        // And what it stores later.
+        other.batch_execute("ROLLBACK").unwrap();
+        ann.batch_execute(&format!("BEGIN; {many}")).unwrap();
+        for sql in [
+            "SELECT engram.add('thing 77')",
+            "SELECT engram.add('thing 7')",
+            "SELECT count(*) FROM engram.add_many('[{\"content\": \"thing 78\"}]')",
+        ] {
+            assert_eq!(
+                code(other.batch_execute(sql)).as_deref(),
+                Some("55P03"),
+                "{sql}"
+            );
+        }
+        ann.batch_execute("COMMIT").unwrap();
+        other
+            .batch_execute("SELECT engram.add('thing 77')")
+            .unwrap();
+        let stored: i64 = ann
+            .query_one("SELECT count(*) FROM engram.memories", &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(stored, 80);
+    }
+}
+
+#[test]
+fn who_locks_a_workspace_is_alone_in_it() {
+    let db = Database::new();
+    let (mut ann, mut other) = (db.user("ann"), db.user("ann"));
+    for client in [&mut ann, &mut other] {
+        client.batch_execute("SET lock_timeout = '300ms'").unwrap();
+    }
+    let code = |result: Result<(), postgres::Error>| {
+        result.err().and_then(|e| Some(e.code()?.code().to_owned()))
+    };
+    let add = "SELECT engram.add('tea')";
+    let append = r#"SELECT engram.append_messages('[{"content": "hello"}]', 'chat')"#;
+    let past = "SELECT engram.add('thing ' || i) FROM generate_series(1, 70) i";
+    for lock in [
+        "SELECT engram_internal.lock_workspace(engram.current_user_id())",
+        // As SQL before 0.11 says it.
+        "SELECT engram_internal.lock_keys(engram.current_user_id(), ARRAY(SELECT n::text FROM generate_series(1, 65) n))",
+        "SELECT engram.erase_messages(ids => ARRAY[gen_random_uuid()])",
+    ] {
+        for store in [add, append, past] {
+            for (first, then) in [(lock, store), (store, lock)] {
+                ann.batch_execute(&format!("BEGIN; {first}")).unwrap();
+                assert_eq!(
+                    code(other.batch_execute(then)).as_deref(),
+                    Some("55P03"),
+                    "{first}, then {then}"
+                );
+                ann.batch_execute("ROLLBACK").unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_waits_for_one_content_lets_its_owner_store_more() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute("BEGIN; SELECT engram.add('thing 70')")
+        .unwrap();
+    thread::scope(|scope| {
+        let batch = scope.spawn(|| {
+            db.user("ann").batch_execute(
+                "SELECT count(*) FROM engram.add_many((SELECT jsonb_agg(jsonb_build_object('content', 'thing ' || i))
+                 FROM generate_series(1, 100) i))",
+            )
+        });
+        let mut admin = db.admin();
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND classid = 'engram_internal'::regnamespace
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while admin.query_one(waits, &[]).unwrap().get::<_, i64>(0) == 0 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        ann.batch_execute("SELECT engram.add('another'); COMMIT")
+            .unwrap();
+        batch.join().unwrap().unwrap();
+    });
+    let stored: i64 = ann
+        .query_one("SELECT count(*) FROM engram.memories", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(stored, 101);
+}
+
+#[test]
+fn names_mean_the_same_to_all_who_store_them() {
+    for long in [false, true] {
+        let db = Database::new();
+        if long {
+            the_long_way(&db);
+        }
+        let (mut ann, mut other) = (db.user("ann"), db.user("ann"));
+        for client in [&mut ann, &mut other] {
+            client.batch_execute("SET lock_timeout = '300ms'").unwrap();
+        }
+        let code = |result: Result<(), postgres::Error>| {
+            result.err().and_then(|e| Some(e.code()?.code().to_owned()))
+        };
+        let alias = "SELECT engram.add_alias('New York', 'NYC')";
+        let mention = "SELECT engram.add('a trip', entities => ARRAY['NYC'])";
+        // Who has stored a name is waited for, and who stores one waits.
+        ann.batch_execute(&format!("BEGIN; {mention}")).unwrap();
+        assert_eq!(code(other.batch_execute(alias)).as_deref(), Some("55P03"));
+        ann.batch_execute("ROLLBACK").unwrap();
+        other.batch_execute(&format!("BEGIN; {alias}")).unwrap();
+        assert_eq!(code(ann.batch_execute(mention)).as_deref(), Some("55P03"));
+        other.batch_execute("COMMIT").unwrap();
+        ann.batch_execute(mention).unwrap();
+        let node: String = ann
+            .query_one("SELECT node FROM engram.entities()", &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(node, "new york");
+    }
+}

@@ -347,6 +347,40 @@ fn an_id_that_another_turn_has_is_no_retry() {
 }
 
 #[test]
+fn one_transaction_archives_as_much_as_it_may_lock() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    for n in 0..130 {
+        append(&mut ann, &format!("chat {n:03}"), &turns(2));
+    }
+    let archive =
+        "SELECT conversations, done FROM engram.archive_messages(keep => 0, batch_size => 1000)";
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND classid = 'engram_internal'::regnamespace
+                AND pid = pg_backend_pid()";
+    ann.batch_execute("BEGIN").unwrap();
+    let mut moved: Vec<i64> = Vec::new();
+    loop {
+        let row = ann.query_one(archive, &[]).unwrap();
+        moved.push(row.get(0));
+        assert!(one(&mut ann, held) < 70, "{moved:?}");
+        if row.get(1) {
+            break;
+        }
+    }
+    // Past its share each call moves one more, and so comes to an end.
+    assert_eq!(
+        (moved[0], moved[1], moved.iter().sum::<i64>()),
+        (64, 1, 130)
+    );
+    ann.batch_execute("ROLLBACK").unwrap();
+    // Each transaction has a share of its own.
+    let calls: Vec<i64> = (0..3)
+        .map(|_| ann.query_one(archive, &[]).unwrap().get(0))
+        .collect();
+    assert_eq!(calls, [64, 64, 2]);
+}
+
+#[test]
 fn administrators_archive_for_everybody_in_batches() {
     let db = Database::new();
     for user in ["ann", "bob"] {
