@@ -82,6 +82,38 @@ RETURN NOT (dry_run IS TRUE AND current_setting('transaction_read_only')::boolea
 COMMENT ON FUNCTION engram_internal.writes(boolean) IS
 'Whether a call is to be asked what one that writes is asked: not a dry run where nothing can be written.';
 
+CREATE FUNCTION engram_internal.fault(state text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN CASE WHEN state ~ '^(25|40|57|55006|55P03)' THEN 'moment' WHEN state ~ '^(53|58)' THEN 'server'
+            WHEN state ~ '^XX' THEN 'damage' WHEN state ~ '^42' THEN 'code' ELSE 'data' END;
+COMMENT ON FUNCTION engram_internal.fault(text) IS
+'Whose fault an error is, by its SQLSTATE. moment: of somebody else''s transaction, of the caller''s own, of a lock or a time limit; the same call may succeed a little later. server: it is short of something, for everybody. damage: what is stored cannot be read. code: names, rights or types in a statement. data: of what was passed or is stored.';
+
+CREATE OR REPLACE FUNCTION engram_internal.retry_whole(state text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN engram_internal.fault(state) IN ('moment', 'server', 'damage');
+COMMENT ON FUNCTION engram_internal.retry_whole(text) IS
+'Whether an error is no fault of the item that met it: the whole call fails with it, so that it is repeated.';
+
+COMMENT ON FUNCTION engram_internal.lock_keys(uuid, text[]) IS
+'Until the end of the transaction nobody else stores what has one of these keys in the workspace. Without keys: nobody says what names mean in it, see lock_names().';
+
+CREATE FUNCTION engram_internal.may_lock_key() RETURNS boolean
+LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'may_lock_key_wrapper';
+COMMENT ON FUNCTION engram_internal.may_lock_key() IS
+'Whether this transaction may lock one more key by itself. Past its 64 it keeps others from storing anything in the workspace.';
+
+CREATE FUNCTION engram_internal.lock_names(workspace uuid) RETURNS void
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'lock_names_wrapper';
+COMMENT ON FUNCTION engram_internal.lock_names(uuid) IS
+'Until the end of the transaction nobody else says, or has asked, what names mean in the workspace. To be taken before keys.';
+
 CREATE FUNCTION engram_internal.said_again(workspace uuid, id uuid, recall_id uuid) RETURNS integer
 LANGUAGE c VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -135,6 +167,9 @@ BEGIN
   -- Whoever stores the same id or the same content at the same moment waits here, so that the
   -- look-ups see what the other one wrote. The twin's row is locked, so that it is not erased,
   -- forgotten or changed under a caller who is told that it holds the content.
+  IF cardinality(entities) > 0 THEN
+    PERFORM engram_internal.lock_keys(workspace, '{}');
+  END IF;
   PERFORM engram_internal.lock_keys(workspace, array_remove(ARRAY[
     id::text, CASE WHEN strategy <> 'allow' THEN encode(hash, 'hex') END], NULL));
   IF id IS NOT NULL THEN
@@ -253,6 +288,117 @@ BEGIN
   IF entities IS NOT NULL THEN
     PERFORM engram_internal.link_entities(workspace, id, entities);
   END IF;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram.add_many(items jsonb, workspace uuid DEFAULT NULL)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws        uuid := engram_internal.resolve_workspace(add_many.workspace, true);
+  done      integer[];
+  done_ids  uuid[];
+  done_at   integer;
+  given     integer;
+  item      record;
+  help      text;
+  usual     text;
+BEGIN
+  -- The short way, for what is new beyond doubt. If anything in it is refused, nothing of it is stored.
+  BEGIN
+    SELECT s.given, s.positions, s.ids INTO given, done, done_ids FROM engram_internal.store_items(add_many.items, ws) s;
+  EXCEPTION WHEN OTHERS THEN
+    IF engram_internal.retry_whole(SQLSTATE) THEN
+      RAISE;
+    END IF;
+    done := NULL;
+  END;
+  IF cardinality(done) = given THEN
+    RETURN QUERY SELECT u.position, u.id, 'added', NULL::text FROM unnest(done, done_ids) AS u (position, id);
+    RETURN;
+  END IF;
+
+  -- The same with one statement, for tables of which more is to be minded. If anything in it is refused, nothing
+  -- of it is stored and every item takes the careful way below.
+  IF done IS NULL THEN
+    usual := (SELECT m.name FROM engram.embedding_models m WHERE m.is_default);
+    IF EXISTS (SELECT FROM engram_internal.read_items(add_many.items) p WHERE cardinality(p.entities) > 0) THEN
+      PERFORM engram_internal.lock_keys(ws, '{}');
+    END IF;
+    PERFORM engram_internal.lock_keys(ws, ARRAY(
+      SELECT p.id::text FROM engram_internal.read_items(add_many.items) p WHERE p.id IS NOT NULL
+      UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')), 'hex')
+      FROM engram_internal.read_items(add_many.items) p
+      WHERE p.content IS NOT NULL AND p.on_duplicate IS DISTINCT FROM 'allow'));
+    BEGIN
+      WITH parsed AS MATERIALIZED (
+        SELECT p.*, sha256(convert_to(engram_internal.normalize_content(p.content), 'UTF8')) AS hash
+        FROM engram_internal.read_items(add_many.items) p
+        WHERE p.error IS NULL AND p.content IS NOT NULL
+      ), fresh AS MATERIALIZED (
+        SELECT p.*, engram_internal.uuid_v7() AS new_id
+        FROM (SELECT q.*, row_number() OVER (PARTITION BY q.hash ORDER BY q.position) AS nth FROM parsed q) p
+        WHERE p.id IS NULL AND p.nth = 1 AND p.entities IS NULL
+          -- As in store(): defaults of users.
+          AND num_nonnulls(p.summary, p.valid_from, p.valid_to, p.pinned) = 0
+          AND (p.on_duplicate IS NULL OR p.on_duplicate IN ('merge', 'skip', 'reject', 'allow'))
+          AND (p.embedding IS NULL AND p.model IS NULL OR p.embedding IS NOT NULL AND usual IS NOT NULL AND coalesce(p.model, usual) = usual AND NOT EXISTS (
+            SELECT FROM engram.settings s WHERE s.near_duplicate_threshold IS NOT NULL
+              AND s.workspace_id IN (ws, '00000000-0000-0000-0000-000000000000')))
+          -- One look-up an item: as a join it could read everybody's rows.
+          AND (SELECT count(*) FROM (SELECT FROM engram.memories m WHERE (m.workspace_id = ws) IS TRUE AND m.content_hash = p.hash LIMIT 1) known) = 0
+      ), stored AS (
+        INSERT INTO engram.memories (workspace_id, id, content, type, importance, tags, metadata, occurred_at,
+          agent_id, session_id, speaker, role, source, expires_at)
+        SELECT ws, f.new_id, f.content, f.type, f.importance, f.tags, f.metadata, f.occurred_at,
+          f.agent_id, f.session_id, f.speaker, f.role, f.source, f.expires_at
+        FROM fresh f ORDER BY f.position
+      ), embedded AS (
+        INSERT INTO engram.embeddings (workspace_id, memory_id, model, embedding)
+        SELECT ws, f.new_id, usual, f.embedding FROM fresh f WHERE f.embedding IS NOT NULL ORDER BY f.position
+      )
+      SELECT coalesce(array_agg(f.position ORDER BY f.position), '{}'),
+             coalesce(array_agg(f.new_id ORDER BY f.position), '{}')
+      INTO done, done_ids FROM fresh f;
+    EXCEPTION WHEN OTHERS THEN
+      IF engram_internal.retry_whole(SQLSTATE) THEN
+        RAISE;
+      END IF;
+      done := '{}';
+      done_ids := '{}';
+    END;
+  END IF;
+
+  FOR item IN SELECT p.* FROM engram_internal.read_items(add_many.items) p ORDER BY p.position LOOP
+    position := item.position;
+    id := NULL;
+    error := item.error;
+    status := 'error';
+    done_at := array_position(done, item.position);
+    IF done_at IS NOT NULL THEN
+      id := done_ids[done_at];
+      status := 'added';
+    ELSIF item.error IS NULL THEN
+      BEGIN
+        SELECT s.id, s.status INTO id, status
+        FROM engram_internal.store(ws, item.content, item.type, item.importance, item.embedding, item.tags,
+          item.metadata, item.occurred_at, item.agent_id, item.session_id, item.speaker, item.role,
+          item.source, item.entities, item.expires_at, item.on_duplicate, item.id, item.summary,
+          item.valid_from, item.valid_to, item.pinned, item.model) s;
+      EXCEPTION WHEN OTHERS THEN
+        IF engram_internal.retry_whole(SQLSTATE) THEN
+          RAISE;
+        END IF;
+        GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+        id := NULL;
+        status := 'error';
+        error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+      END;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
 END
 $$;
 CREATE OR REPLACE FUNCTION engram.erase(
@@ -664,6 +810,54 @@ BEGIN
   RETURN FOUND;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram.add_alias(entity text, alias text, workspace uuid DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws    uuid := engram_internal.resolve_workspace(add_alias.workspace, true);
+  other text := engram_internal.entity_node(add_alias.alias);
+  meant text;
+  known text;
+BEGIN
+  IF coalesce(engram_internal.entity_node(add_alias.entity), '') = '' OR coalesce(other, '') = '' THEN
+    RAISE EXCEPTION 'entity "%" or alias "%" has no letter or digit in its name',
+        left(coalesce(add_alias.entity, 'NULL'), 40), left(coalesce(add_alias.alias, 'NULL'), 40)
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'Give two names, for example add_alias(''New York'', ''NYC'').';
+  END IF;
+  IF greatest(char_length(add_alias.entity), char_length(add_alias.alias)) > 500 THEN
+    RAISE EXCEPTION 'a name has % characters, the limit is 500', greatest(char_length(add_alias.entity), char_length(add_alias.alias))
+      USING ERRCODE = 'invalid_parameter_value', HINT = 'An entity is a name; what there is to say about it goes into content.';
+  END IF;
+  -- Who stores a name just now is waited for: nobody resolves the alias before it is there and links it afterwards,
+  -- and no two aliases make a circle.
+  PERFORM engram_internal.lock_names(ws);
+  meant := engram_internal.entity_key(ws, add_alias.entity);
+  IF meant = other THEN
+    RAISE EXCEPTION 'alias "%" is the entity that "%" stands for', add_alias.alias, add_alias.entity
+      USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Give a name that is not yet its own. To turn an alias round, call engram.remove_alias() first.';
+  END IF;
+  SELECT a.node INTO known FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = other;
+  IF known = meant THEN
+    RETURN false;
+  ELSIF known IS NOT NULL THEN
+    RAISE EXCEPTION 'alias "%" already stands for entity "%"', add_alias.alias, known
+      USING ERRCODE = 'unique_violation', SCHEMA = 'engram', TABLE = 'entity_aliases', CONSTRAINT = 'entity_aliases_pkey',
+            HINT = 'Take it away first: SELECT engram.remove_alias(alias);';
+  END IF;
+  INSERT INTO engram.entity_aliases (workspace_id, alias, node, label) VALUES (ws, other, meant, btrim(add_alias.alias));
+  -- What was an entity of its own until now: its aliases and its memories become the other's.
+  UPDATE engram.entity_aliases a SET node = meant WHERE a.workspace_id = ws AND a.node = other;
+  INSERT INTO engram.graph_links (workspace_id, memory_id, relation, node, label, created_at, weight)
+  SELECT g.workspace_id, g.memory_id, g.relation, meant, g.label, g.created_at, g.weight
+  FROM engram.graph_links g WHERE g.workspace_id = ws AND g.node = other AND g.target_id IS NULL
+  ON CONFLICT DO NOTHING;
+  DELETE FROM engram.graph_links g WHERE g.workspace_id = ws AND g.node = other AND g.target_id IS NULL;
+  RETURN true;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram.reindex(workspace uuid DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -733,6 +927,22 @@ BEGIN
     entities text[], occurred_at timestamptz, valid_from timestamptz, valid_to timestamptz, superseded_by uuid,
     expires_at timestamptz, deleted_at timestamptz, speaker text, role text, session_id text, agent_id text, source text)
   ORDER BY v.version DESC;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.left_out(workspace uuid, state text, message text, help text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Only what is damaged is so in one workspace, and a statement that is wrong is so in all of them.
+  IF engram_internal.fault(state) IN ('moment', 'server', 'code') THEN
+    RETURN false;
+  END IF;
+  IF workspace IS NOT NULL THEN
+    RAISE WARNING 'workspace "%" is left out: %', workspace, message
+      USING HINT = concat_ws(' ', nullif(help, ''), format('Then: SELECT * FROM engram.consolidate(%L);', workspace));
+  END IF;
+  RETURN true;
 END
 $$;
 CREATE OR REPLACE PROCEDURE engram.consolidate_in_batches(batch_size integer DEFAULT 1000, at timestamptz DEFAULT NULL)
@@ -1191,6 +1401,18 @@ BEGIN
                FROM engram_internal.purge(ws, coalesce(purge.older_than, interval '30 days'), purge.at, purge.dry_run, NULL) p;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.failed(workspace uuid, state text, message text) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- Of resources that are short, all others would be short too. What comes of the moment, the next run makes up for.
+  IF engram_internal.fault(state) = 'server' THEN
+    RAISE EXCEPTION '%', message USING ERRCODE = state, HINT = 'See the log of the server.';
+  END IF;
+  RETURN jsonb_build_object('error', format('workspace %s: %s', workspace, message));
+END
+$$;
 CREATE OR REPLACE PROCEDURE engram.maintain(phases text[] DEFAULT NULL, INOUT report jsonb DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
@@ -1228,6 +1450,101 @@ BEGIN
   report := result;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.archive_messages_as_owner(
+  workspace uuid, inactive_for interval, keep integer, dry_run boolean, batch_size integer)
+RETURNS TABLE (conversations bigint, archived bigint, skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  cutoff   timestamptz := engram_internal.earlier(now(), archive_messages_as_owner.inactive_for);
+  ws       uuid := archive_messages_as_owner.workspace;
+  chat     text;
+  newest   timestamptz;
+  edge     record;
+  moved    bigint;
+BEGIN
+  IF NOT has_table_privilege('engram.message_archive', 'INSERT') THEN
+    RAISE EXCEPTION 'role "%" may not archive messages', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.archive_messages().';
+  END IF;
+  conversations := 0; archived := 0; skipped := 0; done := true;
+  IF ws IS NULL THEN
+    SELECT m.workspace_id INTO ws FROM engram.messages m ORDER BY m.workspace_id LIMIT 1;
+  END IF;
+  <<everything>>
+  WHILE ws IS NOT NULL LOOP
+    chat := '';
+    LOOP
+      SELECT m.session_id INTO chat FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id > chat ORDER BY m.session_id LIMIT 1;
+      EXIT WHEN NOT FOUND;
+      SELECT m.created_at INTO newest FROM engram.messages m
+      WHERE m.workspace_id = ws AND m.session_id = chat ORDER BY m.created_at DESC LIMIT 1;
+      CONTINUE WHEN newest >= cutoff;
+      -- The oldest that stays; without one everything goes.
+      edge := (timestamptz 'infinity', uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+      IF archive_messages_as_owner.keep > 0 THEN
+        SELECT m.created_at AS f1, m.id AS f2 INTO edge FROM engram.messages m
+        WHERE m.workspace_id = ws AND m.session_id = chat
+        ORDER BY m.created_at DESC, m.id DESC OFFSET archive_messages_as_owner.keep - 1 LIMIT 1;
+        CONTINUE WHEN NOT FOUND;
+      END IF;
+      CONTINUE WHEN NOT EXISTS (SELECT FROM engram.messages m WHERE m.workspace_id = ws AND m.session_id = chat
+                                AND (m.created_at, m.id) < (edge.f1, edge.f2));
+      -- Each is locked until the transaction ends, and it has so many locks. One is moved past them, so that who calls
+      -- until all is done comes to an end.
+      IF conversations = archive_messages_as_owner.batch_size
+         OR NOT archive_messages_as_owner.dry_run AND conversations > 0 AND NOT engram_internal.may_lock_key() THEN
+        done := false;
+        EXIT everything;
+      END IF;
+      IF archive_messages_as_owner.dry_run THEN
+        SELECT count(*) INTO moved FROM engram.messages m
+        WHERE m.workspace_id = ws AND m.session_id = chat AND (m.created_at, m.id) < (edge.f1, edge.f2);
+      ELSE
+        -- Somebody writes in it, or restores or erases it: another time.
+        IF NOT engram_internal.try_lock_key(ws, 'conversation ' || chat) THEN
+          skipped := skipped + 1;
+          CONTINUE;
+        END IF;
+        WITH gone AS (
+          DELETE FROM engram.messages m
+          WHERE m.workspace_id = ws AND m.session_id = chat AND (m.created_at, m.id) < (edge.f1, edge.f2)
+            -- What was said since the look above is not for now.
+            AND NOT EXISTS (SELECT FROM engram.messages n WHERE n.workspace_id = ws AND n.session_id = chat AND n.created_at >= cutoff)
+          RETURNING m.*
+        ), parts AS (
+          SELECT g.*, (row_number() OVER w - 1) / 100 AS part,
+                 sum(octet_length(g.content) + pg_column_size(g.metadata)) OVER w / 1000000 AS megabyte
+          FROM gone g WINDOW w AS (ORDER BY g.created_at, g.id)
+        ), kept AS (
+          INSERT INTO engram.message_archive (workspace_id, session_id, first_at, id, last_at, turns, ids, messages)
+          SELECT ws, chat, min(p.created_at), engram_internal.uuid_v7(), max(p.created_at), count(*), array_agg(p.id ORDER BY p.created_at, p.id),
+                 jsonb_agg(engram_internal.archived_turn(p.user_id, p.role, p.speaker, p.content, p.metadata, p.created_at)
+                           ORDER BY p.created_at, p.id)
+          FROM parts p GROUP BY p.part, p.megabyte
+          RETURNING turns
+        )
+        SELECT coalesce(sum(k.turns), 0) INTO moved FROM kept k;
+      END IF;
+      IF moved > 0 THEN
+        conversations := conversations + 1;
+        archived := archived + moved;
+      END IF;
+    END LOOP;
+    EXIT WHEN archive_messages_as_owner.workspace IS NOT NULL;
+    SELECT m.workspace_id INTO ws FROM engram.messages m WHERE m.workspace_id > ws ORDER BY m.workspace_id LIMIT 1;
+  END LOOP;
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram.archive_messages(interval, integer, boolean, integer, uuid) IS
+'Moves the old turns of conversations in which nothing was said for a while into message_archive, where they take less room, and reports it in one row. Nothing is lost: messages(include_archived => true) reads them, restore_messages() brings them back.
+
+inactive_for: how long nothing was said, by default 30 days. keep: so many of the last turns stay, by default 50. dry_run: only report what would be moved. batch_size: at most so many conversations in this call, 1 to 1000, by default 100, of which one transaction moves 64; done tells whether those were all. skipped: conversations that somebody else was writing to; they come next time. workspace: by default the caller''s own; for a role that bypasses row security and is nobody, all of them.';
+
 CREATE OR REPLACE FUNCTION engram.erase_messages(
   session_id text DEFAULT NULL,
   ids uuid[] DEFAULT NULL,
@@ -1257,10 +1574,11 @@ BEGIN
     RETURN;
   END IF;
   -- Who archives or restores meanwhile would move turns from where they are looked for to where they were.
-  PERFORM engram_internal.lock_keys(ws, CASE WHEN erase_messages.session_id IS NOT NULL
-    THEN ARRAY['conversation ' || erase_messages.session_id]
-    -- All of the workspace.
-    ELSE ARRAY(SELECT n::text FROM generate_series(1, 65) n) END);
+  IF erase_messages.session_id IS NULL THEN
+    PERFORM engram_internal.lock_workspace(ws);
+  ELSE
+    PERFORM engram_internal.lock_keys(ws, ARRAY['conversation ' || erase_messages.session_id]);
+  END IF;
   DELETE FROM engram.messages m WHERE m.workspace_id = ws
     AND (erase_messages.session_id IS NULL OR m.session_id = erase_messages.session_id)
     AND (erase_messages.ids IS NULL OR m.id = ANY (erase_messages.ids));
@@ -1466,6 +1784,98 @@ BEGIN
   END LOOP;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.import_as_owner(workspace uuid, trusted boolean, on_conflict text, dry_run boolean, lines jsonb)
+RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Not the triggers that serve the loading of a dump.
+SET check_function_bodies = on
+-- What is here is compared as JSON, and kept where a line does not speak of it: to the last bit.
+SET extra_float_digits = 1
+-- Statistics know nothing of what an import brings: plans for this workspace, and tables taken for empty, would
+-- have all of it read for every look-up.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  step    text;
+  writer  text;
+  item    jsonb;
+  report  jsonb;
+  help    text;
+  command text;
+BEGIN
+  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
+  END IF;
+  IF dry_run THEN
+    BEGIN
+      SELECT jsonb_agg(i) INTO report
+      FROM engram_internal.import_as_owner(import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, false, import_as_owner.lines) i;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
+    RETURN;
+  END IF;
+  IF lines ? 'alias' THEN
+    PERFORM engram_internal.lock_names(import_as_owner.workspace);
+  ELSE
+    PERFORM engram_internal.lock_keys(import_as_owner.workspace, '{}');
+  END IF;
+  -- Who stores the same waits, and so does another import: some of what lines say has no key.
+  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(
+    SELECT 'import' UNION SELECT 'superseded'
+    UNION SELECT coalesce(i.l ->> 'id', i.l ->> 'memory_id')::uuid::text
+    FROM unnest('{erasure,memory,more}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)
+    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(i.l ->> 'content'), 'UTF8')), 'hex')
+    FROM jsonb_to_recordset(lines -> 'memory') AS i (l jsonb)
+    UNION SELECT 'conversation ' || (i.l ->> 'session_id')
+    FROM unnest('{message,archive}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)));
+  -- What others need comes first, in whichever order the lines came.
+  FOR step, writer IN SELECT * FROM (VALUES
+      ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),
+      ('erasure', 'memories'), ('memory', 'memories'), ('more', 'memories'), ('link', 'links'), ('pair', 'links'),
+      ('call', 'links'), ('credit', 'links'), ('message', 'messages'), ('archive', 'messages'),
+      ('retention', 'settings')) AS v LOOP
+    CONTINUE WHEN NOT lines ? step;
+    command := format('SELECT i."position", %L, i.id, i.status, i.error FROM engram_internal.import_%s($1, $2, $3, %1$L, $4) i', step, writer);
+    BEGIN
+      RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, lines -> step;
+    EXCEPTION WHEN OTHERS THEN
+      IF engram_internal.retry_whole(SQLSTATE) THEN
+        RAISE;
+      END IF;
+      -- One of them is wrong: each by itself, so that the others are not lost.
+      FOR item IN SELECT * FROM jsonb_array_elements(lines -> step) LOOP
+        BEGIN
+          RETURN QUERY EXECUTE command USING import_as_owner.workspace, import_as_owner.trusted, import_as_owner.on_conflict, jsonb_build_array(item);
+        EXCEPTION WHEN OTHERS THEN
+          IF engram_internal.retry_whole(SQLSTATE) THEN
+            RAISE;
+          END IF;
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          position := (item ->> 'p')::integer;
+          kind := step;
+          id := NULL;
+          status := 'error';
+          error := SQLERRM || coalesce('. ' || nullif(help, ''), '');
+          RETURN NEXT;
+        END;
+      END LOOP;
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram.import(jsonb, text, text, boolean, uuid) IS
+'Stores what export() wrote, or what another memory system did, and reports each line: added, replaced, unchanged, skipped, erased (its id was erased here) or error. A bad line does not lose the others, and to repeat an import changes nothing.
+
+data: one line of export(), or an array of them in any order; memories before or together with what hangs on them. At most 100,000 lines a call. format: engram, engramai (tables of its SQLite file as arrays of rows: memories, access_log, hebbian_links, graph_links, entities, memory_entities, memory_embeddings), mem0 (results, memories, history) or mcp (the graph of the MCP memory server, also as the text of its file); by default found by shape. on_conflict, for what is here already and is another: skip (default), replace (its history stays) or reject (an error of that line). dry_run: only report. workspace: only for roles that bypass row security; nothing in the data decides it.
+
+Times, versions, states, uses and history come as they were: history() and as_of show what they showed there, and a memory that comes without a history was there, as it is, since its created_at. For callers whom row security binds everybody named in the data becomes the caller. Vectors need their model to be registered here; a role that bypasses row security registers it with the import. Others who import, or who store the same, wait until the transaction ends; where it brings more than a few memories, all who store in the workspace.';
 
 -- The tables follow: new ones, triggers and grants. Whoever owns them was accepted when they were made.
 DO $$
