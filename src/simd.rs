@@ -107,6 +107,46 @@ impl Query {
                 .map(|(i, dot)| *dot as f32 * scale * block.scale(i)),
         );
     }
+
+    /// Distances of the query to vectors as their codes say, `scale` of each, appended to `out`: those are off by how far
+    /// the codes are from the vectors, whatever the lengths of vectors and query.
+    pub fn distances(
+        &self,
+        codes: &[u8],
+        scale: impl Fn(usize) -> f32,
+        raw: &mut Vec<i32>,
+        out: &mut Vec<f32>,
+    ) {
+        let n = codes.len() / self.codes.len().max(1);
+        raw.clear();
+        raw.resize(2 * n, 0);
+        let (dots, squares) = raw.split_at_mut(n);
+        products(&self.codes, codes, dots);
+        own_products(self.codes.len(), codes, squares);
+        let own: f64 = self.codes.iter().map(|c| f64::from(*c).powi(2)).sum();
+        out.extend(
+            dots.iter()
+                .zip(squares)
+                .enumerate()
+                .map(|(i, (dot, own_dot))| {
+                    let scale = f64::from(scale(i));
+                    let crossed = 2.0 * self.scale * scale * f64::from(*dot);
+                    let squared = own * self.scale * self.scale - crossed
+                        + scale * scale * f64::from(*own_dot);
+                    squared.max(0.0).sqrt() as f32
+                }),
+        );
+    }
+
+    /// Dimensions of the vectors that it can be compared with.
+    pub fn dims(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// As [`HalfQuery::error`], of whole codes: what is missing of the query is nothing beside that of these.
+    pub fn error(&self, scale: f32) -> f32 {
+        (self.norm * f64::from(scale) / 12f64.sqrt()) as f32
+    }
 }
 
 /// A query for vectors of which only the upper halves of the codes are read.
@@ -258,6 +298,15 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Dot products with themselves of vectors of as many 8-bit codes, as [`products`] has them.
+    pub fn own_products(dims: usize, codes: &[u8], out: &mut [i32]) {
+        for (dot, vector) in out.iter_mut().zip(codes.chunks_exact(dims.max(1))) {
+            *dot = vector.iter().map(|c| i32::from(c.cast_signed()) * i32::from(c.cast_signed())).sum();
+        }
+    }
+}
+
 /// Places of the 32-bit hashes in `hashes` (little-endian) that are among `wanted`, with the index of
 /// the wanted one, in order of place.
 ///
@@ -351,6 +400,19 @@ mod tests {
             // Half a scale in every dimension at the worst.
             let bound = norm(&q) * 8.0 / 127.0 * 0.51 + 1e-3;
             prop_assert!((f64::from(out[0]) - exact).abs() <= bound);
+        }
+
+        #[test]
+        fn distances_are_as_near_far_from_the_origin(v in proptest::collection::vec(-1f32..1.0, 64), q in proptest::collection::vec(-1f32..1.0, 64), far in 0f32..50.0) {
+            let [v, q] = [v, q].map(|v| v.into_iter().map(|x| x + far).collect::<Vec<_>>());
+            let block = vectors::encode([0; 16], Stamp::new(1, State::Plain), &v);
+            let block = Vectors::parse(&block).unwrap();
+            let (mut raw, mut out) = (Vec::new(), Vec::new());
+            Query::new(&q).distances(block.all_codes(), |i| block.scale(i), &mut raw, &mut out);
+            let exact = v.iter().zip(&q).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+            // Half a scale in every dimension at the worst, whatever the lengths.
+            let bound = 8.0 * f64::from(block.scale(0)) * 0.51 + 1e-2;
+            prop_assert!((f64::from(out[0]) - exact).abs() <= bound, "{} {exact}", out[0]);
         }
     }
 

@@ -604,8 +604,19 @@ pub fn direction((scale, _, halves): &Half, dims: usize) -> impl Iterator<Item =
     })
 }
 
+/// The codes of which these are the halves, as vectors in blocks have them, appended to `out`.
+pub fn whole(upper: &[u8], lower: &[u8], dims: usize, out: &mut Vec<u8>) {
+    let width = dims.div_ceil(2).max(1);
+    for (upper, lower) in upper.chunks_exact(width).zip(lower.chunks_exact(width)) {
+        let code = |upper: u8, lower: u8| (upper << 4 | lower & 15).wrapping_sub(128);
+        let both = upper.iter().zip(lower);
+        out.extend(both.clone().map(|(u, l)| code(*u, *l)));
+        out.extend((both.take(dims - width.min(dims))).map(|(u, l)| code(u >> 4, l >> 4)));
+    }
+}
+
 /// The lower halves of codes of a part, one vector after another.
-fn low(content: &[u8], dims: usize) -> Option<(usize, &[u8])> {
+pub fn low(content: &[u8], dims: usize) -> Option<(usize, &[u8])> {
     let mut rest = Columns(content);
     let n = u32_at(rest.next(4)?, 0) as usize;
     Some((n, rest.next(n.checked_mul(dims.div_ceil(2))?)?))
@@ -1478,6 +1489,18 @@ mod tests {
             .filter(|r| r.part.is_some_and(|p| p.0 == kind))
             .map(|r| r.bytes.as_slice())
             .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn halves_make_the_whole(dims in 1usize..50, n in 0usize..5, seed: u8) {
+            let codes: Vec<Vec<u8>> = (0..n).map(|i| (0..dims)
+                .map(|d| ((i * 31 + d * 7 + usize::from(seed)) % 255) as u8 ^ 128).collect()).collect();
+            let of = |upper| codes.iter().flat_map(|codes| halves(codes, dims, upper)).collect::<Vec<u8>>();
+            let mut out = Vec::new();
+            whole(&of(true), &of(false), dims, &mut out);
+            prop_assert_eq!(out, codes.concat());
+        }
     }
 
     proptest! {

@@ -49,7 +49,7 @@ pub use eligible::compile as compile_filter;
 use eligible::{Candidate, Eligible};
 use ids::{IdMap, IdSet, NumberMap};
 use past::Past;
-use semantic::Semantic;
+use semantic::{MOST_DOUBTED, Semantic};
 use words::Words;
 
 /// What a caller asks for; `None` and empty mean the default.
@@ -1008,7 +1008,8 @@ fn nearest(
     } else {
         context.pool / 8
     };
-    let mut wanted = context.pool + spare;
+    let mut pool = context.pool;
+    let mut wanted = pool + spare;
     if let Some(possible) = eligible.possible() {
         // How many of the best have to be looked at, if those that pass are as many everywhere. Where they
         // are fewer themselves, these are looked at instead.
@@ -1019,6 +1020,7 @@ fn nearest(
             return nearest_of(context, corpus, eligible, admitted, lane);
         }
     }
+    let nothing = lane.nearly_nothing();
     loop {
         // The best so many; what is below the worst of them is passed over.
         let mut order: Vec<u32> = Vec::new();
@@ -1037,11 +1039,7 @@ fn nearest(
                 .fold(f32::INFINITY, f32::min)
         };
         for (i, found) in points.similarities.iter().enumerate() {
-            if *found < least
-                || !points.knows(i)
-                || !lane.counts((*found).into())
-                || !points.entries.alive(i)
-            {
+            if *found < least || !points.knows(i) || *found <= nothing || !points.entries.alive(i) {
                 continue;
             }
             order.push(i as u32);
@@ -1079,17 +1077,16 @@ fn nearest(
                 .entries
                 .candidate(places[&points.entries.id(i as usize)])
         };
-        let enough = best(
-            eligible,
-            &points.entries,
-            &candidate,
-            found,
-            context.pool,
-            more,
-        )?;
-        if all || enough.len() >= context.pool {
+        let enough = best(eligible, &points.entries, &candidate, found, pool, more)?;
+        if all || enough.len() >= pool {
             let mut ranked: Vec<usize> = enough.into_iter().map(|i| i as usize).collect();
+            if pool == context.pool && ranked.len() == pool && lane.ends_too_early(&ranked) {
+                pool += MOST_DOUBTED;
+                wanted += MOST_DOUBTED;
+                continue;
+            }
             lane.rerank(&mut ranked)?;
+            ranked.truncate(context.pool);
             let ids = ranked.iter().map(|i| lane.points.entries.id(*i));
             let documents = ids.filter_map(|id| places.get(&id).copied());
             return Ok((documents.collect(), vectors));
@@ -1114,28 +1111,29 @@ fn nearest_of(
     let mut vectors: NumberMap<usize> = NumberMap::default();
     let mut of: NumberMap<usize> = NumberMap::default();
     let mut found: Vec<(f64, u32)> = Vec::new();
+    let nothing = lane.nearly_nothing();
     for (document, id) in &documents {
         let Some(point) = places.get(id) else {
             continue;
         };
-        let similarity = f64::from(points.similarities[*point]);
-        if lane.counts(similarity) {
+        let similarity = points.similarities[*point];
+        if similarity > nothing {
             vectors.insert(*document, *point);
             of.insert(*point, *document);
-            found.push((similarity, *point as u32));
+            found.push((similarity.into(), *point as u32));
         }
     }
     let candidate = |i: u32| corpus.entries.candidate(of[&(i as usize)]);
-    let best = best(
-        eligible,
-        &points.entries,
-        &candidate,
-        found,
-        context.pool,
-        0,
-    )?;
-    let mut ranked: Vec<usize> = best.into_iter().map(|i| i as usize).collect();
+    let first = |found, pool| -> Result<Vec<usize>> {
+        let best = best(eligible, &points.entries, &candidate, found, pool, 0)?;
+        Ok(best.into_iter().map(|i| i as usize).collect())
+    };
+    let mut ranked = first(found.clone(), context.pool)?;
+    if ranked.len() == context.pool && lane.ends_too_early(&ranked) {
+        ranked = first(found, context.pool + MOST_DOUBTED)?;
+    }
     lane.rerank(&mut ranked)?;
+    ranked.truncate(context.pool);
     let documents = ranked.iter().map(|i| of[i]).collect();
     Ok((documents, vectors))
 }

@@ -2,6 +2,8 @@
 //! compared by their 8-bit codes, in segments by the upper halves of those, and the best by full precision. Of large
 //! workspaces whose vectors are arranged in cells, those of the likeliest cells are.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::corpus::Points;
@@ -15,16 +17,18 @@ use crate::scan::{Row, Table};
 use crate::{simd, vector};
 
 /// Vectors beyond `match_count` that are compared by full precision. The codes are about 0.001 off in
-/// cosine, so only a few that stand close together can change places.
+/// cosine, so only a few that stand close together can change places, as a rule.
 const RERANK: usize = 15;
 
 /// Where a longer result is shown, its end is ranked by the codes, if these are whole.
 const MOST_RERANKED: usize = 100;
 
-/// Standard deviations by which two similarities of half codes may be in the wrong order, and most vectors
-/// that are compared again because of it.
+/// Standard deviations by which two similarities of codes may be in the wrong order, and most vectors
+/// that become candidates because of it.
 const DOUBT: f64 = 3.0;
-const MOST_DOUBTED: usize = 75;
+pub const MOST_DOUBTED: usize = 500;
+/// Standard deviations by which a similarity may be of the wrong sign.
+const SIGN_DOUBT: f64 = 4.0;
 
 /// Makes a similarity of a dot product.
 #[derive(Clone, Copy)]
@@ -54,10 +58,46 @@ impl Measure {
             Distance::L2 => {
                 let (dot, norm) = (f64::from(dot), f64::from(norm));
                 let squared = self.length * self.length + norm * norm - 2.0 * dot;
-                (1.0 / (1.0 + squared.max(0.0).sqrt())) as f32
+                Self::near(squared.max(0.0).sqrt()) as f32
             }
         }
     }
+
+    /// The similarity of what is so far away.
+    pub fn near(distance: f64) -> f64 {
+        1.0 / (1.0 + distance)
+    }
+
+    /// By how much the similarity of a vector of length `norm` is off where its dot product is.
+    pub fn off(self, dot: f32, norm: f32) -> f32 {
+        match self.distance {
+            Distance::Cosine if norm > 0.0 => dot * self.scale / norm,
+            Distance::Cosine => 0.0,
+            _ => dot,
+        }
+    }
+
+    /// The least similarity that may be as much as this one in truth, by so many standard deviations.
+    fn least(self, similarity: f64, errors: Errors, deviations: f64) -> f64 {
+        match self.distance {
+            Distance::L2 => {
+                let distance = 1.0 / similarity - 1.0;
+                // Vectors are about as long as the query, or as far from it as they are long.
+                let whole = f64::from(errors.whole) * self.length.max(distance);
+                let off = 2.0 * (distance * whole + f64::from(errors.halves));
+                Self::near((distance * distance + deviations * off).sqrt())
+            }
+            _ => similarity - deviations * f64::from(errors.whole.max(errors.halves)),
+        }
+    }
+}
+
+/// By how much similarities may be off, about a standard deviation. Where distance counts, this is, by whole codes, by how
+/// much distances are, beside the lengths of vectors; and by halves, by how much dot products are.
+#[derive(Clone, Copy, Default)]
+pub struct Errors {
+    pub whole: f32,
+    pub halves: f32,
 }
 
 /// The lane of one query vector.
@@ -65,6 +105,7 @@ pub struct Semantic<'a> {
     context: &'a Context,
     model: &'a Model,
     query: Vec<f32>,
+    measure: Measure,
     /// All vectors of the workspace.
     pub points: Points<'a>,
     exact: NumberMap<f64>,
@@ -93,7 +134,8 @@ impl<'a> Semantic<'a> {
                 ),
             });
         }
-        if model.distance == Distance::Cosine && norm(&query) == 0.0 {
+        let measure = Measure::new(model.distance, norm(&query));
+        if model.distance == Distance::Cosine && measure.length == 0.0 {
             return Err(Error::Dimensions {
                 message: "query_embedding is all zeros, which has no direction to compare"
                     .to_owned(),
@@ -104,6 +146,7 @@ impl<'a> Semantic<'a> {
             context,
             model,
             query,
+            measure,
             points: Points::none(),
             exact: NumberMap::default(),
         })
@@ -112,22 +155,56 @@ impl<'a> Semantic<'a> {
     /// Reads the workspace, or, where its vectors are in cells and that is wanted, the likeliest of them.
     pub fn read(&mut self, blocks: &'a Table, likeliest: bool) -> Result<()> {
         let query = simd::Query::new(&self.query);
-        let measure = Measure::new(self.model.distance, query.norm);
         self.points = Points::read(
             self.context,
             blocks,
             &self.model.name,
             query,
-            measure,
+            self.measure,
             likeliest,
         )?;
         Ok(())
     }
 
-    /// Whether a similarity is evidence of anything: a memory that points away from the query is not
+    /// What similarities are above that are evidence of anything: a memory that points away from the query is not
     /// like it.
-    pub fn counts(&self, similarity: f64) -> bool {
-        self.model.distance == Distance::L2 || similarity > 0.0
+    fn nothing(&self) -> f64 {
+        if self.model.distance == Distance::L2 {
+            f64::NEG_INFINITY
+        } else {
+            0.0
+        }
+    }
+
+    /// What those are above that may be evidence, as far as codes tell.
+    pub fn nearly_nothing(&self) -> f32 {
+        if self.model.distance == Distance::L2 {
+            f32::NEG_INFINITY
+        } else {
+            let errors = self.points.errors;
+            self.measure.least(0.0, errors, SIGN_DOUBT) as f32
+        }
+    }
+
+    /// How many that are shown are ranked by full precision.
+    fn shown(&self) -> usize {
+        // Distances by whole codes tell little where one dimension is much longer than the others.
+        let rough = self.points.errors.halves > 0.0 || self.model.distance == Distance::L2;
+        let most = if rough { usize::MAX } else { MOST_RERANKED };
+        self.context.match_count.min(most)
+    }
+
+    /// What is as alike to the query may be among those that are shown; `None` where all that are ranked are.
+    fn doubtful(&self, ranked: &[usize]) -> Option<f64> {
+        let last = ranked.get(self.shown() - 1)?;
+        let last = self.similarity(*last);
+        Some(self.measure.least(last, self.points.errors, DOUBT))
+    }
+
+    /// Whether what comes after these may be among those that are shown.
+    pub fn ends_too_early(&self, ranked: &[usize]) -> bool {
+        let ends = self.doubtful(ranked).zip(ranked.last());
+        ends.is_some_and(|(least, last)| self.similarity(*last) >= least)
     }
 
     /// Similarity of entry `i` of the points, exact where it has been computed.
@@ -141,21 +218,19 @@ impl<'a> Semantic<'a> {
     /// Compares the best of `ranked` again, by the stored vectors, and sorts it anew. A vector that
     /// is no longer stored is left out.
     pub fn rerank(&mut self, ranked: &mut Vec<usize>) -> Result<()> {
-        let halves = self.points.error > 0.0;
-        let most = if halves { usize::MAX } else { MOST_RERANKED };
-        let shown = self.context.match_count.min(most);
-        let mut count = shown + RERANK;
-        // Half codes are further off: whatever may be among those that are shown is compared again.
-        if let Some(last) = ranked.get(shown - 1) {
-            let least = self.similarity(*last) - DOUBT * f64::from(self.points.error);
-            count += ranked
-                .iter()
-                .skip(count)
-                .take(MOST_DOUBTED.max(shown))
-                .take_while(|i| self.similarity(**i) >= least)
-                .count();
+        let mut count = self.shown() + RERANK;
+        // Whatever may be among those that are shown is compared again.
+        if let Some(least) = self.doubtful(ranked) {
+            let rest = ranked.iter().skip(count);
+            count += rest.take_while(|i| self.similarity(**i) >= least).count();
         }
-        let best: Vec<usize> = ranked.iter().copied().take(count).collect();
+        let mut best: Vec<usize> = ranked.iter().copied().take(count).collect();
+        // So is what may be evidence of nothing, where that is shown.
+        let unsure = -f64::from(self.nearly_nothing());
+        if self.model.distance != Distance::L2 {
+            let rest = ranked.iter().take(self.context.match_count + RERANK);
+            best.extend(rest.skip(count).filter(|i| self.similarity(**i) <= unsure));
+        }
         let entries = &self.points.entries;
         let places: Vec<_> = best
             .iter()
@@ -169,12 +244,15 @@ impl<'a> Semantic<'a> {
         })?;
         // The best are looked up as they are sorted, not at every comparison.
         let exact = &self.exact;
+        let gone: HashSet<usize> = (best.into_iter())
+            .filter(|i| !exact.contains_key(i))
+            .collect();
+        let nothing = self.nothing();
         let mut again: Vec<(f64, usize)> = ranked
             .iter()
-            .enumerate()
-            .filter(|(nth, i)| *nth >= best.len() || exact.contains_key(i))
-            .map(|(_, i)| (self.similarity(*i), *i))
-            .filter(|(similarity, _)| self.counts(*similarity))
+            .filter(|i| !gone.contains(i))
+            .map(|i| (self.similarity(*i), *i))
+            .filter(|(similarity, _)| *similarity > nothing)
             .collect();
         again.sort_by(|a, b| {
             let older = || self.points.entries.compare(b.1, a.1);

@@ -437,6 +437,142 @@ fn vectors_are_searched_exactly() {
     }
 }
 
+/// Numbers from -1 to 1, the same at every run.
+fn numbers(n: usize, dims: usize, mut seed: u64) -> Vec<Vec<f32>> {
+    let mut next = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    (0..n)
+        .map(|_| (0..dims).map(|_| next()).collect())
+        .collect()
+}
+
+/// Stores a memory for each vector, with the number of it as content.
+fn add_vectors(client: &mut Client, model: &str, vectors: &[Vec<f32>], from: usize) {
+    let items: Vec<Value> = (vectors.iter().zip(from..))
+        .map(|(v, i)| serde_json::json!({"content": format!("m{i}"), "embedding": v, "model": model}))
+        .collect();
+    for items in items.chunks(500) {
+        client
+            .execute(
+                "SELECT engram.add_many($1)",
+                &[&Value::Array(items.to_vec())],
+            )
+            .unwrap();
+    }
+}
+
+/// Of the numbers of vectors those that are best by `score`, in order.
+fn best_of(vectors: &[Vec<f32>], count: usize, score: impl Fn(&[f32]) -> f64) -> Vec<String> {
+    let mut all: Vec<(f64, usize)> = vectors.iter().map(|v| score(v)).zip(0..).collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0));
+    all.iter()
+        .take(count)
+        .map(|(_, i)| format!("m{i}"))
+        .collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        products.sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The nearest by distance, wherever the vectors lie and however long their dimensions are, in blocks and in segments.
+#[test]
+fn the_nearest_vectors_are_found_far_from_the_origin() {
+    const DIMS: usize = 64;
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let shapes: [(&str, fn(usize, f32) -> f32); 4] = [
+        ("around", |_, x| x),
+        ("far", |_, x| x + 3.0),
+        ("two", |d, x| {
+            x + [30.0, -15.0].get(d).copied().unwrap_or(0.0)
+        }),
+        ("long", |d, x| if d == 0 { x * 100.0 } else { x }),
+    ];
+    let mut all = Vec::new();
+    for (seed, (name, shape)) in (1..).zip(shapes) {
+        let mut vectors = numbers(2_010, DIMS, seed);
+        for v in &mut vectors {
+            for (d, x) in v.iter_mut().enumerate() {
+                *x = shape(d, *x);
+            }
+        }
+        let queries = vectors.split_off(2_000);
+        admin
+            .execute(
+                "SELECT engram.set_embedding_model($1, $2, distance => 'l2')",
+                &[&name, &(DIMS as i32)],
+            )
+            .unwrap();
+        all.push((name, vectors, queries));
+    }
+    // Only vectors are to count.
+    let weights = "SELECT engram.configure('{\"context_weight\": 0, \"lend_weight\": 0, \"activation_weight\": 0, \"importance_weight\": 0, \"length_weight\": 0}')";
+    ann.batch_execute(weights).unwrap();
+    // A thousand and more are sealed.
+    for (from, to) in [(0, 900), (900, 2_000)] {
+        for (name, vectors, _) in &all {
+            add_vectors(&mut ann, name, &vectors[from..to], from);
+        }
+        if from > 0 {
+            admin.batch_execute("CALL engram.maintain()").unwrap();
+        }
+        let segments: i64 = admin
+            .query_one(
+                "SELECT count(DISTINCT model) FROM engram.search_blocks WHERE level = 4 AND model IN ('around', 'far', 'two', 'long')",
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(segments, if from > 0 { 4 } else { 0 });
+        for (name, vectors, queries) in &all {
+            let mut held = 0;
+            for query in queries {
+                let call = format!("NULL, '{query:?}', model => '{name}'");
+                let wanted = best_of(&vectors[..to], 10, |v| -distance(v, query));
+                let found = found(&mut ann, &call);
+                held += found.iter().filter(|m| wanted.contains(m)).count();
+                // What is found is in the order of its distances.
+                let far = |m: &String| distance(&vectors[m[1..].parse::<usize>().unwrap()], query);
+                assert!(found.is_sorted_by(|a, b| far(a) <= far(b) + 1e-5), "{name}");
+            }
+            assert!(held >= 99, "{held} of 100, {name}, {to} vectors");
+        }
+    }
+}
+
+/// A vector counts if it does not point away from the query, and half of a code does not decide that.
+#[test]
+fn vectors_that_hardly_count_are_compared_exactly() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    admin
+        .execute("SELECT engram.set_embedding_model('m', 19)", &[])
+        .unwrap();
+    let mut vectors = numbers(1_503, 19, 7);
+    let queries = vectors.split_off(1_500);
+    add_vectors(&mut ann, "m", &vectors, 0);
+    admin.batch_execute("CALL engram.maintain()").unwrap();
+    for query in &queries {
+        let mut wanted = best_of(&vectors, 1_500, |v| cosine(v, query));
+        wanted.retain(|m| cosine(&vectors[m[1..].parse::<usize>().unwrap()], query) > 0.0);
+        let found = found(&mut ann, &format!("NULL, '{query:?}', 1000, model => 'm'"));
+        let lacking = wanted.iter().filter(|m| !found.contains(m)).count();
+        assert_eq!((lacking, found.len()), (0, wanted.len()));
+    }
+}
+
 #[test]
 fn filters_act_before_the_cut() {
     let db = Database::new();

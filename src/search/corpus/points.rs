@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::similarity::Distance;
 use crate::scan::Table;
 use crate::search::Context;
-use crate::search::semantic::Measure;
+use crate::search::semantic::{Errors, Measure};
 use crate::simd::{HalfQuery, Query};
 
 /// In place of the similarity of a vector that was not compared.
@@ -22,8 +22,8 @@ pub struct Points<'t> {
     pub entries: Entries<'t>,
     /// How alike each is to the query, approximately.
     pub similarities: Vec<f32>,
-    /// By how much similarities may be off, about a standard deviation.
-    pub error: f32,
+    /// By how much similarities may be off.
+    pub errors: Errors,
     /// What those are compared with that were left out; `None` when none was.
     rest: Option<Compared>,
 }
@@ -31,35 +31,101 @@ pub struct Points<'t> {
 /// What vectors in segments are compared with.
 struct Compared {
     query: HalfQuery,
-    /// Length of the query.
-    length: f64,
+    /// Of the same, for whole codes.
+    exact: Query,
     measure: Measure,
     raw: Vec<i32>,
-    /// Sum of how far off the first vector of every part is that is not zeros, and of how many parts.
-    errors: (f64, u32),
+    /// How far off similarities are, of the first vectors of blocks, and of one in [`EVERY`] of parts.
+    whole: Mean,
+    halves: Mean,
+}
+
+const EVERY: usize = 64;
+
+/// Sum, and of how many.
+#[derive(Clone, Copy, Default)]
+struct Mean(f64, u32);
+
+impl Mean {
+    fn add(&mut self, of: f32) {
+        self.0 += f64::from(of);
+        self.1 += 1;
+    }
+
+    fn get(self) -> f32 {
+        (self.0 / f64::from(self.1.max(1))) as f32
+    }
 }
 
 impl Compared {
+    fn new(query: Query, measure: Measure) -> Self {
+        Self {
+            query: query.halved(),
+            exact: query,
+            measure,
+            raw: Vec::new(),
+            whole: Mean::default(),
+            halves: Mean::default(),
+        }
+    }
+
+    /// Appends the similarities of all vectors of a block.
+    fn block(&mut self, block: &Vectors<'_>, out: &mut Vec<f32>) {
+        if self.measure.distance == Distance::L2 {
+            let of = |i| (block.scale(i), block.norm(i));
+            if block.dims == self.exact.dims() {
+                self.distances(block.all_codes(), of, out);
+            } else {
+                out.resize(out.len() + block.len(), 0.0);
+            }
+            return;
+        }
+        let base = out.len();
+        self.exact.dots(block, &mut self.raw, out);
+        for (i, dot) in out[base..].iter_mut().enumerate() {
+            *dot = self.measure.of(*dot, block.norm(i));
+        }
+        if let Some(first) = (0..block.len()).find(|i| block.scale(*i) > 0.0) {
+            let off = self.exact.error(block.scale(first));
+            self.whole.add(self.measure.off(off, block.norm(first)));
+        }
+    }
+
+    /// Appends the similarities by distance of vectors of these codes, and of scales and lengths.
+    fn distances(&mut self, codes: &[u8], of: impl Fn(usize) -> (f32, f32), out: &mut Vec<f32>) {
+        let base = out.len();
+        self.exact.distances(codes, |i| of(i).0, &mut self.raw, out);
+        for distance in &mut out[base..] {
+            *distance = Measure::near((*distance).into()) as f32;
+        }
+        let lengths = (0..out.len() - base).map(of);
+        if let Some((scale, norm)) = lengths.into_iter().find(|(_, norm)| *norm > 0.0) {
+            self.whole.add(scale / norm / 12f32.sqrt());
+        }
+    }
+
     /// Appends the similarities of all vectors of a part.
     fn each(&mut self, part: &High<'_>, out: &mut Vec<f32>) {
         let base = out.len();
         self.query.dots(part, &mut self.raw, out);
-        // What was erased is zeros.
-        let first = (0..part.n).find(|i| part.scale(*i) > 0.0);
         for (i, dot) in out[base..].iter_mut().enumerate() {
-            if first == Some(i) {
-                let of = (part.norm(i), part.scale(i));
-                let off = *dot + self.query.error(self.length, of);
-                let off = self.measure.of(off, part.norm(i)) - self.measure.of(*dot, part.norm(i));
-                self.errors.0 += f64::from(off.abs());
-                self.errors.1 += 1;
-            }
             *dot = self.measure.of(*dot, part.norm(i));
+        }
+        for from in (0..part.n).step_by(EVERY) {
+            // What was erased is zeros.
+            let some = (from..part.n.min(from + EVERY)).find(|i| part.scale(*i) > 0.0);
+            let Some(some) = some else { continue };
+            let of = (part.norm(some), part.scale(some));
+            let off = self.query.error(self.exact.norm, of);
+            self.halves.add(self.measure.off(off, of.0));
         }
     }
 
-    fn error(&self) -> f32 {
-        (self.errors.0 / f64::from(self.errors.1.max(1))) as f32
+    fn errors(&self) -> Errors {
+        Errors {
+            whole: self.whole.get(),
+            halves: self.halves.get(),
+        }
     }
 }
 
@@ -76,7 +142,7 @@ impl<'t> Points<'t> {
         Self {
             entries: Entries::with_capacity(0),
             similarities: Vec::new(),
-            error: 0.0,
+            errors: Errors::default(),
             rest: None,
         }
     }
@@ -93,26 +159,15 @@ impl<'t> Points<'t> {
         let room = LAST.get().1.min(MOST_RESERVED);
         let mut entries = Entries::with_capacity(room);
         let mut similarities: Vec<f32> = Vec::with_capacity(room);
-        let mut raw = Vec::new();
+        let mut compared = Compared::new(query, measure);
         entries.read(context, blocks, model, |entries, bytes| {
             let block = Vectors::parse(bytes).ok_or_else(Error::unreadable_block)?;
-            let base = similarities.len();
             entries.extend(block.ids, block.stamps);
-            query.dots(&block, &mut raw, &mut similarities);
-            for (i, dot) in similarities[base..].iter_mut().enumerate() {
-                *dot = measure.of(*dot, block.norm(i));
-            }
+            compared.block(&block, &mut similarities);
             Ok(())
         })?;
         LAST.set((LAST.get().0, entries.loose()));
         entries.settle();
-        let mut compared = Compared {
-            query: query.halved(),
-            length: query.norm,
-            measure,
-            raw,
-            errors: (0.0, 0),
-        };
         similarities.reserve(entries.len() - similarities.len());
         let arranged = if likeliest && entries.len() >= context.approximate_from {
             arranged(&entries, &compared)
@@ -132,7 +187,7 @@ impl<'t> Points<'t> {
         }
         let read = arranged.map(|a| likely(&entries, &a, &mut compared, &mut similarities));
         let mut points = Self {
-            error: compared.error(),
+            errors: compared.errors(),
             rest: (read.is_some_and(|all| all != Some(true))).then_some(compared),
             entries,
             similarities,
@@ -196,7 +251,7 @@ impl<'t> Points<'t> {
         self.know(0..self.similarities.len())?;
         // Of all that were compared, not of those before something was amiss.
         if let Some(rest) = self.rest.take() {
-            self.error = rest.error();
+            self.errors = rest.errors();
         }
         Ok(())
     }
@@ -216,6 +271,9 @@ fn whole(
         similarities.resize(end, 0.0);
         return Ok(());
     }
+    if compared.measure.distance == Distance::L2 {
+        return distances(entries, segment, compared, similarities);
+    }
     let mut number = 0;
     while similarities.len() < end {
         let count = segment::parts_of_vectors(dims, end - similarities.len());
@@ -230,6 +288,46 @@ fn whole(
     }
     if similarities.len() != end {
         return Err(Error::unreadable_block());
+    }
+    Ok(())
+}
+
+/// As [`whole`], by whole codes: how far vectors are from each other, halves tell too little of where all are far from the
+/// origin.
+fn distances(
+    entries: &Entries<'_>,
+    segment: &Segment,
+    compared: &mut Compared,
+    similarities: &mut Vec<f32>,
+) -> Result<()> {
+    let dims = compared.query.dims();
+    let (width, end) = (dims.div_ceil(2), segment.base + segment.head.n);
+    let (mut lower, mut codes) = (Vec::new(), Vec::new());
+    // Of which `taken` have been compared.
+    let (mut parts, mut taken) = (0, 0);
+    for number in 0..segment::parts_of_vectors(dims, segment.head.n) {
+        // Parts of lower halves hold more.
+        let wanted = segment::high_room(dims).min(end - similarities.len());
+        lower.drain(..width * taken);
+        while lower.len() < width * wanted {
+            let read = entries.each_part(segment, Kind::Low, parts, 1, |content| {
+                let (n, halves) = segment::low(content, dims)?;
+                lower.extend_from_slice(halves);
+                (n > 0).then_some(())
+            });
+            read.ok_or_else(Error::unreadable_block)?;
+            parts += 1;
+        }
+        taken = wanted;
+        let read = entries.each_part(segment, Kind::High, number, 1, |content| {
+            let part = High::parse(content, dims)?;
+            codes.clear();
+            segment::whole(part.halves, &lower, dims, &mut codes);
+            let of = |i| (part.scale(i), part.norm(i));
+            compared.distances(&codes, of, similarities);
+            (part.n == wanted).then_some(())
+        });
+        read.ok_or_else(Error::unreadable_block)?;
     }
     Ok(())
 }
