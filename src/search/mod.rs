@@ -366,9 +366,9 @@ pub fn find(request: Request) -> Result<Found> {
                 &named,
             )?,
         };
-        let (hits, missing) = fetch(&context, &eligible, ranked, &conditions)?;
+        let (hits, short) = fetch(&context, &eligible, ranked, &conditions)?;
         // What is over may have taken the places of others: then it is asked for beforehand.
-        if hits.len() < match_count && missing && eligible.ask(&corpus.entries) {
+        if short && eligible.ask(&corpus.entries) {
             continue;
         }
         return Ok(Found {
@@ -1191,7 +1191,8 @@ fn corrections(
 
 /// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
 /// that a policy hides, and repetitions of a better one, are skipped and made up for. Use,
-/// importance, contradictions and diversity then add their share. Also tells whether a row was missing.
+/// importance, contradictions and diversity then add their share. Also tells whether rows were missing so that
+/// too few are left, whatever their scores.
 fn fetch(
     context: &Context,
     eligible: &Eligible<'_>,
@@ -1278,6 +1279,7 @@ fn fetch(
             contradict(0.0, &mut scored);
         }
     }
+    let short = missing && scored.len() < request.match_count;
     scored.retain(|s| request.min_score.is_none_or(|min| s.hit.score >= min));
     scored.sort_by(|a, b| {
         let (a, b) = (&a.hit, &b.hit);
@@ -1311,7 +1313,7 @@ fn fetch(
             hit
         })
         .collect();
-    Ok((hits, missing))
+    Ok((hits, short))
 }
 
 /// By how much a correction is above what it contradicts.

@@ -573,6 +573,42 @@ fn vectors_that_hardly_count_are_compared_exactly() {
     }
 }
 
+/// Results above a score are those of the same search that have it, also where memories that are over stand among the
+/// best.
+#[test]
+fn a_least_score_changes_no_scores() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.batch_execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object('importance', 0.5, 'content',
+           'zebra ' || (SELECT string_agg('w' || i * 1000 + j, ' ') FROM generate_series(1, i) j))))
+         FROM generate_series(1, 300) i;
+         SELECT engram.supersede(id, content => 'other words ' || n)
+         FROM (SELECT id, row_number() OVER () AS n FROM engram.search('zebra', match_count => 10)) best",
+    )
+    .unwrap();
+    let mut ranked = |more: &str| -> Vec<(Uuid, f64)> {
+        ann.query(
+            &format!("SELECT id, score FROM engram.search('zebra', match_count => 60{more})"),
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect()
+    };
+    let all = ranked("");
+    assert_eq!(all.len(), 60);
+    for nth in [0, 1, 5, 20, 40, 55, 59] {
+        let least = all[nth].1;
+        let above: Vec<(Uuid, f64)> = (all.iter().copied())
+            .filter(|(_, score)| *score >= least)
+            .collect();
+        assert_eq!(ranked(&format!(", min_score => {least}")), above, "{nth}");
+    }
+    assert!(ranked(", min_score => 2").is_empty());
+}
+
 #[test]
 fn filters_act_before_the_cut() {
     let db = Database::new();
