@@ -489,10 +489,11 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 /// The nearest by distance, wherever the vectors lie and however long their dimensions are, in blocks and in segments.
 #[test]
 fn the_nearest_vectors_are_found_far_from_the_origin() {
+    type Shape = fn(usize, f32) -> f32;
     const DIMS: usize = 64;
     let db = Database::new();
     let (mut admin, mut ann) = (db.admin(), db.user("ann"));
-    let shapes: [(&str, fn(usize, f32) -> f32); 4] = [
+    let shapes: [(&str, Shape); 4] = [
         ("around", |_, x| x),
         ("far", |_, x| x + 3.0),
         ("two", |d, x| {
