@@ -2,7 +2,6 @@
 //! one procedure that cares for it all, and what it says about itself.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -1657,12 +1656,7 @@ fn maintenance_is_done_whatever_isolation_sessions_begin_with() {
 #[test]
 fn a_worker_maintains_the_databases_that_it_is_told() {
     let cluster = Cluster::create(Installation::current(), "worker");
-    let conf = cluster.directory.join("test.conf");
-    let mut text = fs::read_to_string(&conf).unwrap();
-    text.push_str(
-        "shared_preload_libraries = 'engram'\nengram.worker_databases = 'postgres, elsewhere'\nengram.worker_interval = 1\n",
-    );
-    fs::write(&conf, text).unwrap();
+    cluster.configure("shared_preload_libraries = 'engram'\nengram.worker_databases = 'postgres, elsewhere'\nengram.worker_interval = 1\n");
     cluster.up();
     let mut admin = cluster.connect("postgres", "postgres");
     admin

@@ -122,6 +122,14 @@ impl Cluster {
         self.directory.join("data")
     }
 
+    /// Adds lines to the configuration, for the next start.
+    pub fn configure(&self, lines: &str) {
+        let conf = self.directory.join("test.conf");
+        let mut text = fs::read_to_string(&conf).unwrap();
+        text.push_str(lines);
+        fs::write(&conf, text).unwrap();
+    }
+
     /// Starts the server (again).
     pub fn up(&self) {
         run(self

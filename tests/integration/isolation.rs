@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{Read, Write as _};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
@@ -3517,10 +3516,7 @@ fn an_identity_source_that_is_pinned_to_the_setting_takes_a_privilege_to_set() {
 fn what_was_set_before_the_setting_was_trusted_is_not_heard() {
     // Where the server preloads the library, options of the connection are applied before those of the database.
     let cluster = Cluster::create(Installation::current(), "pinned");
-    let conf = cluster.directory.join("test.conf");
-    let mut text = fs::read_to_string(&conf).unwrap();
-    text.push_str("shared_preload_libraries = 'engram'\n");
-    fs::write(&conf, text).unwrap();
+    cluster.configure("shared_preload_libraries = 'engram'\n");
     cluster.up();
     let mut admin = cluster.connect("postgres", "postgres");
     admin
@@ -3681,12 +3677,7 @@ fn who_owns_the_tables_does_not_become_a_superuser_by_what_one_does_there() {
             admin.batch_execute("CALL engram.maintain()").unwrap();
             drop((admin, landlord));
             cluster.down("fast");
-            let conf = cluster.directory.join("test.conf");
-            let mut text = fs::read_to_string(&conf).unwrap();
-            text.push_str(
-                "shared_preload_libraries = 'engram'\nengram.worker_databases = 'owned'\nengram.worker_interval = 1\n",
-            );
-            fs::write(&conf, text).unwrap();
+            cluster.configure("shared_preload_libraries = 'engram'\nengram.worker_databases = 'owned'\nengram.worker_interval = 1\n");
             cluster.up();
             landlord = cluster.connect(database, "landlord");
             admin = cluster.connect(database, "postgres");
