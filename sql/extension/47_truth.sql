@@ -9,11 +9,13 @@ DECLARE
   held uuid[];
   lost uuid;
 BEGIN
-  -- Always in the same order: of two callers who want the same rows one waits and none holds what the other lacks.
+  -- Always in the same order: of two callers who want the same rows one waits and none holds what the other lacks. One
+  -- look-up each: given the array, all of the workspace might be read.
   held := ARRAY(
-    SELECT l.id FROM (
+    SELECT l.id FROM (SELECT DISTINCT u FROM unnest(ids || others) u ORDER BY u) w
+    CROSS JOIN LATERAL (
       SELECT m.id, m.deleted_at FROM engram.memories m
-      WHERE m.workspace_id = ws AND m.id = ANY (ids || others) ORDER BY m.id FOR NO KEY UPDATE) l
+      WHERE m.workspace_id = ws AND m.id = w.u FOR NO KEY UPDATE) l
     WHERE forgotten OR l.deleted_at IS NULL);
   SELECT u.id INTO lost FROM unnest(ids) WITH ORDINALITY AS u (id, nth)
   WHERE u.id IS NULL OR u.id <> ALL (held) ORDER BY u.nth LIMIT 1;
@@ -313,7 +315,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(contradict.workspace, true);
+  ws      uuid := engram_internal.resolve_workspace(contradict.workspace, true);
+  changed boolean;
 BEGIN
   IF contradict.a = contradict.b THEN
     RAISE EXCEPTION 'memory "%" cannot contradict itself', contradict.a
@@ -321,14 +324,13 @@ BEGIN
   END IF;
   PERFORM engram_internal.lock_memories(ws, ARRAY[contradict.a, contradict.b], NULL, false);
   UPDATE engram.memories m
-  SET contradicts = CASE WHEN m.id = contradict.a
-        THEN ARRAY(SELECT DISTINCT u FROM unnest(m.contradicts || contradict.b) u ORDER BY u) ELSE m.contradicts END,
-      contradicted_by = CASE WHEN m.id = contradict.b
-        THEN ARRAY(SELECT DISTINCT u FROM unnest(m.contradicted_by || contradict.a) u ORDER BY u) ELSE m.contradicted_by END
-  WHERE m.workspace_id = ws AND m.id = ANY (ARRAY[contradict.a, contradict.b])
-    AND (m.id = contradict.a AND contradict.b <> ALL (coalesce(m.contradicts, '{}'))
-         OR m.id = contradict.b AND contradict.a <> ALL (coalesce(m.contradicted_by, '{}')));
-  RETURN FOUND;
+  SET contradicts = ARRAY(SELECT DISTINCT u FROM unnest(m.contradicts || contradict.b) u ORDER BY u)
+  WHERE m.workspace_id = ws AND m.id = contradict.a AND contradict.b <> ALL (coalesce(m.contradicts, '{}'));
+  changed := FOUND;
+  UPDATE engram.memories m
+  SET contradicted_by = ARRAY(SELECT DISTINCT u FROM unnest(m.contradicted_by || contradict.a) u ORDER BY u)
+  WHERE m.workspace_id = ws AND m.id = contradict.b AND contradict.a <> ALL (coalesce(m.contradicted_by, '{}'));
+  RETURN changed OR FOUND;
 END
 $$;
 COMMENT ON FUNCTION engram.contradict(uuid, uuid, uuid) IS
@@ -342,18 +344,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  ws uuid := engram_internal.resolve_workspace(uncontradict.workspace, true);
+  ws      uuid := engram_internal.resolve_workspace(uncontradict.workspace, true);
+  changed boolean;
 BEGIN
   PERFORM engram_internal.lock_memories(ws, ARRAY[uncontradict.a, uncontradict.b], NULL, true);
-  UPDATE engram.memories m
-  SET contradicts = CASE WHEN m.id = uncontradict.a
-        THEN nullif(array_remove(m.contradicts, uncontradict.b), '{}') ELSE m.contradicts END,
-      contradicted_by = CASE WHEN m.id = uncontradict.b
-        THEN nullif(array_remove(m.contradicted_by, uncontradict.a), '{}') ELSE m.contradicted_by END
-  WHERE m.workspace_id = ws AND m.id = ANY (ARRAY[uncontradict.a, uncontradict.b])
-    AND (m.id = uncontradict.a AND uncontradict.b = ANY (m.contradicts)
-         OR m.id = uncontradict.b AND uncontradict.a = ANY (m.contradicted_by));
-  RETURN FOUND;
+  UPDATE engram.memories m SET contradicts = nullif(array_remove(m.contradicts, uncontradict.b), '{}')
+  WHERE m.workspace_id = ws AND m.id = uncontradict.a AND uncontradict.b = ANY (m.contradicts);
+  changed := FOUND;
+  UPDATE engram.memories m SET contradicted_by = nullif(array_remove(m.contradicted_by, uncontradict.a), '{}')
+  WHERE m.workspace_id = ws AND m.id = uncontradict.b AND uncontradict.a = ANY (m.contradicted_by);
+  RETURN changed OR FOUND;
 END
 $$;
 COMMENT ON FUNCTION engram.uncontradict(uuid, uuid, uuid) IS

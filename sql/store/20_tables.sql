@@ -54,11 +54,11 @@ DO $$
 BEGIN
   -- A look-up by key has the workspace twice among its conditions, its own and the policy's. Taken for independent they
   -- seem to leave next to nothing of any index that begins with the workspace, where statistics know of many, and the
-  -- wrong one reads all of it. With so few it is told from the right one in any table of more than some 15,000 rows; with
+  -- wrong one reads all of it. With so few it is told from the right one in any table of more than some 4,000 rows; with
   -- fewer still, a statement that asks for all that the policy lets through would seem to ask for much of the table.
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'engram.memories'::regclass AND attname = 'workspace_id'
                  AND array_to_string(attoptions, ',') LIKE '%n_distinct=%') THEN
-    ALTER TABLE engram.memories ALTER COLUMN workspace_id SET (n_distinct = 100);
+    ALTER TABLE engram.memories ALTER COLUMN workspace_id SET (n_distinct = 50);
   END IF;
 END
 $$;

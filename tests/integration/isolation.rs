@@ -3601,7 +3601,7 @@ fn who_owns_the_tables_does_not_become_a_superuser_by_what_one_does_there() {
             .batch_execute(&format!("CREATE DATABASE {database} OWNER landlord"))
             .unwrap();
     }
-    let prepared = "CREATE SCHEMA evil AUTHORIZATION landlord; SET ROLE landlord;
+    let prepared = "CREATE SCHEMA evil AUTHORIZATION landlord; GRANT USAGE ON SCHEMA evil TO PUBLIC; SET ROLE landlord;
          CREATE FUNCTION evil.rise() RETURNS int LANGUAGE plpgsql AS $$
          BEGIN EXECUTE 'ALTER ROLE landlord SUPERUSER'; RETURN 1; EXCEPTION WHEN OTHERS THEN RETURN 0; END $$;
          CREATE FUNCTION evil.eq(name, name) RETURNS boolean LANGUAGE plpgsql AS $$
