@@ -76,6 +76,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "056b5211a7c5c0dabfb21f055003138865fba62f3a244475abd594e0de2693fb",
         include_str!("../released/0.10.0.dump.sql"),
     ),
+    (
+        "0.11.0",
+        include_str!("../../sql/engram--0.11.0.sql"),
+        "c670bc9cacea4c01ab6c9e0c1cd2ac812dd9d76635898e6b6ed4b00a3aff4233",
+        include_str!("../released/0.11.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
