@@ -236,21 +236,16 @@ pub fn latencies(
         searchers.push(Searcher::new(server, database, Some(*baseline))?);
     }
     let mut random = Random::new(&[options.seed, 6]);
-    let small: Vec<usize> = (0..options.queries + WARM_UP)
+    let small: Vec<usize> = (0..options.queries)
         .map(|_| random.below(options.workspaces))
         .collect();
     let mut report = String::new();
     let mut groups = vec![(options.memories, small)];
     if options.large > 0 {
-        let queries = options.queries.min(LARGE_QUERIES) + WARM_UP / 4;
+        let queries = options.queries.min(LARGE_QUERIES);
         groups.push((options.large, vec![options.workspaces; queries]));
     }
     for (memories, workspaces) in groups {
-        let warm_up = if memories == options.memories {
-            WARM_UP
-        } else {
-            WARM_UP / 4
-        };
         let questions: Vec<Question> = workspaces
             .iter()
             .enumerate()
@@ -260,16 +255,19 @@ pub fn latencies(
             say(format!("{memories} memories: {}", kind.title()));
             let mut samples: Vec<Samples> = searchers.iter().map(|_| Samples::default()).collect();
             let mut answers: Vec<(usize, usize, Vec<i64>)> = Vec::new();
-            for (n, question) in questions.iter().enumerate() {
-                let user = generator.user(question.workspace);
-                // Nobody always comes after the same neighbour's use of the CPU's caches.
-                for turn in 0..searchers.len() {
-                    let at = (turn + n) % searchers.len();
-                    if searchers[at].can(kind) {
-                        let note = (n >= warm_up).then_some(&mut samples[at]);
-                        let found = measure(&mut searchers[at], note, kind, question, user)?;
-                        if n >= warm_up && kind == Kind::Vector {
-                            answers.push((at, n, found));
+            // All questions are asked twice, and measured when what they read is in memory.
+            for measured in [false, true] {
+                for (n, question) in questions.iter().enumerate() {
+                    let user = generator.user(question.workspace);
+                    // Nobody always comes after the same neighbour's use of the CPU's caches.
+                    for turn in 0..searchers.len() {
+                        let at = (turn + n) % searchers.len();
+                        if searchers[at].can(kind) {
+                            let note = measured.then_some(&mut samples[at]);
+                            let found = measure(&mut searchers[at], note, kind, question, user)?;
+                            if measured && kind == Kind::Vector {
+                                answers.push((at, n, found));
+                            }
                         }
                     }
                 }
