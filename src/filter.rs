@@ -94,8 +94,8 @@ pub const FIELDS: [(&str, Kind, &str); 24] = [
     ("updated_at", Kind::Time, "m.updated_at"),
 ];
 
-/// What `list()`, `memory_overview` or the table shows and no filter reads. Taken for keys of metadata, which most rows lack, they would
-/// select all or nothing without a word.
+/// What `list()`, `memory_overview` or the table shows and no filter reads. Taken for keys of metadata, which
+/// most rows lack, they would select all or nothing without a word.
 const NOT_FIELDS: [&str; 8] = [
     "workspace_id",
     "contradicts",

@@ -235,9 +235,10 @@ pub fn register() {
     LOADING.store(false, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// Under `identity_source = setting` the value is trusted, so it takes a privilege to set it, and who lacks it is told so
-/// here (what was set before it came to hold, [`user_id_is_trusted`] leaves unheard): the privilege of the role in whose name the statement runs, or, for values older than the library,
-/// of the role that the session acts as outside any function.
+/// Under `identity_source = setting` the value is trusted, so it takes a privilege to set it, and who lacks it
+/// is told so here: the privilege of the role in whose name the statement runs, or, for values older than the
+/// library, of the role that the session acts as outside any function. What was set before it came to hold,
+/// [`user_id_is_trusted`] leaves unheard.
 #[pg_guard]
 extern "C-unwind" fn check_user_id(
     value: *mut *mut c_char,

@@ -410,25 +410,31 @@ impl Store {
     }
 }
 
+/// The functions of the store, of the names $1 and of the signature $2, and who owns them.
+const STORE_FUNCTIONS: &str = "SELECT p.oid::pg_catalog.regprocedure::text AS name, p.proowner AS owner \
+    FROM pg_catalog.pg_proc p \
+    WHERE p.pronamespace = 'engram'::pg_catalog.regnamespace AND p.proname = ANY ($1) AND p.pronargs = 0 \
+       OR p.oid = pg_catalog.to_regprocedure($2)";
+
 /// Gives the schema and what is there of the store to a role, where they are another's. Nobody's code runs with it.
 fn hand_over(owner: &str) -> Result<()> {
     let things = spi::rows(
-        "WITH things AS (\
+        &format!(
+            "WITH things AS (\
            SELECT 'SCHEMA engram' AS thing, n.nspowner AS owner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'engram' \
            UNION ALL SELECT 'TABLE ' || c.oid::pg_catalog.regclass::text, c.relowner FROM pg_catalog.pg_class c \
-           WHERE c.relnamespace = 'engram'::pg_catalog.regnamespace AND c.relname = ANY ($1) AND c.relkind IN ('r', 'p', 'v') \
+           WHERE c.relnamespace = 'engram'::pg_catalog.regnamespace AND c.relname = ANY ($3) AND c.relkind IN ('r', 'p', 'v') \
            UNION SELECT 'TABLE ' || c.oid::pg_catalog.regclass::text, c.relowner FROM pg_catalog.pg_inherits i \
            JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent \
-           WHERE p.relkind = 'p' AND p.relnamespace = 'engram'::pg_catalog.regnamespace AND p.relname = ANY ($1) \
-           UNION SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure::text, p.proowner FROM pg_catalog.pg_proc p \
-           WHERE p.pronamespace = 'engram'::pg_catalog.regnamespace AND p.proname = ANY ($2) AND p.pronargs = 0 \
-              OR p.oid = pg_catalog.to_regprocedure($3)) \
+           WHERE p.relkind = 'p' AND p.relnamespace = 'engram'::pg_catalog.regnamespace AND p.relname = ANY ($3) \
+           UNION SELECT 'FUNCTION ' || f.name, f.owner FROM ({STORE_FUNCTIONS}) f) \
          SELECT t.thing FROM things t JOIN pg_catalog.pg_roles r ON r.rolname = $4 AND r.oid <> t.owner \
-         ORDER BY t.thing LIKE 'SCHEMA %' DESC, t.thing LIKE 'TABLE %' DESC, t.thing",
+         ORDER BY t.thing LIKE 'SCHEMA %' DESC, t.thing LIKE 'TABLE %' DESC, t.thing"
+        ),
         &[
-            DatumWithOid::from(owned(TABLES)),
             DatumWithOid::from(owned(FUNCTIONS)),
             DatumWithOid::from(OVERVIEW),
+            DatumWithOid::from(owned(TABLES)),
             DatumWithOid::from(owner),
         ],
         |row| Ok(row.get::<String>(1)?),
@@ -471,9 +477,7 @@ fn extension_functions(more: &str) -> Result<Vec<String>> {
 /// Lets the owner of the tables use what the extension's owner installed, and pass it on.
 fn equip(owner: &str) -> Result<()> {
     let own = spi::rows(
-        "SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p \
-         WHERE p.pronamespace = 'engram'::pg_catalog.regnamespace AND p.proname = ANY ($1) AND p.pronargs = 0 \
-            OR p.oid = pg_catalog.to_regprocedure($2) ORDER BY 1",
+        &format!("SELECT f.name FROM ({STORE_FUNCTIONS}) f ORDER BY f.name"),
         &[
             DatumWithOid::from(owned(FUNCTIONS)),
             DatumWithOid::from(OVERVIEW),
