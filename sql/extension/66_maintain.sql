@@ -245,7 +245,115 @@ $$;
 COMMENT ON FUNCTION engram_internal.failed(uuid, text, text) IS
 'What maintain() reports of a workspace that cannot be cared for, so that the others are; an error where that is nothing of its own.';
 
-CREATE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
+CREATE FUNCTION engram_internal.require_maintainer() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not maintain the store', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_maintainer() IS 'Raises the error for a caller who does not own the tables: what maintain() does, it does as their owner.';
+
+CREATE FUNCTION engram_internal.maintain_result(counts jsonb, done boolean, after text) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN counts || jsonb_build_object('done', done) || CASE WHEN done OR after IS NULL THEN '{}' ELSE jsonb_build_object('after', after) END;
+COMMENT ON FUNCTION engram_internal.maintain_result(jsonb, boolean, text) IS 'What a batch of a phase reports: counts, whether the phase is done, and otherwise where to go on.';
+
+CREATE FUNCTION engram_internal.maintain_finish(report jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  c record;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  -- What others were busy with they report themselves, and a run of some phases says nothing of the others.
+  SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') AS phases,
+         coalesce(jsonb_object_agg(e.key, clock_timestamp()), '{}') AS ends INTO c
+  FROM jsonb_each(maintain_finish.report) e WHERE NOT e.value ? 'busy';
+  -- Sizes of a day or more ago stay beside the present ones, to see what grows.
+  UPDATE engram.maintenance m
+  SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
+                       FROM unnest(engram_internal.phases()) p WHERE p <> 'arrange'),
+      report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
+        'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
+                       ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
+  FROM (SELECT engram_internal.sizes() AS sizes) now_,
+       (SELECT coalesce(o.report -> 'ends', '{}') || c.ends AS ends FROM engram.maintenance o
+        WHERE o.workspace_id = '00000000-0000-0000-0000-000000000000') both_
+  WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_finish(jsonb) IS
+'Keeps what a run of maintain() did, phase by phase, for health(). With the rights of the caller.';
+
+CREATE FUNCTION engram_internal.maintain_partitions(phase text, last text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  what   constant text := CASE phase WHEN 'partitions' THEN 'created' ELSE 'dropped' END;
+  counts jsonb;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  -- A table at a time, so that none is held while another one is waited for.
+  SELECT min(p.parent) INTO last FROM engram_internal.partitioned() p
+  WHERE to_regclass('engram.' || p.parent) IS NOT NULL AND p.parent > coalesce(last, '');
+  IF last IS NULL THEN
+    RETURN engram_internal.maintain_result(jsonb_build_object(what, 0), true, NULL);
+  END IF;
+  BEGIN
+    counts := jsonb_build_object(what, jsonb_array_length(engram_internal.partitions_task(
+      CASE phase WHEN 'partitions' THEN 'create_partitions' ELSE 'release_partitions' END, jsonb_build_object('parent', last))));
+  EXCEPTION WHEN lock_not_available THEN
+    -- The next run comes soon; the other tables need not wait for it.
+    counts := jsonb_build_object('in_use', last);
+  END;
+  RETURN engram_internal.maintain_result(counts, false, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_partitions(text, text) IS
+'A table of the phases partitions and drop_partitions of maintain(): the next after this one.';
+
+CREATE FUNCTION engram_internal.maintain_fold(last text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  counts jsonb := '{}';
+  done   boolean := true;
+  n      bigint := 0;
+  ws     uuid;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
+    last := ws;
+    done := false;
+    BEGIN
+      n := n + engram_internal.fold_queue(ws, 10000);
+    EXCEPTION WHEN OTHERS THEN
+      counts := engram_internal.failed(ws, SQLSTATE, SQLERRM);
+    END;
+  END LOOP;
+  counts := counts || jsonb_build_object('folded', n);
+  RETURN engram_internal.maintain_result(counts, done, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_fold(text) IS 'Uses that wait, of the next twenty workspaces after this one.';
+
+CREATE FUNCTION engram_internal.maintain_consolidate(last text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET check_function_bodies = on
@@ -253,247 +361,299 @@ AS $$
 #variable_conflict use_variable
 DECLARE
   batch  constant integer := 1000;
-  phase  text := args ->> 'phase';
-  last   text := args ->> 'after';
   counts jsonb := '{}';
   done   boolean := true;
   n      bigint := 0;
-  sealed bigint;
-  unreadable bigint := 0;
-  arranged bigint := 0;
+  ws     uuid;
+  c      record;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  IF last IS NULL OR last = 'turns' THEN
+    -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
+    BEGIN
+      SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20, true, last IS NULL);
+      counts := to_jsonb(c) - 'done';
+      done := c.done;
+      last := 'turns';
+    EXCEPTION WHEN OTHERS THEN
+      -- What one workspace holds must not keep the others from being cared for: each by itself.
+      done := false;
+      last := '00000000-0000-0000-0000-000000000000';
+    END;
+  ELSE
+    FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
+      last := ws;
+      done := false;
+      BEGIN
+        SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
+        SELECT counts || coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
+        FROM jsonb_each(to_jsonb(c) - 'done') e;
+        n := n + c.promoted + c.demoted + c.archived + c.forgotten;
+      EXCEPTION WHEN OTHERS THEN
+        counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+      END;
+      EXIT WHEN n > batch * 20;
+    END LOOP;
+  END IF;
+  RETURN engram_internal.maintain_result(counts, done, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_consolidate(text) IS
+'Layers, links and policies of forgetting: all workspaces at once, or one by one where one of them cannot be cared for.';
+
+CREATE FUNCTION engram_internal.maintain_retention(last text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  batch  constant integer := 1000;
+  counts jsonb := '{}';
+  done   boolean := true;
+  n      bigint := 0;
   before text;
   ws     uuid;
   c      record;
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not maintain the store', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
+  PERFORM engram_internal.require_maintainer();
+  IF last IS NULL THEN
+    BEGIN
+      FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
+        counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+        done := done AND c.memories < batch;
+      END LOOP;
+    EXCEPTION WHEN OTHERS THEN
+      -- As in maintain_consolidate(): each by itself.
+      counts := '{}';
+      done := false;
+      last := '00000000-0000-0000-0000-000000000000';
+    END;
+  ELSE
+    FOR ws IN SELECT DISTINCT p.workspace_id FROM engram.retention_policies p WHERE p.workspace_id > last::uuid ORDER BY 1 LIMIT 100 LOOP
+      before := last;
+      last := ws;
+      done := false;
+      BEGIN
+        FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(ws, NULL, false, batch) r LOOP
+          counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
+          n := n + c.memories;
+          IF c.memories >= batch THEN
+            -- There is more.
+            last := before;
+          END IF;
+        END LOOP;
+      EXCEPTION WHEN OTHERS THEN
+        counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+      END;
+      EXIT WHEN n >= batch;
+    END LOOP;
   END IF;
+  RETURN engram_internal.maintain_result(counts, done, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_retention(text) IS
+'Policies of retention: all workspaces at once, or one by one where one of them cannot be cared for.';
+
+CREATE FUNCTION engram_internal.maintain_purge(last text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  batch  constant integer := 1000;
+  counts jsonb := '{"forgotten": 0, "expired": 0}';
+  done   boolean := true;
+  n      bigint := 0;
+  before text;
+  ws     uuid;
+  c      record;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  IF last IS NULL THEN
+    BEGIN
+      SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
+      FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
+      done := c.forgotten + c.expired < batch;
+      counts := to_jsonb(c);
+    EXCEPTION WHEN OTHERS THEN
+      -- As in maintain_consolidate(): each by itself.
+      done := false;
+      last := '00000000-0000-0000-0000-000000000000';
+    END;
+  ELSE
+    FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
+      before := last;
+      last := ws;
+      done := false;
+      BEGIN
+        FOR c IN SELECT p.reason, count(*) AS memories FROM engram_internal.purge(ws, NULL, NULL, false, batch) p GROUP BY p.reason LOOP
+          counts := engram_internal.counted(counts, c.reason, c.memories);
+          n := n + c.memories;
+        END LOOP;
+        IF n >= batch THEN
+          last := before;
+        END IF;
+      EXCEPTION WHEN OTHERS THEN
+        counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
+      END;
+      EXIT WHEN n >= batch;
+    END LOOP;
+  END IF;
+  -- What still waits stays.
+  DELETE FROM engram.embedding_claims w
+  WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
+    OR w.claimed_until < now() AND (
+      (SELECT e.memory_id FROM engram.embeddings e
+       WHERE e.workspace_id = w.workspace_id AND e.memory_id = w.memory_id AND e.model = w.model OFFSET 0) IS NOT NULL
+      OR (SELECT m.deleted_at FROM engram.memories m
+          WHERE m.workspace_id = w.workspace_id AND m.id = w.memory_id OFFSET 0) IS NOT NULL);
+  GET DIAGNOSTICS n = ROW_COUNT;
+  counts := counts || jsonb_build_object('claims', n);
+  RETURN engram_internal.maintain_result(counts, done, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_purge(text) IS
+'What was forgotten or expired for long: all workspaces at once, or one by one where one of them cannot be cared for. And claims of nobody.';
+
+CREATE FUNCTION engram_internal.maintain_pack(last text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  done       boolean := true;
+  n          bigint := 0;
+  sealed     bigint;
+  unreadable bigint := 0;
+  c          record;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  FOR c IN
+    SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
+    WHERE b.level <= 3 AND b.workspace_id IN (
+      -- A few full blocks may be enough for a segment. Where there are segments alone, a look now and then tells
+      -- whether rows are elsewhere than they say.
+      SELECT x.workspace_id FROM engram.search_blocks x
+      WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
+      HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
+        OR random() * 20 < 1
+      ORDER BY x.workspace_id LIMIT 100)
+    GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
+  LOOP
+    IF c.replacing THEN
+      n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
+      IF EXISTS (SELECT FROM engram.search_blocks b WHERE b.workspace_id = c.workspace_id AND b.model = c.model AND b.level = 0) THEN
+        -- Somebody else packs, or something cannot be read.
+        BEGIN
+          PERFORM FROM engram_internal.held_entries(c.workspace_id, c.model);
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+          unreadable := unreadable + 1;
+        END;
+      END IF;
+    END IF;
+    n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
+    LOOP
+      -- Fewer than what is sealed while memories are added: nobody waits for it.
+      sealed := engram_internal.seal(c.workspace_id, c.model, 256, 4096);
+      EXIT WHEN sealed = 0;
+      n := n + sealed;
+    END LOOP;
+    -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
+    FOR i IN 1 .. 1000 LOOP
+      EXIT WHEN engram_internal.place(c.workspace_id, c.model) = 0;
+    END LOOP;
+    last := c.workspace_id;
+    done := false;
+  END LOOP;
+  RETURN engram_internal.maintain_result(
+    jsonb_build_object('blocks', n) || CASE WHEN unreadable > 0 THEN jsonb_build_object('unreadable', unreadable) ELSE '{}' END, done, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_pack(text) IS 'What search scans, of the next hundred workspaces after this one.';
+
+CREATE FUNCTION engram_internal.maintain_arrange(last text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_variable
+DECLARE
+  done     boolean := true;
+  arranged bigint := 0;
+  c        record;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  -- One a transaction, last of all: it takes seconds where there are hundreds of thousands of vectors.
+  FOR c IN SELECT x.workspace_id, x.model, x.workspace_id || ' ' || x.model AS name FROM engram_internal.arrangeable() x LOOP
+    CONTINUE WHEN c.name <= last COLLATE "C";
+    arranged := engram_internal.arrange(c.workspace_id, c.model);
+    last := c.name;
+    done := arranged = 0;
+    EXIT WHEN NOT done;
+  END LOOP;
+  RETURN engram_internal.maintain_result(jsonb_build_object('arranged', arranged), done, last);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_arrange(text) IS 'The vectors of the next large workspace that is worth it.';
+
+CREATE FUNCTION engram_internal.maintain_messages() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  days constant double precision := engram_internal.partition_setting('archive_messages_days');
+  c    record;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  IF days IS NULL THEN
+    RETURN engram_internal.maintain_result('{"archived": 0}', true, NULL);
+  END IF;
+  SELECT a.archived, a.skipped, a.done INTO c
+  FROM engram_internal.archive_messages_as_owner(NULL, days * interval '1 day', 50, false, 100) a;
+  RETURN engram_internal.maintain_result(jsonb_build_object('archived', c.archived, 'skipped', c.skipped), c.done, NULL);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.maintain_messages() IS 'Old turns of a hundred quiet conversations, where archive_messages_days is set.';
+
+CREATE FUNCTION engram_internal.maintain_task(task text, args jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+DECLARE
+  phase constant text := args ->> 'phase';
+  last  constant text := args ->> 'after';
+BEGIN
+  PERFORM engram_internal.require_maintainer();
   INSERT INTO engram.maintenance (workspace_id) VALUES ('00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
   IF phase = 'finish' THEN
-    -- What others were busy with they report themselves, and a run of some phases says nothing of the others.
-    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') AS phases,
-           coalesce(jsonb_object_agg(e.key, clock_timestamp()), '{}') AS ends INTO c
-    FROM jsonb_each(args -> 'report') e WHERE NOT e.value ? 'busy';
-    -- Sizes of a day or more ago stay beside the present ones, to see what grows.
-    UPDATE engram.maintenance m
-    SET maintained_at = (SELECT CASE WHEN bool_and(both_.ends ? p) THEN min((both_.ends ->> p)::timestamptz) END
-                         FROM unnest(engram_internal.phases()) p WHERE p <> 'arrange'),
-        report = jsonb_build_object('phases', coalesce(m.report -> 'phases', '{}') || c.phases, 'ends', both_.ends, 'sizes', now_.sizes,
-          'before', CASE WHEN (m.report -> 'before' ->> 'at')::timestamptz > clock_timestamp() - interval '1 day' THEN m.report -> 'before'
-                         ELSE coalesce(m.report -> 'sizes', now_.sizes) END)
-    FROM (SELECT engram_internal.sizes() AS sizes) now_,
-         (SELECT coalesce(o.report -> 'ends', '{}') || c.ends AS ends FROM engram.maintenance o
-          WHERE o.workspace_id = '00000000-0000-0000-0000-000000000000') both_
-    WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000';
-    RETURN '{"done": true}';
+    PERFORM engram_internal.maintain_finish(args -> 'report');
+    RETURN engram_internal.maintain_result('{}', true, NULL);
   END IF;
   -- Two that maintain at once take turns by batches; none waits, and no lock outlives its transaction. A row
   -- and no advisory lock: those anybody may take.
   PERFORM FROM engram.maintenance m WHERE m.workspace_id = '00000000-0000-0000-0000-000000000000' FOR UPDATE SKIP LOCKED;
   IF NOT FOUND THEN
-    RETURN '{"done": true, "busy": true}';
-  END IF;
-  IF phase IN ('partitions', 'drop_partitions') THEN
-    -- A table at a time, so that none is held while another one is waited for.
-    SELECT min(p.parent) INTO last FROM engram_internal.partitioned() p
-    WHERE to_regclass('engram.' || p.parent) IS NOT NULL AND p.parent > coalesce(last, '');
-    IF last IS NOT NULL THEN
-      counts := jsonb_build_object('done', false, 'after', last);
-      BEGIN
-        RETURN counts || jsonb_build_object(CASE phase WHEN 'partitions' THEN 'created' ELSE 'dropped' END,
-          jsonb_array_length(engram_internal.partitions_task(
-            CASE phase WHEN 'partitions' THEN 'create_partitions' ELSE 'release_partitions' END, jsonb_build_object('parent', last))));
-      EXCEPTION WHEN lock_not_available THEN
-        -- The next run comes soon; the other tables need not wait for it.
-        RETURN counts || jsonb_build_object('in_use', last);
-      END;
-    END IF;
+    RETURN engram_internal.maintain_result('{"busy": true}', true, NULL);
   END IF;
   CASE phase
-    WHEN 'partitions' THEN
-      counts := '{"created": 0}';
-    WHEN 'fold' THEN
-      -- In transactions of their own: who changes a memory waits for whoever has folded its uses.
-      FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
-                WHERE last IS NULL OR q.workspace_id > last::uuid ORDER BY 1 LIMIT 20 LOOP
-        last := ws;
-        done := false;
-        BEGIN
-          n := n + engram_internal.fold_queue(ws, 10000);
-        EXCEPTION WHEN OTHERS THEN
-          counts := engram_internal.failed(ws, SQLSTATE, SQLERRM);
-        END;
-      END LOOP;
-      counts := counts || jsonb_build_object('folded', n);
-    WHEN 'consolidate' THEN
-      IF last IS NULL OR last = 'turns' THEN
-        -- One look at everything is the cheapest way to know; where much moves, the next batch goes on with what it found.
-        BEGIN
-          SELECT * INTO c FROM engram_internal.consolidate_as_owner(NULL, NULL, false, batch * 20, true, last IS NULL);
-          counts := to_jsonb(c) - 'done';
-          done := c.done;
-          last := 'turns';
-        EXCEPTION WHEN OTHERS THEN
-          -- What one workspace holds must not keep the others from being cared for: each by itself.
-          done := false;
-          last := '00000000-0000-0000-0000-000000000000';
-        END;
-      ELSE
-        done := true;
-        FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
-          last := ws;
-          done := false;
-          BEGIN
-            SELECT * INTO c FROM engram_internal.consolidate_as_owner(ws, NULL, false, NULL);
-            SELECT counts || coalesce(jsonb_object_agg(e.key, coalesce((counts ->> e.key)::bigint, 0) + (e.value #>> '{}')::bigint), '{}') INTO counts
-            FROM jsonb_each(to_jsonb(c) - 'done') e;
-            n := n + c.promoted + c.demoted + c.archived + c.forgotten;
-          EXCEPTION WHEN OTHERS THEN
-            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
-          END;
-          EXIT WHEN n > batch * 20;
-        END LOOP;
-      END IF;
-    WHEN 'retention' THEN
-      IF last IS NULL THEN
-        BEGIN
-          FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(NULL, NULL, false, batch) r LOOP
-            counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
-            done := done AND c.memories < batch;
-          END LOOP;
-        EXCEPTION WHEN OTHERS THEN
-          -- As above: each by itself.
-          counts := '{}';
-          done := false;
-          last := '00000000-0000-0000-0000-000000000000';
-        END;
-      ELSE
-        FOR ws IN SELECT DISTINCT p.workspace_id FROM engram.retention_policies p WHERE p.workspace_id > last::uuid ORDER BY 1 LIMIT 100 LOOP
-          before := last;
-          last := ws;
-          done := false;
-          BEGIN
-            FOR c IN SELECT r.action, r.memories FROM engram_internal.apply_retention(ws, NULL, false, batch) r LOOP
-              counts := engram_internal.counted(counts, CASE c.action WHEN 'erase' THEN 'erased' ELSE 'forgotten' END, c.memories);
-              n := n + c.memories;
-              IF c.memories >= batch THEN
-                -- There is more.
-                last := before;
-              END IF;
-            END LOOP;
-          EXCEPTION WHEN OTHERS THEN
-            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
-          END;
-          EXIT WHEN n >= batch;
-        END LOOP;
-      END IF;
-    WHEN 'purge' THEN
-      counts := '{"forgotten": 0, "expired": 0}';
-      IF last IS NULL THEN
-        BEGIN
-          SELECT count(*) FILTER (WHERE p.reason = 'forgotten') AS forgotten, count(*) FILTER (WHERE p.reason = 'expired') AS expired INTO c
-          FROM engram_internal.purge(NULL, NULL, NULL, false, batch) p;
-          done := c.forgotten + c.expired < batch;
-          counts := to_jsonb(c);
-        EXCEPTION WHEN OTHERS THEN
-          done := false;
-          last := '00000000-0000-0000-0000-000000000000';
-        END;
-      ELSE
-        FOR ws IN SELECT w FROM engram_internal.workspaces_after(last::uuid) w LOOP
-          before := last;
-          last := ws;
-          done := false;
-          BEGIN
-            FOR c IN SELECT p.reason, count(*) AS memories FROM engram_internal.purge(ws, NULL, NULL, false, batch) p GROUP BY p.reason LOOP
-              counts := engram_internal.counted(counts, c.reason, c.memories);
-              n := n + c.memories;
-            END LOOP;
-            IF n >= batch THEN
-              last := before;
-            END IF;
-          EXCEPTION WHEN OTHERS THEN
-            counts := counts || engram_internal.failed(ws, SQLSTATE, SQLERRM);
-          END;
-          EXIT WHEN n >= batch;
-        END LOOP;
-      END IF;
-      -- What still waits stays.
-      DELETE FROM engram.embedding_claims w
-      WHERE NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.name = w.model)
-        OR w.claimed_until < now() AND (
-          (SELECT e.memory_id FROM engram.embeddings e
-           WHERE e.workspace_id = w.workspace_id AND e.memory_id = w.memory_id AND e.model = w.model OFFSET 0) IS NOT NULL
-          OR (SELECT m.deleted_at FROM engram.memories m
-              WHERE m.workspace_id = w.workspace_id AND m.id = w.memory_id OFFSET 0) IS NOT NULL);
-      GET DIAGNOSTICS n = ROW_COUNT;
-      counts := counts || jsonb_build_object('claims', n);
-    WHEN 'messages' THEN
-      counts := '{"archived": 0}';
-      IF engram_internal.partition_setting('archive_messages_days') IS NOT NULL THEN
-        SELECT a.archived, a.skipped, a.done INTO c FROM engram_internal.archive_messages_as_owner(
-          NULL, engram_internal.partition_setting('archive_messages_days')::double precision * interval '1 day', 50, false, 100) a;
-        counts := jsonb_build_object('archived', c.archived, 'skipped', c.skipped);
-        done := c.done;
-      END IF;
-    WHEN 'pack' THEN
-      FOR c IN
-        SELECT b.workspace_id, b.model, bool_or(b.level = 0) AS replacing FROM engram.search_blocks b
-        WHERE b.level <= 3 AND b.workspace_id IN (
-          -- A few full blocks may be enough for a segment. Where there are segments alone, a look now and then tells
-          -- whether rows are elsewhere than they say.
-          SELECT x.workspace_id FROM engram.search_blocks x
-          WHERE x.level <= 3 AND (last IS NULL OR x.workspace_id > last::uuid) GROUP BY x.workspace_id
-          HAVING bool_or(x.level <= 1) OR count(*) FILTER (WHERE x.level = 2) >= 8
-            OR random() * 20 < 1
-          ORDER BY x.workspace_id LIMIT 100)
-        GROUP BY b.workspace_id, b.model ORDER BY b.workspace_id
-      LOOP
-        IF c.replacing THEN
-          n := n + engram_internal.pack(c.workspace_id, c.model, true, 1);
-          IF EXISTS (SELECT FROM engram.search_blocks b WHERE b.workspace_id = c.workspace_id AND b.model = c.model AND b.level = 0) THEN
-            -- Somebody else packs, or something cannot be read.
-            BEGIN
-              PERFORM FROM engram_internal.held_entries(c.workspace_id, c.model);
-            EXCEPTION WHEN object_not_in_prerequisite_state THEN
-              unreadable := unreadable + 1;
-            END;
-          END IF;
-        END IF;
-        n := n + engram_internal.pack(c.workspace_id, c.model, false, 2);
-        LOOP
-          -- Fewer than what is sealed while memories are added: nobody waits for it.
-          sealed := engram_internal.seal(c.workspace_id, c.model, 256, 4096);
-          EXIT WHEN sealed = 0;
-          n := n + sealed;
-        END LOOP;
-        -- After VACUUM FULL, and in a dump that was loaded, rows are elsewhere.
-        FOR i IN 1 .. 1000 LOOP
-          EXIT WHEN engram_internal.place(c.workspace_id, c.model) = 0;
-        END LOOP;
-        last := c.workspace_id;
-        done := false;
-      END LOOP;
-      counts := jsonb_build_object('blocks', n) || CASE WHEN unreadable > 0 THEN jsonb_build_object('unreadable', unreadable) ELSE '{}' END;
-    WHEN 'drop_partitions' THEN
-      counts := '{"dropped": 0}';
-    WHEN 'arrange' THEN
-      -- One a transaction, last of all: it takes seconds where there are hundreds of thousands of vectors.
-      FOR c IN SELECT x.workspace_id, x.model, x.workspace_id || ' ' || x.model AS name FROM engram_internal.arrangeable() x LOOP
-        CONTINUE WHEN c.name <= last COLLATE "C";
-        arranged := engram_internal.arrange(c.workspace_id, c.model);
-        last := c.name;
-        done := arranged = 0;
-        EXIT WHEN NOT done;
-      END LOOP;
-      counts := jsonb_build_object('arranged', arranged);
+    WHEN 'partitions', 'drop_partitions' THEN RETURN engram_internal.maintain_partitions(phase, last);
+    WHEN 'fold' THEN RETURN engram_internal.maintain_fold(last);
+    WHEN 'consolidate' THEN RETURN engram_internal.maintain_consolidate(last);
+    WHEN 'retention' THEN RETURN engram_internal.maintain_retention(last);
+    WHEN 'purge' THEN RETURN engram_internal.maintain_purge(last);
+    WHEN 'messages' THEN RETURN engram_internal.maintain_messages();
+    WHEN 'pack' THEN RETURN engram_internal.maintain_pack(last);
+    WHEN 'arrange' THEN RETURN engram_internal.maintain_arrange(last);
     ELSE
       RAISE EXCEPTION 'unknown phase "%"', phase
         USING ERRCODE = 'invalid_parameter_value',
               HINT = 'Known: ' || array_to_string(engram_internal.phases(), ', ') || '.';
   END CASE;
-  RETURN counts || jsonb_build_object('done', done) || CASE WHEN done OR last IS NULL THEN '{}' ELSE jsonb_build_object('after', last) END;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.maintain_task(text, jsonb) IS
