@@ -1,4 +1,267 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.12.0'" to load this file. \quit
+CREATE FUNCTION engram_internal.forget_faded(workspace uuid, at timestamptz, dry_run boolean, at_most integer, in_turns boolean)
+RETURNS TABLE (forgotten bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  here text := CASE WHEN forget_faded.workspace IS NULL THEN '' ELSE ' AND m.workspace_id = $1 AND s.workspace_id = $1' END;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  forgotten := 0; done := true;
+  IF EXISTS (SELECT FROM engram.settings t WHERE t.forgetting) THEN
+    EXECUTE
+      $q$WITH doomed AS MATERIALIZED (
+           SELECT m.workspace_id, m.id
+           FROM engram.memories m
+           JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
+           JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+           LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+             m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
+             s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
+             s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
+           WHERE coalesce(w.forgetting, d.forgetting) AND m.deleted_at IS NULL AND NOT m.pinned
+             AND greatest(s.last_accessed_at, m.updated_at) <= $2 - coalesce(w.forget_after_days, d.forget_after_days) * interval '1 day'
+             AND a.idle_days >= coalesce(w.forget_after_days, d.forget_after_days)
+             AND a.layer = 'archive' AND a.retention < coalesce(w.forget_threshold, d.forget_threshold)
+             AND NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = m.workspace_id AND m.id = ANY (q.memory_ids))$q$
+         || here || $q$
+           ORDER BY m.workspace_id, m.id LIMIT $4
+         ), l AS MATERIALIZED (
+           SELECT f.* FROM doomed f CROSS JOIN LATERAL (
+             SELECT 1 FROM engram.memories x WHERE NOT $3 AND x.workspace_id = f.workspace_id AND x.id = f.id
+               AND x.deleted_at IS NULL AND NOT x.pinned
+             FOR NO KEY UPDATE SKIP LOCKED) there
+         ), u AS (
+           UPDATE engram.memories m SET deleted_at = $2 FROM l WHERE m.workspace_id = l.workspace_id AND m.id = l.id RETURNING 1
+         )
+         SELECT CASE WHEN $3 THEN (SELECT count(*) FROM doomed) ELSE (SELECT count(*) FROM u) END,
+                (SELECT count(*) FROM doomed) < $4 OR $5 AND NOT EXISTS (SELECT FROM u)$q$
+      INTO forgotten, done USING forget_faded.workspace, forget_faded.at, dry_run, at_most, in_turns;
+  END IF;
+  RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.forget_faded(uuid, timestamptz, boolean, integer, boolean) IS
+'Forgets what the settings call faded, of one workspace or of all: how many, and whether those were all. in_turns: memories in other hands count as done. With the rights of the caller.';
+
+CREATE FUNCTION engram_internal.prune_links(workspace uuid, at timestamptz) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  pruned bigint;
+  free   uuid[];
+  ws     uuid;
+  n      integer;
+  young  integer;
+BEGIN
+  PERFORM engram_internal.require_maintainer();
+  -- Who folds writes links, so a workspace that is being folded is left alone.
+  IF prune_links.workspace IS NOT NULL THEN
+    INSERT INTO engram.maintenance (workspace_id) VALUES (prune_links.workspace) ON CONFLICT DO NOTHING;
+  END IF;
+  free := ARRAY(SELECT g.workspace_id FROM engram.maintenance g
+                WHERE prune_links.workspace IS NULL OR g.workspace_id = prune_links.workspace
+                ORDER BY g.workspace_id FOR UPDATE SKIP LOCKED);
+  WITH rules AS MATERIALIZED (
+    SELECT f.workspace_id, coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 AS half_life, coalesce(w.link_prune, d.link_prune) AS prune
+    FROM unnest(free) AS f (workspace_id)
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = f.workspace_id
+  ), faded AS MATERIALIZED (
+    SELECT h.workspace_id, h.a, h.b
+    FROM engram.hebbian_links h JOIN rules f ON h.workspace_id = f.workspace_id
+    -- Not before a call that comes to light a month late could have kept it; until then nobody sees it.
+    WHERE h.linked_at < prune_links.at - interval '30 days'
+      AND engram_internal.faded(h.forward + h.backward, greatest(date_part('epoch', prune_links.at - interval '30 days' - h.linked_at), 0), f.half_life) < f.prune
+    -- Who erases a memory deletes its links too, and waits for this transaction elsewhere.
+    FOR UPDATE OF h SKIP LOCKED
+  ), old AS (
+    DELETE FROM engram.hebbian_links h USING faded f
+    WHERE h.workspace_id = f.workspace_id AND h.a = f.a AND h.b = f.b
+    RETURNING 1)
+  SELECT count(*) INTO pruned FROM old;
+  -- Beyond the strongest of both its ends, those that are too young to be followed among themselves.
+  FOR ws, n, young IN
+    SELECT g.workspace_id, coalesce(w.link_limit, d.link_limit), coalesce(w.link_threshold, d.link_threshold) - 1 FROM engram.maintenance g
+    JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
+    LEFT JOIN engram.settings w ON w.workspace_id = g.workspace_id
+    WHERE g.workspace_id = ANY (free) AND (g.consolidated_at IS NULL OR g.folded_at >= g.consolidated_at)
+  LOOP
+    WITH ends AS (
+      SELECT z.node, h.a, h.b, row_number() OVER (PARTITION BY z.node, h.count <= young
+        ORDER BY ln(h.forward + h.backward + 1e-300) + date_part('epoch', h.linked_at)
+          * ln(2) / (SELECT coalesce(w.link_half_life_days, d.link_half_life_days) * 86400 FROM engram.settings d
+                     LEFT JOIN engram.settings w ON w.workspace_id = ws
+                     WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000') DESC, h.a, h.b) AS place
+      FROM engram.hebbian_links h CROSS JOIN LATERAL (VALUES (h.a), (h.b)) AS z (node)
+      WHERE h.workspace_id = ws
+    ), weak AS MATERIALIZED (
+      SELECT e.a, e.b FROM ends e WHERE e.place > n GROUP BY e.a, e.b HAVING count(*) = 2
+    ), held AS MATERIALIZED (
+      SELECT k.a, k.b FROM weak k CROSS JOIN LATERAL (
+        SELECT 1 FROM engram.hebbian_links x WHERE x.workspace_id = ws AND x.a = k.a AND x.b = k.b
+        FOR UPDATE SKIP LOCKED) there
+    ), old AS (
+      DELETE FROM engram.hebbian_links h USING held k WHERE h.workspace_id = ws AND h.a = k.a AND h.b = k.b RETURNING 1
+    )
+    SELECT pruned + count(*) INTO pruned FROM old;
+  END LOOP;
+  DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
+  RETURN pruned;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.prune_links(uuid, timestamptz) IS
+'Deletes links that have faded or are beyond the strongest of both their ends, and old credits, of one workspace or of all, which are then consolidated: how many links. With the rights of the caller.';
+
+CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(
+  workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  ws     uuid;
+  last   uuid := '00000000-0000-0000-0000-000000000000';
+  help   text;
+  n      integer;
+  moves  record;
+  c      record;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
+  END IF;
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  IF consolidate_as_owner.workspace IS NULL AND NOT consolidate_as_owner.in_turns THEN
+    -- One look at everything is the cheapest. What one workspace holds must not keep the others from being cared for:
+    -- if it fails, each by itself.
+    BEGIN
+      RETURN QUERY SELECT o.* FROM engram_internal.consolidate_as_owner(NULL, moment, consolidate_as_owner.dry_run, most, NULL) o;
+      RETURN;
+    EXCEPTION WHEN OTHERS THEN
+      IF NOT engram_internal.left_out(NULL, SQLSTATE, SQLERRM, NULL) THEN
+        RAISE;
+      END IF;
+    END;
+    <<everybody>>
+    LOOP
+      n := 0;
+      FOR ws IN SELECT w FROM engram_internal.workspaces_after(last) w LOOP
+        last := ws;
+        n := n + 1;
+        IF promoted + demoted + archived + forgotten >= most THEN
+          done := false;
+          EXIT everybody;
+        END IF;
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(
+            ws, moment, consolidate_as_owner.dry_run, (most - promoted - demoted - archived - forgotten)::integer) o;
+          folded := folded + c.folded; promoted := promoted + c.promoted; demoted := demoted + c.demoted;
+          archived := archived + c.archived; forgotten := forgotten + c.forgotten;
+          links_pruned := links_pruned + c.links_pruned; skipped := skipped + c.skipped; done := done AND c.done;
+        EXCEPTION WHEN OTHERS THEN
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          IF NOT engram_internal.left_out(ws, SQLSTATE, SQLERRM, help) THEN
+            RAISE;
+          END IF;
+        END;
+      END LOOP;
+      EXIT WHEN n = 0;
+    END LOOP;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Uses that wait come first: they have happened.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n < 10000;
+    END LOOP;
+  END LOOP;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
+    coalesce(consolidate_as_owner.in_turns, false), consolidate_as_owner.anew) v;
+  done := moves.complete;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    IF consolidate_as_owner.in_turns THEN
+      -- The last turn comes back to them.
+      skipped := 0;
+    END IF;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Where somebody has asked for it.
+  SELECT f.forgotten, f.done INTO forgotten, done
+  FROM engram_internal.forget_faded(consolidate_as_owner.workspace, moment, dry, most, coalesce(consolidate_as_owner.in_turns, false)) f;
+  links_pruned := engram_internal.prune_links(consolidate_as_owner.workspace, moment);
+  RETURN NEXT;
+END
+$$;
 CREATE FUNCTION engram_internal.require_maintainer() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
