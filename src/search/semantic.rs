@@ -6,9 +6,10 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use super::Context;
 use super::corpus::Points;
 use super::ids::NumberMap;
-use super::{Context, Model};
+use super::settings::Model;
 use crate::blocks::segment::Place;
 use crate::error::{Error, Result};
 use crate::heap::Placed;

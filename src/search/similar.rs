@@ -10,8 +10,9 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::fetch::Scored;
 use super::ids::IdMap;
-use super::{Context, Hit, Scored, semantic};
+use super::{Context, Hit, semantic};
 use crate::blocks::documents;
 use crate::blocks::segment::Place;
 use crate::error::Result;
