@@ -1058,6 +1058,13 @@ impl Sessions {
         let other = self.order.get(place.checked_add_signed(steps)?)?;
         (other.0 == self.order[place].0).then_some(other.3 as usize)
     }
+
+    /// The documents right before and right after a document in its session.
+    pub fn beside(&self, document: usize) -> impl Iterator<Item = usize> {
+        [-1, 1]
+            .into_iter()
+            .filter_map(move |steps| self.near(document, steps))
+    }
 }
 
 fn column<const N: usize>(bytes: &[u8], i: usize) -> [u8; N] {

@@ -36,7 +36,7 @@ pub(super) struct Scored {
 fn corrections(
     context: &Context,
     eligible: &Eligible<'_>,
-    ranked: &Ranked<'_>,
+    ranked: &Ranked<'_, '_>,
     hits: &mut Vec<(Hit, usize)>,
 ) -> Result<()> {
     loop {
@@ -48,10 +48,10 @@ fn corrections(
             return Ok(());
         }
         let found: Vec<&(f64, usize)> = (ranked.order.iter())
-            .filter(|(_, i)| missing.contains(&(ranked.id)(*i)))
+            .filter(|(_, i)| missing.contains(&ranked.id(*i)))
             .collect();
         let places: Vec<(Uuid, Option<Place>)> = (found.iter())
-            .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
+            .map(|(_, i)| (ranked.id(*i), ranked.row(*i)))
             .collect();
         let mut rows = rows_of(context, eligible, &places)?;
         let before = hits.len();
@@ -74,7 +74,7 @@ fn corrections(
 pub(super) fn fetch(
     context: &Context,
     eligible: &Eligible<'_>,
-    ranked: Ranked<'_>,
+    ranked: &Ranked<'_, '_>,
     request: &Conditions,
 ) -> Result<(Vec<Hit>, bool)> {
     let mut missing = false;
@@ -97,7 +97,7 @@ pub(super) fn fetch(
         }
         let places: Vec<(Uuid, Option<Place>)> = batch
             .iter()
-            .map(|(_, i)| ((ranked.id)(*i), (ranked.places)(*i)[0]))
+            .map(|(_, i)| (ranked.id(*i), ranked.row(*i)))
             .collect();
         let mut rows = rows_of(context, eligible, &places)?;
         for ((score, index), (id, _)) in batch.into_iter().zip(&places) {
@@ -117,9 +117,9 @@ pub(super) fn fetch(
         }
     }
     if disputes {
-        corrections(context, eligible, &ranked, &mut hits)?;
+        corrections(context, eligible, ranked, &mut hits)?;
     }
-    let levels = used(context, &hits, &ranked)?;
+    let levels = used(context, &hits, ranked)?;
     let mut sorted: Vec<f64> = levels.values().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
@@ -168,7 +168,7 @@ pub(super) fn fetch(
         .into_iter()
         .map(|scored| {
             let mut hit = scored.hit;
-            let (matched, parts) = (ranked.describe)(scored.index, request.explain);
+            let (matched, parts) = ranked.describe(scored.index, request.explain);
             hit.matched = matched;
             if let Some(mut parts) = parts {
                 for (name, contribution) in [
@@ -237,7 +237,7 @@ fn contradict(weight: f64, hits: &mut [Scored]) {
 }
 
 /// Base level of those that were used since they were stored.
-fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_>) -> Result<IdMap<f64>> {
+fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_, '_>) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
         return Ok(IdMap::default());
     }
@@ -260,7 +260,7 @@ fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_>) -> Result
         states.column(c"memory_id")?,
     ];
     let mut rows = Placed::new(&states, key, i16::MAX)?;
-    let places: Vec<Option<Place>> = hits.iter().map(|(_, i)| (ranked.places)(*i)[1]).collect();
+    let places: Vec<Option<Place>> = hits.iter().map(|(_, i)| ranked.state(*i)).collect();
     rows.approach(places.iter().copied(), 192);
     for ((hit, _), place) in hits.iter().zip(places) {
         let id = hit.id;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::Context;
+use super::Scope;
 use super::corpus::Corpus;
 use super::ids::IdMap;
 use crate::error::Result;
@@ -24,11 +24,11 @@ const SECOND_HOP: f64 = 0.5;
 /// comes there. The more links a memory has, the less each of them tells. Memories that no lane has found
 /// join the candidates.
 pub(super) fn associated(
-    context: &Context,
-    corpus: &Corpus<'_>,
+    scope: &Scope<'_, '_>,
     order: &[(f64, usize)],
     documents: &[usize],
 ) -> Result<IdMap<f64>> {
+    let (context, corpus) = (scope.context, scope.corpus);
     let Some((best, _)) = order.first() else {
         return Ok(IdMap::default());
     };

@@ -27,8 +27,6 @@ pub use checks::gather;
 pub use eligible::compile as compile_filter;
 pub use past::check as check_as_of;
 
-use std::rc::Rc;
-
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
@@ -211,7 +209,6 @@ pub fn find(request: Request) -> Result<Found> {
     let mut corpus = Corpus::read(&context, &blocks, &analysed.words())?;
     eligible.of(&corpus.entries);
     let taken = fuzzy::take(&context, &blocks, &parsed.free, &analysed, &mut corpus)?;
-    let corpus = Rc::new(corpus);
     let words = if nothing_asked {
         None
     } else {
@@ -227,13 +224,13 @@ pub fn find(request: Request) -> Result<Found> {
                 lane.points.entries.discard(&past.rewritten);
             }
         }
-        Some(Rc::new(Words::new(
+        Some(Words::new(
             &context,
             &corpus,
             &named.names,
             &analysed,
             taken,
-        )?))
+        )?)
     };
     let admitted = analysed.admitted(&corpus);
     let conditions = Conditions {
@@ -243,19 +240,17 @@ pub fn find(request: Request) -> Result<Found> {
         diversity: request.diversity,
     };
     loop {
-        let ranked = match &words {
-            None => needed(&context, &corpus, &eligible)?,
-            Some(words) => rank(
-                &context,
-                &corpus,
-                &eligible,
-                admitted.as_deref(),
-                words.clone(),
-                &mut semantic,
-                &named,
-            )?,
+        let scope = Scope {
+            context: &context,
+            corpus: &corpus,
+            eligible: &eligible,
+            admitted: admitted.as_deref(),
         };
-        let (hits, short) = fetch(&context, &eligible, ranked, &conditions)?;
+        let ranked = match &words {
+            None => needed(&scope)?,
+            Some(words) => rank(&scope, words, semantic.as_mut(), &named)?,
+        };
+        let (hits, short) = fetch(&context, &eligible, &ranked, &conditions)?;
         // What is over may have taken the places of others: then it is asked for beforehand.
         if short && eligible.ask(&corpus.entries) {
             continue;
@@ -409,6 +404,23 @@ impl Context {
             spi::id,
         )?;
         Ok(rows.into_iter().flatten().map(spi::uuid).collect())
+    }
+}
+
+/// What the candidates of one search are chosen from.
+struct Scope<'s, 't> {
+    context: &'s Context,
+    corpus: &'s Corpus<'t>,
+    eligible: &'s Eligible<'s>,
+    /// Which documents hold the words that must and none that must not occur; `None` when all do.
+    admitted: Option<&'s [bool]>,
+}
+
+impl Scope<'_, '_> {
+    /// Whether a document may be a result, as far as the words of the query and its segment tell.
+    #[inline]
+    fn admits(&self, document: usize) -> bool {
+        self.admitted.is_none_or(|admitted| admitted[document]) && self.eligible.may(document)
     }
 }
 
