@@ -32,6 +32,84 @@ pub(super) struct Scored {
     pub(super) alike: f64,
 }
 
+/// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
+/// that a policy hides, and repetitions of a better one, are skipped and made up for. Use,
+/// importance, contradictions and diversity then add their share. Also tells whether rows were missing so that
+/// too few are left, whatever their scores.
+pub(super) fn fetch(
+    context: &Context,
+    eligible: &Eligible<'_>,
+    ranked: &Ranked<'_, '_>,
+    request: &Conditions,
+) -> Result<(Vec<Hit>, bool)> {
+    let (mut hits, missing) = collect(context, eligible, ranked, request)?;
+    if context.contradiction_weight > 0.0 {
+        corrections(context, eligible, ranked, &mut hits)?;
+    }
+    let levels = used(context, &hits, ranked)?;
+    let mut scored = scored(context, hits, &levels);
+    settle(context, request, &mut scored)?;
+    let short = missing && scored.len() < request.match_count;
+    scored.retain(|s| request.min_score.is_none_or(|min| s.hit.score >= min));
+    scored.sort_by(|a, b| {
+        let (a, b) = (&a.hit, &b.hit);
+        b.score.total_cmp(&a.score).then_with(|| b.id.cmp(&a.id))
+    });
+    scored.truncate(request.match_count);
+    let hits = scored
+        .into_iter()
+        .map(|scored| scored.described(ranked, request.explain))
+        .collect();
+    Ok((hits, short))
+}
+
+/// The best of the candidates whose rows the caller may see, some more than are asked for, with their indices; and
+/// whether rows were missing.
+fn collect(
+    context: &Context,
+    eligible: &Eligible<'_>,
+    ranked: &Ranked<'_, '_>,
+    request: &Conditions,
+) -> Result<(Vec<(Hit, usize)>, bool)> {
+    let spare = if request.diversity > 0.0 {
+        (2 * request.match_count).clamp(SPARE, similar::MOST)
+    } else {
+        request.match_count.min(SPARE)
+    };
+    let wanted = request.match_count + spare;
+    let disputes = context.contradiction_weight > 0.0;
+    let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
+    let mut missing = false;
+    // Contradicted ones may fall behind what comes after them.
+    let mut undisputed = 0;
+    let mut said = similar::Said::new(context);
+    let mut rest = ranked.order.iter();
+    while undisputed < wanted {
+        let batch: Vec<&(f64, usize)> = rest.by_ref().take(wanted).collect();
+        if batch.is_empty() {
+            break;
+        }
+        let places = ranked.rows(&batch);
+        let mut rows = rows_of(context, eligible, &places)?;
+        for ((score, index), (id, _)) in batch.into_iter().zip(&places) {
+            let Some(mut hit) = rows.remove(id) else {
+                missing = true;
+                continue;
+            };
+            if undisputed < wanted {
+                if let Some(first) = said.before(&hits, &hit)? {
+                    hits[first].0.repeats.push(hit.id);
+                    continue;
+                }
+                hit.score = *score;
+                undisputed += usize::from(!disputes || hit.contradicted_by.is_empty());
+                hits.push((hit, *index));
+            }
+        }
+    }
+    Ok((hits, missing))
+}
+
 /// Adds what corrects a result and was found far behind it, for it comes before it; and so on.
 fn corrections(
     context: &Context,
@@ -50,9 +128,7 @@ fn corrections(
         let found: Vec<&(f64, usize)> = (ranked.order.iter())
             .filter(|(_, i)| missing.contains(&ranked.id(*i)))
             .collect();
-        let places: Vec<(Uuid, Option<Place>)> = (found.iter())
-            .map(|(_, i)| (ranked.id(*i), ranked.row(*i)))
-            .collect();
+        let places = ranked.rows(&found);
         let mut rows = rows_of(context, eligible, &places)?;
         let before = hits.len();
         for ((score, index), (id, _)) in found.into_iter().zip(&places) {
@@ -67,64 +143,12 @@ fn corrections(
     }
 }
 
-/// Fetches rows as the caller, best first, until `match_count` are filled or nothing is left: rows
-/// that a policy hides, and repetitions of a better one, are skipped and made up for. Use,
-/// importance, contradictions and diversity then add their share. Also tells whether rows were missing so that
-/// too few are left, whatever their scores.
-pub(super) fn fetch(
-    context: &Context,
-    eligible: &Eligible<'_>,
-    ranked: &Ranked<'_, '_>,
-    request: &Conditions,
-) -> Result<(Vec<Hit>, bool)> {
-    let mut missing = false;
-    let spare = if request.diversity > 0.0 {
-        (2 * request.match_count).clamp(SPARE, similar::MOST)
-    } else {
-        request.match_count.min(SPARE)
-    };
-    let wanted = request.match_count + spare;
-    let mut hits: Vec<(Hit, usize)> = Vec::with_capacity(wanted);
-    // Contradicted ones may fall behind what comes after them.
-    let mut undisputed = 0;
-    let mut said = similar::Said::new(context);
-    let disputes = context.contradiction_weight > 0.0;
-    let mut rest = ranked.order.iter();
-    while undisputed < wanted {
-        let batch: Vec<&(f64, usize)> = rest.by_ref().take(wanted).collect();
-        if batch.is_empty() {
-            break;
-        }
-        let places: Vec<(Uuid, Option<Place>)> = batch
-            .iter()
-            .map(|(_, i)| (ranked.id(*i), ranked.row(*i)))
-            .collect();
-        let mut rows = rows_of(context, eligible, &places)?;
-        for ((score, index), (id, _)) in batch.into_iter().zip(&places) {
-            let Some(mut hit) = rows.remove(id) else {
-                missing = true;
-                continue;
-            };
-            if undisputed < wanted {
-                if let Some(first) = said.before(&hits, &hit)? {
-                    hits[first].0.repeats.push(hit.id);
-                    continue;
-                }
-                hit.score = *score;
-                undisputed += usize::from(!disputes || hit.contradicted_by.is_empty());
-                hits.push((hit, *index));
-            }
-        }
-    }
-    if disputes {
-        corrections(context, eligible, ranked, &mut hits)?;
-    }
-    let levels = used(context, &hits, ranked)?;
+/// Adds what use and importance add.
+fn scored(context: &Context, hits: Vec<(Hit, usize)>, levels: &IdMap<f64>) -> Vec<Scored> {
     let mut sorted: Vec<f64> = levels.values().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-    let mut scored: Vec<Scored> = hits
-        .into_iter()
+    hits.into_iter()
         .map(|(mut hit, index)| {
             let used = levels.get(&hit.id).map_or(0.0, |level| {
                 context.activation_weight / (1.0 + (median - level).exp())
@@ -140,9 +164,14 @@ pub(super) fn fetch(
                 alike: 0.0,
             }
         })
-        .collect();
+        .collect()
+}
+
+/// Takes off what contradictions and likeness to better ones take off.
+fn settle(context: &Context, request: &Conditions, scored: &mut [Scored]) -> Result<()> {
+    let disputes = context.contradiction_weight > 0.0;
     if disputes {
-        contradict(context.contradiction_weight, &mut scored);
+        contradict(context.contradiction_weight, scored);
     }
     if request.diversity > 0.0 {
         // Those that are contradicted lose again below, and others come into their places.
@@ -152,46 +181,41 @@ pub(super) fn fetch(
         } else {
             request.match_count
         };
-        similar::spread(context, request.diversity, places, &mut scored)?;
+        similar::spread(context, request.diversity, places, scored)?;
         if disputes {
-            contradict(0.0, &mut scored);
+            contradict(0.0, scored);
         }
     }
-    let short = missing && scored.len() < request.match_count;
-    scored.retain(|s| request.min_score.is_none_or(|min| s.hit.score >= min));
-    scored.sort_by(|a, b| {
-        let (a, b) = (&a.hit, &b.hit);
-        b.score.total_cmp(&a.score).then_with(|| b.id.cmp(&a.id))
-    });
-    scored.truncate(request.match_count);
-    let hits = scored
-        .into_iter()
-        .map(|scored| {
-            let mut hit = scored.hit;
-            let (matched, parts) = ranked.describe(scored.index, request.explain);
-            hit.matched = matched;
-            if let Some(mut parts) = parts {
-                for (name, contribution) in [
-                    ("activation", scored.used),
-                    ("importance", scored.important),
-                    ("contradicted", scored.contradicted),
-                    ("diversity", scored.alike),
-                ] {
-                    if contribution != 0.0 {
-                        parts.insert(name.to_owned(), Value::from(contribution));
-                    }
-                }
-                if !hit.repeats.is_empty() {
-                    let ids = hit.repeats.iter().map(Uuid::to_string).collect::<Vec<_>>();
-                    parts.insert("repeats".to_owned(), json!(ids));
-                }
-                parts.insert("score".to_owned(), Value::from(hit.score));
-                hit.explain = Some(Value::Object(parts));
+    Ok(())
+}
+
+impl Scored {
+    /// The hit with what explains it.
+    fn described(self, ranked: &Ranked<'_, '_>, explain: bool) -> Hit {
+        let mut hit = self.hit;
+        let (matched, parts) = ranked.describe(self.index, explain);
+        hit.matched = matched;
+        let Some(mut parts) = parts else {
+            return hit;
+        };
+        for (name, contribution) in [
+            ("activation", self.used),
+            ("importance", self.important),
+            ("contradicted", self.contradicted),
+            ("diversity", self.alike),
+        ] {
+            if contribution != 0.0 {
+                parts.insert(name.to_owned(), Value::from(contribution));
             }
-            hit
-        })
-        .collect();
-    Ok((hits, short))
+        }
+        if !hit.repeats.is_empty() {
+            let ids = hit.repeats.iter().map(Uuid::to_string).collect::<Vec<_>>();
+            parts.insert("repeats".to_owned(), json!(ids));
+        }
+        parts.insert("score".to_owned(), Value::from(hit.score));
+        hit.explain = Some(Value::Object(parts));
+        hit
+    }
 }
 
 /// By how much a correction is above what it contradicts.
@@ -236,6 +260,9 @@ fn contradict(weight: f64, hits: &mut [Scored]) {
     }
 }
 
+/// Decay of the prior: slower than the ½ of the theory, which fits memories that are needed for longer.
+const PRIOR_DECAY: f64 = 0.3;
+
 /// Base level of those that were used since they were stored.
 fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_, '_>) -> Result<IdMap<f64>> {
     if hits.is_empty() || context.activation_weight == 0.0 {
@@ -246,8 +273,9 @@ fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_, '_>) -> Re
     let weights = Weights::new(PRIOR_DECAY);
     let at = i64::from(context.at);
     let until = context.past.as_ref().map_or(i64::MAX, Past::at);
-    let mut later: Vec<Uuid> = Vec::new();
     let mut levels: IdMap<f64> = IdMap::default();
+    // Used after the moment that is searched.
+    let mut later: Vec<Uuid> = Vec::new();
     // The workspace has been checked; these are numbers of rows that the caller sees.
     let states = Table::open(c"memory_state")?;
     let [count, last, heat] = [
@@ -276,8 +304,7 @@ fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_, '_>) -> Re
             )
         };
         let more = uses.remove(&id);
-        let waits = more.iter().flatten().any(|(_, gain)| *gain > 0.0);
-        if count <= 1 && !waits {
+        if count <= 1 && !counts(&more) {
             continue;
         }
         let heat = need::heat_of(heat, count, last)?;
@@ -287,19 +314,32 @@ fn used(context: &Context, hits: &[(Hit, usize)], ranked: &Ranked<'_, '_>) -> Re
         }
         levels.insert(id, need::with(heat, more).level_with(at, &weights));
     }
-    if later.is_empty() {
-        return Ok(levels);
-    }
-    let ids: IdSet = later.iter().copied().collect();
-    let mut uses = need::by_memory(&context.waiting, |id| ids.contains(id));
-    for (id, (count, heat)) in past::replayed(context, &later)? {
-        let more = uses.remove(&id);
-        if count > 1 || more.iter().flatten().any(|(_, gain)| *gain > 0.0) {
-            levels.insert(id, need::with(heat, more).level_with(at, &weights));
-        }
+    if !later.is_empty() {
+        used_by_then(context, &later, &weights, &mut levels)?;
     }
     Ok(levels)
 }
 
-/// Decay of the prior: slower than the ½ of the theory, which fits memories that are needed for longer.
-const PRIOR_DECAY: f64 = 0.3;
+/// Adds the base levels of memories that were used later as well, as they were at the moment that is searched.
+fn used_by_then(
+    context: &Context,
+    later: &[Uuid],
+    weights: &Weights,
+    levels: &mut IdMap<f64>,
+) -> Result<()> {
+    let at = i64::from(context.at);
+    let ids: IdSet = later.iter().copied().collect();
+    let mut uses = need::by_memory(&context.waiting, |id| ids.contains(id));
+    for (id, (count, heat)) in past::replayed(context, later)? {
+        let more = uses.remove(&id);
+        if count > 1 || counts(&more) {
+            levels.insert(id, need::with(heat, more).level_with(at, weights));
+        }
+    }
+    Ok(())
+}
+
+/// Whether any of the uses that wait counts.
+fn counts(waiting: &Option<Vec<(i64, f64)>>) -> bool {
+    waiting.iter().flatten().any(|(_, gain)| *gain > 0.0)
+}

@@ -9,7 +9,7 @@ use super::ids::IdMap;
 use super::{Context, Hit};
 use crate::blocks::segment::Place;
 use crate::error::Result;
-use crate::heap::Placed;
+use crate::heap::{self, Placed};
 use crate::raw::RawJsonb;
 use crate::scan::{Row, Table};
 use crate::{rows, spi};
@@ -35,95 +35,127 @@ fn rows_directly(
     memories: &Table,
     wanted: &[(Uuid, Option<Place>)],
 ) -> Result<IdMap<Hit>> {
-    let column = |name| memories.column(name);
-    let [content, kind, importance, tags, metadata] = [
-        column(c"content")?,
-        column(c"type")?,
-        column(c"importance")?,
-        column(c"tags")?,
-        column(c"metadata")?,
-    ];
-    let [speaker, role, session, occurred, created] = [
-        column(c"speaker")?,
-        column(c"role")?,
-        column(c"session_id")?,
-        column(c"occurred_at")?,
-        column(c"created_at")?,
-    ];
-    let [deleted, superseded, expires, contradicted] = [
-        column(c"deleted_at")?,
-        column(c"superseded_by")?,
-        column(c"expires_at")?,
-        column(c"contradicted_by")?,
-    ];
+    let columns = Columns::of(memories)?;
     let at = i64::from(context.at);
-    // Deleted, superseded, expired
-    let over = |row: &Row<'_>| {
-        // SAFETY: the column is a timestamp.
-        let expires = unsafe { row.get::<i64>(expires) };
-        (
-            row.datum(deleted).is_some(),
-            row.datum(superseded).is_some(),
-            expires.is_some_and(|expires| expires <= at),
-        )
-    };
-    let mut found = IdMap::default();
-    let key = [column(c"workspace_id")?, column(c"id")?];
+    let key = [memories.column(c"workspace_id")?, memories.column(c"id")?];
     let mut rows = Placed::new(memories, key, i16::MAX)?;
     rows.approach(wanted.iter().map(|(_, place)| *place), 384);
+    let mut found = IdMap::default();
     for (id, place) in wanted {
         let Some(row) = rows.find([context.workspace, *id], *place, |_| true) else {
             continue;
         };
-        let (deleted, superseded, expired) = over(&row);
-        if deleted
-            || superseded && !context.superseded
-            || expired && !context.expired
+        let over = columns.over(&row, at);
+        if over.deleted
+            || over.superseded && !context.superseded
+            || over.expired && !context.expired
             || !eligible.holds(&row)
         {
             continue;
         }
-        // SAFETY: the columns have these types; setup() made them. All is copied.
-        let hit = unsafe {
-            Hit {
-                id: *id,
-                content: row.get(content).unwrap_or_default(),
-                kind: row.get(kind).unwrap_or_default(),
-                score: 0.0,
-                importance: row.get(importance).unwrap_or_default(),
-                tags: row
-                    .get::<Vec<Option<String>>>(tags)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .flatten()
-                    .collect(),
-                metadata: row.get(metadata).expect("NOT NULL"),
-                speaker: row.get(speaker),
-                role: row.get(role),
-                session_id: row.get(session),
-                occurred_at: row.get(occurred),
-                created_at: row.get(created).expect("NOT NULL"),
-                matched: Vec::new(),
-                explain: None,
-                contradicted_by: row.uuids(contradicted),
-                repeats: Vec::new(),
-            }
-        };
-        found.insert(*id, hit);
+        found.insert(*id, columns.hit(*id, &row));
         // Whoever was shown a memory may use it.
         if let Some(place) = place {
-            crate::heap::note_memory(memories, id, *place);
+            heap::note_memory(memories, id, *place);
         }
     }
     // Only what still stands contradicts.
     let mut stands = |id: &Uuid| {
         let row = rows.find([context.workspace, *id], None, |_| true);
-        row.is_some_and(|row| over(&row) == (false, false, false))
+        row.is_some_and(|row| columns.over(&row, at) == Over::default())
     };
     for hit in found.values_mut() {
         hit.contradicted_by.retain(&mut stands);
     }
     Ok(found)
+}
+
+/// Where a row of the table of memories has what a hit is made of.
+struct Columns {
+    content: i16,
+    kind: i16,
+    importance: i16,
+    tags: i16,
+    metadata: i16,
+    speaker: i16,
+    role: i16,
+    session: i16,
+    occurred: i16,
+    created: i16,
+    deleted: i16,
+    superseded: i16,
+    expires: i16,
+    contradicted: i16,
+}
+
+/// Why a memory may stand no longer.
+#[derive(Default, PartialEq)]
+struct Over {
+    deleted: bool,
+    superseded: bool,
+    expired: bool,
+}
+
+impl Columns {
+    fn of(memories: &Table) -> Result<Self> {
+        let column = |name| memories.column(name);
+        Ok(Self {
+            content: column(c"content")?,
+            kind: column(c"type")?,
+            importance: column(c"importance")?,
+            tags: column(c"tags")?,
+            metadata: column(c"metadata")?,
+            speaker: column(c"speaker")?,
+            role: column(c"role")?,
+            session: column(c"session_id")?,
+            occurred: column(c"occurred_at")?,
+            created: column(c"created_at")?,
+            deleted: column(c"deleted_at")?,
+            superseded: column(c"superseded_by")?,
+            expires: column(c"expires_at")?,
+            contradicted: column(c"contradicted_by")?,
+        })
+    }
+
+    /// What is over at a moment, in microseconds since 2000-01-01 UTC.
+    fn over(&self, row: &Row<'_>, at: i64) -> Over {
+        // SAFETY: the column is a timestamp.
+        let expires = unsafe { row.get::<i64>(self.expires) };
+        Over {
+            deleted: row.datum(self.deleted).is_some(),
+            superseded: row.datum(self.superseded).is_some(),
+            expired: expires.is_some_and(|expires| expires <= at),
+        }
+    }
+
+    fn hit(&self, id: Uuid, row: &Row<'_>) -> Hit {
+        // SAFETY: the columns have these types; setup() made them. All is copied.
+        unsafe {
+            Hit {
+                id,
+                content: row.get(self.content).unwrap_or_default(),
+                kind: row.get(self.kind).unwrap_or_default(),
+                score: 0.0,
+                importance: row.get(self.importance).unwrap_or_default(),
+                tags: row
+                    .get::<Vec<Option<String>>>(self.tags)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                metadata: row.get(self.metadata).expect("NOT NULL"),
+                speaker: row.get(self.speaker),
+                role: row.get(self.role),
+                session_id: row.get(self.session),
+                occurred_at: row.get(self.occurred),
+                created_at: row.get(self.created).expect("NOT NULL"),
+                matched: Vec::new(),
+                explain: None,
+                contradicted_by: row.uuids(self.contradicted),
+                repeats: Vec::new(),
+            }
+        }
+    }
 }
 
 /// As [`rows_of`], asked of the policies on the table.

@@ -41,8 +41,7 @@ impl Ranked<'_, '_> {
         }
     }
 
-    /// Where its row may be.
-    pub(super) fn row(&self, i: usize) -> Option<Place> {
+    fn row(&self, i: usize) -> Option<Place> {
         match &self.by {
             By::Need(_) => None,
             By::Lanes(fused) => fused.corpus.entries.row(fused.documents[i]),
@@ -55,6 +54,13 @@ impl Ranked<'_, '_> {
             By::Need(_) => None,
             By::Lanes(fused) => fused.corpus.entries.state(fused.documents[i]),
         }
+    }
+
+    /// The ids of some, and where their rows may be.
+    pub(super) fn rows(&self, some: &[&(f64, usize)]) -> Vec<(Uuid, Option<Place>)> {
+        some.iter()
+            .map(|(_, i)| (self.id(*i), self.row(*i)))
+            .collect()
     }
 
     /// Describes one by its index; the flag asks for the parts of the score.
