@@ -1,4 +1,5 @@
-//! Search. [`search`] reads from top to bottom: resolve, parse, collect candidates, fuse, fetch.
+//! Search. [`find`] reads from top to bottom: resolve, parse, read what the workspace holds (`corpus`, `semantic`,
+//! `words`), collect candidates (`lanes`), fuse them (`rank`, `links`), fetch (`fetch`, `hits`, `similar`).
 //!
 //! Candidates (ids and scores) come from what the workspace's blocks hold, whoever asks, always under
 //! the one workspace that the caller was found to be allowed. Which of them are
@@ -52,6 +53,12 @@ use semantic::Semantic;
 use settings::{Model, Settings};
 use words::Words;
 
+/// Candidates up to which the likeliest cells hold enough.
+const MOST_LIKELY: usize = 300;
+
+/// Most rows that one search returns.
+pub const MAX_MATCH_COUNT: i32 = 1000;
+
 /// What a caller asks for; `None` and empty mean the default.
 pub struct Request {
     pub text: Option<String>,
@@ -79,6 +86,46 @@ struct Conditions {
     diversity: f64,
 }
 
+impl Conditions {
+    /// Checks what is asked for, as far as the request alone tells.
+    fn of(request: &Request) -> Result<Self> {
+        let count = request.match_count.unwrap_or(10);
+        if !(1..=MAX_MATCH_COUNT).contains(&count) {
+            return Err(Error::invalid(
+                format!("match_count is {count}"),
+                format!("Give a number from 1 to {MAX_MATCH_COUNT}."),
+            ));
+        }
+        if let Some(min) = request.min_score
+            && !min.is_finite()
+        {
+            return Err(Error::invalid(
+                format!("min_score is {min}"),
+                "Give a number from 0 to 1, or leave it out.",
+            ));
+        }
+        if !(0.0..=1.0).contains(&request.diversity) {
+            return Err(Error::invalid(
+                format!("diversity is {}", request.diversity),
+                "Give a number from 0, which ranks by score alone, to 1.",
+            ));
+        }
+        past::check(request.as_of)?;
+        if request.at.is_infinity() || request.at.is_neg_infinity() {
+            return Err(Error::invalid(
+                "at is infinite",
+                "Give a moment in time, or leave it out.",
+            ));
+        }
+        Ok(Self {
+            match_count: count.unsigned_abs() as usize,
+            min_score: request.min_score,
+            explain: request.explain,
+            diversity: request.diversity,
+        })
+    }
+}
+
 /// One row of the result.
 pub struct Hit {
     pub id: Uuid,
@@ -100,12 +147,6 @@ pub struct Hit {
     /// Memories that say the same and were left out.
     repeats: Vec<Uuid>,
 }
-
-/// Candidates up to which the likeliest cells hold enough.
-const MOST_LIKELY: usize = 300;
-
-/// Most rows that one search returns.
-pub const MAX_MATCH_COUNT: i32 = 1000;
 
 /// What every part of one search needs to know.
 struct Context {
@@ -146,150 +187,6 @@ struct Context {
     past: Option<Past>,
 }
 
-/// What a search found, and what noting it needs to know.
-pub struct Found {
-    pub hits: Vec<Hit>,
-    /// The workspace's `shown_gain`, where the caller sees all settings.
-    pub shown_gain: Option<f64>,
-}
-
-/// Runs a search.
-pub fn search(request: Request) -> Result<Vec<Hit>> {
-    Ok(find(request)?.hits)
-}
-
-/// Runs a search whose results will be noted.
-pub fn find(request: Request) -> Result<Found> {
-    let match_count = match_count(request.match_count)?;
-    if let Some(min) = request.min_score
-        && !min.is_finite()
-    {
-        return Err(Error::invalid(
-            format!("min_score is {min}"),
-            "Give a number from 0 to 1, or leave it out.",
-        ));
-    }
-    if !(0.0..=1.0).contains(&request.diversity) {
-        return Err(Error::invalid(
-            format!("diversity is {}", request.diversity),
-            "Give a number from 0, which ranks by score alone, to 1.",
-        ));
-    }
-    past::check(request.as_of)?;
-    if request.at.is_infinity() || request.at.is_neg_infinity() {
-        return Err(Error::invalid(
-            "at is infinite",
-            "Give a moment in time, or leave it out.",
-        ));
-    }
-    let Some((mut context, blocks)) = Context::resolve(&request, match_count)? else {
-        return Ok(Found {
-            hits: Vec::new(),
-            shown_gain: None,
-        });
-    };
-    if let Some(as_of) = request.as_of {
-        context.past = Some(Past::read(&context, as_of)?);
-    }
-    // Uses after `at` count as they do once they are folded.
-    let until = context.past.as_ref().map_or(i64::MAX, |p| p.at());
-    context.waiting = uses::waiting(context.workspace, until)?;
-    let parsed = query::parse(request.text.as_deref().unwrap_or(""));
-    let named = Named {
-        names: query::names(&parsed.free),
-        dates: dates::named(&parsed.free),
-    };
-    let analysed = words::analyse(&parsed, &context.text_config)?;
-    let mut eligible = Eligible::new(&context, &request, &analysed)?;
-    let nothing_asked = request.text.is_none() && request.embedding.is_none();
-    let mut semantic = match request.embedding {
-        Some(embedding) => Some(Semantic::new(&context, embedding)?),
-        None => None,
-    };
-    let mut corpus = Corpus::read(&context, &blocks, &analysed.words())?;
-    eligible.of(&corpus.entries);
-    let taken = fuzzy::take(&context, &blocks, &parsed.free, &analysed, &mut corpus)?;
-    let words = if nothing_asked {
-        None
-    } else {
-        if let Some(lane) = &mut semantic {
-            // Conditions want all: those that pass may be anywhere.
-            let likeliest = !eligible.asks()
-                && !context.partly_hidden
-                && context.past.is_none()
-                && context.pool <= MOST_LIKELY
-                && !analysed.restricts();
-            lane.read(&blocks, likeliest)?;
-            if let Some(past) = &context.past {
-                lane.points.entries.discard(&past.rewritten);
-            }
-        }
-        Some(Words::new(
-            &context,
-            &corpus,
-            &named.names,
-            &analysed,
-            taken,
-        )?)
-    };
-    let admitted = analysed.admitted(&corpus);
-    let conditions = Conditions {
-        match_count,
-        min_score: request.min_score,
-        explain: request.explain,
-        diversity: request.diversity,
-    };
-    loop {
-        let scope = Scope {
-            context: &context,
-            corpus: &corpus,
-            eligible: &eligible,
-            admitted: admitted.as_deref(),
-        };
-        let ranked = match &words {
-            None => needed(&scope)?,
-            Some(words) => rank(&scope, words, semantic.as_mut(), &named)?,
-        };
-        let (hits, short) = fetch(&context, &eligible, &ranked, &conditions)?;
-        // What is over may have taken the places of others: then it is asked for beforehand.
-        if short && eligible.ask(&corpus.entries) {
-            continue;
-        }
-        return Ok(Found {
-            hits,
-            shown_gain: context.shown_gain,
-        });
-    }
-}
-
-fn match_count(given: Option<i32>) -> Result<usize> {
-    let count = given.unwrap_or(10);
-    if !(1..=MAX_MATCH_COUNT).contains(&count) {
-        return Err(Error::invalid(
-            format!("match_count is {count}"),
-            format!("Give a number from 1 to {MAX_MATCH_COUNT}."),
-        ));
-    }
-    Ok(count.unsigned_abs() as usize)
-}
-
-/// The workspace that a call reads, by default the caller's own; `None` when the caller is nobody.
-pub fn workspace_of(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
-    // One's own workspace needs no further question.
-    if let Some(mine) = identity::caller().id
-        && workspace.is_none_or(|named| spi::uuid(named) == mine)
-        && own::readable_is_own()
-    {
-        return Ok(Some(mine));
-    }
-    let found = spi::row(
-        "SELECT engram_internal.resolve_workspace($1, false)",
-        &[DatumWithOid::from(workspace)],
-        spi::id,
-    )?;
-    Ok(found.flatten().map(spi::uuid))
-}
-
 impl Context {
     /// `None` when the caller is nobody: then nothing is there to be found.
     fn resolve(request: &Request, match_count: usize) -> Result<Option<(Self, Table)>> {
@@ -300,12 +197,37 @@ impl Context {
         let blocks = Table::open(c"search_blocks")?;
         Table::open(c"hebbian_links")?;
         let memories = Table::open(c"memories")?;
-        let partly_hidden = rows::partly_hidden(&memories);
+        let mut context = Self::of(request, match_count, workspace, &memories)?;
+        if let (Some(name), None) = (&request.model, &context.model) {
+            spi::row(
+                "SELECT engram_internal.refuse_model($1)",
+                &[DatumWithOid::from(name.as_str())],
+                |_| Ok(()),
+            )?;
+        }
+        context.include(request.include.as_deref().unwrap_or_default())?;
+        if let Some(as_of) = request.as_of {
+            context.past = Some(Past::read(&context, as_of)?);
+        }
+        // Uses after `at` count as they do once they are folded.
+        let until = context.past.as_ref().map_or(i64::MAX, Past::at);
+        context.waiting = uses::waiting(workspace, until)?;
+        Ok(Some((context, blocks)))
+    }
+
+    /// As the settings of the workspace have it.
+    fn of(
+        request: &Request,
+        match_count: usize,
+        workspace: Uuid,
+        memories: &Table,
+    ) -> Result<Self> {
+        let partly_hidden = rows::partly_hidden(memories);
         let settings = Settings::read(workspace)?;
         let number = |name, otherwise| Ok::<f64, Error>(settings.get(name)?.unwrap_or(otherwise));
         let candidates: Option<i32> = settings.get(c"candidates")?;
         let dims = request.embedding.as_ref().map(Vec::len);
-        let mut context = Self {
+        Ok(Self {
             workspace,
             owner: memories.owner(),
             match_count,
@@ -362,18 +284,15 @@ impl Context {
             partly_hidden,
             waiting: Vec::new(),
             past: None,
-        };
-        if let (Some(name), None) = (&request.model, &context.model) {
-            spi::row(
-                "SELECT engram_internal.refuse_model($1)",
-                &[DatumWithOid::from(name.as_str())],
-                |_| Ok(()),
-            )?;
-        }
-        for state in request.include.as_deref().unwrap_or_default() {
+        })
+    }
+
+    /// Lets memories in these states be results.
+    fn include(&mut self, states: &[Option<String>]) -> Result<()> {
+        for state in states {
             match state.as_deref() {
-                Some("superseded") => context.superseded = true,
-                Some("expired") => context.expired = true,
+                Some("superseded") => self.superseded = true,
+                Some("expired") => self.expired = true,
                 other => {
                     return Err(Error::invalid(
                         format!("include has {:?}", shorten(other.unwrap_or("NULL"))),
@@ -382,7 +301,7 @@ impl Context {
                 }
             }
         }
-        Ok(Some((context, blocks)))
+        Ok(())
     }
 
     /// Runs a query of the candidate stage, with the rights of the store's owner.
@@ -429,4 +348,104 @@ struct Named {
     /// Runs of words that may be names of entities and speakers.
     names: Vec<String>,
     dates: Vec<dates::Named>,
+}
+
+/// What a search found, and what noting it needs to know.
+pub struct Found {
+    pub hits: Vec<Hit>,
+    /// The workspace's `shown_gain`, where the caller sees all settings.
+    pub shown_gain: Option<f64>,
+}
+
+/// Runs a search.
+pub fn search(request: Request) -> Result<Vec<Hit>> {
+    Ok(find(request)?.hits)
+}
+
+/// Runs a search whose results will be noted.
+pub fn find(request: Request) -> Result<Found> {
+    let conditions = Conditions::of(&request)?;
+    let Some((context, blocks)) = Context::resolve(&request, conditions.match_count)? else {
+        return Ok(Found {
+            hits: Vec::new(),
+            shown_gain: None,
+        });
+    };
+    let parsed = query::parse(request.text.as_deref().unwrap_or(""));
+    let named = Named {
+        names: query::names(&parsed.free),
+        dates: dates::named(&parsed.free),
+    };
+    let analysed = words::analyse(&parsed, &context.text_config)?;
+    let mut eligible = Eligible::new(&context, &request, &analysed)?;
+    let nothing_asked = request.text.is_none() && request.embedding.is_none();
+    let mut semantic = match request.embedding {
+        Some(embedding) => Some(Semantic::new(&context, embedding)?),
+        None => None,
+    };
+    let mut corpus = Corpus::read(&context, &blocks, &analysed.words())?;
+    eligible.of(&corpus.entries);
+    let taken = fuzzy::take(&context, &blocks, &parsed.free, &analysed, &mut corpus)?;
+    if let Some(lane) = &mut semantic {
+        // Conditions want all: those that pass may be anywhere.
+        let likeliest = !eligible.asks()
+            && !context.partly_hidden
+            && context.past.is_none()
+            && context.pool <= MOST_LIKELY
+            && !analysed.restricts();
+        lane.read(&blocks, likeliest)?;
+        if let Some(past) = &context.past {
+            lane.points.entries.discard(&past.rewritten);
+        }
+    }
+    let words = if nothing_asked {
+        None
+    } else {
+        Some(Words::new(
+            &context,
+            &corpus,
+            &named.names,
+            &analysed,
+            taken,
+        )?)
+    };
+    let admitted = analysed.admitted(&corpus);
+    loop {
+        let scope = Scope {
+            context: &context,
+            corpus: &corpus,
+            eligible: &eligible,
+            admitted: admitted.as_deref(),
+        };
+        let ranked = match &words {
+            None => needed(&scope)?,
+            Some(words) => rank(&scope, words, semantic.as_mut(), &named)?,
+        };
+        let (hits, short) = fetch(&context, &eligible, &ranked, &conditions)?;
+        // What is over may have taken the places of others: then it is asked for beforehand.
+        if short && eligible.ask(&corpus.entries) {
+            continue;
+        }
+        return Ok(Found {
+            hits,
+            shown_gain: context.shown_gain,
+        });
+    }
+}
+
+/// The workspace that a call reads, by default the caller's own; `None` when the caller is nobody.
+pub fn workspace_of(workspace: Option<pgrx::Uuid>) -> Result<Option<Uuid>> {
+    // One's own workspace needs no further question.
+    if let Some(mine) = identity::caller().id
+        && workspace.is_none_or(|named| spi::uuid(named) == mine)
+        && own::readable_is_own()
+    {
+        return Ok(Some(mine));
+    }
+    let found = spi::row(
+        "SELECT engram_internal.resolve_workspace($1, false)",
+        &[DatumWithOid::from(workspace)],
+        spi::id,
+    )?;
+    Ok(found.flatten().map(spi::uuid))
 }
