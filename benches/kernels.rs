@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engram::model::activation::base_level;
-use engram::model::bm25::{self, Params};
+use engram::model::bm25::{self, Norms, Params};
 use engram::model::fusion;
 use engram::model::heat::{Heat, Weights};
 use engram::model::layers::{self, Layer, Thresholds};
@@ -53,15 +53,17 @@ fn bm25(criterion: &mut Criterion) {
             (20 + below(40), std::array::from_fn(|_| 1 + below(3)))
         })
         .collect();
+    let norms = Norms::new(PARAMS, 40.0);
     group.throughput(Throughput::Elements(documents.len() as u64));
     group.bench_function("1000 documents", |b| {
         b.iter(|| {
             black_box(&documents)
                 .iter()
                 .map(|(length, counts)| -> f64 {
+                    let norm = norms.of(*length, false);
                     counts
                         .iter()
-                        .map(|tf| bm25::weight(PARAMS, 2.0, *tf, *length))
+                        .map(|tf| bm25::weight(PARAMS, 2.0, *tf, norm))
                         .sum()
                 })
                 .sum::<f64>()

@@ -2,8 +2,8 @@
 //! phrase, everything else is free text of which any word may match. `or` is therefore what
 //! happens anyway, and as a word of its own it is dropped.
 //!
-//! Questions come here as people wrote them, too: in a sentence quotes set off a title or what somebody said, and
-//! what answers it need not hold that to the letter.
+//! Questions come here as people wrote them, too: in a sentence quotes set off a title or what somebody said, a minus
+//! begins a flag (`perl -MCPAN`) or a list, and what answers it need not hold that to the letter.
 
 use crate::text;
 
@@ -39,7 +39,20 @@ pub fn parse(text: &str) -> Query {
             &both
         }
     };
+    let (query, sentence) = take_apart(text, true);
+    if sentence {
+        take_apart(text, false).0
+    } else {
+        query
+    }
+}
+
+/// The parts of a text, and whether it is a sentence, in which nothing binds. `binding`: whether quotes and minus are
+/// heeded; where not, all is free text.
+fn take_apart(text: &str, binding: bool) -> (Query, bool) {
     let mut words = 0;
+    // A question that is quoted as a whole.
+    let mut asked = false;
     let mut query = Query::default();
     let mut free: Vec<&str> = Vec::new();
     let mut rest = text;
@@ -48,7 +61,7 @@ pub fn parse(text: &str) -> Query {
         let Some(first) = rest.chars().next() else {
             break;
         };
-        let negated = first == '-' && excludes(&rest[1..]);
+        let negated = binding && first == '-' && excludes(&rest[1..]);
         let body = if negated { &rest[1..] } else { rest };
         let (part, quoted, after) = if let Some(inner) = body.strip_prefix('"') {
             let end = inner.find('"').unwrap_or(inner.len());
@@ -63,20 +76,20 @@ pub fn parse(text: &str) -> Query {
                 query.excluded.push(part.trim().to_owned());
             }
         } else {
-            if quoted && query.required.len() < MAX_PHRASES && !part.trim().is_empty() {
+            if binding && quoted && query.required.len() < MAX_PHRASES && !part.trim().is_empty() {
                 query.required.push(part.trim().to_owned());
             }
+            asked |=
+                quoted && text::is_question(part) && part.split_whitespace().count() >= SENTENCE;
             if quoted || !part.eq_ignore_ascii_case("or") {
                 words += usize::from(!quoted && part.contains(char::is_alphanumeric));
                 free.push(part);
             }
         }
     }
-    if words >= SENTENCE || words > 0 && text::is_question(text) {
-        query.required.clear();
-    }
+    let sentence = words >= SENTENCE || words > 0 && text::is_question(text) || asked;
     query.free = free.join(" ").trim().to_owned();
-    query
+    (query, sentence)
 }
 
 /// The first and the last characters of a text that has more than [`MAX_CHARS`].
@@ -175,6 +188,21 @@ mod tests {
             parse(r#"Who wrote "War and Peace"?"#).free,
             "Who wrote War and Peace ?"
         );
+    }
+
+    #[test]
+    fn a_minus_in_a_sentence_excludes_nothing() {
+        for (query, excluded) in [
+            ("new york -boston", 1),
+            ("perl -MCPAN", 1),
+            ("how do I install a module with perl -MCPAN as root?", 0),
+            ("how to use rm -rf?", 0),
+            ("To install a module run perl -MCPAN -e shell as root", 0),
+        ] {
+            assert_eq!(parse(query).excluded.len(), excluded, "{query}");
+        }
+        assert_eq!(parse("how to use rm -rf?").free, "how to use rm -rf?");
+        assert_eq!(parse(r#""How do I run perl as root?""#).required.len(), 0);
     }
 
     #[test]

@@ -279,7 +279,11 @@ fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
     let mut starts = vec![0];
     for i in 1..bytes.len() {
         let (a, b) = (kind(bytes[i - 1]), kind(bytes[i]));
-        let acronym_ends = a == 1 && b == 1 && bytes.get(i + 1).is_some_and(|c| kind(*c) == 0);
+        // "HTTPServer" is HTTP and Server; "UUIDs" are several.
+        let plural =
+            bytes.get(i + 1) == Some(&b's') && bytes.get(i + 2).is_none_or(|c| kind(*c) != 0);
+        let acronym_ends =
+            a == 1 && b == 1 && !plural && bytes.get(i + 1).is_some_and(|c| kind(*c) == 0);
         if (a != b && !(a == 1 && b == 0)) || (acronym_ends && i > 1) {
             starts.push(i);
         }
@@ -566,6 +570,8 @@ mod tests {
         );
         assert_eq!(e("call getUserName()"), "get User Name");
         assert_eq!(e("parseHTTPResponse x86_64"), "parse HTTP Response x 86 64");
+        assert_eq!(extra("APIs with UUIDs"), None);
+        assert_eq!(e("UUIDsOnly HTTPSet"), "UUIDs Only HTTP Set");
         assert_eq!(e("src/api/v2.rs"), "src api v 2 rs");
         assert_eq!(
             e("on 2023-05-08, at 2023-05-08T10:00:00Z"),

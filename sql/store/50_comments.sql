@@ -215,7 +215,7 @@ COMMENT ON COLUMN engram.settings.max_content_chars IS 'Longest content, in char
 COMMENT ON COLUMN engram.settings.near_duplicate_threshold IS 'Similarity from which a new embedding counts as a duplicate, above 0 to 1; NULL: only equal content does.';
 COMMENT ON COLUMN engram.settings.vector_weight IS 'Share of the vector lane in a search by text and vector, 0 to 1.';
 COMMENT ON COLUMN engram.settings.bm25_k1 IS 'Saturation of term frequency.';
-COMMENT ON COLUMN engram.settings.bm25_pivot IS 'Length in lexemes up to which length does not lower a score.';
+COMMENT ON COLUMN engram.settings.bm25_pivot IS 'Length in lexemes around which length counts: what is written is compared with the geometric mean of this and of the workspace''s mean length, and what somebody said in a session is not lowered up to it.';
 COMMENT ON COLUMN engram.settings.candidates IS 'Candidates that each lane of a search contributes; at least twice match_count are taken.';
 COMMENT ON COLUMN engram.settings.text_config IS 'The text search configuration of the workspace, for example pg_catalog.german, or pg_catalog.simple for code and names. After a change run engram.reindex(workspace).';
 COMMENT ON COLUMN engram.settings.coverage_weight IS 'How much of a word score depends on the share of the question that it covers, 0 to 1; by default 0.5.';

@@ -1,5 +1,16 @@
 //! Fusing lanes: scores, not ranks, brought to 0..1 over the union of candidates and added with
 //! weights. (Rank fusion lost 5 to 11 points of nDCG@10 on chats.)
+//!
+//! Scores of words have a zero of their own, that of a document without any of them, and are shares of the best:
+//! where all candidates hold the same words, what little they differ by stays little. Similarities have none: the
+//! least of the candidates' is 0.
+
+/// Shares of the best of scores that are 0 or more; 0 where none is above 0.
+pub fn shares(scores: &[f64]) -> Vec<f64> {
+    let best = scores.iter().copied().fold(0.0, f64::max);
+    let share = |s: &f64| if best > 0.0 { s / best } else { 0.0 };
+    scores.iter().map(share).collect()
+}
 
 /// Brings the scores of one lane over the union of candidates to 0..1: the best gets 1, the worst
 /// 0, and where all are equal, all get 1.
@@ -54,6 +65,12 @@ mod tests {
         assert_eq!(min_max(&[2.0]), [1.0]);
         assert_eq!(min_max(&[-3.0, -3.0]), [1.0, 1.0]);
         assert!(min_max(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_hardly_differs_has_hardly_other_shares() {
+        assert_eq!(shares(&[2.0, 4.0, 0.0]), [0.5, 1.0, 0.0]);
+        assert_eq!(shares(&[0.0, 0.0]), [0.0, 0.0]);
     }
 
     #[test]

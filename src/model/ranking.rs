@@ -158,7 +158,7 @@ pub fn rank(weights: &Weights, pool: &[Candidate], words: bool, vectors: bool) -
         .collect();
     let by_words: Vec<f64> = parts.iter().map(|p| p.words).collect();
     let by_vector: Vec<Option<f64>> = parts.iter().map(|p| p.vector).collect();
-    let normalized = fusion::min_max(&by_words)
+    let normalized = fusion::shares(&by_words)
         .into_iter()
         .zip(fusion::normalize(&by_vector, words));
     for (p, (words, vector)) in parts.iter_mut().zip(normalized) {
@@ -321,7 +321,7 @@ mod tests {
         fn without_weights_it_is_plain_fusion(pool in proptest::collection::vec(candidate(), 1..30)) {
             let plain = Weights { coverage: 0.0, context: 0.0, lend: 0.0, speaker: 0.0, date: 0.0, question: 0.0, length: 0.0, ..WEIGHTS };
             let pool = session(pool);
-            let words = fusion::min_max(&pool.iter().map(|c| c.words).collect::<Vec<_>>());
+            let words = fusion::shares(&pool.iter().map(|c| c.words).collect::<Vec<_>>());
             let vectors = fusion::normalize(&pool.iter().map(|c| c.vector).collect::<Vec<_>>(), true);
             for (i, p) in rank(&plain, &pool, true, true).iter().enumerate() {
                 prop_assert!((p.score() - (words[i] + vectors[i]) / 2.0).abs() < 1e-12);

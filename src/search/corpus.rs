@@ -905,17 +905,41 @@ impl<'t> Corpus<'t> {
         documents::length(u32::from_le_bytes(stored))
     }
 
-    /// Documents that lie together, one range after the other, with their lengths as [`documents::length`]
-    /// reads them; a single one is that of all.
-    pub fn ranges(&self) -> impl Iterator<Item = (std::ops::Range<u32>, Lengths<'_, 't>)> {
-        let entries = &self.entries;
-        let loose = 0..entries.loose() as u32;
-        std::iter::once((loose, Lengths(LengthsOf::Column(&self.lengths)))).chain(
-            entries.segments.iter().map(move |s| {
-                let range = s.base as u32..(s.base + s.head.n) as u32;
-                (range, Lengths(LengthsOf::Segment(entries, s)))
-            }),
-        )
+    /// The mean of the lengths of all documents that count; 0 of none.
+    pub fn mean_length(&self) -> f64 {
+        let (mut sum, mut count) = (0u64, 0u64);
+        for stretch in self.stretches() {
+            let lengths = stretch.lengths();
+            let length = |place: usize| {
+                let stored = lengths.get(place).unwrap_or(&lengths[0]);
+                u64::from(documents::length(u32::from_le_bytes(*stored)).0)
+            };
+            let range = stretch.range();
+            for place in 0..range.len() {
+                if self.entries.alive(range.start as usize + place) {
+                    sum += length(place);
+                    count += 1;
+                }
+            }
+        }
+        sum as f64 / count.max(1) as f64
+    }
+
+    /// Documents that lie together, one stretch after the other.
+    pub fn stretches(&self) -> impl Iterator<Item = Stretch<'_, 't>> {
+        let segments = self.entries.segments.iter().map(Some);
+        std::iter::once(None)
+            .chain(segments)
+            .map(|segment| Stretch {
+                corpus: self,
+                segment,
+            })
+    }
+
+    /// Whether document `i` is a turn of a conversation: what somebody said in a session. A label alone makes none:
+    /// "Note: buy tea".
+    pub fn said(&self, i: usize) -> bool {
+        self.speaker(i) != 0 && self.session(i) != 0
     }
 
     /// Hash of the speaker of document `i`, 0 for none.
@@ -968,25 +992,59 @@ impl<'t> Corpus<'t> {
     }
 }
 
-/// Lengths of documents that lie together, read when they are asked for.
-pub struct Lengths<'a, 't>(LengthsOf<'a, 't>);
-
-enum LengthsOf<'a, 't> {
-    Column(&'a [u8]),
-    Segment(&'a Entries<'t>, &'a Segment),
+/// Documents that lie together: those in blocks, or those of a segment. Columns are read when they are asked for.
+pub struct Stretch<'a, 't> {
+    corpus: &'a Corpus<'t>,
+    segment: Option<&'a Segment>,
 }
 
-impl<'a> Lengths<'a, '_> {
-    /// All of them, or one that all have.
-    pub fn read(&self) -> &'a [[u8; 4]] {
-        let bytes = match self.0 {
-            LengthsOf::Column(bytes) => bytes,
-            LengthsOf::Segment(entries, segment) => match segment.head.constant(Kind::Lengths) {
+impl<'a> Stretch<'a, '_> {
+    /// Which documents these are.
+    pub fn range(&self) -> std::ops::Range<u32> {
+        match self.segment {
+            None => 0..self.corpus.entries.loose() as u32,
+            Some(s) => s.base as u32..(s.base + s.head.n) as u32,
+        }
+    }
+
+    /// Their lengths as [`documents::length`] reads them, or one that all have.
+    pub fn lengths(&self) -> &'a [[u8; 4]] {
+        self.column(Kind::Lengths, &self.corpus.lengths)
+    }
+
+    /// Which of them are turns of conversations.
+    pub fn turns(&self) -> Turns<'a> {
+        let speakers = self.column(Kind::Speakers, &self.corpus.speakers);
+        let sessions = match speakers {
+            [[0, 0, 0, 0]] => speakers,
+            _ => self.column(Kind::Sessions, &self.corpus.sessions),
+        };
+        Turns { speakers, sessions }
+    }
+
+    fn column(&self, kind: Kind, loose: &'a [u8]) -> &'a [[u8; 4]] {
+        let bytes = match self.segment {
+            None => loose,
+            Some(segment) => match segment.head.constant(kind) {
                 Some(value) => value,
-                None => entries.column(segment, Kind::Lengths),
+                None => self.corpus.entries.column(segment, kind),
             },
         };
         bytes.as_chunks::<4>().0
+    }
+}
+
+/// Which documents of a stretch are turns of conversations; columns of one value have that of all.
+pub struct Turns<'a> {
+    speakers: &'a [[u8; 4]],
+    sessions: &'a [[u8; 4]],
+}
+
+impl Turns<'_> {
+    /// Document number `place` of the stretch; see [`Corpus::said`].
+    pub fn at(&self, place: usize) -> bool {
+        let some = |column: &[[u8; 4]]| *column.get(place).unwrap_or(&column[0]) != [0; 4];
+        some(self.speakers) && some(self.sessions)
     }
 }
 

@@ -298,7 +298,7 @@ impl Evidence<'_, '_, '_> {
             vector: self.similarities.get(document),
             length,
             question,
-            spoken: said_by != 0,
+            spoken: corpus.said(document),
             speaker: self.speaker.is_some_and(|s| s == said_by),
             date: if self.dates.is_empty() {
                 0.0

@@ -192,6 +192,7 @@ pub struct Words {
     lexemes: Vec<String>,
     idf: Vec<f64>,
     params: bm25::Params,
+    norms: bm25::Norms,
     /// Parts of entities by document: (index of the name, part).
     named: HashMap<usize, Vec<(usize, f64)>>,
     /// Words that were taken for others.
@@ -230,28 +231,37 @@ impl Words {
             .filter(|(_, df)| **df > 0)
             .map(|(idf, _)| idf)
             .sum();
+        let longest = df.iter().max().copied().unwrap_or(0);
         let mut lane = Self {
             lexemes: analysed.lexemes.clone(),
             idf,
             params: context.bm25,
+            norms: bm25::Norms::new(
+                context.bm25,
+                if longest > 0 {
+                    corpus.mean_length()
+                } else {
+                    0.0
+                },
+            ),
             named: HashMap::new(),
             taken,
             scores: Vec::new(),
         };
         let mut rest: Vec<&[(u32, u32)]> = occurrences.iter().map(Vec::as_slice).collect();
-        let longest = df.iter().max().copied().unwrap_or(0);
         lane.scores = Vec::with_capacity(usize::try_from(longest).unwrap_or(0) * 2);
         let mut sums: Vec<(f64, f64)> = Vec::new();
         let mut touched: Vec<u32> = Vec::new();
         // Documents that lie together, so that sums and lengths stay in the cache.
-        for (range, lengths) in corpus.ranges() {
+        for stretch in corpus.stretches() {
+            let range = stretch.range();
             if rest
                 .iter()
                 .all(|o| o.first().is_none_or(|o| o.0 >= range.end))
             {
                 continue;
             }
-            let lengths = lengths.read();
+            let (lengths, turns) = (stretch.lengths(), stretch.turns());
             if sums.len() < range.len() {
                 sums.resize(range.len(), (0.0, 0.0));
             }
@@ -263,11 +273,12 @@ impl Words {
                     let place = (document - range.start) as usize;
                     let stored = lengths.get(place).unwrap_or(&lengths[0]);
                     let (length, _) = documents::length(u32::from_le_bytes(*stored));
+                    let norm = lane.norms.of(length, turns.at(place));
                     let (score, covered) = &mut sums[place];
                     if *covered == 0.0 {
                         touched.push(place as u32);
                     }
-                    *score += bm25::weight(lane.params, idf, *count, length);
+                    *score += bm25::weight(lane.params, idf, *count, norm);
                     *covered += idf;
                 }
             }
@@ -366,7 +377,7 @@ impl Words {
         by_node.sort_unstable();
         for (node, documents) in by_node {
             let idf = bm25::idf(n, documents.len() as u64);
-            let part = bm25::weight(self.params, idf, 1, 1);
+            let part = bm25::weight(self.params, idf, 1, 1.0);
             let at = self.lexemes.len();
             self.lexemes.push(node);
             for document in documents {
@@ -405,11 +416,9 @@ impl Words {
             .filter_map(|(word, occurrences)| {
                 let place = occurrences.binary_search_by_key(&at, |o| o.0).ok()?;
                 let (length, _) = corpus.length(document);
+                let norm = self.norms.of(length, corpus.said(document));
                 let count = occurrences[place].1;
-                Some((
-                    word,
-                    bm25::weight(self.params, self.idf[word], count, length),
-                ))
+                Some((word, bm25::weight(self.params, self.idf[word], count, norm)))
             })
             .collect();
         found

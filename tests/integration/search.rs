@@ -303,12 +303,13 @@ WITH docs AS (
   WHERE m.workspace_id = engram.current_user_id() AND m.deleted_at IS NULL
 ), lexemes AS (SELECT unnest(tsvector_to_array(to_tsvector('english', $1))) AS lexeme),
 n AS (SELECT count(*)::float8 AS n FROM docs),
-len AS (SELECT d.id, sum(cardinality(u.positions))::float8 AS len FROM docs d, unnest(d.v) u GROUP BY d.id),
+len AS (SELECT d.id, coalesce(sum(cardinality(u.positions)), 0)::float8 AS len FROM docs d LEFT JOIN LATERAL unnest(d.v) u ON true GROUP BY d.id),
+mean AS (SELECT greatest(1, avg(len)) AS mean FROM len),
 hits AS (SELECT d.id, u.lexeme, cardinality(u.positions)::float8 AS tf
          FROM docs d, unnest(d.v) u JOIN lexemes USING (lexeme)),
 df AS (SELECT lexeme, count(*)::float8 AS df FROM hits GROUP BY lexeme)
-SELECT h.id, sum(ln(1 + (n.n - df.df + 0.5) / (df.df + 0.5)) * h.tf / (h.tf + 1.2 * greatest(1, len.len / 30)))
-FROM hits h JOIN df USING (lexeme) JOIN len ON len.id = h.id CROSS JOIN n GROUP BY h.id";
+SELECT h.id, sum(ln(1 + (n.n - df.df + 0.5) / (df.df + 0.5)) * h.tf / (h.tf + 1.2 * (0.25 + 0.75 * len.len / sqrt(30 * mean))))
+FROM hits h JOIN df USING (lexeme) JOIN len ON len.id = h.id CROSS JOIN n CROSS JOIN mean GROUP BY h.id";
 
 #[test]
 fn word_scores_are_bm25_over_the_workspace() {
