@@ -147,6 +147,18 @@ impl Name {
         }
     }
 
+    /// Whether this transaction has the lock.
+    fn held(self, mode: Mode) -> bool {
+        let tag = self.tag();
+        // SAFETY: reads what the backend knows of its own locks.
+        unsafe {
+            #[cfg(any(feature = "pg15", feature = "pg16"))]
+            return pg_sys::LockHeldByMe(&raw const tag, mode.of_server());
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            return pg_sys::LockHeldByMe(&raw const tag, mode.of_server(), false);
+        }
+    }
+
     /// Gives back what this call took; what calls before took stays.
     fn unlock(self, mode: Mode) {
         let tag = self.tag();
@@ -198,10 +210,18 @@ pub fn hold<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> u32 {
     // Always in the same order: of those who want the same ones, one gets all.
     names.sort_unstable();
     names.dedup();
-    if names.is_empty() {
-        return 0;
-    }
     let single = room(names.len());
+    let counted = if single {
+        u32::try_from(names.len()).unwrap_or(u32::MAX)
+    } else {
+        0
+    };
+    // For what this transaction has already it does not enter the workspace again: who says what names mean keeps
+    // others out, and may be waiting for the very key.
+    names.retain(|key| !key.held(Mode::Alone));
+    if names.is_empty() {
+        return counted;
+    }
     let whole = Name::of(workspace);
     // Who waits for a key, or for the workspace, holds no key: they are all taken at once, and the one that was waited
     // for is only kept while nothing else has to be.
@@ -217,11 +237,7 @@ pub fn hold<'k>(workspace: Uuid, keys: impl Iterator<Item = &'k str>) -> u32 {
             kept = Some(busy);
         }
     }
-    if single {
-        u32::try_from(names.len()).unwrap_or(u32::MAX)
-    } else {
-        0
-    }
+    counted
 }
 
 /// Nobody says what names mean in the workspace. Waits for who does. Does not ask whether the caller may. To be taken

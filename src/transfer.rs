@@ -246,6 +246,41 @@ fn refuse_circles(lines: &mut [Line]) {
     }
 }
 
+/// Locks what the lines bring, which is to be done before rows are locked: who stores has his keys first, too. The functions
+/// of an older version do it later.
+fn lock_keys(workspace: uuid::Uuid, lines: &[Line]) -> Result<()> {
+    let known = spi::row(
+        "SELECT pg_catalog.to_regprocedure('engram_internal.lock_import(uuid, jsonb)') IS NOT NULL",
+        &[],
+        |row| Ok(row.get::<bool>(1)?),
+    )?;
+    if known.flatten() != Some(true) {
+        return Ok(());
+    }
+    let mut by_kind: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for line in lines {
+        if let Ok(content) = &line.content {
+            let named: Map<String, Value> = ["id", "memory_id", "content", "session_id"]
+                .into_iter()
+                .filter_map(|key| Some((key.to_owned(), content.get(key)?.clone())))
+                .collect();
+            by_kind
+                .entry(&line.kind)
+                .or_default()
+                .push(json!({ "l": named }));
+        }
+    }
+    spi::changed(
+        "SELECT engram_internal.lock_import($1, $2)",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(JsonB(json!(by_kind))),
+        ],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
 /// Refuses memories whose ids are those of stored ones that policies keep from the caller: what they hold is neither
 /// compared with anything nor replaced. `owner` is that of the tables; `replaces`: they are locked to be replaced.
 fn refuse_hidden(
@@ -335,6 +370,9 @@ fn import_lines(
         owner = uses::owner_for("INSERT", "messages")?;
     }
     if !trusted {
+        if replaces && !dry_run {
+            lock_keys(workspace, &lines)?;
+        }
         refuse_hidden(workspace, owner, replaces && !dry_run, &mut lines)?;
     }
 

@@ -612,6 +612,10 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value',
             HINT = format('Leave %s out of clear to store the value, or pass only clear to empty it.', both_);
   END IF;
+  IF cardinality(update.entities) > 0 THEN
+    -- Before the row: who says what names mean may want that too.
+    PERFORM engram_internal.lock_keys(ws, '{}');
+  END IF;
   SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = update.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(update.id);

@@ -190,6 +190,8 @@ BEGIN
               HINT = 'They go with content. Change the memory with engram.update() instead.';
     END IF;
   ELSE
+    -- Names before keys, as everywhere: what is stored below has the entities of the old one.
+    PERFORM engram_internal.lock_keys(ws, '{}');
     PERFORM engram_internal.lock_keys(ws, ARRAY['superseded']);
     SELECT * INTO was FROM engram.memories m WHERE m.workspace_id = ws AND m.id = supersede.old AND m.deleted_at IS NULL;
     IF NOT FOUND THEN

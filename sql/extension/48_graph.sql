@@ -122,6 +122,8 @@ DECLARE
   before bigint;
   added  integer;
 BEGIN
+  -- Before the row: who says what names mean may want that too.
+  PERFORM engram_internal.lock_keys(ws, '{}');
   -- Whoever adds to the same memory waits here, so that both count right.
   PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = add_entities.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN

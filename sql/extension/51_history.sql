@@ -103,6 +103,8 @@ DECLARE
   relinked boolean;
   now_at   integer;
 BEGIN
+  -- Before the row, for the case that it is linked anew: who says what names mean may want that too.
+  PERFORM engram_internal.lock_keys(ws, '{}');
   SELECT * INTO old FROM engram.memories m WHERE m.workspace_id = ws AND m.id = revert.id AND m.deleted_at IS NULL FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     PERFORM engram_internal.refuse_memory(revert.id);

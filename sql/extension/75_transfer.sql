@@ -487,7 +487,8 @@ BEGIN
     error := 'it was erased here, and an id that was erased does not come back';
     RETURN;
   END IF;
-  SELECT to_jsonb(m) INTO held FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this FOR UPDATE;
+  -- What is to be replaced import_as_owner() has locked.
+  SELECT to_jsonb(m) INTO held FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this;
   -- What the line does not say is empty, but for what every memory has.
   given := jsonb_strip_nulls(jsonb_build_object('type', held -> 'type', 'importance', held -> 'importance', 'pinned', held -> 'pinned',
       'layer', held -> 'layer', 'tags', held -> 'tags')) || jsonb_build_object('metadata', held -> 'metadata')
@@ -822,6 +823,60 @@ $$;
 COMMENT ON FUNCTION engram_internal.import_messages(uuid, boolean, text, text, jsonb) IS
 'Imports messages and archived ones. Runs with the rights of the caller, who must own the tables.';
 
+CREATE FUNCTION engram_internal.lock_import(workspace uuid, lines jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF lines ? 'alias' THEN
+    PERFORM engram_internal.lock_names(lock_import.workspace);
+  ELSE
+    PERFORM engram_internal.lock_keys(lock_import.workspace, '{}');
+  END IF;
+  -- Who stores the same waits, and so does another import: some of what lines say has no key.
+  PERFORM engram_internal.lock_keys(lock_import.workspace, ARRAY(
+    SELECT 'import' UNION SELECT 'superseded'
+    UNION SELECT coalesce(i.l ->> 'id', i.l ->> 'memory_id')::uuid::text
+    FROM unnest('{erasure,memory,more}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)
+    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(i.l ->> 'content'), 'UTF8')), 'hex')
+    FROM jsonb_to_recordset(lines -> 'memory') AS i (l jsonb)
+    UNION SELECT 'conversation ' || (i.l ->> 'session_id')
+    FROM unnest('{message,archive}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)));
+END
+$$;
+COMMENT ON FUNCTION engram_internal.lock_import(uuid, jsonb) IS
+'Until the end of the transaction nobody else stores what these lines bring, as import_as_owner() has them. To be taken before rows: who stores has his keys first as well.';
+
+CREATE FUNCTION engram_internal.lock_imported(workspace uuid, replaces boolean, lines jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ws      uuid := lock_imported.workspace;
+  this    uuid;
+  changes boolean;
+BEGIN
+  -- Always in the same order, as in lock_memories() and erase(), and in whichever order the lines came. What stays as it
+  -- is is not locked, and of what is linked only that it stays.
+  FOR this, changes IN
+    SELECT u.id, bool_or(u.changes) FROM (
+      SELECT (i.l ->> 'id')::uuid AS id, true AS changes FROM jsonb_to_recordset(lines -> 'memory') AS i (l jsonb) WHERE replaces
+      UNION ALL
+      SELECT e::uuid, false FROM jsonb_to_recordset(lines -> 'link') AS i (l jsonb)
+      CROSS JOIN LATERAL unnest(ARRAY[i.l ->> 'source', i.l ->> 'target']) e) u
+    GROUP BY u.id ORDER BY u.id
+  LOOP
+    IF changes THEN
+      PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this FOR NO KEY UPDATE;
+    ELSE
+      PERFORM FROM engram.memories m WHERE m.workspace_id = ws AND m.id = this FOR KEY SHARE;
+    END IF;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.lock_imported(uuid, boolean, jsonb) IS
+'Until the end of the transaction nobody else changes what these lines replace, nor erases what they link. Runs with the rights of the caller, who must own the tables.';
+
 CREATE FUNCTION engram_internal.import_as_owner(workspace uuid, trusted boolean, on_conflict text, dry_run boolean, lines jsonb)
 RETURNS TABLE ("position" integer, kind text, id uuid, status text, error text)
 LANGUAGE plpgsql VOLATILE
@@ -859,20 +914,9 @@ BEGIN
     RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
     RETURN;
   END IF;
-  IF lines ? 'alias' THEN
-    PERFORM engram_internal.lock_names(import_as_owner.workspace);
-  ELSE
-    PERFORM engram_internal.lock_keys(import_as_owner.workspace, '{}');
-  END IF;
-  -- Who stores the same waits, and so does another import: some of what lines say has no key.
-  PERFORM engram_internal.lock_keys(import_as_owner.workspace, ARRAY(
-    SELECT 'import' UNION SELECT 'superseded'
-    UNION SELECT coalesce(i.l ->> 'id', i.l ->> 'memory_id')::uuid::text
-    FROM unnest('{erasure,memory,more}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)
-    UNION SELECT encode(sha256(convert_to(engram_internal.normalize_content(i.l ->> 'content'), 'UTF8')), 'hex')
-    FROM jsonb_to_recordset(lines -> 'memory') AS i (l jsonb)
-    UNION SELECT 'conversation ' || (i.l ->> 'session_id')
-    FROM unnest('{message,archive}'::text[]) k CROSS JOIN LATERAL jsonb_to_recordset(lines -> k) AS i (l jsonb)));
+  -- What is locked here stays so when a line turns out to be wrong and what was done for it is undone.
+  PERFORM engram_internal.lock_import(import_as_owner.workspace, lines);
+  PERFORM engram_internal.lock_imported(import_as_owner.workspace, on_conflict = 'replace', lines);
   -- What others need comes first, in whichever order the lines came.
   FOR step, writer IN SELECT * FROM (VALUES
       ('header', 'settings'), ('settings', 'settings'), ('type_settings', 'settings'), ('model', 'settings'), ('alias', 'settings'),

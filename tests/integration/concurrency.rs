@@ -495,8 +495,12 @@ fn two_that_store_different_contents_never_deadlock() {
                 let mut other = db.user("ann");
                 other.batch_execute("SET lock_timeout = '300ms'").unwrap();
                 let waits = other.batch_execute(&first.replace("{n}", "2"));
-                let code = waits.unwrap_err().code().map(|c| c.code().to_owned());
-                assert_eq!(code.as_deref(), Some("55P03"));
+                let code = waits
+                    .err()
+                    .as_ref()
+                    .and_then(|e| e.code())
+                    .map(|c| c.code().to_owned());
+                assert_eq!(code.as_deref(), Some("55P03"), "{first}");
                 ann.batch_execute(&format!("{then}; COMMIT").replace("{n}", "1"))
                     .unwrap();
             } else {
@@ -648,5 +652,119 @@ fn names_mean_the_same_to_all_who_store_them() {
             .unwrap()
             .get(0);
         assert_eq!(node, "new york");
+    }
+}
+
+/// Waits until a session waits for a lock, or its work is done.
+fn settled<T>(admin: &mut postgres::Client, pid: i32, work: &thread::ScopedJoinHandle<'_, T>) {
+    let waits = "SELECT cardinality(pg_blocking_pids($1)) > 0";
+    while !work.is_finished() && !admin.query_one(waits, &[&pid]).unwrap().get::<_, bool>(0) {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_import_and_what_others_do_meanwhile_wait_for_each_other_in_one_order() {
+    // What the other one does, with memories {1} to {3}, which of them somebody holds at first, in which order the
+    // lines come, and whether an alias comes with them; both begin.
+    let add = "SELECT engram.add_entities('{3}', '{Zoe}')";
+    let update = "SELECT engram.update('{3}', entities => '{Zoe}')";
+    let supersede = "SELECT engram.supersede('{1}', new => '{2}')";
+    let content = "SELECT engram.supersede('{1}', content => 'fact 9')";
+    let cases = [
+        ("SELECT engram.link('{3}', '{1}')", 2, [1, 2, 3], false),
+        (
+            "SELECT engram.contradict('{1}', '{3}')",
+            2,
+            [3, 2, 1],
+            false,
+        ),
+        ("SELECT engram.erase('{{1},{3}}')", 2, [3, 2, 1], false),
+        (add, 1, [1, 2, 3], true),
+        (update, 1, [1, 2, 3], true),
+        (supersede, 1, [1, 2, 3], true),
+        (content, 1, [1, 2, 3], true),
+        (supersede, 2, [1, 2, 3], false),
+        (content, 2, [1, 2, 3], false),
+    ];
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut nth = 0;
+    for mode in ["skip", "replace"] {
+        for (other, held, order, alias) in &cases {
+            for import_first in [true, false] {
+                nth += 1;
+                let name = format!("user {nth}");
+                let what = format!("{mode}, {other}, import first: {import_first}");
+                let mut one = db.user(&name);
+                let mut ids: Vec<Uuid> = (1..=3)
+                    .map(|n| {
+                        let add = "SELECT engram.add($1, entities => '{Ann}')";
+                        let row = one.query_one(add, &[&format!("fact {n}")]).unwrap();
+                        row.get(0)
+                    })
+                    .collect();
+                ids.sort_unstable();
+                if *alias {
+                    one.batch_execute("SELECT engram.add_alias('Ann', 'Annie')")
+                        .unwrap();
+                }
+                one.batch_execute(&format!("SELECT engram.link('{}', '{}')", ids[2], ids[0]))
+                    .unwrap();
+                let lines = one.query("SELECT engram.export()", &[]).unwrap();
+                let (mut memories, mut lines): (Vec<Value>, Vec<Value>) = lines
+                    .iter()
+                    .map(|row| row.get::<_, Value>(0))
+                    .partition(|line| line["kind"] == "memory");
+                memories.sort_by_key(|line| line["id"].to_string());
+                for n in order {
+                    let mut line = memories[n - 1].clone();
+                    line["summary"] = "as it was".into();
+                    lines.push(line);
+                }
+                let other = (1..=3).fold((*other).to_owned(), |sql, n| {
+                    sql.replace(&format!("{{{n}}}"), &ids[n - 1].to_string())
+                });
+                let lines = Value::from(lines);
+
+                one.batch_execute(&format!(
+                    "BEGIN; SELECT engram.update('{}', importance => 0.7)",
+                    ids[held - 1]
+                ))
+                .unwrap();
+                thread::scope(|scope| {
+                    let mut clients = [db.user(&name), db.user(&name)];
+                    let pids = clients.each_mut().map(|c| -> i32 {
+                        c.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
+                    });
+                    let [mut a, mut b] = clients;
+                    let import = move || {
+                        a.query(
+                            "SELECT status FROM engram.import($1, on_conflict => $2)",
+                            &[&lines, &mode],
+                        )
+                        .map(|_| ())
+                    };
+                    let work = move || b.batch_execute(&other);
+                    let (import, work) = if import_first {
+                        let import = scope.spawn(import);
+                        settled(&mut admin, pids[0], &import);
+                        (import, scope.spawn(work))
+                    } else {
+                        let work = scope.spawn(work);
+                        settled(&mut admin, pids[1], &work);
+                        (scope.spawn(import), work)
+                    };
+                    settled(&mut admin, pids[0], &import);
+                    settled(&mut admin, pids[1], &work);
+                    one.batch_execute("COMMIT").unwrap();
+                    for done in [import, work] {
+                        done.join()
+                            .unwrap()
+                            .unwrap_or_else(|e| panic!("{what}: {e:?}"));
+                    }
+                });
+            }
+        }
     }
 }
