@@ -61,8 +61,8 @@ COMMENT ON COLUMN engram.access_queue.memory_ids IS 'The memories, in order of u
 
 COMMENT ON TABLE engram.recall_credits IS 'Which memories of a recall were credited, by kind of credit, so that a repeated call changes nothing.';
 COMMENT ON COLUMN engram.recall_credits.workspace_id IS 'The workspace.';
-COMMENT ON COLUMN engram.recall_credits.recall_id IS 'The recall.';
-COMMENT ON COLUMN engram.recall_credits.memory_ids IS 'Memories that touch() credited.';
+COMMENT ON COLUMN engram.recall_credits.recall_id IS 'The recall; for memories that it only showed an id that follows from it.';
+COMMENT ON COLUMN engram.recall_credits.memory_ids IS 'Memories that touch() credited, as used, or as shown where that is what the id says.';
 COMMENT ON COLUMN engram.recall_credits.reinforced_ids IS 'Memories that reinforce() credited. NULL: as memory_ids.';
 COMMENT ON COLUMN engram.recall_credits.rated_ids IS 'Memories that rate() credited. NULL: as memory_ids.';
 COMMENT ON COLUMN engram.recall_credits.created_at IS 'When the first was; consolidate() drops the row 90 days later.';

@@ -1,5 +1,5 @@
-//! What a recall has been credited for. A use, feedback and a rating are credits of different kinds, and a memory is
-//! credited once for each of them: a call that is repeated changes nothing.
+//! What a recall has been credited for. A showing, a use, feedback and a rating are credits of different kinds, and a memory
+//! is credited once for each of them: a call that is repeated changes nothing.
 
 use pgrx::datum::DatumWithOid;
 use uuid::Uuid;
@@ -67,6 +67,12 @@ pub fn uncredited(
         "reinforced" => 1,
         "rated" => 2,
         _ => 0,
+    };
+    // What is shown comes before what is used of it, or after it: both are credited, so the one must not stand in the
+    // list of the other. It has a row of its own, whose id follows from that of the recall.
+    let recall_id = match kind {
+        "shown" => spi::pg_uuid(Uuid::new_v5(&spi::uuid(recall_id), b"shown")),
+        _ => recall_id,
     };
     let args = |ids: &[Uuid]| {
         [

@@ -763,6 +763,27 @@ fn a_memory_is_credited_once_for_a_recall() {
         let got: i32 = ann.query_one(sql, &[&ids, &recall]).unwrap().get(0);
         assert_eq!(got, wanted, "{sql}");
     }
+    // What was shown is credited too, whether before it is used or after.
+    let answers = [Uuid::now_v7(), Uuid::now_v7()];
+    for (kind, recall, wanted) in [
+        ("shown", 0, 1),
+        ("shown", 0, 0),
+        ("used", 0, 1),
+        ("used", 1, 1),
+        ("shown", 1, 1),
+        ("shown", 1, 0),
+        ("used", 0, 0),
+        ("used", 1, 0),
+    ] {
+        let got: i32 = ann
+            .query_one(
+                "SELECT engram.touch(ARRAY[$1::uuid], $2, recall_id => $3)",
+                &[&ids[5], &kind, &answers[recall]],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(got, wanted, "{kind} for answer {recall}");
+    }
     // However the list was written by hand.
     let by_hand = Uuid::now_v7();
     ann.execute(
@@ -795,7 +816,7 @@ fn a_memory_is_credited_once_for_a_recall() {
     assert_eq!(touch(&mut ann, &ids[..1]) + touch(&mut ann, &ids[..1]), 2);
     let at = now(&mut ann);
     let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
-    assert_eq!(uses, [7, 6, 3, 5, 5, 5]);
+    assert_eq!(uses, [7, 6, 3, 5, 5, 7]);
 
     // Eight at once, each with an overlapping part, in an order of its own.
     let shared = Uuid::now_v7();
@@ -816,7 +837,7 @@ fn a_memory_is_credited_once_for_a_recall() {
     assert_eq!(granted, 6);
     fold_all(&mut ann);
     let uses: Vec<i64> = ids.iter().map(|id| kept(&mut ann, *id, at).uses).collect();
-    assert_eq!(uses, [8, 7, 4, 6, 6, 6]);
+    assert_eq!(uses, [8, 7, 4, 6, 6, 8]);
 
     // Six at once, two for each kind: one of them counts.
     let shared = Uuid::now_v7();
