@@ -252,17 +252,13 @@ impl Graph {
             include_str!("graph/waiting.sql"),
             &[self.key(), DatumWithOid::from(until)],
             |row| {
-                let mut seen = HashSet::new();
                 let ids = row.get::<Vec<Option<pgrx::Uuid>>>(3)?.unwrap_or_default();
                 Ok(Call {
                     at: micros_at(row, 1)?,
                     gain: row.get::<f64>(2)?.unwrap_or(0.0),
-                    ids: ids
-                        .into_iter()
-                        .flatten()
-                        .map(spi::uuid)
-                        .filter(|id| seen.insert(*id))
-                        .collect(),
+                    ids: crate::uses::places(
+                        &ids.into_iter().flatten().map(spi::uuid).collect::<Vec<_>>(),
+                    ),
                 })
             },
         )?;
@@ -272,40 +268,28 @@ impl Graph {
 
     /// Makes sure that the first memories of these calls are known to be there or not.
     fn look_up(&mut self, calls: &[usize], members: usize) -> Result<()> {
-        loop {
-            let mut unknown: BTreeSet<Uuid> = BTreeSet::new();
-            for call in calls {
-                let mut found = 0;
-                for id in &self.calls[*call].ids {
-                    if found == members {
-                        break;
-                    }
-                    match self.there.get(id) {
-                        Some(false) => continue,
-                        Some(true) => {}
-                        None => {
-                            unknown.insert(*id);
-                        }
-                    }
-                    found += 1;
-                }
-            }
-            if unknown.is_empty() {
-                return Ok(());
-            }
-            let unknown: Vec<Uuid> = unknown.into_iter().collect();
-            let found = if self.direct {
-                direct::members(self.workspace, &unknown)?
-            } else {
-                spi::rows(
-                    include_str!("graph/members.sql"),
-                    &[self.key(), uuids(&unknown)],
-                    |row| id_at(row, 1),
-                )?
-            };
-            self.there.extend(unknown.iter().map(|id| (*id, false)));
-            self.there.extend(found.into_iter().map(|id| (id, true)));
+        let unknown: BTreeSet<Uuid> = calls
+            .iter()
+            .flat_map(|call| self.calls[*call].ids.iter().take(members))
+            .filter(|id| !id.is_nil() && !self.there.contains_key(id))
+            .copied()
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
         }
+        let unknown: Vec<Uuid> = unknown.into_iter().collect();
+        let found = if self.direct {
+            direct::members(self.workspace, &unknown)?
+        } else {
+            spi::rows(
+                include_str!("graph/members.sql"),
+                &[self.key(), uuids(&unknown)],
+                |row| id_at(row, 1),
+            )?
+        };
+        self.there.extend(unknown.iter().map(|id| (*id, false)));
+        self.there.extend(found.into_iter().map(|id| (id, true)));
+        Ok(())
     }
 
     /// What waiting calls will add to the links of these memories: by pair the moments and gains, below 0
@@ -322,14 +306,15 @@ impl Graph {
         self.look_up(&touching, members)?;
         for call in touching {
             let call = &self.calls[call];
+            // What is gone counts among those that were used, and is linked with nothing.
             let used: Vec<Uuid> = call
                 .ids
                 .iter()
-                .filter(|id| self.there.get(id) == Some(&true))
                 .take(members)
+                .filter(|id| self.there.get(id) == Some(&true))
                 .copied()
                 .collect();
-            let gain = call.gain * links::pair_gain(used.len());
+            let gain = call.gain * links::pair_gain(call.ids.len().min(members));
             for (place, first) in used.iter().enumerate() {
                 for second in &used[place + 1..] {
                     if nodes.contains(first) || nodes.contains(second) {

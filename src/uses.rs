@@ -364,7 +364,7 @@ pub struct Call {
     pub at: i64,
     /// What it counts for each of its memories.
     pub gain: f64,
-    /// Each once, in order of use.
+    /// Each once, in order of use; in the place of one that was erased, or named before, is none.
     pub ids: Vec<Uuid>,
 }
 
@@ -389,26 +389,27 @@ pub fn waiting(workspace: Uuid, until: i64) -> Result<Vec<Call>> {
             continue;
         }
         // SAFETY: as above.
-        let mut ids = unsafe { row.uuids(ids) };
-        let mut kept: Vec<Uuid> = Vec::with_capacity(ids.len());
-        if ids.len() <= 16 {
-            for id in ids {
-                if !kept.contains(&id) {
-                    kept.push(id);
-                }
-            }
-        } else {
-            let mut seen = HashSet::new();
-            ids.retain(|id| seen.insert(*id));
-            kept = ids;
-        }
-        calls.push(Call {
-            at,
-            gain,
-            ids: kept,
-        });
+        let ids = unsafe { row.uuids(ids) };
+        let ids = places(&ids);
+        calls.push(Call { at, gain, ids });
     }
     Ok(calls)
+}
+
+/// Memories of a call by their places, each once.
+pub fn places(ids: &[Uuid]) -> Vec<Uuid> {
+    let mut seen = HashSet::new();
+    ids.iter()
+        .enumerate()
+        .map(|(nth, id)| {
+            let again = if ids.len() <= 16 {
+                ids[..nth].contains(id)
+            } else {
+                !seen.insert(*id)
+            };
+            if again { Uuid::nil() } else { *id }
+        })
+        .collect()
 }
 
 /// The owner of the tables.

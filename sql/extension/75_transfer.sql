@@ -714,7 +714,10 @@ BEGIN
       ELSE
         INSERT INTO engram.access_queue (workspace_id, id, accessed_at, user_id, kind, gain, rating, recall_id, memory_ids)
         VALUES (ws, (line ->> 'id')::uuid, (line ->> 'at')::timestamptz, (line ->> 'user_id')::uuid, line ->> 'use',
-                (line ->> 'gain')::double precision, (line ->> 'rating')::smallint, (line ->> 'recall_id')::uuid, here);
+                (line ->> 'gain')::double precision, (line ->> 'rating')::smallint, (line ->> 'recall_id')::uuid,
+                -- As where memories of a call were erased: the others keep their places.
+                ARRAY(SELECT CASE WHEN u.x = ANY (here) THEN u.x ELSE '00000000-0000-0000-0000-000000000000' END
+                      FROM unnest(ids) WITH ORDINALITY AS u (x, nth) ORDER BY u.nth));
         status := 'added';
       END IF;
     ELSE
@@ -728,6 +731,7 @@ BEGIN
       ON CONFLICT DO NOTHING;
       status := CASE WHEN FOUND THEN 'added' ELSE 'unchanged' END;
     END IF;
+    ids := array_remove(ids, '00000000-0000-0000-0000-000000000000');
     IF status = 'added' AND cardinality(here) < cardinality(ids) THEN
       error := format('without %s memories that are not in this workspace', cardinality(ids) - cardinality(here));
     ELSIF status = 'skipped' AND import_links.on_conflict = 'reject' THEN

@@ -336,12 +336,15 @@ BEGIN
   LOOP
     DELETE FROM engram.hebbian_links l WHERE l.workspace_id = bond.workspace_id AND l.a = bond.a AND l.b = bond.b;
   END LOOP;
+  -- Its place in a call stays: how much a call links the others with each other hangs on how many it used, whether it
+  -- has been folded by now or not.
   UPDATE engram.access_queue q SET memory_ids = ARRAY(
-    SELECT u.id FROM unnest(q.memory_ids) WITH ORDINALITY AS u (id, nth) WHERE u.id <> ALL (r.ids) ORDER BY u.nth)
+    SELECT CASE WHEN u.id = ANY (r.ids) THEN '00000000-0000-0000-0000-000000000000' ELSE u.id END
+    FROM unnest(q.memory_ids) WITH ORDINALITY AS u (id, nth) ORDER BY u.nth)
   FROM (SELECT workspace_id, array_agg(id) AS ids FROM removed GROUP BY workspace_id) r
   WHERE q.workspace_id = r.workspace_id AND q.memory_ids && r.ids;
   DELETE FROM engram.access_queue q USING (SELECT DISTINCT workspace_id FROM removed) r
-  WHERE q.workspace_id = r.workspace_id AND q.memory_ids = '{}';
+  WHERE q.workspace_id = r.workspace_id AND q.memory_ids <@ '{00000000-0000-0000-0000-000000000000}';
   UPDATE engram.recall_credits c
   SET memory_ids = ARRAY(SELECT u FROM unnest(c.memory_ids) u WHERE u <> ALL (r.ids)),
       reinforced_ids = CASE WHEN c.reinforced_ids IS NOT NULL THEN ARRAY(SELECT u FROM unnest(c.reinforced_ids) u WHERE u <> ALL (r.ids)) END,

@@ -57,7 +57,7 @@ COMMENT ON COLUMN engram.access_queue.kind IS 'shown, used, rated, reinforced or
 COMMENT ON COLUMN engram.access_queue.gain IS 'How much it counts; 1 is one use. Below 0: credit taken back.';
 COMMENT ON COLUMN engram.access_queue.rating IS 'FSRS rating: 1 again, 2 hard, 3 good, 4 easy.';
 COMMENT ON COLUMN engram.access_queue.recall_id IS 'The recall that they answer.';
-COMMENT ON COLUMN engram.access_queue.memory_ids IS 'The memories, in order of use.';
+COMMENT ON COLUMN engram.access_queue.memory_ids IS 'The memories, in order of use; zeros in the place of one that was erased.';
 
 COMMENT ON TABLE engram.recall_credits IS 'Which memories of a recall were credited, by kind of credit, so that a repeated call changes nothing.';
 COMMENT ON COLUMN engram.recall_credits.workspace_id IS 'The workspace.';

@@ -92,7 +92,7 @@ impl<'w> Batch<'w> {
 pub fn by_memory(waiting: &[Call], wanted: impl Fn(&Uuid) -> bool) -> IdMap<Vec<(i64, f64)>> {
     let mut uses: IdMap<Vec<(i64, f64)>> = IdMap::default();
     for call in waiting {
-        for id in call.ids.iter().filter(|id| wanted(id)) {
+        for id in call.ids.iter().filter(|id| !id.is_nil() && wanted(id)) {
             uses.entry(*id)
                 .or_default()
                 .push((call.at, call.gain.max(0.0)));

@@ -128,6 +128,12 @@ fn fold_all(client: &mut Client) {
     assert_eq!(count(client, "SELECT count(*) FROM engram.access_queue"), 0);
 }
 
+/// Nobody folds by chance in this workspace.
+fn never_fold(admin: &mut Client, workspace: Uuid) {
+    let sql = "INSERT INTO engram.settings (workspace_id, fold_threshold) VALUES ($1, 100000)";
+    admin.execute(sql, &[&workspace]).unwrap();
+}
+
 fn count(client: &mut Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).unwrap().get(0)
 }
@@ -721,6 +727,65 @@ fn what_waits_is_read_as_if_it_were_folded() {
     assert!(
         before.iter().any(|k| k.layer == "core") && before.iter().any(|k| k.layer == "archive")
     );
+}
+
+/// What is erased takes its own uses along, and nothing of those of others, whether somebody had folded them or not.
+#[test]
+fn what_is_erased_leaves_the_links_of_others_as_they_were() {
+    let db = Database::new();
+    let seen = ["folded", "waiting", "imported"].map(|name| {
+        let mut one = db.user(name);
+        never_fold(&mut db.admin(), workspace(&mut one));
+        let ids = facts(&mut one, 8);
+        let at = "2026-01-01T00:00:00Z";
+        for used in [&ids[..4], &ids[..4], &ids[..8], &ids[2..4]] {
+            one.execute(
+                &format!("SELECT engram.touch($1, at => '{at}')"),
+                &[&used],
+            )
+            .unwrap();
+        }
+        if name == "folded" {
+            fold_all(&mut one);
+        }
+        one.execute("SELECT engram.erase($1)", &[&&ids[2..4]]).unwrap();
+        let waiting = count(&mut one, "SELECT count(*) FROM engram.access_queue");
+        assert_eq!(waiting, if name == "folded" { 0 } else { 3 }, "{name}");
+        if name == "imported" {
+            let lines: serde_json::Value = one
+                .query_one("SELECT jsonb_agg(l) FROM engram.export() l", &[])
+                .unwrap()
+                .get(0);
+            one = db.user("another");
+            never_fold(&mut db.admin(), workspace(&mut one));
+            let wrong = one
+                .query(
+                    "SELECT error FROM engram.import($1) WHERE error IS NOT NULL AND kind <> 'settings'",
+                    &[&lines],
+                )
+                .unwrap();
+            assert!(wrong.is_empty(), "{wrong:?}");
+        }
+        [false, true].map(|folded| {
+            if folded {
+                fold_all(&mut one);
+            }
+            let sql = format!(
+                "SELECT array_position($1, m.id)::int, l.strength, array_position($1, l.other)::int, l.count
+                 FROM engram.memories m CROSS JOIN engram.links(m.id, '{at}') l ORDER BY 1, 3"
+            );
+            let rows = one.query(&sql, &[&ids]).unwrap();
+            let links = rows.iter().map(|row| {
+                let strength = format!("{:.9}", row.get::<_, f64>(1));
+                (row.get::<_, i32>(0), row.get::<_, i32>(2), strength, row.get::<_, i32>(3))
+            });
+            links.collect::<Vec<_>>()
+        })
+    });
+    assert!(seen[0][0].len() > 2);
+    for links in seen.iter().flatten() {
+        assert_eq!(links, &seen[0][0]);
+    }
 }
 
 // --- once and only once --------------------------------------------------------------------------
