@@ -341,7 +341,7 @@ $$;
 COMMENT ON FUNCTION engram_internal.fold_queue(uuid, integer) IS
 'What fold() does. Runs with the rights of the caller, who must own the tables.';
 
-CREATE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
+CREATE FUNCTION engram_internal.hold_folds(workspace uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET check_function_bodies = on
@@ -350,12 +350,37 @@ AS $$
 DECLARE
   ws uuid;
 BEGIN
-  -- The row first that is changed afterwards: who folds holds rows that others wait for, and must not wait himself.
-  INSERT INTO engram.settings (workspace_id)
-  SELECT fold_before.workspace WHERE fold_before.workspace <> '00000000-0000-0000-0000-000000000000' ON CONFLICT DO NOTHING;
-  PERFORM FROM engram.settings s WHERE s.workspace_id = fold_before.workspace FOR UPDATE;
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not fold uses', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
+  END IF;
+  -- Under an older snapshot nobody folds.
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RETURN;
+  END IF;
   FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
-            WHERE q.workspace_id = fold_before.workspace OR fold_before.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
+            WHERE q.workspace_id = hold_folds.workspace OR hold_folds.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
+    INSERT INTO engram.maintenance (workspace_id) VALUES (ws) ON CONFLICT DO NOTHING;
+    -- Who folds waits for nobody, so this comes to an end.
+    PERFORM FROM engram.maintenance g WHERE g.workspace_id = ws FOR UPDATE;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.hold_folds(uuid) IS
+'Until the end of the transaction nobody else folds what waits in a workspace, or in all if it is that of the defaults. Waits for who does. As the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.fold_waiting(workspace uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws uuid;
+BEGIN
+  PERFORM engram_internal.hold_folds(fold_waiting.workspace);
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE q.workspace_id = fold_waiting.workspace OR fold_waiting.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
     BEGIN
       PERFORM engram_internal.fold_queue(ws, 2147483647);
     EXCEPTION WHEN OTHERS THEN
@@ -365,8 +390,46 @@ BEGIN
   END LOOP;
 END
 $$;
+COMMENT ON FUNCTION engram_internal.fold_waiting(uuid) IS
+'Folds what waits in a workspace, or in all if it is that of the defaults. Waits for who is folding there. As the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+BEGIN
+  -- First of all that nobody else folds. Then the row that is changed afterwards: who folds holds rows that others wait
+  -- for, and must not wait himself.
+  PERFORM engram_internal.hold_folds(fold_before.workspace);
+  INSERT INTO engram.settings (workspace_id)
+  SELECT fold_before.workspace WHERE fold_before.workspace <> '00000000-0000-0000-0000-000000000000' ON CONFLICT DO NOTHING;
+  PERFORM FROM engram.settings s WHERE s.workspace_id = fold_before.workspace FOR UPDATE;
+  PERFORM engram_internal.fold_waiting(fold_before.workspace);
+END
+$$;
 COMMENT ON FUNCTION engram_internal.fold_before(uuid) IS
-'Folds what waits in a workspace, or in all if it is that of the defaults, before its settings change; what somebody else is folding is left to him. As the caller, who must own the tables.';
+'Folds what waits in a workspace, or in all if it is that of the defaults, before its settings change. As the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.require_settled(workspace uuid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+     AND EXISTS (SELECT FROM engram.access_queue q
+                 WHERE (q.workspace_id = require_settled.workspace OR require_settled.workspace = '00000000-0000-0000-0000-000000000000')
+                   AND q.accessed_at <= clock_timestamp()) THEN
+    RAISE EXCEPTION 'uses wait to be counted by the settings that were in force, which a transaction that is % cannot do',
+        upper(current_setting('transaction_isolation'))
+      USING ERRCODE = 'active_sql_transaction',
+            HINT = 'Change how memories live and are linked in a transaction that is READ COMMITTED, or call engram.consolidate() in one before.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_settled(uuid) IS
+'Raises the error for a change of what uses count by, in a transaction that cannot fold those that wait.';
 
 CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
 LANGUAGE plpgsql VOLATILE

@@ -395,6 +395,10 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not change settings', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
   END IF;
+  -- What a fold asks for.
+  IF changes ?| '{decay,mu1,mu2,alpha,promote,demote,archive,strength_gain,link_members,link_half_life_days,link_prune}'::text[] THEN
+    PERFORM engram_internal.require_settled(change_settings.workspace);
+  END IF;
   IF NOT EXISTS (SELECT FROM engram.settings s WHERE s.workspace_id = change_settings.workspace) THEN
     INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
   END IF;

@@ -288,6 +288,8 @@ BEGIN
       ELSIF old IS NOT NULL AND NOT replace THEN
         status := 'skipped';
       ELSE
+        -- As before configure().
+        PERFORM engram_internal.fold_waiting(ws);
         PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
         status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
       END IF;
@@ -298,6 +300,8 @@ BEGIN
       ELSIF old IS NOT NULL AND NOT replace THEN
         status := 'skipped';
       ELSE
+        PERFORM engram_internal.fold_waiting(ws);
+        PERFORM engram_internal.require_settled(ws);
         INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
         VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
         ON CONFLICT (workspace_id, type) DO UPDATE
@@ -917,6 +921,10 @@ BEGIN
     END;
     RETURN QUERY SELECT r.* FROM jsonb_to_recordset(report) AS r ("position" integer, kind text, id uuid, status text, error text);
     RETURN;
+  END IF;
+  IF lines ?| '{settings,type_settings}'::text[] THEN
+    -- For import_settings(), before all that who folds might go on to.
+    PERFORM engram_internal.hold_folds(import_as_owner.workspace);
   END IF;
   -- What is locked here stays so when a line turns out to be wrong and what was done for it is undone.
   PERFORM engram_internal.lock_import(import_as_owner.workspace, lines);

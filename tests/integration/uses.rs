@@ -788,6 +788,97 @@ fn what_is_erased_leaves_the_links_of_others_as_they_were() {
     }
 }
 
+/// Whatever way settings change, what was used before counts by those that were in force, folded or not.
+#[test]
+fn settings_that_change_leave_what_was_used_before_as_it_was() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let configure = r#"SELECT engram.configure('{"decay": 0.9, "mu1": 0.6, "alpha": 0.4}')"#;
+    let end = now(&mut admin);
+    // Waits to be counted in the workspace of this user, unless it is folded.
+    let used = |admin: &mut Client, name: &str, folded: bool| -> (Client, Uuid) {
+        let mut one = db.user(name);
+        let me = workspace(&mut one);
+        never_fold(admin, me);
+        let memory = Memory::new(1, end - 60 * DAY, "episodic", 0.5);
+        memory.store(admin, me);
+        one.execute(
+            "SELECT engram.touch(ARRAY[$1::uuid], at => $2)",
+            &[&memory.id, &time(end - 20 * DAY)],
+        )
+        .unwrap();
+        if folded {
+            fold_all(&mut one);
+        }
+        (one, memory.id)
+    };
+    let doors = [
+        configure.to_owned(),
+        r#"SELECT count(*) FROM engram.import('[{"kind": "settings", "settings": {"decay": 0.9, "mu1": 0.6}}]', 'engram', 'replace')"#.to_owned(),
+        r#"SELECT count(*) FROM engram.import('[{"kind": "type_settings", "type": "episodic", "default_importance": 0.5, "decay_per_day": 0.9}]', 'engram')"#.to_owned(),
+    ];
+    for (nth, door) in doors.iter().enumerate() {
+        let seen = [false, true].map(|folded| {
+            let name = format!("door {nth} {folded}");
+            let (mut one, id) = used(&mut admin, &name, folded);
+            let before = kept(&mut one, id, end + DAY);
+            one.batch_execute(door).unwrap();
+            let after = kept(&mut one, id, end + DAY);
+            assert_ne!(before, after, "{door}");
+            after
+        });
+        seen[1].assert_same(&seen[0], door);
+    }
+
+    // While somebody else is at it, who is waited for.
+    let seen = [false, true].map(|folded| {
+        let (mut one, id) = used(&mut admin, &format!("busy {folded}"), folded);
+        let mut other = db.user(&format!("busy {folded}"));
+        let pid: i32 = one
+            .query_one("SELECT pg_backend_pid()", &[])
+            .unwrap()
+            .get(0);
+        other
+            .batch_execute("BEGIN; SELECT engram.consolidate()")
+            .unwrap();
+        thread::scope(|scope| {
+            let work = scope.spawn(move || one.batch_execute(configure));
+            let waits = "SELECT cardinality(pg_blocking_pids($1)) > 0";
+            while !work.is_finished() && !admin.query_one(waits, &[&pid]).unwrap().get::<_, bool>(0)
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            other.batch_execute("ROLLBACK").unwrap();
+            work.join().unwrap().unwrap();
+        });
+        kept(&mut other, id, end + DAY)
+    });
+    seen[1].assert_same(&seen[0], "while somebody folds");
+
+    // Under an older snapshot nobody can fold, and so nothing changes that asks for it.
+    let (mut one, _) = used(&mut admin, "older", false);
+    for (door, refused) in [
+        (configure, true),
+        (doors[2].as_str(), true),
+        (
+            r#"SELECT engram.configure('{"importance_weight": 0.1}')"#,
+            false,
+        ),
+    ] {
+        one.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            .unwrap();
+        let result = one.batch_execute(door);
+        let code = result.err().and_then(|e| Some(e.code()?.code().to_owned()));
+        assert_eq!(code.as_deref(), refused.then_some("25001"), "{door}");
+        one.batch_execute("ROLLBACK").unwrap();
+    }
+    fold_all(&mut one);
+    one.batch_execute(&format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; {configure}; COMMIT"
+    ))
+    .unwrap();
+}
+
 // --- once and only once --------------------------------------------------------------------------
 
 #[test]
