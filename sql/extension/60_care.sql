@@ -142,8 +142,11 @@ BEGIN
     )
     SELECT pruned + count(*) INTO pruned FROM old;
   END LOOP;
+  -- As long as uses are known, so is for which recalls they were: a call that is repeated changes nothing, however late.
   DELETE FROM engram.recall_credits c USING unnest(free) AS f (workspace_id)
-  WHERE c.workspace_id = f.workspace_id AND c.created_at < now() - interval '90 days';
+  WHERE c.workspace_id = f.workspace_id AND c.created_at < (
+    SELECT engram_internal.earlier(now(), greatest(d.access_log_days, 90) * interval '1 day') FROM engram.settings d
+    WHERE d.workspace_id = '00000000-0000-0000-0000-000000000000' AND d.access_log_days IS NOT NULL);
   UPDATE engram.maintenance g SET consolidated_at = now() WHERE g.workspace_id = ANY (free);
   RETURN pruned;
 END

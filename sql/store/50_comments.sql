@@ -65,7 +65,7 @@ COMMENT ON COLUMN engram.recall_credits.recall_id IS 'The recall; for memories t
 COMMENT ON COLUMN engram.recall_credits.memory_ids IS 'Memories that touch() credited, as used, or as shown where that is what the id says.';
 COMMENT ON COLUMN engram.recall_credits.reinforced_ids IS 'Memories that reinforce() credited. NULL: as memory_ids.';
 COMMENT ON COLUMN engram.recall_credits.rated_ids IS 'Memories that rate() credited. NULL: as memory_ids.';
-COMMENT ON COLUMN engram.recall_credits.created_at IS 'When the first was; consolidate() drops the row 90 days later.';
+COMMENT ON COLUMN engram.recall_credits.created_at IS 'When the first was; consolidate() drops the row once access_log_days have passed, and at least 90 days. Without that setting it stays.';
 
 COMMENT ON TABLE engram.access_log IS 'Every use of every memory, by time. Kept for audit and rebuilding; what has been folded needs it no more.';
 COMMENT ON TABLE engram.access_log_default IS 'Uses of times that no other partition covers.';

@@ -1019,6 +1019,38 @@ fn a_memory_is_credited_once_for_a_recall() {
     assert_eq!(after, 0, "what is erased leaves all lists");
 }
 
+#[test]
+fn a_recall_is_credited_once_however_late() {
+    let db = Database::new();
+    let (mut admin, mut ann) = (db.admin(), db.user("ann"));
+    let ids = facts(&mut ann, 1);
+    let recall = Uuid::now_v7();
+    let mut credited = |days: i32, consolidate: bool| -> i32 {
+        let age = "UPDATE engram.recall_credits SET created_at = now() - make_interval(days => $1)";
+        admin.execute(age, &[&days]).unwrap();
+        if consolidate {
+            ann.batch_execute("SELECT engram.consolidate()").unwrap();
+        }
+        let touch = "SELECT engram.touch($1, recall_id => $2)";
+        ann.query_one(touch, &[&ids, &recall]).unwrap().get(0)
+    };
+    assert_eq!(credited(0, false), 1);
+    for consolidate in [false, true] {
+        assert_eq!(credited(1000, consolidate), 0, "{consolidate}");
+    }
+    // What the log does not know any more is not known here.
+    let keep = |days: f64| {
+        db.admin()
+            .execute("UPDATE engram.settings SET access_log_days = $1", &[&days])
+            .unwrap();
+    };
+    keep(1.0);
+    assert_eq!(credited(89, true), 0);
+    keep(200.0);
+    assert_eq!(credited(199, true), 0);
+    assert_eq!(credited(201, true), 1);
+}
+
 /// An answer is given, and later the user says what it was worth: under the one recall, in any order, each call twice.
 #[test]
 fn use_feedback_and_rating_of_a_recall_come_in_any_order() {
