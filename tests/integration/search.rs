@@ -233,6 +233,55 @@ fn any_word_matches_phrases_are_required_and_minus_excludes() {
 }
 
 #[test]
+fn a_question_with_flags_and_quotes_is_asked_as_it_is() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let answer = "To install a module run perl -MCPAN -e shell as root";
+    add_all(&mut ann, &[answer, "Perl is a language"]);
+    for question in [
+        answer,
+        "how do I install a module with perl -MCPAN as root?",
+        r#""How do I install a module as root?""#,
+    ] {
+        assert_eq!(found(&mut ann, &format!("'{question}'"))[0], answer);
+    }
+    assert_eq!(found(&mut ann, "'perl -MCPAN'"), ["Perl is a language"]);
+}
+
+#[test]
+fn of_facts_the_short_one_says_it_and_a_label_is_nobody() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    add_all(
+        &mut ann,
+        &[
+            "Alice likes tea",
+            "Alice told Bob that Carol prefers coffee but also drinks tea when travelling to Lisbon with Dave",
+            "Diet: vegan",
+            "The dog of the neighbour's cousin once tried vegan sausages at a barbecue in Lyon",
+        ],
+    );
+    // The later one comes first where all else is equal.
+    assert_eq!(found(&mut ann, "'Alice tea'")[0], "Alice likes tea");
+    assert_eq!(found(&mut ann, "'vegan'")[0], "Diet: vegan");
+    // What somebody says in a session is no better an answer for being short.
+    for content in [
+        "Thanks for the piano",
+        "The piano of my aunt has been tuned by a man from Graz",
+    ] {
+        ann.execute(
+            "SELECT engram.add($1, speaker => 'Bob', session_id => 's')",
+            &[&content],
+        )
+        .unwrap();
+    }
+    assert_eq!(
+        found(&mut ann, "'piano'")[0],
+        "The piano of my aunt has been tuned by a man from Graz"
+    );
+}
+
+#[test]
 fn no_evidence_gives_no_rows() {
     let db = Database::new();
     let mut ann = db.user("ann");
