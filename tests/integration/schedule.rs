@@ -763,7 +763,7 @@ fn a_run_says_beforehand_what_it_will_do_and_does_it_once() {
     app.batch_execute("SELECT engram.configure('{\"forgetting\": true, \"forget_threshold\": 0.001, \"link_limit\": 2, \"link_threshold\": 6, \"demote\": 0.2}')").unwrap();
     let used = |app: &mut Client, days: i32| {
         app.execute(
-            "SELECT engram.touch((SELECT array_agg(id ORDER BY md5(id::text || i)) FROM (
+            "SELECT engram.touch((SELECT array_agg(id ORDER BY md5(concat_ws(' ', id, i, $1::float8))) FROM (
                  SELECT id, row_number() OVER (ORDER BY content) AS n FROM engram.memories WHERE type = 'causal') m WHERE n <= 22),
                gain => 1 + i / 7.0,
                at => now() - $1 * interval '1 day' - i * interval '1 minute')
