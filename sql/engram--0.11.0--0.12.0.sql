@@ -719,6 +719,11 @@ BEGIN
   RETURN engram_internal.effective_settings(change_settings.workspace);
 END
 $$;
+COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
+'Changes settings of a workspace and returns those in force.
+
+changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, approximate_from, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults; those from partition_interval on are of all workspaces together and are set there alone. A memory lives by them from its latest use on; uses that wait are counted by those before, for which the transaction must be READ COMMITTED (else 25001, where any wait).';
+
 CREATE FUNCTION engram_internal.require_maintainer() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
