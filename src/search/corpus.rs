@@ -909,15 +909,10 @@ impl<'t> Corpus<'t> {
     pub fn mean_length(&self) -> f64 {
         let (mut sum, mut count) = (0u64, 0u64);
         for stretch in self.stretches() {
-            let lengths = stretch.lengths();
-            let length = |place: usize| {
-                let stored = lengths.get(place).unwrap_or(&lengths[0]);
-                u64::from(documents::length(u32::from_le_bytes(*stored)).0)
-            };
-            let range = stretch.range();
+            let (lengths, range) = (stretch.lengths(), stretch.range());
             for place in 0..range.len() {
                 if self.entries.alive(range.start as usize + place) {
-                    sum += length(place);
+                    sum += u64::from(length_at(lengths, place));
                     count += 1;
                 }
             }
@@ -1043,9 +1038,18 @@ pub struct Turns<'a> {
 impl Turns<'_> {
     /// Document number `place` of the stretch; see [`Corpus::said`].
     pub fn at(&self, place: usize) -> bool {
-        let some = |column: &[[u8; 4]]| *column.get(place).unwrap_or(&column[0]) != [0; 4];
-        some(self.speakers) && some(self.sessions)
+        value_at(self.speakers, place) != 0 && value_at(self.sessions, place) != 0
     }
+}
+
+/// The value of document number `place` of a stretch; a column of one value has that of all.
+fn value_at(column: &[[u8; 4]], place: usize) -> u32 {
+    u32::from_le_bytes(*column.get(place).unwrap_or(&column[0]))
+}
+
+/// The length of document number `place` of a stretch, in occurrences of lexemes; see [`Stretch::lengths`].
+pub fn length_at(lengths: &[[u8; 4]], place: usize) -> u32 {
+    documents::length(value_at(lengths, place)).0
 }
 
 /// The order of memories in their sessions: by time, then by id.

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Context;
-use super::corpus::Corpus;
+use super::corpus::{Corpus, length_at};
 use super::fuzzy::Taken;
-use crate::blocks::documents::{self, Word};
+use crate::blocks::documents::Word;
 use crate::error::Result;
 use crate::model::bm25;
 use crate::model::ranking::{Weights, coverage_factor};
@@ -271,9 +271,7 @@ impl Words {
                 let idf = lane.idf[word];
                 for (document, count) in these {
                     let place = (document - range.start) as usize;
-                    let stored = lengths.get(place).unwrap_or(&lengths[0]);
-                    let (length, _) = documents::length(u32::from_le_bytes(*stored));
-                    let norm = lane.norms.of(length, turns.at(place));
+                    let norm = (lane.norms).of(length_at(lengths, place), turns.at(place));
                     let (score, covered) = &mut sums[place];
                     if *covered == 0.0 {
                         touched.push(place as u32);
