@@ -82,6 +82,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "c670bc9cacea4c01ab6c9e0c1cd2ac812dd9d76635898e6b6ed4b00a3aff4233",
         include_str!("../released/0.11.0.dump.sql"),
     ),
+    (
+        "0.12.0",
+        include_str!("../../sql/engram--0.12.0.sql"),
+        "57df75a171d65cd87715879c7a27428804ee14c89c4be3c249015a8008a953c6",
+        include_str!("../released/0.12.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
