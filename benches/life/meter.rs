@@ -100,16 +100,6 @@ impl Costs {
             *value /= calls as f64;
         }
     }
-
-    /// The costs over those of a call that was made beside it each time.
-    pub fn over(&self, other: &Self) -> Self {
-        let less = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
-        Self {
-            cpu: less(&self.cpu, &other.cpu),
-            wall: less(&self.wall, &other.wall),
-            wal: less(&self.wal, &other.wal),
-        }
-    }
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -149,9 +149,17 @@ pub fn recall(
             server, options, generator, database, user, together, &mut table,
         )?;
     }
-    Ok(table.under(&format!(
-        "What recall() does beside searching, {BATCH} calls at a time, divided"
-    )) + "Of one transaction each, the difference holds the commit of a row, which a search has not. In a transaction that writes anyway it is what a recall adds to it; its end is a row of its own, where the calls that wait are folded once there are enough of them. Means hold the folds, and of most commits of twenty calls the median does.\n\n")
+    // Whoever measures next finds nothing waiting.
+    server
+        .admin(database)?
+        .execute("SELECT engram.consolidate($1)", &[&user])?;
+    Ok(table.under("What recall() does beside searching")
+        + &format!(
+            "Both by turns in one session, each call by itself with a question of its own: what waits to be folded is as much for \
+         either. Of one transaction each, the difference holds the commit of a row, which a search has not. In a transaction that \
+         writes anyway it is what a recall adds to it; the end of that, of {BATCH} recalls and divided by them, is a row of its \
+         own. Calls that wait are folded at an end once there are enough of them: that is in means, not in medians.\n\n"
+        ))
 }
 
 fn beside(
@@ -163,71 +171,69 @@ fn beside(
     together: bool,
     table: &mut Table,
 ) -> Result<()> {
-    // Two connections: in one, each would find the caches as the other left them.
-    let mut sessions = Vec::new();
+    let mut session = Session::new(connect(server, database, user)?, server.admin(database)?)?;
+    let mut calls = Vec::new();
     for function in ["recall", "search"] {
-        let mut session = Session::new(connect(server, database, user)?, server.admin(database)?)?;
-        let statement = session
-            .client
-            .prepare(&format!("SELECT * FROM engram.{function}($1)"))?;
-        sessions.push((session, statement, Costs::default()));
+        let sql = format!("SELECT * FROM engram.{function}($1)");
+        calls.push((session.client.prepare(&sql)?, Costs::default()));
     }
-    let mut commits = Costs::default();
-    for n in 0..options.queries.div_ceil(BATCH / 4).max(20) + WARM_UP {
-        let batch: Vec<_> = (0..BATCH)
-            .map(|k| generator.question(0, options.memories, n * BATCH + k))
-            .collect();
-        for turn in 0..2 {
-            let which = (turn + n) % 2;
-            let (session, statement, costs) = &mut sessions[which];
-            let (mut ignored, mut ended) = (Costs::default(), Costs::default());
+    let mut ends = Costs::default();
+    for n in 0..options.queries.div_ceil(BATCH).max(10) + WARM_UP {
+        let mut ignored = Costs::default();
+        if together {
+            session
+                .client
+                .batch_execute("BEGIN; SELECT pg_current_xact_id()")?;
+        }
+        for k in 0..2 * BATCH {
+            // Each of a pair comes first as often.
+            let (statement, costs) = &mut calls[(k + k / 2) % 2];
+            let question = generator.question(0, options.memories, 2 * n * BATCH + k);
             let note = if n < WARM_UP { &mut ignored } else { costs };
-            if together {
-                session
-                    .client
-                    .batch_execute("BEGIN; SELECT pg_current_xact_id()")?;
-            }
             session.measure(note, |client| {
-                for question in &batch {
-                    client.query(statement, &[&question.two])?;
-                }
-                Ok(())
+                Ok(client.query(&*statement, &[&question.two])?)
             })?;
-            if together {
-                session.measure(&mut ended, |client| Ok(client.batch_execute("COMMIT")?))?;
-                if which == 0 && n >= WARM_UP {
-                    commits.append(ended);
-                }
-            }
+        }
+        if together {
+            let note = if n < WARM_UP { &mut ignored } else { &mut ends };
+            session.measure(note, |client| Ok(client.batch_execute("COMMIT")?))?;
         }
     }
-    commits.divide(BATCH);
-    for (_, _, costs) in &mut sessions {
-        costs.divide(BATCH);
-    }
-    let (recall, search) = (&sessions[0].2, &sessions[1].2);
-    let effect = recall.over(search);
+    ends.divide(BATCH);
+    let [recall, search] = [&calls[0].1, &calls[1].1];
     let of = if together {
         "in a transaction that writes, without its end"
     } else {
         "one transaction each"
     };
+    let figures = |costs: &Costs| {
+        [
+            costs.cpu() * 1e3,
+            costs.mean_cpu() * 1e3,
+            costs.wal(),
+            costs.mean_wal(),
+        ]
+    };
+    let (of_recall, of_search) = (figures(recall), figures(search));
+    let mut effect = of_recall;
+    for (value, other) in effect.iter_mut().zip(of_search) {
+        *value -= other;
+    }
     let mut rows = vec![
-        (format!("recall(), 2 words; {of}"), recall),
-        (format!("search(), the same; {of}"), search),
-        (format!("difference, pair by pair; {of}"), &effect),
+        (format!("recall(), 2 words; {of}"), of_recall),
+        (format!("search(), 2 words; {of}"), of_search),
+        (format!("difference; {of}"), effect),
     ];
     if together {
-        rows.push(("the end of the recalls' transaction".to_owned(), &commits));
+        rows.push((
+            "the end of the recalls' transaction".to_owned(),
+            figures(&ends),
+        ));
     }
-    for (title, costs) in rows {
-        table.row(&[
-            title,
-            format!("{:.0}", costs.cpu() * 1e3),
-            format!("{:.0}", costs.mean_cpu() * 1e3),
-            format!("{:.0}", costs.wal()),
-            format!("{:.0}", costs.mean_wal()),
-        ]);
+    for (title, values) in rows {
+        let mut cells = vec![title];
+        cells.extend(values.map(|value| format!("{value:.0}")));
+        table.row(&cells);
     }
     Ok(())
 }
