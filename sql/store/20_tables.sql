@@ -515,7 +515,9 @@ ALTER TABLE engram.settings
 ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS duplicate_similarity double precision CONSTRAINT settings_duplicate_similarity_check CHECK (duplicate_similarity > 0 AND duplicate_similarity <= 1),
   ADD COLUMN IF NOT EXISTS context_diversity double precision CONSTRAINT settings_context_diversity_check CHECK (context_diversity >= 0 AND context_diversity <= 1),
-  ADD COLUMN IF NOT EXISTS fuzzy_weight double precision CONSTRAINT settings_fuzzy_weight_check CHECK (fuzzy_weight >= 0 AND fuzzy_weight <= 1);
+  ADD COLUMN IF NOT EXISTS fuzzy_weight double precision CONSTRAINT settings_fuzzy_weight_check CHECK (fuzzy_weight >= 0 AND fuzzy_weight <= 1),
+  ADD COLUMN IF NOT EXISTS min_similarity double precision CONSTRAINT settings_min_similarity_check CHECK (min_similarity >= -1 AND min_similarity < 'Infinity'),
+  ADD COLUMN IF NOT EXISTS min_coverage double precision CONSTRAINT settings_min_coverage_check CHECK (min_coverage >= 0 AND min_coverage <= 1);
 -- How many vectors are looked through whole.
 ALTER TABLE engram.settings
   ADD COLUMN IF NOT EXISTS approximate_from integer CONSTRAINT settings_approximate_from_check CHECK (approximate_from >= 1000);
@@ -571,8 +573,9 @@ WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
     link_weight, contradiction_weight) > 0;
 
 UPDATE engram.settings SET duplicate_similarity = coalesce(duplicate_similarity, 0.95), context_diversity = coalesce(context_diversity, 0.1),
-  fuzzy_weight = coalesce(fuzzy_weight, 0.7)
-WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND num_nulls(duplicate_similarity, context_diversity, fuzzy_weight) > 0;
+  fuzzy_weight = coalesce(fuzzy_weight, 0.7), min_similarity = coalesce(min_similarity, 0), min_coverage = coalesce(min_coverage, 0)
+WHERE workspace_id = '00000000-0000-0000-0000-000000000000'
+  AND num_nulls(duplicate_similarity, context_diversity, fuzzy_weight, min_similarity, min_coverage) > 0;
 
 UPDATE engram.settings SET approximate_from = 50000
 WHERE workspace_id = '00000000-0000-0000-0000-000000000000' AND approximate_from IS NULL;

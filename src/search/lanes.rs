@@ -102,12 +102,13 @@ impl<C: Fn(u32) -> Candidate> Best<'_, '_, C> {
     }
 }
 
-/// Documents that match the words best, best first.
+/// Documents that match the words best, best first; of those that hold enough of them.
 pub(super) fn by_words(scope: &Scope<'_, '_>, words: &Words) -> Result<Vec<usize>> {
     let entries = &scope.corpus.entries;
     let found = words
         .scores
         .iter()
+        .filter(|s| s.coverage >= scope.context.min_coverage)
         .filter(|s| scope.admits(s.document as usize))
         .map(|s| (s.covered(&scope.context.weights), s.document))
         .collect();

@@ -169,6 +169,10 @@ struct Context {
     waiting: Vec<Call>,
     /// Cosine from which memories of the same words are one; 1 for never.
     duplicate_similarity: f64,
+    /// Similarity above which a vector finds its memory.
+    min_similarity: f64,
+    /// Least share of the words of a question that finds a memory.
+    min_coverage: f64,
     /// What a word counts that is taken for another.
     fuzzy_weight: f64,
     /// Vectors from which on only those of the likeliest cells are compared.
@@ -264,6 +268,8 @@ impl Context {
             // Until setup() brings the store of an older version up to date, what is new is off.
             duplicate_similarity: number(c"duplicate_similarity", 1.0).unwrap_or(1.0),
             fuzzy_weight: number(c"fuzzy_weight", 0.0).unwrap_or(0.0),
+            min_similarity: number(c"min_similarity", 0.0).unwrap_or(0.0),
+            min_coverage: number(c"min_coverage", 0.0).unwrap_or(0.0),
             approximate_from: settings
                 .get(c"approximate_from")
                 .ok()

@@ -28,7 +28,7 @@ const MOST_RERANKED: usize = 100;
 /// that become candidates because of it.
 const DOUBT: f64 = 3.0;
 pub const MOST_DOUBTED: usize = 500;
-/// Standard deviations by which a similarity may be of the wrong sign.
+/// Standard deviations by which a similarity may be on the wrong side of what is evidence.
 const SIGN_DOUBT: f64 = 4.0;
 
 /// Makes a similarity of a dot product.
@@ -167,23 +167,26 @@ impl<'a> Semantic<'a> {
         Ok(())
     }
 
-    /// What similarities are above that are evidence of anything: a memory that points away from the query is not
-    /// like it.
+    /// What similarities are above that are evidence of anything: by default a memory that points away from the query is
+    /// not like it.
     fn nothing(&self) -> f64 {
-        if self.model.distance == Distance::L2 {
+        let least = self.context.min_similarity;
+        // No distance is so far that it is 0 to more than the last digit.
+        if self.model.distance == Distance::L2 && least <= 0.0 {
             f64::NEG_INFINITY
         } else {
-            0.0
+            least
         }
     }
 
     /// What those are above that may be evidence, as far as codes tell.
     pub fn nearly_nothing(&self) -> f32 {
-        if self.model.distance == Distance::L2 {
-            f32::NEG_INFINITY
-        } else {
+        let nothing = self.nothing();
+        if nothing.is_finite() {
             let errors = self.points.errors;
-            self.measure.least(0.0, errors, SIGN_DOUBT) as f32
+            self.measure.least(nothing, errors, SIGN_DOUBT) as f32
+        } else {
+            f32::NEG_INFINITY
         }
     }
 
@@ -227,8 +230,9 @@ impl<'a> Semantic<'a> {
         }
         let mut best: Vec<usize> = ranked.iter().copied().take(count).collect();
         // So is what may be evidence of nothing, where that is shown.
-        let unsure = -f64::from(self.nearly_nothing());
-        if self.model.distance != Distance::L2 {
+        let (nothing, nearly) = (self.nothing(), f64::from(self.nearly_nothing()));
+        if nearly.is_finite() {
+            let unsure = nothing + (nothing - nearly);
             let rest = ranked.iter().take(self.context.match_count + RERANK);
             best.extend(rest.skip(count).filter(|i| self.similarity(**i) <= unsure));
         }
@@ -248,7 +252,6 @@ impl<'a> Semantic<'a> {
         let gone: HashSet<usize> = (best.into_iter())
             .filter(|i| !exact.contains_key(i))
             .collect();
-        let nothing = self.nothing();
         let mut again: Vec<(f64, usize)> = ranked
             .iter()
             .filter(|i| !gone.contains(i))

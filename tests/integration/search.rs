@@ -603,7 +603,8 @@ fn the_nearest_vectors_are_found_far_from_the_origin() {
     }
 }
 
-/// A vector counts if it does not point away from the query, and half of a code does not decide that.
+/// A vector counts if it does not point away from the query, or is as like it as `min_similarity` asks, and half of a
+/// code does not decide that.
 #[test]
 fn vectors_that_hardly_count_are_compared_exactly() {
     let db = Database::new();
@@ -615,12 +616,83 @@ fn vectors_that_hardly_count_are_compared_exactly() {
     let queries = vectors.split_off(1_500);
     add_vectors(&mut ann, "m", &vectors, 0);
     admin.batch_execute("CALL engram.maintain()").unwrap();
-    for query in &queries {
-        let mut wanted = best_of(&vectors, 1_500, |v| cosine(v, query));
-        wanted.retain(|m| cosine(&vectors[m[1..].parse::<usize>().unwrap()], query) > 0.0);
-        let found = found(&mut ann, &format!("NULL, '{query:?}', 1000, model => 'm'"));
-        let lacking = wanted.iter().filter(|m| !found.contains(m)).count();
-        assert_eq!((lacking, found.len()), (0, wanted.len()));
+    let near = |a: &[f32], b: &[f32]| 1.0 / (1.0 + distance(a, b));
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum();
+    for (measure, least, similarity) in [
+        ("cosine", None, &cosine as &dyn Fn(&[f32], &[f32]) -> f64),
+        ("cosine", Some(0.2), &cosine),
+        ("cosine", Some(-0.05), &cosine),
+        ("inner_product", Some(1.5), &product),
+        ("l2", Some(0.25), &near),
+    ] {
+        admin
+            .execute(
+                "UPDATE engram.embedding_models SET distance = $1",
+                &[&measure],
+            )
+            .unwrap();
+        let changes = serde_json::json!({ "min_similarity": least });
+        ann.execute("SELECT engram.configure($1)", &[&changes])
+            .unwrap();
+        for query in &queries {
+            let above = |m: &&String| {
+                similarity(&vectors[m[1..].parse::<usize>().unwrap()], query) > least.unwrap_or(0.0)
+            };
+            let all = best_of(&vectors, 1_500, |v| similarity(v, query));
+            let wanted: Vec<&String> = all.iter().take_while(above).collect();
+            assert!((20..=1000).contains(&wanted.len()), "{measure} {least:?}");
+            let found = found(&mut ann, &format!("NULL, '{query:?}', 1000, model => 'm'"));
+            let lacking = wanted.iter().filter(|m| !found.contains(m)).count();
+            assert_eq!(
+                (lacking, found.len()),
+                (0, wanted.len()),
+                "{measure} {least:?}"
+            );
+        }
+    }
+}
+
+/// What nobody has stored is not answered with what is merely nearest.
+#[test]
+fn a_workspace_says_how_much_evidence_a_result_needs() {
+    let db = Database::new();
+    let (mut ann, mut ben) = (db.user("ann"), db.user("ben"));
+    for client in [&mut ann, &mut ben] {
+        for (content, embedding) in [
+            ("The name of the harbour is Lindau", "[1,0.2,0]"),
+            ("Bees sleep in winter", "[0,1,0.2]"),
+        ] {
+            client
+                .execute(
+                    "SELECT engram.add($1, embedding => ($2::text)::extensions.vector)",
+                    &[&content, &embedding],
+                )
+                .unwrap();
+        }
+    }
+    let question = "'What was the name of my first dog?', '[0.3,0.3,1]'";
+    assert_eq!(found(&mut ann, question).len(), 2);
+    let strict = serde_json::json!({"min_similarity": 0.6, "min_coverage": 0.6});
+    ann.execute("SELECT engram.configure($1)", &[&strict])
+        .unwrap();
+    assert!(found(&mut ann, question).is_empty());
+    assert_eq!(found(&mut ben, question).len(), 2, "a workspace of its own");
+    // Either is evidence enough.
+    for question in ["'name of the harbour', '[0,0,1]'", "'zebra', '[1,0.3,0]'"] {
+        assert_eq!(
+            found(&mut ann, question),
+            ["The name of the harbour is Lindau"],
+            "{question}"
+        );
+    }
+    for (setting, wrong) in [
+        ("min_similarity", "-2"),
+        ("min_coverage", "1.5"),
+        ("min_similarity", "\"NaN\""),
+    ] {
+        let change: Value = format!("{{\"{setting}\": {wrong}}}").parse().unwrap();
+        let refused = failure(ann.execute("SELECT engram.configure($1)", &[&change]));
+        assert!(refused.message.contains(setting), "{refused:?}");
     }
 }
 
