@@ -139,6 +139,54 @@ pub fn fold(lexeme: &str) -> Cow<'_, str> {
     )
 }
 
+/// A word as who has no such letters writes it: [`fold`], and letters that are no others with an accent as
+/// PostgreSQL's `unaccent` has them: "straße" is "strasse", "łódź" "lodz", "søren" "soren".
+pub fn latin(word: &str) -> Cow<'_, str> {
+    let folded = fold(word);
+    if folded.is_ascii() {
+        return folded;
+    }
+    let mut out = String::with_capacity(folded.len());
+    for c in folded.chars() {
+        match c {
+            'ß' => out.push_str("ss"),
+            'æ' => out.push_str("ae"),
+            'œ' => out.push_str("oe"),
+            'þ' => out.push_str("th"),
+            'ø' => out.push('o'),
+            'ł' => out.push('l'),
+            'đ' | 'ð' => out.push('d'),
+            'ħ' => out.push('h'),
+            'ŧ' => out.push('t'),
+            'ı' => out.push('i'),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A picture among the characters. What changes another's colour or gender is none.
+fn is_emoji(c: char) -> bool {
+    matches!(c, '\u{231a}'..='\u{23ff}' | '\u{2600}'..='\u{27bf}' | '\u{2b05}'..='\u{2b55}' | '\u{1f000}'..='\u{1faff}')
+        && !matches!(c, '\u{2640}' | '\u{2642}' | '\u{1f3fb}'..='\u{1f3ff}')
+}
+
+/// An emoji as a word that PostgreSQL's parser takes for one, which it takes none of them for. Stored, so never to be
+/// changed.
+fn emoji_word(c: char) -> String {
+    format!("u{:x}", u32::from(c))
+}
+
+/// A lexeme as it is shown: an emoji as itself.
+pub fn shown(lexeme: &str) -> Cow<'_, str> {
+    let emoji = lexeme.strip_prefix('u').filter(|hex| hex.len() > 3);
+    let emoji = emoji.and_then(|hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?));
+    match emoji.filter(|c| is_emoji(*c)) {
+        Some(c) => Cow::Owned(c.to_string()),
+        None => Cow::Borrowed(lexeme),
+    }
+}
+
 /// A sign that is put on the letter before it.
 fn is_accent(c: char) -> bool {
     ('\u{300}'..='\u{36f}').contains(&c)
@@ -153,15 +201,17 @@ fn unspaced(c: char) -> bool {
         | '\u{ac00}'..='\u{d7a3}') // Hangul
 }
 
+/// A sign that is not ASCII and never stands within a word.
+fn sign(c: char) -> bool {
+    !c.is_ascii()
+        && !c.is_alphanumeric()
+        && !is_combining_mark(c)
+        // Soft hyphens, joiners and marks of direction stand within words.
+        && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
 /// A text with blanks in the place of signs that are not ASCII: quotes, dashes, bullets, currencies, emoji.
 pub fn spaced(text: &str) -> Cow<'_, str> {
-    let sign = |c: char| {
-        !c.is_ascii()
-            && !c.is_alphanumeric()
-            && !is_combining_mark(c)
-            // Soft hyphens, joiners and marks of direction stand within words.
-            && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
-    };
     if text.is_ascii() || !text.contains(sign) {
         return text.into();
     }
@@ -174,9 +224,19 @@ pub fn spaced(text: &str) -> Cow<'_, str> {
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
 /// there are none. Pairs of neighbouring characters where words are written without spaces, words without their
 /// accents (which a stemmer takes for other words), the parts of identifiers (getUserName, api.v2/users, x86_64),
-/// numbers that PostgreSQL's parser cuts or signs (1,000,000 and the end of 2019-2021), and dates in digits as the
-/// indexed text spells them.
+/// numbers that PostgreSQL's parser cuts or signs (1,000,000 and the end of 2019-2021), what numbers with dots begin
+/// with (192.168 of 192.168.1.20), emoji, and dates in digits as the indexed text spells them.
 pub fn extra(text: &str) -> Option<String> {
+    more(text, true)
+}
+
+/// As [`extra`], of a query: who asks for 192.168.1.20 does not ask for whatever else begins with 192.168.
+pub fn extra_asked(text: &str) -> Option<String> {
+    more(text, false)
+}
+
+/// `beginnings`: also those of numbers with dots.
+fn more(text: &str, beginnings: bool) -> Option<String> {
     let mut out = String::new();
     let mut push = |word: &str| {
         if !out.is_empty() {
@@ -193,15 +253,21 @@ pub fn extra(text: &str) -> Option<String> {
                 push(&date);
             } else {
                 parts_of_identifier(token, &mut push);
+                if beginnings {
+                    beginnings_of_numbers(token, &mut push);
+                }
             }
         } else {
             for word in token.split(|c: char| !c.is_alphanumeric() && !is_accent(c)) {
-                let folded = fold(word);
+                let folded = latin(word);
                 if !word.is_ascii() && folded.bytes().all(|c| c.is_ascii_alphabetic()) {
                     push(&folded);
                 }
             }
             let chars: Vec<char> = token.chars().collect();
+            for c in chars.iter().filter(|c| is_emoji(**c)) {
+                push(&emoji_word(*c));
+            }
             for run in chars.chunk_by(|a, b| unspaced(*a) && unspaced(*b)) {
                 for pair in run.windows(2) {
                     push(&pair.iter().collect::<String>());
@@ -214,6 +280,101 @@ pub fn extra(text: &str) -> Option<String> {
         }
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// The tokens of a text of which several words may be found though they are one thing to whoever writes them
+/// (identifiers, compounds, numbers, words with accents), and what is left of the text without them. Brackets and
+/// quotes part tokens, and so do commas that are not between digits. Where words are written without spaces, a token
+/// is no one thing.
+pub fn compounds(text: &str) -> (Vec<&str>, String) {
+    let (mut found, mut rest) = (Vec::new(), String::with_capacity(text.len()));
+    for token in text.split(char::is_whitespace) {
+        if is_plain(token.as_bytes()) {
+            rest.extend([" ", token]);
+            continue;
+        }
+        let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+        let parts = |(at, c): (usize, char)| match c {
+            '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '"' | ';' | '|' => true,
+            ',' => {
+                !(digit(token[..at].chars().next_back()) && digit(token[at + 1..].chars().next()))
+            }
+            _ => sign(c),
+        };
+        let mut start = 0;
+        let ends = token.char_indices().filter(|i| parts(*i));
+        for (end, next) in ends
+            .map(|(at, c)| (at, at + c.len_utf8()))
+            .chain([(token.len(), token.len())])
+        {
+            let piece = &token[start..end];
+            start = next;
+            if is_plain(piece.as_bytes()) || piece.contains(unspaced) {
+                rest.extend([" ", piece]);
+            } else if piece.contains(char::is_alphanumeric) {
+                found.push(piece);
+            }
+        }
+    }
+    (found, rest)
+}
+
+/// A number as it may be written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Number {
+    /// All its spellings, where it has decimals.
+    pub spellings: Vec<String>,
+    /// There are signs between its thousands, so that it is no list of numbers.
+    pub grouped: bool,
+}
+
+/// A number of at least four digits that has decimals ("1250.50", "1,250.50", and the German way "1250,50",
+/// "1.250,50") or commas between its thousands ("1,250"). `None` for other tokens, such as lists ("1,2,3"), and for
+/// what is a word as it is ("1250", which [`extra`] finds in "1,250").
+pub fn number(token: &str) -> Option<Number> {
+    let token = token.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|c| c.is_ascii_digit());
+    // The digits before the decimals; between thousands there may be this sign.
+    let whole = |s: &str, sign: char| -> Option<String> {
+        let mut groups = s.split(sign);
+        let first = groups.next().filter(|g| digits(g))?;
+        let rest: Vec<&str> = groups.collect();
+        let grouped = first.len() <= 3 && rest.iter().all(|g| g.len() == 3 && digits(g));
+        let number = [first, &rest.concat()].concat();
+        ((rest.is_empty() || grouped) && number.len() > 3).then_some(number)
+    };
+    let thousands = |number: &str, sign: char| {
+        let mut out = String::with_capacity(number.len() * 4 / 3);
+        for (nth, digit) in number.chars().enumerate() {
+            if nth > 0 && (number.len() - nth).is_multiple_of(3) {
+                out.push(sign);
+            }
+            out.push(digit);
+        }
+        out
+    };
+    for (point, comma) in [('.', ','), (',', '.')] {
+        if let Some((before, decimals)) = token.rsplit_once(point)
+            && digits(decimals)
+            && let Some(number) = whole(before, comma)
+            // "1250,500" may as well be two numbers, and "1,250,500" is one.
+            && !(point == ',' && decimals.len() == 3)
+        {
+            return Some(Number {
+                spellings: vec![
+                    format!("{number}.{decimals}"),
+                    format!("{}.{decimals}", thousands(&number, ',')),
+                    format!("{number},{decimals}"),
+                    format!("{},{decimals}", thousands(&number, '.')),
+                ],
+                grouped: before.contains(comma),
+            });
+        }
+    }
+    (token.contains(',') && whole(token, ',').is_some()).then(|| Number {
+        spellings: Vec::new(),
+        grouped: true,
+    })
 }
 
 /// Whether a token is a word of small letters, or the first a capital one, perhaps between signs: it has no parts and
@@ -305,6 +466,21 @@ fn parts_of_identifier(token: &str, push: &mut impl FnMut(&str)) {
         let run = run.trim_matches('.');
         if run.contains('.') && run.len() < token.len() {
             push(run);
+        }
+    }
+}
+
+/// Of addresses and versions (192.168.1.20, v1.2.3) the networks and the lines that they belong to: what they begin
+/// with, up to any dot but the first.
+fn beginnings_of_numbers(token: &str, push: &mut impl FnMut(&str)) {
+    for run in token.split(|c: char| !c.is_ascii_digit() && c != '.') {
+        let run = run.trim_matches('.');
+        // Nobody counts on in a longer one, such as a table of contents.
+        if run.contains("..") || run.len() > 40 {
+            continue;
+        }
+        for (end, _) in run.match_indices('.').skip(1) {
+            push(&run[..end]);
         }
     }
 }
@@ -566,7 +742,7 @@ mod tests {
         );
         assert_eq!(
             e("In 2019-2021 v1.2.3 cost $1,234,567.80, see 12-14 and 555-1234; 1,2 1,00 1.2.3"),
-            "2021 v 1 2 3 1.2.3 1234567 14 1234"
+            "2021 v 1 2 3 1.2.3 1.2 1234567 14 1234 1.2"
         );
         assert_eq!(e("call getUserName()"), "get User Name");
         assert_eq!(e("parseHTTPResponse x86_64"), "parse HTTP Response x 86 64");
@@ -584,13 +760,75 @@ mod tests {
         );
         assert_eq!(
             e("on 3/5/2024 at 10.0.2024 or 1.2.3 or 40/50/2024"),
-            "3 5 2024"
+            "3 5 2024 10.0 1.2"
+        );
+        assert_eq!(e("at 192.168.1.20:80, 3.14..."), "192.168 192.168.1");
+        assert_eq!(extra_asked("192.168.1.20"), None);
+        assert_eq!(e("Łódź, Straße, Søren"), "lodz strasse soren");
+        assert_eq!(e("Launch🚀 ❤️👍🏽"), "u1f680 u2764 u1f44d");
+        assert_eq!(shown(&e("🚀")), "🚀");
+        assert_eq!(
+            ["u", "u2", "upper", "u2019"].map(shown),
+            ["u", "u2", "upper", "u2019"]
         );
         assert_eq!(e("Her résumé, l'été, cafe\u{301}s"), "resume ete cafes");
         assert_eq!(e("東京都へ行く"), "東京 京都 都へ へ行 行く");
         assert_eq!(e("我爱tea"), "我爱");
         assert_eq!(e("A列"), "列");
         assert_eq!(extra("plain words only"), None);
+    }
+
+    #[test]
+    fn tokens_of_several_words_are_told_from_words() {
+        let (found, rest) = compounds(
+            "How does (getUserName,is_it) differ from résumé-v1, 1,250.50 or 日本語? x;a_b 🚀",
+        );
+        assert_eq!(
+            found,
+            ["getUserName", "is_it", "résumé-v1", "1,250.50", "a_b"]
+        );
+        assert_eq!(
+            rest.split_whitespace().collect::<Vec<_>>(),
+            ["How", "does", "differ", "from", "or", "日本語?", "x"]
+        );
+        assert_eq!(compounds("plain words, only (here)!").0, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_number_is_one_however_its_thousands_are_parted() {
+        let spelt = |token| number(token).map(|n| (n.spellings.join(" "), n.grouped));
+        let all = "1250.50 1,250.50 1250,50 1.250,50".to_owned();
+        for (token, grouped) in [
+            ("1250.50", false),
+            ("$1,250.50,", true),
+            ("1250,50", false),
+            ("1.250,50", true),
+        ] {
+            assert_eq!(spelt(token), Some((all.clone(), grouped)), "{token}");
+        }
+        assert_eq!(spelt("1,250,000"), Some((String::new(), true)));
+        assert_eq!(
+            spelt("1234567.8").unwrap().0,
+            "1234567.8 1,234,567.8 1234567,8 1.234.567,8"
+        );
+        for other in [
+            "1250",
+            "3.14",
+            "3,14",
+            "1,2,3",
+            "1,25",
+            "12,50",
+            "1,2500",
+            "1250,500",
+            "1,2,3.50",
+            "1.2.3",
+            "192.168.1.20",
+            ",",
+            "1,",
+            "a,b",
+        ] {
+            assert_eq!(spelt(other), None, "{other}");
+        }
     }
 
     #[test]
@@ -637,7 +875,7 @@ mod tests {
 
         #[test]
         fn anything_has_extras_or_none(s in "\\PC{0,60}") {
-            let _ = extra(&s);
+            let _ = (extra(&s), extra_asked(&s), compounds(&s), number(&s), shown(&s));
             let folded = fold(&s).into_owned();
             prop_assert_eq!(fold(&folded), folded.as_str());
         }

@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod bm25;
+pub mod concepts;
 pub mod dates;
 pub mod fsrs;
 pub mod fusion;

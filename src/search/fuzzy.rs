@@ -3,15 +3,16 @@
 //! Blocks hold words as hashes, beside which letters each has. Those whose letters fit are candidates;
 //! one memory of each is read, a bounded number of them, and the word in its text decides. It is
 //! taken for the word of the query when it is one edit away (two from eight letters on) or begins with
-//! it; else when it begins with a word one edit away, or holds it anywhere. All of it is only done when a word matches nothing.
+//! it; else when it begins with a word one edit away, or holds it anywhere; else two words that stand beside each other
+//! are, when they make it up together ("user_name" for "username"). All of it is only done when a word matches nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use pgrx::datum::DatumWithOid;
 
 use super::Context;
 use super::corpus::Corpus;
-use super::words::Analysed;
+use super::words::{Analysed, lexemes};
 use crate::blocks::documents::{self, Word};
 use crate::error::Result;
 use crate::scan::{Lookup, Table};
@@ -25,6 +26,8 @@ const SHORTEST: usize = 4;
 const LONGEST: usize = 64;
 /// Letters from which two edits are one slip.
 const LONG: usize = 8;
+/// Fewest letters of each of two words that make up one.
+const PIECE: usize = 2;
 /// Letters from which other endings are looked for.
 const INFLECTED: usize = 6;
 /// Candidates of one word whose memories are read.
@@ -65,6 +68,10 @@ struct Missing {
     letters: u32,
     /// Words of the workspace that it may be, with the documents that hold them and how often.
     candidates: HashMap<Word, Vec<(u32, u32)>>,
+    /// Words that it may begin or end with, where it is two, as bits: after how many letters the second begins.
+    pieces: [HashMap<Word, u64>; 2],
+    /// Where these are.
+    held: HashMap<u32, [u64; 2]>,
 }
 
 /// Finds words for those of the query that match nothing, and adds their matches to the corpus.
@@ -79,7 +86,10 @@ pub fn take(
         .iter()
         .map(|occurrences| !occurrences.is_empty())
         .collect();
-    if context.fuzzy_weight == 0.0 || found.iter().all(|found| *found) {
+    let wanted: Vec<bool> = (found.iter().enumerate())
+        .map(|(word, there)| !there && !analysed.spared(word, &found))
+        .collect();
+    if context.fuzzy_weight == 0.0 || !wanted.contains(&true) {
         return Ok(Taken::default());
     }
     let typed: Vec<String> = free
@@ -88,19 +98,31 @@ pub fn take(
         .collect();
     let mut missing: Vec<Missing> = (0u32..)
         .zip(&analysed.lexemes)
-        .zip(found)
-        .filter(|(_, found)| !found)
+        .zip(wanted)
+        .filter(|(_, wanted)| *wanted)
         .filter_map(|((word, lexeme), _)| Missing::new(word, lexeme, &typed))
         .take(MOST_WORDS)
         .collect();
+    for missing in &mut missing {
+        missing.split(context);
+    }
     if missing.is_empty() {
         return Ok(Taken::default());
     }
     scan(context, blocks, corpus, &mut missing)?;
-    let texts = read(context, corpus, &missing)?;
+    let wanted: BTreeSet<u32> = (missing.iter().flat_map(Missing::likely))
+        .map(|(_, document)| document)
+        .collect();
+    let mut texts = BTreeMap::new();
+    read(context, corpus, wanted, &mut |document, parts| {
+        texts.insert(document, tokens(parts));
+    })?;
     let mut taken = Taken::default();
     for missing in &missing {
         missing.choose(context, &texts, corpus, &mut taken)?;
+        if !taken.holds(missing.word as usize) {
+            missing.join(context, corpus, &mut taken)?;
+        }
     }
     Ok(taken)
 }
@@ -132,7 +154,61 @@ impl Missing {
             typed: surface.chars().collect(),
             letters: documents::letters(lexeme.as_bytes()),
             candidates: HashMap::new(),
+            pieces: Default::default(),
+            held: HashMap::new(),
         })
+    }
+
+    /// Looks up what words it may be made of.
+    fn split(&mut self, context: &Context) {
+        let config = crate::words::configuration(&context.text_config);
+        let typed: String = self.typed.iter().collect();
+        // Of one byte each.
+        for at in PIECE..=typed.len().saturating_sub(PIECE) {
+            let (head, tail) = typed.split_at(at);
+            let [head, tail] = [head, tail].map(|piece| lexemes(config, piece));
+            if let ([head], [tail]) = (&head[..], &tail[..]) {
+                for (pieces, lexeme) in self.pieces.iter_mut().zip([head, tail]) {
+                    *pieces.entry(terms::word(lexeme.as_bytes())).or_default() |= 1 << at;
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, word: Word, document: u32) {
+        for (side, pieces) in self.pieces.iter().enumerate() {
+            if let Some(places) = pieces.get(&word) {
+                self.held.entry(document).or_default()[side] |= places;
+            }
+        }
+    }
+
+    /// Takes two words for it that make it up and stand beside each other.
+    fn join(&self, context: &Context, corpus: &mut Corpus<'_>, taken: &mut Taken) -> Result<()> {
+        let mut wanted: Vec<u32> = (self.held.iter())
+            .filter(|(_, [heads, tails])| heads & tails != 0)
+            .map(|(document, _)| *document)
+            .collect();
+        // The newer are as likely as any.
+        wanted.sort_unstable_by_key(|document| std::cmp::Reverse(*document));
+        wanted.truncate(MOST_READ);
+        let typed: String = self.typed.iter().collect();
+        let mut found: BTreeMap<u32, String> = BTreeMap::new();
+        let wanted = wanted.into_iter().collect();
+        read(context, corpus, wanted, &mut |document, parts| {
+            if let Some(two) = parts.iter().find_map(|part| beside(&typed, part)) {
+                found.insert(document, format!("{typed}~{two}"));
+            }
+        })?;
+        if !found.is_empty() {
+            taken.words.push(self.word);
+        }
+        corpus.occurrences[self.word as usize] = found.keys().map(|d| (*d, 1)).collect();
+        for (document, label) in found {
+            taken.of.insert((document, self.word), taken.labels.len());
+            taken.labels.push(label);
+        }
+        Ok(())
     }
 
     fn edits(&self) -> u32 {
@@ -166,7 +242,7 @@ impl Missing {
         corpus: &mut Corpus<'_>,
         taken: &mut Taken,
     ) -> Result<()> {
-        let letters = |word: &str| documents::letters(word.as_bytes());
+        let letters = |word: &str| documents::letters(text::latin(word).as_bytes());
         let typed = letters(&self.typed.iter().collect::<String>());
         let mut near: BTreeSet<(u8, &String)> = BTreeSet::new();
         for (_, document) in self.likely() {
@@ -234,31 +310,32 @@ fn scan(
     missing: &mut [Missing],
 ) -> Result<()> {
     let wanted: Vec<(u32, u32)> = missing.iter().map(|m| (m.letters, m.edits())).collect();
-    let likely = |letters: u32| wanted.iter().any(|of| may_be(*of, letters));
+    let pieces: HashSet<u32> = (missing.iter().flat_map(|m| &m.pieces))
+        .flat_map(|pieces| pieces.keys().map(|word| word.letters))
+        .collect();
+    let likely =
+        |letters: u32| wanted.iter().any(|of| may_be(*of, letters)) || pieces.contains(&letters);
     corpus.each_word(context, blocks, &likely, &mut |word, document, count| {
-        for missing in missing
-            .iter_mut()
-            .filter(|m| may_be((m.letters, m.edits()), word.letters))
-        {
-            let places = missing.candidates.entry(word).or_default();
-            places.push((document, count));
+        for missing in missing.iter_mut() {
+            missing.hold(word, document);
+            if may_be((missing.letters, missing.edits()), word.letters) {
+                let places = missing.candidates.entry(word).or_default();
+                places.push((document, count));
+            }
         }
     })
 }
 
-/// The words of the documents that tell which words the candidates are, folded. What the caller may not see
-/// is not among the candidates.
+/// Calls `visit` with the texts of documents, of which the candidates have no others than the caller may see.
 fn read(
     context: &Context,
     corpus: &Corpus<'_>,
-    missing: &[Missing],
-) -> Result<BTreeMap<u32, BTreeSet<String>>> {
-    let wanted: BTreeSet<u32> = missing
-        .iter()
-        .flat_map(Missing::likely)
-        .map(|(_, document)| document)
-        .collect();
-    let mut texts = BTreeMap::new();
+    wanted: BTreeSet<u32>,
+    visit: &mut dyn FnMut(u32, &[&str]),
+) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
     if context.past.is_some() {
         let places: HashMap<uuid::Uuid, u32> = wanted
             .iter()
@@ -277,12 +354,12 @@ fn read(
                 let id = spi::uuid(row.get::<pgrx::Uuid>(1)?.expect("NOT NULL"));
                 let text = row.get::<String>(2)?.unwrap_or_default();
                 if let Some(document) = places.get(&id) {
-                    texts.insert(*document, tokens(&[&text]));
+                    visit(*document, &[&text]);
                 }
                 Ok(())
             },
         )?;
-        return Ok(texts);
+        return Ok(());
     }
     let memories = Table::open(c"memories")?;
     let columns = [c"content", c"speaker", c"summary"].map(|name| memories.column(name));
@@ -295,10 +372,31 @@ fn read(
         if let Some(row) = rows.find([context.workspace, id]) {
             // SAFETY: all three columns are text.
             let parts = columns.map(|column| unsafe { row.text(column) }.unwrap_or(""));
-            texts.insert(document, tokens(&parts));
+            visit(document, &parts);
         }
     }
-    Ok(texts)
+    Ok(())
+}
+
+/// Two words of a text that are `typed` together, as they stand there: with one sign or blank between them.
+fn beside(typed: &str, text: &str) -> Option<String> {
+    let mut last: Option<(usize, String)> = None;
+    let mut start = 0;
+    for word in text.split(|c: char| !c.is_alphanumeric()) {
+        let end = start + word.len();
+        // Empty words are between two signs, and begin anew.
+        let folded = text::latin(word).to_lowercase();
+        if let Some((from, before)) = &last
+            && !before.is_empty()
+            && typed.strip_prefix(before.as_str()) == Some(folded.as_str())
+            && !folded.is_empty()
+        {
+            return Some(text[*from..end].to_lowercase());
+        }
+        last = Some((start, folded));
+        start = end + text[end..].chars().next().map_or(0, char::len_utf8);
+    }
+    None
 }
 
 /// The different words of texts, folded, with the parts of identifiers.
@@ -320,6 +418,10 @@ fn tokens(texts: &[&str]) -> BTreeSet<String> {
 /// How far a word is from what was typed, 1 or 2; `None` when it is another word. The first letter is
 /// hardly ever wrong, unless it changed places with the second.
 fn distance(typed: &[char], word: &str) -> Option<u8> {
+    // Stored before such letters were indexed the other way too: "straße" for "strasse".
+    if !word.is_ascii() && text::latin(word).chars().eq(typed.iter().copied()) {
+        return Some(1);
+    }
     let word: Vec<char> = word.chars().collect();
     if word.len() > typed.len() && word.starts_with(typed) {
         return Some(1);
@@ -386,6 +488,20 @@ mod tests {
     }
 
     #[test]
+    fn two_words_are_one_where_they_stand_beside_each_other() {
+        for (typed, text, wanted) in [
+            ("foobar", "call(foo_bar_baz)", Some("foo_bar")),
+            ("username", "The User name, please", Some("user name")),
+            ("uberblick", "ü Über-Blick", Some("über-blick")),
+            ("foobar", "foo, bar", None),
+            ("foobar", "foo b ar foobar bar foo", None),
+            ("foobar", "", None),
+        ] {
+            assert_eq!(beside(typed, text).as_deref(), wanted, "{typed} {text}");
+        }
+    }
+
+    #[test]
     fn slips_and_fragments_are_near_and_other_words_are_not() {
         let distance = |typed: &str, word: &str| distance(&typed.chars().collect::<Vec<_>>(), word);
         for (typed, word, wanted) in [
@@ -404,6 +520,8 @@ mod tests {
             ("monday", "sunday", None),
             ("marble", "table", None),
             ("word", "word", None),
+            ("strasse", "straße", Some(1)),
+            ("aeroskobing", "ærøskøbing", Some(1)),
         ] {
             assert_eq!(distance(typed, word), wanted, "{typed} {word}");
         }

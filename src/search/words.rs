@@ -13,6 +13,7 @@ use super::fuzzy::Taken;
 use crate::blocks::documents::Word;
 use crate::error::Result;
 use crate::model::bm25;
+use crate::model::concepts::{self, Concept, Reading};
 use crate::model::ranking::{Weights, coverage_factor};
 use crate::query::{Query, keep_ends};
 use crate::scan::{Key, Table};
@@ -27,6 +28,10 @@ const MAX_LEXEMES: usize = 64;
 pub struct Analysed {
     /// Words that score, in the order of the query, each once.
     pub lexemes: Vec<String>,
+    /// Which of them count by themselves; the others only as part of a concept.
+    alone: Vec<bool>,
+    /// Tokens that are several words, each as the ways to read it.
+    concepts: Vec<Vec<Reading>>,
     /// What every result must satisfy, as the text of a tsquery.
     phrases: Vec<String>,
     /// Lexemes that every result must hold.
@@ -49,13 +54,13 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
         let mut found = lexemes(config, &query.free);
         found.retain(&mut new);
         keep_ends(&mut found, MAX_LEXEMES);
-        if let Some(extra) = text::extra(&query.free) {
+        if let Some(extra) = text::extra_asked(&query.free) {
             // What nobody asks with its accents is not asked without them: "für", "été".
             let silent: Vec<String> = query
                 .free
                 .split(|c: char| !c.is_alphanumeric())
                 .filter(|word| !word.is_ascii() && lexemes(config, word).is_empty())
-                .map(|word| text::fold(word).into_owned())
+                .map(|word| text::latin(word).into_owned())
                 .collect();
             let asked: Vec<&str> = extra
                 .split(' ')
@@ -67,6 +72,7 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
             found.extend(more);
         }
         analysed.lexemes = found;
+        analysed.find_concepts(config, &query.free);
     }
     if query.required.is_empty() && query.excluded.is_empty() {
         return Ok(analysed);
@@ -113,7 +119,7 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
 }
 
 /// The lexemes of a text in the order in which they come.
-fn lexemes(config: pg_sys::Oid, text: &str) -> Vec<String> {
+pub(super) fn lexemes(config: pg_sys::Oid, text: &str) -> Vec<String> {
     let sent = crate::words::sent(config, text);
     let mut found: Vec<terms::Term<'_>> = terms::parse(&sent).collect();
     found.sort_by_key(|term| term.first);
@@ -121,7 +127,129 @@ fn lexemes(config: pg_sys::Oid, text: &str) -> Vec<String> {
     found.iter().map(text).collect()
 }
 
+/// Lexemes with the same key are one word.
+fn key(lexeme: &str) -> String {
+    text::fold(lexeme).into_owned()
+}
+
+/// A token of a query of which several words are looked for.
+struct Token {
+    /// All of them.
+    words: Vec<String>,
+    /// Ways to read it.
+    readings: Vec<Vec<String>>,
+    /// Other ways to write it. Only all words of one are it.
+    spellings: Vec<Vec<String>>,
+}
+
+impl Token {
+    /// `None` when it is one word.
+    fn of(config: pg_sys::Oid, token: &str) -> Option<Self> {
+        let whole = lexemes(config, token);
+        let parts = text::extra_asked(token).map_or_else(Vec::new, |extra| lexemes(config, &extra));
+        let number = text::number(token);
+        if number.is_none() && whole.len() < 2 && (parts == whole || parts.is_empty()) {
+            return None;
+        }
+        let words: Vec<String> = whole.iter().chain(&parts).cloned().collect();
+        // Of a number what is between its signs is no part.
+        let grouped = number.as_ref().is_some_and(|number| number.grouped);
+        let sources = if grouped {
+            [Vec::new(), parts]
+        } else {
+            [whole, parts]
+        };
+        // What joins others ("foo-bar", a host) is a word by itself.
+        let joins = |lexeme: &String| {
+            let inner = lexeme.trim_matches(|c: char| !c.is_alphanumeric());
+            inner.contains(|c: char| !c.is_alphanumeric())
+        };
+        let mut readings = Vec::new();
+        for words in sources {
+            let (joined, simple): (Vec<String>, _) = words.into_iter().partition(joins);
+            readings.extend(joined.into_iter().map(|word| vec![word]));
+            readings.push(simple);
+        }
+        let spellings = number.map_or_else(Vec::new, |number| number.spellings);
+        let spellings = spellings.iter().map(|spelling| lexemes(config, spelling));
+        Some(Self {
+            words,
+            readings,
+            spellings: spellings.collect(),
+        })
+    }
+}
+
 impl Analysed {
+    /// Finds out which of the words are one thing to whoever asks: a name and its parts, a number and how else it is
+    /// written. Words of other spellings are added.
+    fn find_concepts(&mut self, config: pg_sys::Oid, free: &str) {
+        self.alone = vec![true; self.lexemes.len()];
+        let (mut tokens, rest) = text::compounds(free);
+        let mut seen = HashSet::new();
+        tokens.retain(|token| seen.insert(*token));
+        keep_ends(&mut tokens, MAX_LEXEMES);
+        let tokens: Vec<Token> = (tokens.into_iter())
+            .filter_map(|token| Token::of(config, token))
+            .collect();
+        if tokens.is_empty() {
+            return;
+        }
+        let mut places: HashMap<String, usize> =
+            self.lexemes.iter().map(|l| key(l)).zip(0..).collect();
+        // A word that is asked for by itself is not part of a name as well, and one of two names is part of the first.
+        let mut taken: HashSet<usize> = (lexemes(config, &rest).iter())
+            .filter_map(|l| places.get(&key(l)).copied())
+            .collect();
+        for token in tokens {
+            let free = |l: &String| places.get(&key(l)).filter(|w| !taken.contains(w)).copied();
+            let mut own: Vec<usize> = token.words.iter().filter_map(free).collect();
+            if own.is_empty() {
+                continue;
+            }
+            let mut readings: Vec<Reading> = (token.readings.iter())
+                .map(|words| Reading::any(words.iter().filter_map(free).collect()))
+                .collect();
+            for words in token.spellings {
+                let new = words.iter().filter(|l| !places.contains_key(&key(l)));
+                if self.lexemes.len() + new.count() > MAX_LEXEMES {
+                    continue;
+                }
+                let mut place = |l: String| {
+                    *places.entry(key(&l)).or_insert_with(|| {
+                        self.lexemes.push(l);
+                        self.alone.push(false);
+                        self.lexemes.len() - 1
+                    })
+                };
+                readings.push(Reading::all(words.into_iter().map(&mut place).collect()));
+            }
+            readings.retain(|reading| !reading.words.is_empty());
+            if readings.is_empty() {
+                continue;
+            }
+            // Another spelling may be asked for as well, as one word.
+            own.extend((readings.iter().filter(|r| r.words.len() == 1)).map(|r| r.words[0]));
+            taken.extend(&own);
+            let several = |word: &usize| *word != own[0];
+            if own.iter().any(several) || readings.iter().any(|r| r.words.iter().any(several)) {
+                for word in own {
+                    self.alone[word] = false;
+                }
+                self.concepts.push(readings);
+            }
+        }
+    }
+
+    /// Whether this is only part of something that is there in other words.
+    pub fn spared(&self, word: usize, found: &[bool]) -> bool {
+        let there = |reading: &Reading| reading.words.iter().all(|word| found[*word]);
+        !self.alone[word]
+            && (self.concepts.iter())
+                .filter(|concept| concept.iter().any(|r| r.words.contains(&word)))
+                .all(|concept| concept.iter().any(there))
+    }
+
     /// What every result must satisfy beyond [`Self::words`], as the text of a tsquery.
     pub fn constraint(&self) -> Option<String> {
         (!self.phrases.is_empty()).then(|| self.phrases.join(" & "))
@@ -190,6 +318,9 @@ impl Scored {
 /// The lane, with all matches scored.
 pub struct Words {
     lexemes: Vec<String>,
+    /// As [`Analysed`] has it.
+    alone: Vec<bool>,
+    concepts: Vec<Concept>,
     idf: Vec<f64>,
     params: bm25::Params,
     norms: bm25::Norms,
@@ -225,15 +356,21 @@ impl Words {
                 sure * bm25::idf(n, *df)
             })
             .collect();
-        let total_idf: f64 = idf
-            .iter()
-            .zip(&df)
-            .filter(|(_, df)| **df > 0)
-            .map(|(idf, _)| idf)
+        let concepts: Vec<Concept> = (analysed.concepts.iter())
+            .map(|readings| Concept::new(readings, occurrences, &idf, n))
+            .collect();
+        let total_idf: f64 = (idf.iter().zip(&df).zip(&analysed.alone))
+            .filter(|((_, df), alone)| **df > 0 && **alone)
+            .map(|((idf, _), _)| *idf)
+            .chain(concepts.iter().map(|concept| concept.weight))
             .sum();
         let longest = df.iter().max().copied().unwrap_or(0);
         let mut lane = Self {
-            lexemes: analysed.lexemes.clone(),
+            lexemes: (analysed.lexemes.iter())
+                .map(|lexeme| text::shown(lexeme).into_owned())
+                .collect(),
+            alone: analysed.alone.clone(),
+            concepts,
             idf,
             params: context.bm25,
             norms: bm25::Norms::new(
@@ -248,7 +385,12 @@ impl Words {
             taken,
             scores: Vec::new(),
         };
-        let mut rest: Vec<&[(u32, u32)]> = occurrences.iter().map(Vec::as_slice).collect();
+        let mut rest: Vec<&[(u32, u32)]> = (occurrences.iter().zip(&lane.alone))
+            .map(|(occurrences, alone)| if *alone { occurrences.as_slice() } else { &[] })
+            .collect();
+        let mut of_concepts: Vec<Vec<&[(u32, u32)]>> = (lane.concepts.iter())
+            .map(|concept| concept.words.iter().map(|w| &occurrences[*w][..]).collect())
+            .collect();
         lane.scores = Vec::with_capacity(usize::try_from(longest).unwrap_or(0) * 2);
         let mut sums: Vec<(f64, f64)> = Vec::new();
         let mut touched: Vec<u32> = Vec::new();
@@ -257,6 +399,7 @@ impl Words {
             let range = stretch.range();
             if rest
                 .iter()
+                .chain(of_concepts.iter().flatten())
                 .all(|o| o.first().is_none_or(|o| o.0 >= range.end))
             {
                 continue;
@@ -279,6 +422,27 @@ impl Words {
                     *score += bm25::weight(lane.params, idf, *count, norm);
                     *covered += idf;
                 }
+            }
+            for (concept, rest) in lane.concepts.iter().zip(&mut of_concepts) {
+                let these: Vec<&[(u32, u32)]> = (rest.iter_mut())
+                    .map(|rest| {
+                        let split = rest.partition_point(|o| o.0 < range.end);
+                        let (these, after) = rest.split_at(split);
+                        *rest = after;
+                        these
+                    })
+                    .collect();
+                concepts::each(&these, |document, counts| {
+                    let place = (document - range.start) as usize;
+                    let norm = (lane.norms).of(length_at(lengths, place), turns.at(place));
+                    let (more, share) = concept.of(counts, lane.params, norm);
+                    let (score, covered) = &mut sums[place];
+                    if *covered == 0.0 && share > 0.0 {
+                        touched.push(place as u32);
+                    }
+                    *score += more;
+                    *covered += share;
+                });
             }
             if touched.len() > range.len() / 16 {
                 // So many are found in order faster than they are sorted.
@@ -409,16 +573,30 @@ impl Words {
     /// The parts that make up the score of a document: (word or name, part).
     pub fn parts(&self, corpus: &Corpus<'_>, document: usize) -> Vec<(&str, f64)> {
         let at = document as u32;
-        let occurrences = corpus.occurrences[..self.idf.len()].iter().enumerate();
-        let found: Vec<(usize, f64)> = occurrences
-            .filter_map(|(word, occurrences)| {
-                let place = occurrences.binary_search_by_key(&at, |o| o.0).ok()?;
-                let (length, _) = corpus.length(document);
-                let norm = self.norms.of(length, corpus.said(document));
-                let count = occurrences[place].1;
-                Some((word, bm25::weight(self.params, self.idf[word], count, norm)))
+        let count = |word: usize| {
+            let occurrences = &corpus.occurrences[word];
+            let place = occurrences.binary_search_by_key(&at, |o| o.0).ok()?;
+            Some(occurrences[place].1)
+        };
+        let norm = || {
+            let (length, _) = corpus.length(document);
+            self.norms.of(length, corpus.said(document))
+        };
+        let mut found: Vec<(usize, f64)> = (0..self.idf.len())
+            .filter(|word| self.alone[*word])
+            .filter_map(|word| {
+                let idf = self.idf[word];
+                Some((word, bm25::weight(self.params, idf, count(word)?, norm())))
             })
             .collect();
+        for concept in &self.concepts {
+            let counts: Vec<u32> = (concept.words.iter())
+                .map(|word| count(*word).unwrap_or(0))
+                .collect();
+            found.extend(concept.parts(&counts, self.params, norm()));
+        }
+        // In the order of the query.
+        found.sort_by_key(|(word, _)| *word);
         found
             .iter()
             .chain(self.named.get(&document).into_iter().flatten())

@@ -1222,3 +1222,131 @@ fn the_same_words_of_other_people_or_days_are_not_the_same() {
     // Ann's two of one day are one.
     assert_eq!(found(&mut ann, "'book'").len(), 3);
 }
+
+/// The scores of words by content, each the sum of its parts.
+fn scores(client: &mut Client, query: &str) -> HashMap<String, f64> {
+    let rows = client
+        .query(
+            "SELECT content, (explain->'lanes'->'words'->>'bm25')::float8,
+                    (SELECT coalesce(sum(part::float8), 0) FROM jsonb_each_text(explain->'lanes'->'words'->'parts') AS p (word, part))
+             FROM engram.search($1, match_count => 100, explain => true)",
+            &[&query],
+        )
+        .unwrap();
+    rows.iter()
+        .map(|row| {
+            let (score, parts): (f64, f64) = (row.get(1), row.get(2));
+            assert!((score - parts).abs() < 1e-9, "{query}: {score} {parts}");
+            (row.get(0), score)
+        })
+        .collect()
+}
+
+#[test]
+fn a_name_is_one_word_of_a_question_and_its_parts_together_are_no_more() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut contents: Vec<String> = (0..40).map(|i| format!("Note {i} on weather")).collect();
+    let names = [
+        "fetchUserRecord",
+        "fetch_user_record",
+        "fetch-user-record",
+        "fetch.user.record",
+        "fetch/user/record",
+    ];
+    contents.extend([
+        "All of it: fetch the user, then the record".to_owned(),
+        "The user was angry".to_owned(),
+        "One more user".to_owned(),
+        "A record of the weather".to_owned(),
+        "An avalanche fell".to_owned(),
+    ]);
+    contents.extend(names.iter().map(|name| format!("Then {name} is called")));
+    let contents: Vec<&str> = contents.iter().map(String::as_str).collect();
+    add_all(&mut ann, &contents);
+    for name in names {
+        let of = scores(&mut ann, &format!("{name} avalanche"));
+        let [itself, parts, one, other] = [
+            &*format!("Then {name} is called"),
+            "All of it: fetch the user, then the record",
+            "The user was angry",
+            "An avalanche fell",
+        ]
+        .map(|content| of.get(content).copied().unwrap_or(0.0));
+        // The other word of the question is as rare as a name can be.
+        assert!(itself <= other * 1.001, "{name}: {of:?}");
+        assert!(parts <= other && parts > 0.0, "{name}: {of:?}");
+        assert!(0.0 < one && one < 0.6 * parts, "{name}: {of:?}");
+        // Who asks for it finds it, if only beside others of the same parts.
+        let of = scores(&mut ann, name);
+        let most = of.values().fold(0f64, |most, score| most.max(*score));
+        assert!(of[&format!("Then {name} is called")] > 0.8 * most, "{of:?}");
+    }
+    // A part that is asked for beside the name counts by itself.
+    let angry = |of: HashMap<String, f64>| of["The user was angry"];
+    let alone = angry(scores(&mut ann, "user"));
+    let beside = angry(scores(&mut ann, "fetchUserRecord of user"));
+    assert!((alone - beside).abs() < 1e-9, "{alone} {beside}");
+}
+
+#[test]
+fn what_is_written_in_two_ways_is_found_by_either() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let contents = [
+        "He paid 1250.50",
+        "Invoice of 1,250.50 euros",
+        "Rechnung von 1.250,50 Euro",
+        "Page 1 of 250, 50 more",
+        "Haus in der Langen Straße",
+        "Haus in der Hauptstrasse",
+        "Die Strasse ist nass",
+        "Flug nach Łódź",
+        "The printer is at 192.168.1.20",
+        "The server is at 192.168.12.20",
+        "Update to v4.11.2",
+        "Launch 🚀 today",
+        "Nice work👍🏽🚀",
+        "Call lookup(foo_bar_baz)",
+        "The data base is slow",
+        "foo, bar and baz",
+    ];
+    add_all(&mut ann, &contents);
+    for (query, wanted) in [
+        ("1250.50", &[0, 1, 2][..]),
+        ("1,250.50", &[0, 1, 2]),
+        ("1.250,50", &[0, 1, 2]),
+        ("1250,50", &[0, 1, 2, 3]),
+        ("1,250", &[1]),
+        ("Strasse", &[4, 6]),
+        ("straße", &[4, 6]),
+        ("Hauptstraße", &[5]),
+        ("lodz", &[7]),
+        ("192.168.1", &[8]),
+        ("192.168", &[8, 9]),
+        ("192.168.1.20", &[8]),
+        ("4.11", &[10]),
+        ("🚀", &[11, 12]),
+        ("👍", &[12]),
+        ("🎂", &[]),
+        ("foobar", &[13]),
+        ("database", &[14]),
+        ("databars", &[]),
+    ] {
+        let mut all = found(&mut ann, &format!("'{query}', match_count => 50"));
+        let mut wanted: Vec<&str> = wanted.iter().map(|i| contents[*i]).collect();
+        all.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(all, wanted, "{query}");
+    }
+    let matched: Vec<Vec<String>> = ann
+        .query(
+            "SELECT matched FROM engram.search('foobar 👍') ORDER BY content",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(matched, [["foobar~foo_bar"], ["👍"]]);
+}
