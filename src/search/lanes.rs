@@ -108,7 +108,7 @@ pub(super) fn by_words(scope: &Scope<'_, '_>, words: &Words) -> Result<Vec<usize
     let found = words
         .scores
         .iter()
-        .filter(|s| s.coverage >= scope.context.min_coverage)
+        .filter(|s| words.evident(s, scope.context.min_coverage))
         .filter(|s| scope.admits(s.document as usize))
         .map(|s| (s.covered(&scope.context.weights), s.document))
         .collect();

@@ -324,6 +324,8 @@ pub struct Words {
     idf: Vec<f64>,
     params: bm25::Params,
     norms: bm25::Norms,
+    /// Which share of what all words of the query weigh those do that some memory holds, 0..1.
+    known: f64,
     /// Parts of entities by document: (index of the name, part).
     named: HashMap<usize, Vec<(usize, f64)>>,
     /// Words that were taken for others.
@@ -364,6 +366,10 @@ impl Words {
             .map(|((idf, _), _)| *idf)
             .chain(concepts.iter().map(|concept| concept.weight))
             .sum();
+        // What nobody has written would have been evidence.
+        let concerns = (df.iter().zip(&analysed.alone)).filter(|(df, alone)| **df == 0 && **alone);
+        let unknown = concerns.count() + concepts.iter().filter(|c| c.weight == 0.0).count();
+        let all_idf = total_idf + unknown as f64 * bm25::idf(n, 0);
         let longest = df.iter().max().copied().unwrap_or(0);
         let mut lane = Self {
             lexemes: (analysed.lexemes.iter())
@@ -381,6 +387,11 @@ impl Words {
                     0.0
                 },
             ),
+            known: if all_idf > 0.0 {
+                total_idf / all_idf
+            } else {
+                0.0
+            },
             named: HashMap::new(),
             taken,
             scores: Vec::new(),
@@ -559,6 +570,12 @@ impl Words {
         }
         self.scores.sort_unstable_by_key(|s| s.document);
         Ok(())
+    }
+
+    /// Whether a match is at least this share of the query, 0..1, or mentions what that names.
+    pub fn evident(&self, scored: &Scored, least: f64) -> bool {
+        scored.coverage * self.known >= least
+            || self.named.contains_key(&(scored.document as usize))
     }
 
     /// What is known of a document, if it matches.

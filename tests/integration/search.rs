@@ -677,6 +677,12 @@ fn a_workspace_says_how_much_evidence_a_result_needs() {
         .unwrap();
     assert!(found(&mut ann, question).is_empty());
     assert_eq!(found(&mut ben, question).len(), 2, "a workspace of its own");
+    ann.execute(
+        "SELECT engram.add('Rex was a terrier', entities => ARRAY['First Dog'])",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(found(&mut ann, question), ["Rex was a terrier"], "a name");
     // Either is evidence enough.
     for question in ["'name of the harbour', '[0,0,1]'", "'zebra', '[1,0.3,0]'"] {
         assert_eq!(
