@@ -289,7 +289,10 @@ fn more(text: &str, beginnings: bool) -> Option<String> {
 pub fn compounds(text: &str) -> (Vec<&str>, String) {
     let (mut found, mut rest) = (Vec::new(), String::with_capacity(text.len()));
     for token in text.split(char::is_whitespace) {
-        if is_plain(token.as_bytes()) {
+        // Of whom something is, is one word.
+        let end = token.trim_end_matches(|c: char| !c.is_alphanumeric());
+        let owner = end.strip_suffix("'s").or_else(|| end.strip_suffix("’s"));
+        if is_plain(owner.unwrap_or(token).as_bytes()) {
             rest.extend([" ", token]);
             continue;
         }
@@ -791,7 +794,10 @@ mod tests {
             rest.split_whitespace().collect::<Vec<_>>(),
             ["How", "does", "differ", "from", "or", "日本語?", "x"]
         );
-        assert_eq!(compounds("plain words, only (here)!").0, Vec::<&str>::new());
+        assert_eq!(
+            compounds("plain words, only (here), Ann's (Bob’s)!").0,
+            Vec::<&str>::new()
+        );
     }
 
     #[test]

@@ -6,13 +6,14 @@
 //! it; else when it begins with a word one edit away, or holds it anywhere; else two words that stand beside each other
 //! are, when they make it up together ("user_name" for "username"). All of it is only done when a word matches nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgrx::datum::DatumWithOid;
 
 use super::Context;
 use super::corpus::Corpus;
-use super::words::{Analysed, lexemes};
+use super::ids::NumberMap;
+use super::words::Analysed;
 use crate::blocks::documents::{self, Word};
 use crate::error::Result;
 use crate::scan::{Lookup, Table};
@@ -68,10 +69,70 @@ struct Missing {
     letters: u32,
     /// Words of the workspace that it may be, with the documents that hold them and how often.
     candidates: HashMap<Word, Vec<(u32, u32)>>,
-    /// Words that it may begin or end with, where it is two, as bits: after how many letters the second begins.
-    pieces: [HashMap<Word, u64>; 2],
-    /// Where these are.
-    held: HashMap<u32, [u64; 2]>,
+    pieces: Pieces,
+}
+
+/// Words that one may be made of, where it is two. Places are bits: after how many letters the second begins.
+#[derive(Default)]
+struct Pieces {
+    /// The places of a word as the first and as the second of the two, by word.
+    words: Vec<(Word, [u64; 2])>,
+    /// Bits of the hashes of the words: most others have none of them.
+    seen: u64,
+    /// The places of what documents hold.
+    held: NumberMap<[u64; 2]>,
+}
+
+impl Pieces {
+    /// Those of a word of ASCII letters.
+    fn of(context: &Context, typed: &str) -> Self {
+        let config = crate::words::configuration(&context.text_config);
+        // A stop word is no piece.
+        let word = |piece: &str| {
+            let (words, _) = crate::words::of(context.workspace, config, piece)?;
+            match words[..] {
+                [(word, _)] => Some(word),
+                _ => None,
+            }
+        };
+        let mut words: BTreeMap<Word, [u64; 2]> = BTreeMap::new();
+        for at in PIECE..=typed.len().saturating_sub(PIECE) {
+            let (head, tail) = typed.split_at(at);
+            if let Some(head) = word(head)
+                && let Some(tail) = word(tail)
+            {
+                words.entry(head).or_default()[0] |= 1 << at;
+                words.entry(tail).or_default()[1] |= 1 << at;
+            }
+        }
+        Self {
+            seen: words.keys().fold(0, |seen, word| seen | bit(*word)),
+            words: words.into_iter().collect(),
+            held: NumberMap::default(),
+        }
+    }
+
+    fn hold(&mut self, word: Word, document: u32) {
+        if self.seen & bit(word) != 0
+            && let Ok(at) = self.words.binary_search_by_key(&word, |(word, _)| *word)
+        {
+            let held = self.held.entry(document as usize).or_default();
+            for (held, places) in held.iter_mut().zip(self.words[at].1) {
+                *held |= places;
+            }
+        }
+    }
+
+    /// Documents that hold both words, wherever.
+    fn both(&self) -> impl Iterator<Item = u32> {
+        let both = (self.held.iter()).filter(|(_, [heads, tails])| heads & tails != 0);
+        both.map(|(document, _)| *document as u32)
+    }
+}
+
+/// One of 64 bits for a word.
+fn bit(word: Word) -> u64 {
+    1 << (word.hash & 63)
 }
 
 /// Finds words for those of the query that match nothing, and adds their matches to the corpus.
@@ -104,7 +165,8 @@ pub fn take(
         .take(MOST_WORDS)
         .collect();
     for missing in &mut missing {
-        missing.split(context);
+        let typed: String = missing.typed.iter().collect();
+        missing.pieces = Pieces::of(context, &typed);
     }
     if missing.is_empty() {
         return Ok(Taken::default());
@@ -154,42 +216,14 @@ impl Missing {
             typed: surface.chars().collect(),
             letters: documents::letters(lexeme.as_bytes()),
             candidates: HashMap::new(),
-            pieces: Default::default(),
-            held: HashMap::new(),
+            pieces: Pieces::default(),
         })
-    }
-
-    /// Looks up what words it may be made of.
-    fn split(&mut self, context: &Context) {
-        let config = crate::words::configuration(&context.text_config);
-        let typed: String = self.typed.iter().collect();
-        // Of one byte each.
-        for at in PIECE..=typed.len().saturating_sub(PIECE) {
-            let (head, tail) = typed.split_at(at);
-            let [head, tail] = [head, tail].map(|piece| lexemes(config, piece));
-            if let ([head], [tail]) = (&head[..], &tail[..]) {
-                for (pieces, lexeme) in self.pieces.iter_mut().zip([head, tail]) {
-                    *pieces.entry(terms::word(lexeme.as_bytes())).or_default() |= 1 << at;
-                }
-            }
-        }
-    }
-
-    fn hold(&mut self, word: Word, document: u32) {
-        for (side, pieces) in self.pieces.iter().enumerate() {
-            if let Some(places) = pieces.get(&word) {
-                self.held.entry(document).or_default()[side] |= places;
-            }
-        }
     }
 
     /// Takes two words for it that make it up and stand beside each other.
     fn join(&self, context: &Context, corpus: &mut Corpus<'_>, taken: &mut Taken) -> Result<()> {
-        let mut wanted: Vec<u32> = (self.held.iter())
-            .filter(|(_, [heads, tails])| heads & tails != 0)
-            .map(|(document, _)| *document)
-            .collect();
-        // The newer are as likely as any.
+        let mut wanted: Vec<u32> = self.pieces.both().collect();
+        // Any is as likely as any other.
         wanted.sort_unstable_by_key(|document| std::cmp::Reverse(*document));
         wanted.truncate(MOST_READ);
         let typed: String = self.typed.iter().collect();
@@ -310,14 +344,17 @@ fn scan(
     missing: &mut [Missing],
 ) -> Result<()> {
     let wanted: Vec<(u32, u32)> = missing.iter().map(|m| (m.letters, m.edits())).collect();
-    let pieces: HashSet<u32> = (missing.iter().flat_map(|m| &m.pieces))
-        .flat_map(|pieces| pieces.keys().map(|word| word.letters))
+    let pieces: Vec<u32> = (missing.iter())
+        .flat_map(|m| m.pieces.words.iter().map(|(word, _)| word.letters))
         .collect();
-    let likely =
-        |letters: u32| wanted.iter().any(|of| may_be(*of, letters)) || pieces.contains(&letters);
+    let of_pieces = pieces.iter().fold(0, |all, letters| all | letters);
+    let likely = |letters: u32| {
+        wanted.iter().any(|of| may_be(*of, letters))
+            || letters & !of_pieces == 0 && pieces.contains(&letters)
+    };
     corpus.each_word(context, blocks, &likely, &mut |word, document, count| {
         for missing in missing.iter_mut() {
-            missing.hold(word, document);
+            missing.pieces.hold(word, document);
             if may_be((missing.letters, missing.edits()), word.letters) {
                 let places = missing.candidates.entry(word).or_default();
                 places.push((document, count));

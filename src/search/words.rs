@@ -119,7 +119,7 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
 }
 
 /// The lexemes of a text in the order in which they come.
-pub(super) fn lexemes(config: pg_sys::Oid, text: &str) -> Vec<String> {
+fn lexemes(config: pg_sys::Oid, text: &str) -> Vec<String> {
     let sent = crate::words::sent(config, text);
     let mut found: Vec<terms::Term<'_>> = terms::parse(&sent).collect();
     found.sort_by_key(|term| term.first);
