@@ -12,15 +12,19 @@ use serde_json::{Value, json};
 
 use crate::api::{HitRow, Report, hit_row, request, shorten};
 use crate::error::Error;
+use crate::model::course::Course;
 use crate::model::fsrs::Rating;
 use crate::model::heat::Heat;
 use crate::model::layers::Layer;
 use crate::model::links::{self, Link};
-use crate::model::memory::{self, Base, Event, Params, State, TYPES, Traits};
+use crate::model::memory::{self, Base, Event, Linking, Params, Settings, State, TYPES, Traits};
 use crate::raw::RawJsonb;
-use crate::uses::{self, Rules, Use};
+use crate::uses::{self, Use};
 use crate::vector::Vector;
 use crate::{search, spi};
+
+/// Microseconds of a day.
+const DAY: f64 = 86_400e6;
 
 fn broken(what: &str) -> Error {
     Error::NotReady {
@@ -30,13 +34,26 @@ fn broken(what: &str) -> Error {
     }
 }
 
-/// Settings as `engram_internal.dynamics()` gives them.
-pub fn params(values: Option<Array<'_, f64>>) -> Result<Params, Error> {
+/// Settings as `engram_internal.dynamics_over_time()` gives them.
+fn settings(values: Option<Array<'_, f64>>, linking: Linking) -> Result<Settings, Error> {
     // An array without NULLs is read where it lies.
     let known = values.as_ref().and_then(|v| v.as_slice().ok());
     known
-        .and_then(Params::from_slice)
+        .and_then(|values| Settings::from_slice(values, linking))
         .ok_or_else(Error::no_defaults)
+}
+
+/// As [`settings`], where links do not matter.
+fn params(values: Option<Array<'_, f64>>) -> Result<Course<Params>, Error> {
+    Ok(settings(values, linking(None, None, None))?.params)
+}
+
+fn linking(members: Option<i32>, half_life_days: Option<f64>, prune: Option<f64>) -> Linking {
+    Linking {
+        members: usize::try_from(members.unwrap_or(0)).unwrap_or(0),
+        half_life_days: half_life_days.unwrap_or(30.0),
+        prune: prune.unwrap_or(0.0),
+    }
 }
 
 /// What the dynamics of a memory depend on, as `memories` has it.
@@ -150,8 +167,10 @@ pub struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    fn state(&self, traits: &Traits, params: &Params) -> Result<State, Error> {
+    fn state(&self, traits: &Traits, params: &Course<Params>) -> Result<State, Error> {
         let created_at = self.created_at;
+        // To store it is its first use.
+        let params = params.at(created_at);
         let mut state = State::new(
             created_at,
             layer(self.layer.or(self.memory_layer))?,
@@ -304,9 +323,14 @@ fn state_at(
         at.map(micros),
         settle.unwrap_or(false),
     )?;
-    let (working, core) = state.strengths_at(moment, &traits, &params);
+    // From its latest use on a memory lives by the settings of now.
+    let params = match at {
+        Some(_) => params.now(),
+        None => params.at(moment),
+    };
+    let (working, core) = state.strengths_at(moment, &traits, params);
     Ok(TableIterator::once((
-        state.layer_at(moment, &traits, &params).name(),
+        state.layer_at(moment, &traits, params).name(),
         state.heat.encode().to_vec(),
         working,
         core,
@@ -314,7 +338,7 @@ fn state_at(
         state.difficulty,
         state.uses,
         timestamp(state.last_used)?,
-        state.retention_at(moment, &traits, &params),
+        state.retention_at(moment, &traits, params),
         state.idle_days(moment, &traits),
         late,
         base.map(JsonB),
@@ -324,7 +348,7 @@ fn state_at(
 /// What became of a state.
 pub struct After {
     pub state: State,
-    /// The moment that was asked about, or that of the state.
+    /// The moment that was asked about, or that of the state, which is in its layer by the settings of then.
     pub moment: i64,
     /// A use was older than the state, so that layer, stability and difficulty want a replay; of a replay: some
     /// of the uses are missing.
@@ -338,7 +362,7 @@ pub struct After {
 pub fn after(
     stored: &Stored<'_>,
     traits: &Traits,
-    params: &Params,
+    params: &Course<Params>,
     mut events: Vec<(uuid::Uuid, Event)>,
     known: Option<usize>,
     at: Option<i64>,
@@ -347,7 +371,7 @@ pub fn after(
     let mut state = stored.state(traits, params)?;
     let (mut base, seen) = match &stored.base {
         Some(value) => {
-            let first = State::first_stability(traits, params);
+            let first = State::first_stability(traits, params.at(stored.created_at));
             let (base, seen) = base_from(value, first).ok_or_else(|| broken("base"))?;
             (Some(base), seen)
         }
@@ -355,7 +379,8 @@ pub fn after(
         None if stored.heat.is_none() && state.uses > 1 => (Some(state.base()), Vec::new()),
         None => (None, Vec::new()),
     };
-    let first = State::new(stored.created_at, Layer::Working, traits, params).base();
+    let first = params.at(stored.created_at);
+    let first = State::new(stored.created_at, Layer::Working, traits, first).base();
     let begin = base.as_ref().unwrap_or(&first);
     if state.last_used <= begin.last_used {
         state.rested = begin.rested;
@@ -377,7 +402,8 @@ pub fn after(
         if known_to_base.contains(call) {
             state.count(event);
         } else if event.at < base.as_ref().unwrap_or(&first).at {
-            base.get_or_insert(first).take_in(event, traits, params);
+            base.get_or_insert(first)
+                .take_in(event, traits, params.at(event.at));
             state.apply(event, traits, params);
             late = true;
         } else {
@@ -400,6 +426,9 @@ pub fn after(
         }
     }
 
+    if !new.is_empty() {
+        state.settle(traits, params);
+    }
     let mut moment = at.unwrap_or(state.at()).max(state.at());
     let mut json = base.map(|base| base_json(&base, &seen));
     if settle {
@@ -407,7 +436,7 @@ pub fn after(
             // So that what is folded lies before it.
             moment = moment.saturating_add(1);
         }
-        state.advance(moment, traits, params);
+        state.advance(moment, traits, params.now());
         // Heat and number take in what waits when it is folded, for they do not care.
         state.heat = stored_heat;
         state.heat.touch(moment, 0.0);
@@ -458,7 +487,7 @@ fn layer_at(
     };
     let state = stored.state(&traits, &params)?;
     let moment = at.map_or(state.at(), micros);
-    Ok(state.layer_at(moment, &traits, &params).name())
+    Ok(state.layer_at(moment, &traits, params.now()).name())
 }
 
 #[pg_extern(sql = false)]
@@ -611,6 +640,56 @@ fn pairs(
     }))
 }
 
+type LinkRow = (f64, f64, TimestampWithTimeZone, i32, bool);
+
+/// A link after some more calls.
+fn link_with(
+    mut link: Option<Link>,
+    times: Option<Array<'_, TimestampWithTimeZone>>,
+    gains: Option<Array<'_, f64>>,
+    linking: &Course<Linking>,
+) -> Result<Option<LinkRow>, Error> {
+    let mut calls: Vec<(i64, f64)> = match (times, gains) {
+        (Some(times), Some(gains)) => times
+            .iter()
+            .zip(gains.iter())
+            .filter_map(|(at, gain)| Some((micros(at?), gain?)))
+            .collect(),
+        _ => Vec::new(),
+    };
+    calls.sort_by(|a, b| links::order(*a, *b));
+    let mut late = false;
+    for (at, gain) in calls {
+        let rules = linking.at(at);
+        late |= links::add(&mut link, at, gain, rules.half_life_days * DAY, rules.prune);
+    }
+    link.map(|link| {
+        Ok((
+            link.forward,
+            link.backward,
+            timestamp(link.at)?,
+            link.count,
+            late,
+        ))
+    })
+    .transpose()
+}
+
+fn stored_link(
+    forward: Option<f64>,
+    backward: Option<f64>,
+    linked_at: Option<TimestampWithTimeZone>,
+    count: Option<i32>,
+) -> Option<Link> {
+    Some(Link {
+        forward: forward?,
+        backward: backward?,
+        at: micros(linked_at?),
+        count: count.unwrap_or(1),
+    })
+}
+
+/// What SQL before 0.13 calls, which knows no settings but those of now.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn link_after(
@@ -634,39 +713,49 @@ fn link_after(
         ),
     >,
 > {
-    let mut calls: Vec<(i64, f64)> = match (times, gains) {
-        (Some(times), Some(gains)) => times
-            .iter()
-            .zip(gains.iter())
-            .filter_map(|(at, gain)| Some((micros(at?), gain?)))
-            .collect(),
-        _ => Vec::new(),
-    };
-    calls.sort_by(|a, b| links::order(*a, *b));
-    let mut link = match (forward, backward, linked_at) {
-        (Some(forward), Some(backward), Some(at)) => Some(Link {
-            forward,
-            backward,
-            at: micros(at),
-            count: count.unwrap_or(1),
-        }),
-        _ => None,
-    };
-    let half_life = half_life_days.unwrap_or(30.0) * 86_400e6;
-    let mut late = false;
-    for (at, gain) in calls {
-        late |= links::add(&mut link, at, gain, half_life, prune.unwrap_or(0.0));
-    }
-    let Some(link) = link else {
-        return Ok(TableIterator::new(Vec::new()));
-    };
-    Ok(TableIterator::new(vec![(
-        link.forward,
-        link.backward,
-        timestamp(link.at)?,
-        link.count,
-        late,
-    )]))
+    let link = stored_link(forward, backward, linked_at, count);
+    let course = Course::new(linking(None, half_life_days, prune));
+    Ok(TableIterator::new(link_with(link, times, gains, &course)?))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn link_over_time(
+    forward: Option<f64>,
+    backward: Option<f64>,
+    linked_at: Option<TimestampWithTimeZone>,
+    count: Option<i32>,
+    times: Option<Array<'_, TimestampWithTimeZone>>,
+    gains: Option<Array<'_, f64>>,
+    params_: Option<Array<'_, f64>>,
+    half_life_days: Option<f64>,
+    prune: Option<f64>,
+) -> Report<
+    TableIterator<
+        'static,
+        (
+            name!(forward, f64),
+            name!(backward, f64),
+            name!(linked_at, TimestampWithTimeZone),
+            name!(count, i32),
+            name!(late, bool),
+        ),
+    >,
+> {
+    let link = stored_link(forward, backward, linked_at, count);
+    let course = settings(params_, linking(None, half_life_days, prune))?.links;
+    Ok(TableIterator::new(link_with(link, times, gains, &course)?))
+}
+
+#[pg_extern(sql = false)]
+fn link_members_at(
+    params_: Option<Array<'_, f64>>,
+    members: Option<i32>,
+    at: Option<TimestampWithTimeZone>,
+) -> Report<i32> {
+    let course = settings(params_, linking(members, None, None))?.links;
+    let members = course.at(at.map_or(i64::MAX, micros)).members;
+    Ok(i32::try_from(members).unwrap_or(i32::MAX))
 }
 
 #[pg_extern(sql = false)]
@@ -690,12 +779,7 @@ fn fold_calls(
     half_life_days: Option<f64>,
     prune: Option<f64>,
 ) -> Report<TableIterator<'static, (name!(calls, i32), name!(late_links, Vec<Uuid>))>> {
-    let rules = Rules {
-        params: params(params_)?,
-        members: usize::try_from(members.unwrap_or(0)).unwrap_or(0),
-        half_life_days: half_life_days.unwrap_or(30.0),
-        prune: prune.unwrap_or(0.0),
-    };
+    let rules = settings(params_, linking(members, half_life_days, prune))?;
     let at_most = usize::try_from(at_most.unwrap_or(0)).unwrap_or(0);
     let folded = match workspace {
         Some(workspace) => uses::fold_calls(spi::uuid(workspace), at_most, &rules)?,

@@ -50,6 +50,7 @@ pub const TABLES: &[&str] = &[
     "erasures",
     "memory_type_settings",
     "settings",
+    "settings_history",
 ];
 
 /// What whoever stores and searches may do with them; policies narrow it to their rows. search_blocks is
@@ -74,6 +75,7 @@ const GRANTS: &[(&str, &str)] = &[
     ("erasures", "SELECT"),
     ("settings", "SELECT"),
     ("memory_type_settings", "SELECT"),
+    ("settings_history", "SELECT"),
     ("embedding_models", "SELECT"),
 ];
 
@@ -99,6 +101,8 @@ const FUNCTIONS: &[&str] = &[
     "embedding_models_after_delete",
     "restore_replaces",
     "restore_skips",
+    "settings_before_change",
+    "settings_after_change",
 ];
 
 /// The function behind the view.

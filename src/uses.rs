@@ -455,7 +455,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
 }
 
 pub use care::{Moved, moved, moves};
-pub use fold::{Rules, STATE, fold as fold_calls};
+pub use fold::{STATE, fold as fold_calls};
 pub use layers::{LayerRules, Layers, Read, layer_of, layers};
 pub use levels::levels;
 pub use states::each as each_state;
@@ -645,12 +645,19 @@ pub fn configure(
         ));
     }
     let _owner = AsOwner::new(owner_for("UPDATE", "memories")?);
-    // What was used until now was used under the settings that were in force.
-    spi::changed(
-        "SELECT engram_internal.fold_before($1)",
-        &[DatumWithOid::from(spi::pg_uuid(workspace))],
-        |_| Ok(()),
+    // Before 0.13 nobody kept what settings were: what was used until now counts at once, by those that were in force.
+    let settles = spi::row(
+        "SELECT pg_catalog.to_regprocedure('engram_internal.fold_before(uuid)') IS NOT NULL",
+        &[],
+        |row| Ok(row.get::<bool>(1)?),
     )?;
+    if settles.flatten().unwrap_or(false) {
+        spi::changed(
+            "SELECT engram_internal.fold_before($1)",
+            &[DatumWithOid::from(spi::pg_uuid(workspace))],
+            |_| Ok(()),
+        )?;
+    }
     let rows = spi::changed(
         "SELECT engram_internal.change_settings($1, $2, $3)",
         &[

@@ -22,6 +22,134 @@ $$;
 COMMENT ON FUNCTION engram_internal.dynamics(uuid) IS
 'Settings of a workspace as state_at() takes them: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, then decay_per_day of each type.';
 
+CREATE FUNCTION engram_internal.dynamics_over_time(workspace uuid) RETURNS double precision[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  params double precision[] := engram_internal.dynamics(dynamics_over_time.workspace);
+  nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  moment timestamptz;
+BEGIN
+  -- A store that setup() has not brought up to date.
+  IF to_regclass('engram.settings_history') IS NULL THEN
+    RETURN params;
+  END IF;
+  FOR moment IN SELECT DISTINCT h.until FROM engram.settings_history h
+                WHERE h.workspace_id IN (dynamics_over_time.workspace, nobody) ORDER BY 1 LOOP
+    SELECT params || ((extract(epoch FROM moment) - 946684800) * 1000000)::double precision
+      || ARRAY[params[1], coalesce(w.mu1, d.mu1, o.mu1), coalesce(w.mu2, d.mu2, o.mu2), coalesce(w.alpha, d.alpha, o.alpha),
+               coalesce(w.promote, d.promote, o.promote), coalesce(w.demote, d.demote, o.demote),
+               coalesce(w.archive, d.archive, o.archive), coalesce(w.strength_gain, d.strength_gain, o.strength_gain)]
+      || ARRAY(SELECT coalesce(
+                 (SELECT x.rate FROM engram_internal.rate_until(dynamics_over_time.workspace, k.type, moment) x (rate)),
+                 (SELECT x.rate FROM engram_internal.rate_until(nobody, k.type, moment) x (rate)), 0.1)
+               FROM unnest(ARRAY['factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal'])
+                 WITH ORDINALITY AS k (type, nth) ORDER BY k.nth)
+      || ARRAY[coalesce(w.link_members, d.link_members, o.link_members)::double precision,
+               coalesce(w.link_half_life_days, d.link_half_life_days, o.link_half_life_days),
+               coalesce(w.link_prune, d.link_prune, o.link_prune)]
+    INTO params
+    FROM engram.settings o
+    CROSS JOIN engram_internal.settings_until(nobody, moment) d
+    LEFT JOIN engram_internal.settings_until(dynamics_over_time.workspace, moment) w ON true
+    WHERE o.workspace_id = nobody;
+  END LOOP;
+  RETURN params;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
+'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune.';
+
+CREATE FUNCTION engram_internal.settings_until(workspace uuid, moment timestamptz)
+RETURNS TABLE (mu1 double precision, mu2 double precision, alpha double precision, promote double precision, demote double precision,
+  archive double precision, strength_gain double precision, link_members integer, link_half_life_days double precision,
+  link_prune double precision)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune
+  FROM engram.settings_history h
+  WHERE h.workspace_id = settings_until.workspace AND h.type = '' AND h.until >= settings_until.moment ORDER BY h.until LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN QUERY
+    SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
+    FROM engram.settings s WHERE s.workspace_id = settings_until.workspace;
+  END IF;
+  IF NOT FOUND THEN
+    RETURN QUERY SELECT NULL::double precision, NULL::double precision, NULL::double precision, NULL::double precision,
+      NULL::double precision, NULL::double precision, NULL::double precision, NULL::integer, NULL::double precision, NULL::double precision;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.settings_until(uuid, timestamptz) IS
+'The row of settings of a workspace as it was at a moment, or of the defaults; NULLs where there was none.';
+
+CREATE FUNCTION engram_internal.rate_until(workspace uuid, type text, moment timestamptz) RETURNS double precision
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  rate double precision;
+BEGIN
+  SELECT h.decay_per_day INTO rate FROM engram.settings_history h
+  WHERE h.workspace_id = rate_until.workspace AND h.type = rate_until.type AND h.until >= rate_until.moment ORDER BY h.until LIMIT 1;
+  IF NOT FOUND THEN
+    SELECT t.decay_per_day INTO rate FROM engram.memory_type_settings t
+    WHERE t.workspace_id = rate_until.workspace AND t.type = rate_until.type;
+  END IF;
+  RETURN rate;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.rate_until(uuid, text, timestamptz) IS
+'decay_per_day of a type in a workspace as it was at a moment, or of the defaults; NULL where there was none.';
+
+CREATE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  counts constant text[] := '{mu1,mu2,alpha,promote,demote,archive,strength_gain,link_members,link_half_life_days,link_prune,decay_per_day}';
+  nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  c record;
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not change the history of settings', current_user
+      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of settings by itself.';
+  END IF;
+  -- A row that is given another key is two.
+  FOR c IN
+    SELECT r.*, CASE WHEN old @> r.key THEN old ELSE '{}' END AS was, CASE WHEN new @> r.key THEN new ELSE '{}' END AS becomes
+    FROM (SELECT DISTINCT jsonb_build_object('workspace_id', x ->> 'workspace_id')
+                 || CASE WHEN x ? 'type' THEN jsonb_build_object('type', x ->> 'type') ELSE '{}' END AS key,
+                 (x ->> 'workspace_id')::uuid AS workspace_id, coalesce(x ->> 'type', '') AS type
+          FROM unnest(ARRAY[old, new]) x WHERE x IS NOT NULL) r
+  LOOP
+    CONTINUE WHEN NOT EXISTS (SELECT FROM unnest(counts) k WHERE c.was ->> k IS DISTINCT FROM c.becomes ->> k);
+    -- Where there is no memory, nothing has counted by anything. An older snapshot would not tell.
+    CONTINUE WHEN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+      AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = c.workspace_id OR c.workspace_id = nobody);
+    -- What was in force before this transaction. Nobody folds any more, so the clock is past all that was counted by it.
+    INSERT INTO engram.settings_history (workspace_id, type, until, xid, mu1, mu2, alpha, promote, demote, archive, strength_gain,
+      link_members, link_half_life_days, link_prune, decay_per_day)
+    SELECT c.workspace_id, c.type, clock_timestamp(), pg_current_xact_id(), o.*
+    FROM jsonb_to_record(c.was) AS o (mu1 double precision, mu2 double precision, alpha double precision, promote double precision,
+      demote double precision, archive double precision, strength_gain double precision, link_members integer,
+      link_half_life_days double precision, link_prune double precision, decay_per_day double precision)
+    WHERE NOT EXISTS (SELECT FROM engram.settings_history h
+      WHERE h.workspace_id = c.workspace_id AND h.type = c.type AND h.until >= now() AND h.xid = pg_current_xact_id());
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.keep_settings(jsonb, jsonb) IS
+'Keeps what uses counted by until now, of a row of settings or memory_type_settings that changes from old to new. As the caller, who must own the tables.';
+
 CREATE FUNCTION engram_internal.pending(workspace uuid, ids uuid[])
 RETURNS TABLE (memory_id uuid, calls uuid[], times timestamptz[], gains double precision[], ratings smallint[])
 LANGUAGE plpgsql STABLE ROWS 10
@@ -85,13 +213,18 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'pairs_w
 COMMENT ON FUNCTION engram_internal.pairs(uuid[]) IS
 'All pairs of memories that were used in this order, a < b; direction is 1 when a came first and -1 otherwise.';
 
-CREATE FUNCTION engram_internal.link_after(
+CREATE FUNCTION engram_internal.link_over_time(
   forward double precision, backward double precision, linked_at timestamptz, count integer,
-  times timestamptz[], gains double precision[], half_life_days double precision, prune double precision)
+  times timestamptz[], gains double precision[], params double precision[], half_life_days double precision, prune double precision)
 RETURNS TABLE (forward double precision, backward double precision, linked_at timestamptz, count integer, late boolean)
-LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'link_after_wrapper';
-COMMENT ON FUNCTION engram_internal.link_after(double precision, double precision, timestamptz, integer, timestamptz[], double precision[], double precision, double precision) IS
-'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. late: a call was older than the link, or began it anew at the same moment.';
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'link_over_time_wrapper';
+COMMENT ON FUNCTION engram_internal.link_over_time(double precision, double precision, timestamptz, integer, timestamptz[], double precision[], double precision[], double precision, double precision) IS
+'A link after some more calls; gains below 0 are of calls that used b first. A link whose mass has fallen below prune begins anew. params: as dynamics_over_time() has them, for calls of before the settings changed. late: a call was older than the link, or began it anew at the same moment.';
+
+CREATE FUNCTION engram_internal.link_members_at(params double precision[], members integer, at timestamptz) RETURNS integer
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'link_members_at_wrapper';
+COMMENT ON FUNCTION engram_internal.link_members_at(double precision[], integer, timestamptz) IS
+'How many members of a call are linked with each other: members, or as dynamics_over_time() has it for a call of before.';
 
 CREATE FUNCTION engram_internal.present(workspace uuid, at timestamptz, ids uuid[], settle boolean DEFAULT false)
 RETURNS TABLE (
@@ -105,7 +238,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-  params double precision[] := engram_internal.dynamics(present.workspace);
+  params double precision[] := engram_internal.dynamics_over_time(present.workspace);
 BEGIN
   IF cardinality(present.ids) > 20 THEN
     PERFORM set_config('plan_cache_mode', 'force_custom_plan', true);
@@ -215,7 +348,14 @@ BEGIN
   IF NOT FOUND THEN
     RETURN 0;
   END IF;
-  params := engram_internal.dynamics(fold_queue.workspace);
+  -- By settings that stay until it commits: who changes them waits for it, and while somebody does, uses wait.
+  IF (SELECT count(*) FROM (SELECT FROM engram.settings s
+        WHERE s.workspace_id IN (fold_queue.workspace, '00000000-0000-0000-0000-000000000000') FOR SHARE SKIP LOCKED) held)
+     < (SELECT count(*) FROM engram.settings s
+        WHERE s.workspace_id IN (fold_queue.workspace, '00000000-0000-0000-0000-000000000000')) THEN
+    RETURN 0;
+  END IF;
+  params := engram_internal.dynamics_over_time(fold_queue.workspace);
   SELECT coalesce(w.link_members, d.link_members) AS members, coalesce(w.link_half_life_days, d.link_half_life_days) AS half_life,
          coalesce(w.link_prune, d.link_prune) AS prune INTO STRICT rules
   FROM engram.settings d LEFT JOIN engram.settings w ON w.workspace_id = fold_queue.workspace
@@ -260,9 +400,10 @@ BEGIN
       RETURNING q.*
     ), uses AS MATERIALIZED (
       SELECT t.id, t.accessed_at, t.user_id, t.kind, t.gain, t.rating, t.recall_id, u.memory_id, u.place,
-             CASE WHEN t.gain > 0 AND u.place <= rules.members AND least(cardinality(t.memory_ids), rules.members) > 1
-                  THEN t.gain / (least(cardinality(t.memory_ids), rules.members) - 1) ELSE 0 END AS pair_gain
-      FROM taken t CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
+             CASE WHEN t.gain > 0 AND u.place <= n.members AND least(cardinality(t.memory_ids), n.members) > 1
+                  THEN t.gain / (least(cardinality(t.memory_ids), n.members) - 1) ELSE 0 END AS pair_gain
+      FROM taken t CROSS JOIN LATERAL engram_internal.link_members_at(params, rules.members, t.accessed_at) AS n (members)
+      CROSS JOIN LATERAL unnest(t.memory_ids) WITH ORDINALITY AS u (memory_id, place)
       WHERE u.memory_id <> ALL (gone) AND array_position(t.memory_ids, u.memory_id) - array_lower(t.memory_ids, 1) + 1 = u.place
     ), logged AS (
       INSERT INTO engram.access_log (workspace_id, memory_id, accessed_at, id, user_id, kind, gain, rating, recall_id, place, pair_gain)
@@ -308,7 +449,7 @@ BEGIN
             CROSS JOIN LATERAL engram_internal.pairs(c.ids) x
             GROUP BY x.a, x.b) p
       LEFT JOIN LATERAL (SELECT x.* FROM engram.hebbian_links x WHERE x.workspace_id = fold_queue.workspace AND x.a = p.a AND x.b = p.b OFFSET 0) h ON true
-      CROSS JOIN LATERAL engram_internal.link_after(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, rules.half_life, rules.prune) l
+      CROSS JOIN LATERAL engram_internal.link_over_time(h.forward, h.backward, h.linked_at, h.count, p.times, p.gains, params, rules.half_life, rules.prune) l
     ), linked AS (
       INSERT INTO engram.hebbian_links AS h (workspace_id, a, b, forward, backward, linked_at, count)
       SELECT fold_queue.workspace, p.a, p.b, p.forward, p.backward, p.linked_at, p.count FROM pairs p ORDER BY p.a, p.b
@@ -332,7 +473,7 @@ BEGIN
       WHERE z.workspace_id = fold_queue.workspace AND z.memory_id = late_links[i + 1] AND z.accessed_at = x.accessed_at
         AND z.id = x.id AND z.pair_gain > 0 OFFSET 0) y
     WHERE x.workspace_id = fold_queue.workspace AND x.memory_id = late_links[i] AND x.pair_gain > 0) e
-  CROSS JOIN LATERAL engram_internal.link_after(NULL, NULL, NULL, NULL, e.times, e.gains, rules.half_life, rules.prune) r
+  CROSS JOIN LATERAL engram_internal.link_over_time(NULL, NULL, NULL, NULL, e.times, e.gains, params, rules.half_life, rules.prune) r
   WHERE h.workspace_id = fold_queue.workspace AND h.a = late_links[i] AND h.b = late_links[i + 1] AND e.calls >= h.count;
   UPDATE engram.maintenance g SET folded_at = now() WHERE g.workspace_id = fold_queue.workspace;
   RETURN done;
@@ -347,89 +488,22 @@ SET search_path = pg_catalog, pg_temp
 SET check_function_bodies = on
 AS $$
 #variable_conflict use_column
-DECLARE
-  ws uuid;
 BEGIN
   IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
     RAISE EXCEPTION 'role "%" may not fold uses', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
   END IF;
-  -- Under an older snapshot nobody folds.
-  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-    RETURN;
+  -- Who folds waits for nobody, so this comes to an end.
+  IF hold_folds.workspace = '00000000-0000-0000-0000-000000000000' THEN
+    PERFORM FROM engram.settings s WHERE s.workspace_id = hold_folds.workspace FOR UPDATE;
+  ELSE
+    INSERT INTO engram.maintenance (workspace_id) VALUES (hold_folds.workspace) ON CONFLICT DO NOTHING;
+    PERFORM FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace FOR UPDATE;
   END IF;
-  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
-            WHERE q.workspace_id = hold_folds.workspace OR hold_folds.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
-    INSERT INTO engram.maintenance (workspace_id) VALUES (ws) ON CONFLICT DO NOTHING;
-    -- Who folds waits for nobody, so this comes to an end.
-    PERFORM FROM engram.maintenance g WHERE g.workspace_id = ws FOR UPDATE;
-  END LOOP;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.hold_folds(uuid) IS
-'Until the end of the transaction nobody else folds what waits in a workspace, or in all if it is that of the defaults. Waits for who does. As the caller, who must own the tables.';
-
-CREATE FUNCTION engram_internal.fold_waiting(workspace uuid) RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-SET check_function_bodies = on
-AS $$
-#variable_conflict use_column
-DECLARE
-  ws uuid;
-BEGIN
-  PERFORM engram_internal.hold_folds(fold_waiting.workspace);
-  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
-            WHERE q.workspace_id = fold_waiting.workspace OR fold_waiting.workspace = '00000000-0000-0000-0000-000000000000' ORDER BY 1 LOOP
-    BEGIN
-      PERFORM engram_internal.fold_queue(ws, 2147483647);
-    EXCEPTION WHEN OTHERS THEN
-      -- What cannot be folded must not keep settings from being mended; maintain() reports it.
-      PERFORM engram_internal.failed(ws, SQLSTATE, SQLERRM);
-    END;
-  END LOOP;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.fold_waiting(uuid) IS
-'Folds what waits in a workspace, or in all if it is that of the defaults. Waits for who is folding there. As the caller, who must own the tables.';
-
-CREATE FUNCTION engram_internal.fold_before(workspace uuid) RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-SET check_function_bodies = on
-AS $$
-#variable_conflict use_column
-BEGIN
-  -- First of all that nobody else folds. Then the row that is changed afterwards: who folds holds rows that others wait
-  -- for, and must not wait himself.
-  PERFORM engram_internal.hold_folds(fold_before.workspace);
-  INSERT INTO engram.settings (workspace_id)
-  SELECT fold_before.workspace WHERE fold_before.workspace <> '00000000-0000-0000-0000-000000000000' ON CONFLICT DO NOTHING;
-  PERFORM FROM engram.settings s WHERE s.workspace_id = fold_before.workspace FOR UPDATE;
-  PERFORM engram_internal.fold_waiting(fold_before.workspace);
-END
-$$;
-COMMENT ON FUNCTION engram_internal.fold_before(uuid) IS
-'Folds what waits in a workspace, or in all if it is that of the defaults, before its settings change. As the caller, who must own the tables.';
-
-CREATE FUNCTION engram_internal.require_settled(workspace uuid) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
-     AND EXISTS (SELECT FROM engram.access_queue q
-                 WHERE (q.workspace_id = require_settled.workspace OR require_settled.workspace = '00000000-0000-0000-0000-000000000000')
-                   AND q.accessed_at <= clock_timestamp()) THEN
-    RAISE EXCEPTION 'uses wait to be counted by the settings that were in force, which a transaction that is % cannot do',
-        upper(current_setting('transaction_isolation'))
-      USING ERRCODE = 'active_sql_transaction',
-            HINT = 'Change how memories live and are linked in a transaction that is READ COMMITTED, or call engram.consolidate() in one before.';
-  END IF;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.require_settled(uuid) IS
-'Raises the error for a change of what uses count by, in a transaction that cannot fold those that wait.';
+'Until the end of the transaction nobody else folds in a workspace, or in any if it is that of the defaults. Waits for who does. As the caller, who must own the tables.';
 
 CREATE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
 LANGUAGE plpgsql VOLATILE

@@ -260,7 +260,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-  params double precision[] := engram_internal.dynamics(state_as_of.workspace);
+  params double precision[] := engram_internal.dynamics_over_time(state_as_of.workspace);
 BEGIN
   -- State that no later use has changed is still there; else it is made again from the log of uses.
   RETURN QUERY

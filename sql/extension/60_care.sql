@@ -48,7 +48,7 @@ BEGIN
            JOIN engram.memory_state s ON s.workspace_id = m.workspace_id AND s.memory_id = m.id
            JOIN engram.settings d ON d.workspace_id = '00000000-0000-0000-0000-000000000000'
            LEFT JOIN engram.settings w ON w.workspace_id = m.workspace_id
-           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics(m.workspace_id), m.type, m.importance, m.pinned,
+           CROSS JOIN LATERAL engram_internal.state_at(engram_internal.dynamics_over_time(m.workspace_id), m.type, m.importance, m.pinned,
              m.superseded_by IS NOT NULL OR coalesce(m.contradicted_by, '{}') <> '{}', m.created_at, m.layer, s.access_count,
              s.last_accessed_at, s.heat, s.working_strength, s.core_strength, s.layer, s.stability, s.difficulty,
              s.base, NULL, NULL, NULL, NULL, NULL, $2, false) a
@@ -398,10 +398,6 @@ BEGIN
     RAISE EXCEPTION 'role "%" may not change settings', current_user
       USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.configure() or engram.apply_preset().';
   END IF;
-  -- What a fold asks for.
-  IF changes ?| '{decay,mu1,mu2,alpha,promote,demote,archive,strength_gain,link_members,link_half_life_days,link_prune}'::text[] THEN
-    PERFORM engram_internal.require_settled(change_settings.workspace);
-  END IF;
   IF NOT EXISTS (SELECT FROM engram.settings s WHERE s.workspace_id = change_settings.workspace) THEN
     INSERT INTO engram.settings (workspace_id) VALUES (change_settings.workspace) ON CONFLICT DO NOTHING;
   END IF;
@@ -497,7 +493,7 @@ AS 'MODULE_PATHNAME', 'configure_wrapper';
 COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
 'Changes settings of a workspace and returns those in force.
 
-changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, approximate_from, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults; those from partition_interval on are of all workspaces together and are set there alone. A memory lives by them from its latest use on; uses that wait are counted by those before, for which the transaction must be READ COMMITTED (else 25001, where any wait).';
+changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, approximate_from, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults; those from partition_interval on are of all workspaces together and are set there alone. Every use counts by the settings of its time, those that come late included, and uses of the same transaction by those before; from its latest use on a memory lives by the settings of now.';
 
 CREATE FUNCTION engram.apply_preset(name text, workspace uuid DEFAULT NULL) RETURNS jsonb
 LANGUAGE c VOLATILE

@@ -45,6 +45,23 @@ $$;
 COMMENT ON FUNCTION engram_internal.export_start(uuid, text[], integer, text) IS
 'Which workspace export() reads, and after which part and key it begins; an error for wrong arguments.';
 
+CREATE FUNCTION engram_internal.past_settings(workspace uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- A store that setup() has not brought up to date.
+  IF to_regclass('engram.settings_history') IS NULL THEN
+    RETURN NULL;
+  END IF;
+  RETURN (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(h)) - '{workspace_id,xid}'::text[]
+                           - CASE h.type WHEN '' THEN '{type}' ELSE '{}' END::text[] ORDER BY h.until, h.type)
+          FROM engram.settings_history h WHERE h.workspace_id = past_settings.workspace);
+END
+$$;
+COMMENT ON FUNCTION engram_internal.past_settings(uuid) IS
+'What uses of a workspace counted by until its settings were changed, as export() has it; NULL where they never were.';
+
 -- One statement in SQL, which gives its rows out one by one as it finds them: nothing is collected.
 CREATE FUNCTION engram_internal.export_lines(workspace uuid, include text[], match_count integer, part integer, key jsonb)
 RETURNS SETOF jsonb
@@ -72,9 +89,10 @@ AS $$
       WHERE $4 < 0 AND $1 IS NOT NULL
       UNION ALL
       SELECT 1, '[]', jsonb_build_object('kind', 'settings',
-        'settings', jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[], 'preset', s.preset)
-      FROM engram.settings s
-      WHERE 'settings' = ANY ($2) AND $4 < 1 AND s.workspace_id = $1
+        'settings', coalesce(jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[], '{}'), 'preset', s.preset)
+        || CASE WHEN h.past IS NULL THEN '{}' ELSE jsonb_build_object('past', h.past) END
+      FROM (SELECT engram_internal.past_settings($1) AS past OFFSET 0) h LEFT JOIN engram.settings s ON s.workspace_id = $1
+      WHERE 'settings' = ANY ($2) AND $4 < 1 AND (s.workspace_id IS NOT NULL OR h.past IS NOT NULL)
       UNION ALL
       (SELECT 2, jsonb_build_array(t.type), jsonb_build_object('kind', 'type_settings', 'type', t.type,
         'default_importance', t.default_importance, 'decay_per_day', t.decay_per_day)
@@ -288,10 +306,23 @@ BEGIN
       ELSIF old IS NOT NULL AND NOT replace THEN
         status := 'skipped';
       ELSE
-        -- As before configure().
-        PERFORM engram_internal.fold_waiting(ws);
         PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
         status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+      -- What uses that are here already count by is only changed when that is asked for.
+      IF line ? 'past' AND (replace OR NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws)) THEN
+        INSERT INTO engram.settings_history AS h (workspace_id, type, until, xid, mu1, mu2, alpha, promote, demote, archive,
+          strength_gain, link_members, link_half_life_days, link_prune, decay_per_day)
+        SELECT ws, coalesce(r.type, ''), least(r.until, clock_timestamp()), '0', r.mu1, r.mu2, r.alpha, r.promote, r.demote, r.archive,
+          r.strength_gain, r.link_members, r.link_half_life_days, r.link_prune, r.decay_per_day
+        FROM jsonb_to_recordset(line -> 'past') AS r (type text, until timestamptz, mu1 double precision, mu2 double precision,
+          alpha double precision, promote double precision, demote double precision, archive double precision,
+          strength_gain double precision, link_members integer, link_half_life_days double precision, link_prune double precision,
+          decay_per_day double precision)
+        ON CONFLICT DO NOTHING;
+        IF FOUND AND status = 'unchanged' THEN
+          status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+        END IF;
       END IF;
     ELSIF kind = 'type_settings' THEN
       SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
@@ -300,8 +331,6 @@ BEGIN
       ELSIF old IS NOT NULL AND NOT replace THEN
         status := 'skipped';
       ELSE
-        PERFORM engram_internal.fold_waiting(ws);
-        PERFORM engram_internal.require_settled(ws);
         INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
         VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
         ON CONFLICT (workspace_id, type) DO UPDATE
@@ -923,7 +952,7 @@ BEGIN
     RETURN;
   END IF;
   IF lines ?| '{settings,type_settings}'::text[] THEN
-    -- For import_settings(), before all that who folds might go on to.
+    -- For settings that change, before all that who folds might go on to.
     PERFORM engram_internal.hold_folds(import_as_owner.workspace);
   END IF;
   -- What is locked here stays so when a line turns out to be wrong and what was done for it is undone.

@@ -540,6 +540,30 @@ BEGIN
 END
 $$;
 
+-- What uses counted by until it was changed: a row for each change of a row of settings (type empty) or of
+-- memory_type_settings while there were memories that may have been used; NULL inherits, as there. Uses come late, and
+-- count by the settings of their time. Rows of the same transaction are one change. No foreign key: what was deleted
+-- was in force before.
+CREATE TABLE IF NOT EXISTS engram.settings_history (
+  workspace_id         uuid NOT NULL,
+  type                 text NOT NULL CONSTRAINT settings_history_type_check CHECK (type IN
+                         ('', 'factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal')),
+  until                timestamptz NOT NULL CONSTRAINT settings_history_until_check CHECK (isfinite(until)),
+  xid                  xid8 NOT NULL,
+  mu1                  double precision CONSTRAINT settings_history_mu1_check CHECK (mu1 > 0 AND mu1 <= 100),
+  mu2                  double precision CONSTRAINT settings_history_mu2_check CHECK (mu2 > 0 AND mu2 <= 100),
+  alpha                double precision CONSTRAINT settings_history_alpha_check CHECK (alpha >= 0 AND alpha <= 100),
+  promote              double precision CONSTRAINT settings_history_promote_check CHECK (promote > 0 AND promote <= 100),
+  demote               double precision CONSTRAINT settings_history_demote_check CHECK (demote > 0 AND demote <= 100),
+  archive              double precision CONSTRAINT settings_history_archive_check CHECK (archive > 0 AND archive <= 100),
+  strength_gain        double precision CONSTRAINT settings_history_strength_gain_check CHECK (strength_gain >= 0 AND strength_gain <= 10),
+  link_members         integer CONSTRAINT settings_history_link_members_check CHECK (link_members BETWEEN 0 AND 50),
+  link_half_life_days  double precision CONSTRAINT settings_history_link_half_life_check CHECK (link_half_life_days > 0 AND link_half_life_days <= 100000),
+  link_prune           double precision CONSTRAINT settings_history_link_prune_check CHECK (link_prune >= 0 AND link_prune <= 1),
+  decay_per_day        double precision CONSTRAINT settings_history_decay_per_day_check CHECK (decay_per_day > 0 AND decay_per_day <= 1),
+  CONSTRAINT settings_history_pkey PRIMARY KEY (workspace_id, type, until)
+);
+
 -- Only what is missing is filled in: values that somebody set are never put back.
 INSERT INTO engram.settings (max_content_chars, vector_weight, bm25_k1, bm25_pivot, candidates)
 SELECT 200000, 0.5, 1.2, 30, 100

@@ -57,6 +57,7 @@ BEGIN
       ('erasures',             'SELECT', readable, NULL),
       ('settings',             'SELECT', defaults, NULL),
       ('memory_type_settings', 'SELECT', defaults, NULL),
+      ('settings_history',     'SELECT', defaults, NULL),
       ('embedding_models',     'SELECT', 'true',   NULL)
     ) AS v (tab, cmd, using_expr, check_expr)
   LOOP

@@ -642,6 +642,38 @@ $$;
 COMMENT ON FUNCTION engram.restore_replaces() IS
 'Trigger: while a dump is loaded, its rows take the place of those that setup() or other triggers already made.';
 
+CREATE OR REPLACE FUNCTION engram.settings_before_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF TG_OP <> 'INSERT' THEN
+    PERFORM engram_internal.hold_folds(OLD.workspace_id);
+  END IF;
+  IF TG_OP = 'DELETE' THEN
+    RETURN OLD;
+  END IF;
+  PERFORM engram_internal.hold_folds(NEW.workspace_id);
+  RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION engram.settings_before_change() IS
+'Trigger: nobody folds by settings that are about to change. Of rows of settings that are there, who folds holds those that count.';
+
+CREATE OR REPLACE FUNCTION engram.settings_after_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET extra_float_digits = 1
+AS $$
+BEGIN
+  PERFORM engram_internal.keep_settings(
+    CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END, CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END);
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION engram.settings_after_change() IS
+'Trigger: keeps in settings_history what uses counted by until now.';
+
 DO $$
 DECLARE
   t record;
@@ -698,7 +730,16 @@ BEGIN
       ('settings', 'settings_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
       ('memory_type_settings', 'memory_type_settings_restore', 'BEFORE INSERT',
-       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()')
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
+      -- A dump brings the history of its settings along.
+      ('settings', 'settings_before_insert', 'BEFORE INSERT',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''on'')', 'settings_before_change()'),
+      ('settings', 'settings_after_change', 'AFTER INSERT OR UPDATE OR DELETE',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''on'')', 'settings_after_change()'),
+      ('memory_type_settings', 'memory_type_settings_before_change', 'BEFORE INSERT OR UPDATE OR DELETE',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''on'')', 'settings_before_change()'),
+      ('memory_type_settings', 'memory_type_settings_after_change', 'AFTER INSERT OR UPDATE OR DELETE',
+       'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''on'')', 'settings_after_change()')
     ) AS v (tab, name, event, scope, func)
   LOOP
     -- Stores of older versions have it with fewer columns.

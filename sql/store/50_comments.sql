@@ -209,6 +209,23 @@ COMMENT ON COLUMN engram.memory_type_settings.type IS 'The type.';
 COMMENT ON COLUMN engram.memory_type_settings.default_importance IS 'Importance of a memory that is stored without one, 0 to 1.';
 COMMENT ON COLUMN engram.memory_type_settings.decay_per_day IS 'How fast a memory of the type fades, above 0, at most 1.';
 
+COMMENT ON TABLE engram.settings_history IS 'What uses counted by until it was changed: a row for each change of settings or memory_type_settings. NULL in it inherits, as there.';
+COMMENT ON COLUMN engram.settings_history.workspace_id IS 'The workspace, or all zeros for the defaults.';
+COMMENT ON COLUMN engram.settings_history.type IS 'The type of memory whose settings these are; empty for those of settings.';
+COMMENT ON COLUMN engram.settings_history.until IS 'The moment of the change; a use at it still counts by these.';
+COMMENT ON COLUMN engram.settings_history.xid IS 'The transaction that made it; 0 in a row that an import brought.';
+COMMENT ON COLUMN engram.settings_history.mu1 IS 'settings.mu1 until then.';
+COMMENT ON COLUMN engram.settings_history.mu2 IS 'settings.mu2 until then.';
+COMMENT ON COLUMN engram.settings_history.alpha IS 'settings.alpha until then.';
+COMMENT ON COLUMN engram.settings_history.promote IS 'settings.promote until then.';
+COMMENT ON COLUMN engram.settings_history.demote IS 'settings.demote until then.';
+COMMENT ON COLUMN engram.settings_history.archive IS 'settings.archive until then.';
+COMMENT ON COLUMN engram.settings_history.strength_gain IS 'settings.strength_gain until then.';
+COMMENT ON COLUMN engram.settings_history.link_members IS 'settings.link_members until then.';
+COMMENT ON COLUMN engram.settings_history.link_half_life_days IS 'settings.link_half_life_days until then.';
+COMMENT ON COLUMN engram.settings_history.link_prune IS 'settings.link_prune until then.';
+COMMENT ON COLUMN engram.settings_history.decay_per_day IS 'memory_type_settings.decay_per_day until then.';
+
 COMMENT ON TABLE engram.settings IS 'Constants of the engine; the all-zero workspace holds the defaults, a NULL in another row inherits them.';
 COMMENT ON COLUMN engram.settings.workspace_id IS 'The workspace, or all zeros for the defaults.';
 COMMENT ON COLUMN engram.settings.max_content_chars IS 'Longest content, in characters.';

@@ -6,9 +6,13 @@
 //! followed by a replay of its log ([`State::replay`]). A replay begins at the last change of what the
 //! memory depends on ([`Base`]), because nobody knows what was before. A use older than that still
 //! counts in heat, strengths and number, but no longer as a review.
+//!
+//! Settings are known as they were at any time ([`Course`]): a use, and the time between it and the one before,
+//! count by those that were in force when it happened.
 
 use std::sync::LazyLock;
 
+use super::course::Course;
 use super::fsrs::{self, Rating};
 use super::heat::Heat;
 use super::layers::{self, Layer, Thresholds};
@@ -52,6 +56,8 @@ impl Params {
     /// Numbers of [`Params`] in a row: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain,
     /// then the rates.
     pub const LEN: usize = 15;
+    /// Numbers of what was in force until a change: its moment, [`Params`], and how links were made then.
+    const PAST: usize = 1 + Self::LEN + 3;
 
     /// Reads [`Self::LEN`] numbers.
     pub fn from_slice(values: &[f64]) -> Option<Self> {
@@ -72,6 +78,53 @@ impl Params {
             rates: v[8..].try_into().ok()?,
         })
     }
+}
+
+/// What uses count by, over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How memories live.
+    pub params: Course<Params>,
+    /// How they are linked.
+    pub links: Course<Linking>,
+}
+
+impl Settings {
+    /// Reads [`Params::LEN`] numbers, and then for each change, in the order of time, what was in force until then:
+    /// its moment in microseconds, as many numbers, and the three of [`Linking`]. Those of now stand beside it.
+    pub fn from_slice(values: &[f64], linking: Linking) -> Option<Self> {
+        let (now, past) = values.split_at_checked(Params::LEN)?;
+        let mut settings = Self {
+            params: Course::new(Params::from_slice(now)?),
+            links: Course::new(linking),
+        };
+        let past = past.chunks(Params::PAST);
+        for change in past {
+            let change: &[f64; Params::PAST] = change.try_into().ok()?;
+            // Whole microseconds, of which a float tells apart those of nearly three centuries.
+            let until = change[0] as i64;
+            let (params, links) = change[1..].split_at(Params::LEN);
+            settings.params.until(until, Params::from_slice(params)?);
+            let linking = Linking {
+                members: links[0].max(0.0) as usize,
+                half_life_days: links[1],
+                prune: links[2],
+            };
+            settings.links.until(until, linking);
+        }
+        Some(settings)
+    }
+}
+
+/// How memories of a call are linked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Linking {
+    /// Members of a call that are linked with each other.
+    pub members: usize,
+    /// Half-life of a link.
+    pub half_life_days: f64,
+    /// Mass below which a link is gone.
+    pub prune: f64,
 }
 
 /// What a memory's dynamics depend on, beside its uses.
@@ -308,9 +361,18 @@ impl State {
         }
     }
 
+    /// Moves it into the layer that the settings of its moment have for it. Who sees it later may see it by others.
+    pub fn settle(&mut self, traits: &Traits, course: &Course<Params>) {
+        self.layer = self.layer_at(self.at(), traits, course.at(self.at()));
+    }
+
     /// Adds one use. True when it came late, so that layer, stability and difficulty wait for a replay.
-    pub fn apply(&mut self, event: &Event, traits: &Traits, params: &Params) -> bool {
+    pub fn apply(&mut self, event: &Event, traits: &Traits, course: &Course<Params>) -> bool {
+        let params = course.at(event.at);
         let late = event.at < self.at();
+        if !late && course.changed(self.at(), event.at) {
+            self.settle(traits, course);
+        }
         if !late {
             if event.at > self.at() {
                 self.evolve(event.at, traits, params);
@@ -356,8 +418,14 @@ impl State {
     }
 
     /// Takes layer, stability and difficulty from a run through all uses since `base` (in any order),
-    /// which must be complete. The rest is as exact without.
-    pub fn replay(&mut self, base: &Base, events: &mut [Event], traits: &Traits, params: &Params) {
+    /// which must be complete. The rest is as exact without, but for strengths where settings have changed meanwhile.
+    pub fn replay(
+        &mut self,
+        base: &Base,
+        events: &mut [Event],
+        traits: &Traits,
+        course: &Course<Params>,
+    ) {
         events.sort_by(Event::order);
         let mut run = Self {
             heat: Heat::new(base.at, 0.0),
@@ -371,9 +439,12 @@ impl State {
             rested: base.rested,
         };
         for event in events.iter() {
-            run.apply(event, traits, params);
+            run.apply(event, traits, course);
         }
-        run.advance(self.at(), traits, params);
+        run.advance(self.at(), traits, course.at(self.at()));
+        if course.changed(base.at, self.at()) {
+            (self.working, self.core) = (run.working, run.core);
+        }
         self.layer = run.layer;
         self.stability = run.stability;
         self.difficulty = run.difficulty;

@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod bm25;
 pub mod concepts;
+pub mod course;
 pub mod dates;
 pub mod fsrs;
 pub mod fusion;

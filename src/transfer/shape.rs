@@ -179,6 +179,25 @@ const MEMORY: &[Field] = &[
     Field("uses", false, Is::List(SHORT, USE)),
     Field("events", false, Is::List(SHORT, EVENT)),
 ];
+const PAST_SETTINGS: &[Field] = &[
+    Field("until", true, Is::Time),
+    Field("type", false, Is::OneOf(&TYPES)),
+    Field("mu1", false, Is::Number(f64::MIN_POSITIVE, 100.0)),
+    Field("mu2", false, Is::Number(f64::MIN_POSITIVE, 100.0)),
+    Field("alpha", false, Is::Number(0.0, 100.0)),
+    Field("promote", false, Is::Number(f64::MIN_POSITIVE, 100.0)),
+    Field("demote", false, Is::Number(f64::MIN_POSITIVE, 100.0)),
+    Field("archive", false, Is::Number(f64::MIN_POSITIVE, 100.0)),
+    Field("strength_gain", false, Is::Number(0.0, 10.0)),
+    Field("link_members", false, Is::Int(0, 50)),
+    Field(
+        "link_half_life_days",
+        false,
+        Is::Number(f64::MIN_POSITIVE, 100_000.0),
+    ),
+    Field("link_prune", false, Is::Number(0.0, 1.0)),
+    Field("decay_per_day", false, Is::Number(f64::MIN_POSITIVE, 1.0)),
+];
 const TURN: &[Field] = &[
     Field("user_id", true, Is::Id),
     Field("role", true, Is::OneOf(&ROLES)),
@@ -195,6 +214,7 @@ fn fields(kind: &str) -> Option<&'static [Field]> {
         "settings" => &[
             Field("settings", true, Is::Object),
             Field("preset", false, Is::Text(100)),
+            Field("past", false, Is::List(SHORT, PAST_SETTINGS)),
         ],
         "type_settings" => &[
             Field("type", true, Is::OneOf(&TYPES)),

@@ -15,9 +15,10 @@ use uuid::Uuid;
 use super::QUEUE;
 use crate::error::Result;
 use crate::life::{self, Stored};
+use crate::model::course::Course;
 use crate::model::fsrs::Rating;
 use crate::model::links::{self, Link};
-use crate::model::memory::{Event, Params, Traits};
+use crate::model::memory::{Event, Linking, Settings, Traits};
 use crate::partitions::Routes;
 use crate::raw::RawJsonb;
 use crate::scan::{Fresh, Lookup, Row, Table, Tuple};
@@ -99,16 +100,6 @@ const LINKS: Shape<7> = Shape {
     triggers: &[],
 };
 
-/// How to fold.
-pub struct Rules {
-    pub params: Params,
-    /// Members of a call that are linked with each other.
-    pub members: usize,
-    pub half_life_days: f64,
-    /// Mass below which a link is gone.
-    pub prune: f64,
-}
-
 /// What became of it.
 pub struct Folded {
     /// Calls.
@@ -133,9 +124,9 @@ struct Call {
 }
 
 impl Call {
-    /// The mass that each pair of the first `members` gets.
-    fn pair_gain(&self, members: usize) -> f64 {
-        let members = members.min(self.named);
+    /// The mass that each pair of those gets that are linked.
+    fn pair_gain(&self, links: &Course<Linking>) -> f64 {
+        let members = links.at(self.at).members.min(self.named);
         if self.gain > 0.0 && members > 1 {
             self.gain / (members - 1) as f64
         } else {
@@ -163,7 +154,7 @@ fn columns<const N: usize>(table: &Table, shape: &Shape<N>) -> Result<[i16; N]> 
 
 /// Folds at most so many calls of a workspace. `None` where that takes statements: the tables are not
 /// as setup() makes them, or have lost rows.
-pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Folded>> {
+pub fn fold(workspace: Uuid, at_most: usize, rules: &Settings) -> Result<Option<Folded>> {
     if !Table::open(c"access_queue")?.owned() {
         return Ok(None);
     }
@@ -265,7 +256,7 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Rules) -> Result<Option<Fol
         let theirs = calls
             .iter()
             .filter(|call| routes.find(call.at) == Some(*part));
-        write_log(workspace, theirs, log, rules.members);
+        write_log(workspace, theirs, log, &rules.links);
     }
     drop((state, memory, snapshot));
     drop((states_, links_, logs));
@@ -328,7 +319,7 @@ fn write_log<'c>(
     workspace: Uuid,
     calls: impl Iterator<Item = &'c Call>,
     log: &mut Writer<'_, 11>,
-    members: usize,
+    links: &Course<Linking>,
 ) {
     let calls: Vec<&Call> = calls.collect();
     let mut uses: Vec<(Uuid, i64, usize, i16)> = Vec::new();
@@ -343,7 +334,7 @@ fn write_log<'c>(
     let of = |id: Option<Uuid>| id.map_or(Value::Null, Value::Uuid);
     log.insert_all(uses.iter().map(|(memory, at, nth, place)| {
         let call = calls[*nth];
-        let linked = usize::from(place.unsigned_abs()) <= members;
+        let linked = usize::from(place.unsigned_abs()) <= links.at(call.at).members;
         [
             Value::Uuid(workspace),
             Value::Uuid(*memory),
@@ -355,7 +346,7 @@ fn write_log<'c>(
             call.rating.map_or(Value::Null, Value::Int2),
             of(call.recall),
             Value::Int2(*place),
-            Value::Float8(if linked { call.pair_gain(members) } else { 0.0 }),
+            Value::Float8(if linked { call.pair_gain(links) } else { 0.0 }),
         ]
     }));
 }
@@ -370,7 +361,7 @@ fn update_states(
     memories: &Table,
     states: &Table,
     writer: &mut Writer<'_, 11>,
-    rules: &Rules,
+    rules: &Settings,
 ) -> Result<()> {
     let mut events: Vec<(Uuid, Uuid, Event)> = Vec::new();
     for call in calls {
@@ -463,8 +454,6 @@ fn update_states(
             )?;
         }
         let state = &after.state;
-        let (working, core) = state.strengths_at(after.moment, &traits, &rules.params);
-        let layer = state.layer_at(after.moment, &traits, &rules.params).name();
         let encoded = state.heat.encode();
         writer.update(
             tuple.tuple,
@@ -472,9 +461,9 @@ fn update_states(
                 (2, Value::Int8(state.uses)),
                 (3, Value::Time(state.last_used)),
                 (4, Value::Bytes(&encoded)),
-                (5, Value::Float8(working)),
-                (6, Value::Float8(core)),
-                (7, Value::Text(layer)),
+                (5, Value::Float8(state.working)),
+                (6, Value::Float8(state.core)),
+                (7, Value::Text(state.layer.name())),
                 (8, Value::Float8(state.stability)),
                 (9, Value::Float8(state.difficulty)),
                 (10, after.base.as_ref().map_or(Value::Null, Value::Json)),
@@ -537,18 +526,19 @@ fn update_links(
     calls: &[Call],
     links: &Table,
     writer: &mut Writer<'_, 7>,
-    rules: &Rules,
+    rules: &Settings,
 ) -> Result<Vec<Uuid>> {
     // Gains are below 0 where the higher end was used first. Ids as numbers, which are faster to sort.
     let mut pairs: Vec<(u128, u128, i64, f64)> = Vec::new();
     for call in calls {
-        let gain = call.pair_gain(rules.members);
+        let gain = call.pair_gain(&rules.links);
         if gain == 0.0 {
             continue;
         }
+        let members = rules.links.at(call.at).members;
         let linked = call
             .memories
-            .partition_point(|(_, place)| usize::from(place.unsigned_abs()) <= rules.members);
+            .partition_point(|(_, place)| usize::from(place.unsigned_abs()) <= members);
         let members = &call.memories[..linked];
         for (nth, (first, _)) in members.iter().enumerate() {
             for (second, _) in &members[nth + 1..] {
@@ -567,7 +557,6 @@ fn update_links(
             .then_with(|| links::order((x.2, x.3), (y.2, y.3)))
     });
     let [_, _, other, forward, backward, at, count] = columns(links, &LINKS)?;
-    let half_life = rules.half_life_days * DAY;
     let mut late_links = Vec::new();
     let mut new: Vec<(Uuid, Uuid, Link)> = Vec::new();
     let mut known = Lookup::new(links)?;
@@ -606,6 +595,8 @@ fn update_links(
                 .and_then(|(_, link)| link.take());
             let mut late = false;
             for (_, _, at, gain) in of_one {
+                let rules = rules.links.at(*at);
+                let half_life = rules.half_life_days * DAY;
                 late |= links::add(&mut link, *at, *gain, half_life, rules.prune);
             }
             if late {
