@@ -7,6 +7,19 @@ DROP FUNCTION engram_internal.fold_waiting(uuid);
 
 DROP FUNCTION engram_internal.require_settled(uuid);
 
+CREATE FUNCTION engram_internal.require_owner(doing text, help text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not %', current_user, doing USING ERRCODE = 'insufficient_privilege', HINT = help;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_owner(text, text) IS
+'Raises the error for a caller who does not own the tables, for what is done as their owner.';
+
 CREATE FUNCTION engram_internal.dynamics_over_time(workspace uuid) RETURNS double precision[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -14,85 +27,62 @@ AS $$
 #variable_conflict use_column
 DECLARE
   params double precision[] := engram_internal.dynamics(dynamics_over_time.workspace);
+  types  constant text[] := '{factual,episodic,relational,emotional,procedural,opinion,causal}';
   nobody constant uuid := '00000000-0000-0000-0000-000000000000';
-  moment timestamptz;
+  past   double precision[] := '{}';
+  o record;
+  d record;
+  w record;
+  h record;
+  -- decay_per_day of each type, the workspace's own and the defaults.
+  own    double precision[];
+  common double precision[];
 BEGIN
-  -- A store that setup() has not brought up to date.
+  -- A store that setup() has not brought up to date, or nothing has ever changed.
   IF to_regclass('engram.settings_history') IS NULL THEN
     RETURN params;
   END IF;
-  FOR moment IN SELECT DISTINCT h.until FROM engram.settings_history h
-                WHERE h.workspace_id IN (dynamics_over_time.workspace, nobody) ORDER BY 1 LOOP
-    SELECT params || ((extract(epoch FROM moment) - 946684800) * 1000000)::double precision
-      || ARRAY[params[1], coalesce(w.mu1, d.mu1, o.mu1), coalesce(w.mu2, d.mu2, o.mu2), coalesce(w.alpha, d.alpha, o.alpha),
-               coalesce(w.promote, d.promote, o.promote), coalesce(w.demote, d.demote, o.demote),
-               coalesce(w.archive, d.archive, o.archive), coalesce(w.strength_gain, d.strength_gain, o.strength_gain)]
-      || ARRAY(SELECT coalesce(
-                 (SELECT x.rate FROM engram_internal.rate_until(dynamics_over_time.workspace, k.type, moment) x (rate)),
-                 (SELECT x.rate FROM engram_internal.rate_until(nobody, k.type, moment) x (rate)), 0.1)
-               FROM unnest(ARRAY['factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal'])
-                 WITH ORDINALITY AS k (type, nth) ORDER BY k.nth)
-      || ARRAY[coalesce(w.link_members, d.link_members, o.link_members)::double precision,
-               coalesce(w.link_half_life_days, d.link_half_life_days, o.link_half_life_days),
-               coalesce(w.link_prune, d.link_prune, o.link_prune)]
-    INTO params
-    FROM engram.settings o
-    CROSS JOIN engram_internal.settings_until(nobody, moment) d
-    LEFT JOIN engram_internal.settings_until(dynamics_over_time.workspace, moment) w ON true
-    WHERE o.workspace_id = nobody;
+  IF NOT EXISTS (SELECT FROM engram.settings_history h WHERE h.workspace_id IN (dynamics_over_time.workspace, nobody)) THEN
+    RETURN params;
+  END IF;
+  SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
+  INTO o FROM engram.settings s WHERE s.workspace_id = nobody;
+  d := o;
+  SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
+  INTO w FROM engram.settings s WHERE s.workspace_id = dynamics_over_time.workspace;
+  SELECT array_agg(a.decay_per_day ORDER BY k.nth), array_agg(b.decay_per_day ORDER BY k.nth) INTO own, common
+  FROM unnest(types) WITH ORDINALITY AS k (type, nth)
+  LEFT JOIN engram.memory_type_settings a ON a.workspace_id = dynamics_over_time.workspace AND a.type = k.type
+  LEFT JOIN engram.memory_type_settings b ON b.workspace_id = nobody AND b.type = k.type;
+  -- Back from now, change by change.
+  FOR h IN SELECT x.*, ((extract(epoch FROM x.until) - 946684800) * 1000000)::double precision AS moment
+           FROM engram.settings_history x WHERE x.workspace_id IN (dynamics_over_time.workspace, nobody) ORDER BY x.until DESC LOOP
+    IF h.type <> '' AND h.workspace_id = dynamics_over_time.workspace THEN
+      own[array_position(types, h.type)] := h.decay_per_day;
+    END IF;
+    IF h.type <> '' AND h.workspace_id = nobody THEN
+      common[array_position(types, h.type)] := h.decay_per_day;
+    END IF;
+    IF h.type = '' AND h.workspace_id = dynamics_over_time.workspace THEN
+      SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune INTO w;
+    END IF;
+    IF h.type = '' AND h.workspace_id = nobody THEN
+      SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune INTO d;
+    END IF;
+    past := ARRAY[h.moment, params[1], coalesce(w.mu1, d.mu1, o.mu1), coalesce(w.mu2, d.mu2, o.mu2), coalesce(w.alpha, d.alpha, o.alpha),
+        coalesce(w.promote, d.promote, o.promote), coalesce(w.demote, d.demote, o.demote), coalesce(w.archive, d.archive, o.archive),
+        coalesce(w.strength_gain, d.strength_gain, o.strength_gain),
+        coalesce(own[1], common[1], 0.1), coalesce(own[2], common[2], 0.1), coalesce(own[3], common[3], 0.1),
+        coalesce(own[4], common[4], 0.1), coalesce(own[5], common[5], 0.1), coalesce(own[6], common[6], 0.1),
+        coalesce(own[7], common[7], 0.1), coalesce(w.link_members, d.link_members, o.link_members),
+        coalesce(w.link_half_life_days, d.link_half_life_days, o.link_half_life_days), coalesce(w.link_prune, d.link_prune, o.link_prune)]
+      || past;
   END LOOP;
-  RETURN params;
+  RETURN params || past;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
 'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune.';
-
-CREATE FUNCTION engram_internal.settings_until(workspace uuid, moment timestamptz)
-RETURNS TABLE (mu1 double precision, mu2 double precision, alpha double precision, promote double precision, demote double precision,
-  archive double precision, strength_gain double precision, link_members integer, link_half_life_days double precision,
-  link_prune double precision)
-LANGUAGE plpgsql STABLE ROWS 1
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-  RETURN QUERY
-  SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune
-  FROM engram.settings_history h
-  WHERE h.workspace_id = settings_until.workspace AND h.type = '' AND h.until >= settings_until.moment ORDER BY h.until LIMIT 1;
-  IF NOT FOUND THEN
-    RETURN QUERY
-    SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
-    FROM engram.settings s WHERE s.workspace_id = settings_until.workspace;
-  END IF;
-  IF NOT FOUND THEN
-    RETURN QUERY SELECT NULL::double precision, NULL::double precision, NULL::double precision, NULL::double precision,
-      NULL::double precision, NULL::double precision, NULL::double precision, NULL::integer, NULL::double precision, NULL::double precision;
-  END IF;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.settings_until(uuid, timestamptz) IS
-'The row of settings of a workspace as it was at a moment, or of the defaults; NULLs where there was none.';
-
-CREATE FUNCTION engram_internal.rate_until(workspace uuid, type text, moment timestamptz) RETURNS double precision
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-  rate double precision;
-BEGIN
-  SELECT h.decay_per_day INTO rate FROM engram.settings_history h
-  WHERE h.workspace_id = rate_until.workspace AND h.type = rate_until.type AND h.until >= rate_until.moment ORDER BY h.until LIMIT 1;
-  IF NOT FOUND THEN
-    SELECT t.decay_per_day INTO rate FROM engram.memory_type_settings t
-    WHERE t.workspace_id = rate_until.workspace AND t.type = rate_until.type;
-  END IF;
-  RETURN rate;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.rate_until(uuid, text, timestamptz) IS
-'decay_per_day of a type in a workspace as it was at a moment, or of the defaults; NULL where there was none.';
 
 CREATE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -104,10 +94,7 @@ DECLARE
   nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   c record;
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not change the history of settings', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of settings by itself.';
-  END IF;
+  PERFORM engram_internal.require_owner('change the history of settings', 'It follows every change of settings by itself.');
   -- A row that is given another key is two.
   FOR c IN
     SELECT r.*, CASE WHEN old @> r.key THEN old ELSE '{}' END AS was, CASE WHEN new @> r.key THEN new ELSE '{}' END AS becomes
@@ -209,10 +196,7 @@ DECLARE
   late_links uuid[];
   done    integer;
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not fold uses', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
-  END IF;
+  PERFORM engram_internal.require_owner('fold uses', 'It happens by itself, and when engram.consolidate() runs.');
   -- Under an older snapshot a row that somebody changed meanwhile would be an error.
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
      OR NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_queue.workspace) THEN
@@ -368,15 +352,16 @@ SET check_function_bodies = on
 AS $$
 #variable_conflict use_column
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not fold uses', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
-  END IF;
+  PERFORM engram_internal.require_owner('fold uses', 'It happens by itself, and when engram.consolidate() runs.');
   -- Who folds waits for nobody, so this comes to an end.
   IF hold_folds.workspace = '00000000-0000-0000-0000-000000000000' THEN
     PERFORM FROM engram.settings s WHERE s.workspace_id = hold_folds.workspace FOR UPDATE;
   ELSE
-    INSERT INTO engram.maintenance (workspace_id) VALUES (hold_folds.workspace) ON CONFLICT DO NOTHING;
+    IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace) THEN
+      -- So that who comes to fold does not find a row that is not there yet, and wait for it.
+      PERFORM engram_internal.try_lock_work(hold_folds.workspace, 'fold');
+      INSERT INTO engram.maintenance (workspace_id) VALUES (hold_folds.workspace) ON CONFLICT DO NOTHING;
+    END IF;
     PERFORM FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace FOR UPDATE;
   END IF;
 END
@@ -384,6 +369,24 @@ $$;
 COMMENT ON FUNCTION engram_internal.hold_folds(uuid) IS
 'Until the end of the transaction nobody else folds in a workspace, or in any if it is that of the defaults. Waits for who does. As the caller, who must own the tables.';
 
+CREATE OR REPLACE FUNCTION engram_internal.rebase_state(workspace uuid, id uuid, new_layer text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM engram_internal.require_owner('change the state of memories', 'It follows every change of a memory by itself.');
+  -- Who changes a memory holds its row, and folds only hold this one while they commit.
+  PERFORM FROM engram.memory_state s WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id FOR NO KEY UPDATE;
+  UPDATE engram.memory_state s
+  SET heat = a.heat, working_strength = a.working_strength, core_strength = a.core_strength,
+      layer = coalesce(rebase_state.new_layer, a.layer), stability = a.stability, difficulty = a.difficulty,
+      access_count = a.access_count, last_accessed_at = a.last_accessed_at,
+      base = a.base || jsonb_build_object('layer', coalesce(rebase_state.new_layer, a.layer))
+  FROM engram_internal.present(rebase_state.workspace, now(), ARRAY[rebase_state.id], true) a
+  WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id;
+END
+$$;
 CREATE OR REPLACE FUNCTION engram_internal.state_as_of(workspace uuid, as_of timestamptz, ids uuid[])
 RETURNS TABLE (memory_id uuid, layer text, access_count bigint, last_accessed_at timestamptz)
 LANGUAGE plpgsql STABLE
@@ -460,6 +463,143 @@ BEGIN
                 (SELECT count(*) FROM doomed) < $4 OR $5 AND NOT EXISTS (SELECT FROM u)$q$
       INTO forgotten, done USING forget_faded.workspace, forget_faded.at, dry_run, at_most, in_turns;
   END IF;
+  RETURN NEXT;
+END
+$$;
+CREATE OR REPLACE FUNCTION engram_internal.consolidate_as_owner(
+  workspace uuid, at timestamptz, dry_run boolean, batch_size integer, in_turns boolean DEFAULT false, anew boolean DEFAULT true)
+RETURNS TABLE (
+  folded bigint, promoted bigint, demoted bigint, archived bigint, forgotten bigint, links_pruned bigint,
+  skipped bigint, done boolean)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+-- One pass over many rows at most: joined in memory where it fits.
+SET work_mem = '256MB'
+AS $$
+#variable_conflict use_column
+DECLARE
+  chunk  constant integer := 5000;
+  moment timestamptz := coalesce(consolidate_as_owner.at, now());
+  dry    boolean := consolidate_as_owner.dry_run IS NULL;
+  most   integer := coalesce(consolidate_as_owner.batch_size, 2147483647);
+  ws     uuid;
+  last   uuid := '00000000-0000-0000-0000-000000000000';
+  help   text;
+  n      integer;
+  moves  record;
+  c      record;
+BEGIN
+  PERFORM engram_internal.require_owner('care for other workspaces', 'Call engram.consolidate().');
+  IF consolidate_as_owner.dry_run THEN
+    -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
+    BEGIN
+      SELECT c.folded, c.promoted, c.demoted, c.archived, c.forgotten, c.links_pruned, c.skipped, c.done
+      INTO folded, promoted, demoted, archived, forgotten, links_pruned, skipped, done
+      FROM engram_internal.consolidate_as_owner(consolidate_as_owner.workspace, moment, NULL, consolidate_as_owner.batch_size) c;
+      RAISE SQLSTATE 'EN001';
+    EXCEPTION WHEN SQLSTATE 'EN001' THEN
+      NULL;
+    END;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  folded := 0; promoted := 0; demoted := 0; archived := 0; forgotten := 0; links_pruned := 0; skipped := 0; done := true;
+
+  IF consolidate_as_owner.workspace IS NULL AND NOT consolidate_as_owner.in_turns THEN
+    -- One look at everything is the cheapest. What one workspace holds must not keep the others from being cared for:
+    -- if it fails, each by itself.
+    BEGIN
+      RETURN QUERY SELECT o.* FROM engram_internal.consolidate_as_owner(NULL, moment, consolidate_as_owner.dry_run, most, NULL) o;
+      RETURN;
+    EXCEPTION WHEN OTHERS THEN
+      IF NOT engram_internal.left_out(NULL, SQLSTATE, SQLERRM, NULL) THEN
+        RAISE;
+      END IF;
+    END;
+    <<everybody>>
+    LOOP
+      n := 0;
+      FOR ws IN SELECT w FROM engram_internal.workspaces_after(last) w LOOP
+        last := ws;
+        n := n + 1;
+        IF promoted + demoted + archived + forgotten >= most THEN
+          done := false;
+          EXIT everybody;
+        END IF;
+        BEGIN
+          SELECT * INTO c FROM engram_internal.consolidate_as_owner(
+            ws, moment, consolidate_as_owner.dry_run, (most - promoted - demoted - archived - forgotten)::integer) o;
+          folded := folded + c.folded; promoted := promoted + c.promoted; demoted := demoted + c.demoted;
+          archived := archived + c.archived; forgotten := forgotten + c.forgotten;
+          links_pruned := links_pruned + c.links_pruned; skipped := skipped + c.skipped; done := done AND c.done;
+        EXCEPTION WHEN OTHERS THEN
+          GET STACKED DIAGNOSTICS help = PG_EXCEPTION_HINT;
+          IF NOT engram_internal.left_out(ws, SQLSTATE, SQLERRM, help) THEN
+            RAISE;
+          END IF;
+        END;
+      END LOOP;
+      EXIT WHEN n = 0;
+    END LOOP;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Uses that wait come first: they have happened.
+  FOR ws IN SELECT DISTINCT q.workspace_id FROM engram.access_queue q
+            WHERE consolidate_as_owner.workspace IS NULL OR q.workspace_id = consolidate_as_owner.workspace LOOP
+    LOOP
+      n := engram_internal.fold_queue(ws, 10000);
+      folded := folded + n;
+      EXIT WHEN n < 10000;
+    END LOOP;
+  END LOOP;
+
+  -- Layers. What still waits is in somebody else's hands and comes next time.
+  SELECT v.* INTO moves FROM engram_internal.moves(consolidate_as_owner.workspace, moment, most,
+    coalesce(consolidate_as_owner.in_turns, false), consolidate_as_owner.anew) v;
+  done := moves.complete;
+  IF dry THEN
+    SELECT count(*) FILTER (WHERE v.new = 'core'), count(*) FILTER (WHERE v.old = 'core'),
+           count(*) FILTER (WHERE v.old = 'working' AND v.new = 'archive')
+    INTO promoted, demoted, archived FROM unnest(moves.olds, moves.news) AS v (old, new);
+  ELSE
+    FOR i IN 1 .. cardinality(moves.ids) BY chunk LOOP
+      -- Whoever changes one of them just now has the last word.
+      WITH t AS MATERIALIZED (
+        SELECT * FROM unnest(moves.workspaces[i : i + chunk - 1], moves.ids[i : i + chunk - 1],
+                             moves.olds[i : i + chunk - 1], moves.news[i : i + chunk - 1]) AS v (workspace_id, id, old, new)
+      ), l AS MATERIALIZED (
+        SELECT t.* FROM t CROSS JOIN LATERAL (
+          SELECT 1 FROM engram.memories x
+          WHERE x.workspace_id = t.workspace_id AND x.id = t.id AND x.deleted_at IS NULL AND x.layer = t.old
+            AND (NOT x.pinned OR t.new = 'core')
+          FOR NO KEY UPDATE SKIP LOCKED) there
+      ), u AS (
+        UPDATE engram.memories m SET layer = l.new, updated_at = NULL FROM l
+        WHERE m.workspace_id = l.workspace_id AND m.id = l.id
+        RETURNING l.old, m.layer AS new
+      )
+      SELECT promoted + count(*) FILTER (WHERE u.new = 'core'), demoted + count(*) FILTER (WHERE u.old = 'core'),
+             archived + count(*) FILTER (WHERE u.old = 'working' AND u.new = 'archive'),
+             skipped + (SELECT count(*) FROM t) - count(*)
+      INTO promoted, demoted, archived, skipped FROM u;
+    END LOOP;
+  END IF;
+  IF NOT done THEN
+    IF consolidate_as_owner.in_turns THEN
+      -- The last turn comes back to them.
+      skipped := 0;
+    END IF;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+
+  -- Where somebody has asked for it.
+  SELECT f.forgotten, f.done INTO forgotten, done
+  FROM engram_internal.forget_faded(consolidate_as_owner.workspace, moment, dry, most, coalesce(consolidate_as_owner.in_turns, false)) f;
+  links_pruned := engram_internal.prune_links(consolidate_as_owner.workspace, moment);
   RETURN NEXT;
 END
 $$;
@@ -550,6 +690,14 @@ COMMENT ON FUNCTION engram.configure(jsonb, uuid) IS
 
 changes: an object of names and values, for example {"decay": 0.4, "link_half_life_days": 60}; null goes back to the default. Users set how their memories live and how they are ranked; max_content_chars, candidates, approximate_from, fold_threshold, text_config, partition_interval, partitions_ahead, access_log_days, memory_events_days, messages_days, archive_messages_days and size_limit_bytes take a role that bypasses row security, which may also name the all-zero workspace, that of the defaults; those from partition_interval on are of all workspaces together and are set there alone. Every use counts by the settings of its time, those that come late included, and uses of the same transaction by those before; from its latest use on a memory lives by the settings of now.';
 
+CREATE OR REPLACE FUNCTION engram_internal.require_maintainer() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM engram_internal.require_owner('maintain the store', 'CALL engram.maintain(); as a role that bypasses row security.');
+END
+$$;
 CREATE FUNCTION engram_internal.past_settings(workspace uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -764,6 +912,7 @@ DECLARE
   new     jsonb;
   policy  record;
 BEGIN
+  PERFORM engram_internal.require_owner('write what an import brings', 'Call engram.import().');
   FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
     error := NULL;
     old := NULL;
@@ -900,10 +1049,7 @@ DECLARE
   help    text;
   command text;
 BEGIN
-  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
-  END IF;
+  PERFORM engram_internal.require_owner('write what an import brings', 'Call engram.import().');
   IF dry_run THEN
     BEGIN
       SELECT jsonb_agg(i) INTO report

@@ -19,14 +19,18 @@ use pgrx::spi::SpiHeapTupleData;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::model::course::Course;
 use crate::model::links::{self, Link};
+use crate::model::memory::Linking;
 use crate::model::spreading;
 use crate::scan::{Key, Table};
 use crate::spi;
-use crate::uses::Call;
+use crate::uses::{self, Call};
 
 /// Relation under which links by co-activation are shown. Nobody makes a link of that name.
 const USED_WITH: &str = "used_with";
+/// Microseconds of a day.
+const DAY: f64 = 86_400e6;
 /// Links of one memory that somebody made and that activation spreads over.
 const MADE: usize = 1000;
 /// Seconds from 1970 to 2000, where PostgreSQL's moments begin.
@@ -247,6 +251,17 @@ impl Graph {
         }
     }
 
+    /// How calls since a moment are linked.
+    fn linking(&mut self, since: i64) -> Result<Course<Linking>> {
+        let rules = self.rules()?;
+        let now = Linking {
+            members: rules.members,
+            half_life_days: rules.half_life / DAY,
+            prune: rules.prune,
+        };
+        uses::linking(self.workspace, now, since)
+    }
+
     fn waiting(&self, until: TimestampWithTimeZone) -> Result<Vec<Call>> {
         let mut calls = spi::rows(
             include_str!("graph/waiting.sql"),
@@ -267,10 +282,11 @@ impl Graph {
     }
 
     /// Makes sure that the first memories of these calls are known to be there or not.
-    fn look_up(&mut self, calls: &[usize], members: usize) -> Result<()> {
+    fn look_up(&mut self, calls: &[usize], linking: &Course<Linking>) -> Result<()> {
         let unknown: BTreeSet<Uuid> = calls
             .iter()
-            .flat_map(|call| self.calls[*call].ids.iter().take(members))
+            .map(|call| &self.calls[*call])
+            .flat_map(|call| call.ids.iter().take(linking.at(call.at).members))
             .filter(|id| !id.is_nil() && !self.there.contains_key(id))
             .copied()
             .collect();
@@ -302,10 +318,12 @@ impl Graph {
         if touching.is_empty() {
             return Ok(pairs);
         }
-        let members = self.rules()?.members;
-        self.look_up(&touching, members)?;
+        let since = touching.iter().map(|call| self.calls[*call].at).min();
+        let linking = self.linking(since.unwrap_or(i64::MAX))?;
+        self.look_up(&touching, &linking)?;
         for call in touching {
             let call = &self.calls[call];
+            let members = linking.at(call.at).members;
             // What is gone counts among those that were used, and is linked with nothing.
             let used: Vec<Uuid> = call
                 .ids
@@ -339,7 +357,12 @@ impl Graph {
         if pairs.is_empty() {
             return Ok(found);
         }
-        let rules = self.rules()?;
+        let since = pairs.values().flatten().map(|(at, _)| *at).min();
+        let linking = self.linking(since.unwrap_or(i64::MAX))?;
+        let add = |link: &mut Option<Link>, at: i64, gain: f64, linking: &Course<Linking>| {
+            let rules = linking.at(at);
+            links::add(link, at, gain, rules.half_life_days * DAY, rules.prune)
+        };
         let ends = |pairs: &[Pair]| {
             let (a, b): (Vec<Uuid>, Vec<Uuid>) = pairs.iter().copied().unzip();
             [uuids(&a), uuids(&b)]
@@ -363,7 +386,7 @@ impl Graph {
             let mut link = found.remove(ends);
             let mut is_late = false;
             for (at, gain) in calls.iter() {
-                is_late |= links::add(&mut link, *at, *gain, rules.half_life, rules.prune);
+                is_late |= add(&mut link, *at, *gain, &linking);
             }
             if is_late {
                 late.push(*ends);
@@ -373,6 +396,7 @@ impl Graph {
         if late.is_empty() {
             return Ok(found);
         }
+        let linking = self.linking(i64::MIN)?;
         // A call older than the link may have kept it alive where it seemed to begin anew.
         let [a, b] = ends(&late);
         let logged = spi::rows(
@@ -395,7 +419,7 @@ impl Graph {
                 calls.sort_by(|a, b| links::order(*a, *b));
                 let mut link = None;
                 for (at, gain) in calls.iter() {
-                    links::add(&mut link, *at, *gain, rules.half_life, rules.prune);
+                    add(&mut link, *at, *gain, &linking);
                 }
                 found.extend(link.map(|link| (ends, link)));
             }

@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 use crate::api::shorten;
 use crate::error::{Error, Result};
+use crate::model::course::Course;
+use crate::model::memory::{Linking, Settings};
 use crate::privilege::AsOwner;
 use crate::scan::{Fresh, Key, Lookup, Table};
 use crate::write::{self, Shape, Value as Cell, Writer};
@@ -355,6 +357,38 @@ fn setting(workspace: Uuid, name: &CStr) -> Result<Option<pg_sys::Datum>> {
         }
     }
     Ok(None)
+}
+
+/// How calls of a workspace are linked, by the settings of now, and were since a moment. The caller was allowed the
+/// workspace.
+pub fn linking(workspace: Uuid, now: Linking, since: i64) -> Result<Course<Linking>> {
+    // A store that setup() has not brought up to date knows of no changes.
+    let Ok(history) = Table::open(c"settings_history") else {
+        return Ok(Course::new(now));
+    };
+    let mut changed = false;
+    for key in [workspace, Uuid::nil()] {
+        let key = [(c"workspace_id", Key::Uuid(key))];
+        history.rows(&key, [c"until"], |[until]| {
+            // SAFETY: setup() made the column a timestamptz.
+            let until = until.and_then(|datum| unsafe { i64::from_datum(datum, false) });
+            changed |= until.is_some_and(|until| until >= since);
+            Ok(())
+        })?;
+    }
+    drop(history);
+    if !changed {
+        return Ok(Course::new(now));
+    }
+    let values = spi::row(
+        "SELECT engram_internal.dynamics_over_time($1)",
+        &[DatumWithOid::from(spi::pg_uuid(workspace))],
+        |row| Ok(row.get::<Vec<f64>>(1)?),
+    )?;
+    let settings = values
+        .flatten()
+        .and_then(|values| Settings::from_slice(&values, now));
+    Ok(settings.ok_or_else(Error::no_defaults)?.links)
 }
 
 /// A call that waits to be folded.

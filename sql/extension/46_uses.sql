@@ -1,5 +1,18 @@
 -- Uses of memories: noted in one row where they happen, folded later, counted by every reader meanwhile.
 
+CREATE FUNCTION engram_internal.require_owner(doing text, help text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
+    RAISE EXCEPTION 'role "%" may not %', current_user, doing USING ERRCODE = 'insufficient_privilege', HINT = help;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION engram_internal.require_owner(text, text) IS
+'Raises the error for a caller who does not own the tables, for what is done as their owner.';
+
 CREATE FUNCTION engram_internal.dynamics(workspace uuid) RETURNS double precision[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -29,85 +42,62 @@ AS $$
 #variable_conflict use_column
 DECLARE
   params double precision[] := engram_internal.dynamics(dynamics_over_time.workspace);
+  types  constant text[] := '{factual,episodic,relational,emotional,procedural,opinion,causal}';
   nobody constant uuid := '00000000-0000-0000-0000-000000000000';
-  moment timestamptz;
+  past   double precision[] := '{}';
+  o record;
+  d record;
+  w record;
+  h record;
+  -- decay_per_day of each type, the workspace's own and the defaults.
+  own    double precision[];
+  common double precision[];
 BEGIN
-  -- A store that setup() has not brought up to date.
+  -- A store that setup() has not brought up to date, or nothing has ever changed.
   IF to_regclass('engram.settings_history') IS NULL THEN
     RETURN params;
   END IF;
-  FOR moment IN SELECT DISTINCT h.until FROM engram.settings_history h
-                WHERE h.workspace_id IN (dynamics_over_time.workspace, nobody) ORDER BY 1 LOOP
-    SELECT params || ((extract(epoch FROM moment) - 946684800) * 1000000)::double precision
-      || ARRAY[params[1], coalesce(w.mu1, d.mu1, o.mu1), coalesce(w.mu2, d.mu2, o.mu2), coalesce(w.alpha, d.alpha, o.alpha),
-               coalesce(w.promote, d.promote, o.promote), coalesce(w.demote, d.demote, o.demote),
-               coalesce(w.archive, d.archive, o.archive), coalesce(w.strength_gain, d.strength_gain, o.strength_gain)]
-      || ARRAY(SELECT coalesce(
-                 (SELECT x.rate FROM engram_internal.rate_until(dynamics_over_time.workspace, k.type, moment) x (rate)),
-                 (SELECT x.rate FROM engram_internal.rate_until(nobody, k.type, moment) x (rate)), 0.1)
-               FROM unnest(ARRAY['factual', 'episodic', 'relational', 'emotional', 'procedural', 'opinion', 'causal'])
-                 WITH ORDINALITY AS k (type, nth) ORDER BY k.nth)
-      || ARRAY[coalesce(w.link_members, d.link_members, o.link_members)::double precision,
-               coalesce(w.link_half_life_days, d.link_half_life_days, o.link_half_life_days),
-               coalesce(w.link_prune, d.link_prune, o.link_prune)]
-    INTO params
-    FROM engram.settings o
-    CROSS JOIN engram_internal.settings_until(nobody, moment) d
-    LEFT JOIN engram_internal.settings_until(dynamics_over_time.workspace, moment) w ON true
-    WHERE o.workspace_id = nobody;
+  IF NOT EXISTS (SELECT FROM engram.settings_history h WHERE h.workspace_id IN (dynamics_over_time.workspace, nobody)) THEN
+    RETURN params;
+  END IF;
+  SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
+  INTO o FROM engram.settings s WHERE s.workspace_id = nobody;
+  d := o;
+  SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
+  INTO w FROM engram.settings s WHERE s.workspace_id = dynamics_over_time.workspace;
+  SELECT array_agg(a.decay_per_day ORDER BY k.nth), array_agg(b.decay_per_day ORDER BY k.nth) INTO own, common
+  FROM unnest(types) WITH ORDINALITY AS k (type, nth)
+  LEFT JOIN engram.memory_type_settings a ON a.workspace_id = dynamics_over_time.workspace AND a.type = k.type
+  LEFT JOIN engram.memory_type_settings b ON b.workspace_id = nobody AND b.type = k.type;
+  -- Back from now, change by change.
+  FOR h IN SELECT x.*, ((extract(epoch FROM x.until) - 946684800) * 1000000)::double precision AS moment
+           FROM engram.settings_history x WHERE x.workspace_id IN (dynamics_over_time.workspace, nobody) ORDER BY x.until DESC LOOP
+    IF h.type <> '' AND h.workspace_id = dynamics_over_time.workspace THEN
+      own[array_position(types, h.type)] := h.decay_per_day;
+    END IF;
+    IF h.type <> '' AND h.workspace_id = nobody THEN
+      common[array_position(types, h.type)] := h.decay_per_day;
+    END IF;
+    IF h.type = '' AND h.workspace_id = dynamics_over_time.workspace THEN
+      SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune INTO w;
+    END IF;
+    IF h.type = '' AND h.workspace_id = nobody THEN
+      SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune INTO d;
+    END IF;
+    past := ARRAY[h.moment, params[1], coalesce(w.mu1, d.mu1, o.mu1), coalesce(w.mu2, d.mu2, o.mu2), coalesce(w.alpha, d.alpha, o.alpha),
+        coalesce(w.promote, d.promote, o.promote), coalesce(w.demote, d.demote, o.demote), coalesce(w.archive, d.archive, o.archive),
+        coalesce(w.strength_gain, d.strength_gain, o.strength_gain),
+        coalesce(own[1], common[1], 0.1), coalesce(own[2], common[2], 0.1), coalesce(own[3], common[3], 0.1),
+        coalesce(own[4], common[4], 0.1), coalesce(own[5], common[5], 0.1), coalesce(own[6], common[6], 0.1),
+        coalesce(own[7], common[7], 0.1), coalesce(w.link_members, d.link_members, o.link_members),
+        coalesce(w.link_half_life_days, d.link_half_life_days, o.link_half_life_days), coalesce(w.link_prune, d.link_prune, o.link_prune)]
+      || past;
   END LOOP;
-  RETURN params;
+  RETURN params || past;
 END
 $$;
 COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
 'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune.';
-
-CREATE FUNCTION engram_internal.settings_until(workspace uuid, moment timestamptz)
-RETURNS TABLE (mu1 double precision, mu2 double precision, alpha double precision, promote double precision, demote double precision,
-  archive double precision, strength_gain double precision, link_members integer, link_half_life_days double precision,
-  link_prune double precision)
-LANGUAGE plpgsql STABLE ROWS 1
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-  RETURN QUERY
-  SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune
-  FROM engram.settings_history h
-  WHERE h.workspace_id = settings_until.workspace AND h.type = '' AND h.until >= settings_until.moment ORDER BY h.until LIMIT 1;
-  IF NOT FOUND THEN
-    RETURN QUERY
-    SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
-    FROM engram.settings s WHERE s.workspace_id = settings_until.workspace;
-  END IF;
-  IF NOT FOUND THEN
-    RETURN QUERY SELECT NULL::double precision, NULL::double precision, NULL::double precision, NULL::double precision,
-      NULL::double precision, NULL::double precision, NULL::double precision, NULL::integer, NULL::double precision, NULL::double precision;
-  END IF;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.settings_until(uuid, timestamptz) IS
-'The row of settings of a workspace as it was at a moment, or of the defaults; NULLs where there was none.';
-
-CREATE FUNCTION engram_internal.rate_until(workspace uuid, type text, moment timestamptz) RETURNS double precision
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-  rate double precision;
-BEGIN
-  SELECT h.decay_per_day INTO rate FROM engram.settings_history h
-  WHERE h.workspace_id = rate_until.workspace AND h.type = rate_until.type AND h.until >= rate_until.moment ORDER BY h.until LIMIT 1;
-  IF NOT FOUND THEN
-    SELECT t.decay_per_day INTO rate FROM engram.memory_type_settings t
-    WHERE t.workspace_id = rate_until.workspace AND t.type = rate_until.type;
-  END IF;
-  RETURN rate;
-END
-$$;
-COMMENT ON FUNCTION engram_internal.rate_until(uuid, text, timestamptz) IS
-'decay_per_day of a type in a workspace as it was at a moment, or of the defaults; NULL where there was none.';
 
 CREATE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -119,10 +109,7 @@ DECLARE
   nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   c record;
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not change the history of settings', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of settings by itself.';
-  END IF;
+  PERFORM engram_internal.require_owner('change the history of settings', 'It follows every change of settings by itself.');
   -- A row that is given another key is two.
   FOR c IN
     SELECT r.*, CASE WHEN old @> r.key THEN old ELSE '{}' END AS was, CASE WHEN new @> r.key THEN new ELSE '{}' END AS becomes
@@ -327,10 +314,7 @@ DECLARE
   late_links uuid[];
   done    integer;
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not fold uses', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
-  END IF;
+  PERFORM engram_internal.require_owner('fold uses', 'It happens by itself, and when engram.consolidate() runs.');
   -- Under an older snapshot a row that somebody changed meanwhile would be an error.
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
      OR NOT EXISTS (SELECT FROM engram.access_queue q WHERE q.workspace_id = fold_queue.workspace) THEN
@@ -489,15 +473,16 @@ SET check_function_bodies = on
 AS $$
 #variable_conflict use_column
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not fold uses', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It happens by itself, and when engram.consolidate() runs.';
-  END IF;
+  PERFORM engram_internal.require_owner('fold uses', 'It happens by itself, and when engram.consolidate() runs.');
   -- Who folds waits for nobody, so this comes to an end.
   IF hold_folds.workspace = '00000000-0000-0000-0000-000000000000' THEN
     PERFORM FROM engram.settings s WHERE s.workspace_id = hold_folds.workspace FOR UPDATE;
   ELSE
-    INSERT INTO engram.maintenance (workspace_id) VALUES (hold_folds.workspace) ON CONFLICT DO NOTHING;
+    IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace) THEN
+      -- So that who comes to fold does not find a row that is not there yet, and wait for it.
+      PERFORM engram_internal.try_lock_work(hold_folds.workspace, 'fold');
+      INSERT INTO engram.maintenance (workspace_id) VALUES (hold_folds.workspace) ON CONFLICT DO NOTHING;
+    END IF;
     PERFORM FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace FOR UPDATE;
   END IF;
 END
@@ -511,10 +496,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not change the state of memories', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'It follows every change of a memory by itself.';
-  END IF;
+  PERFORM engram_internal.require_owner('change the state of memories', 'It follows every change of a memory by itself.');
   -- Who changes a memory holds its row, and folds only hold this one while they commit.
   PERFORM FROM engram.memory_state s WHERE s.workspace_id = rebase_state.workspace AND s.memory_id = rebase_state.id FOR NO KEY UPDATE;
   UPDATE engram.memory_state s

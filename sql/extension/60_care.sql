@@ -178,10 +178,7 @@ DECLARE
   moves  record;
   c      record;
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not care for other workspaces', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.consolidate().';
-  END IF;
+  PERFORM engram_internal.require_owner('care for other workspaces', 'Call engram.consolidate().');
   IF consolidate_as_owner.dry_run THEN
     -- What becomes of memories depends on uses that wait, and of links on both: done, and taken back.
     BEGIN

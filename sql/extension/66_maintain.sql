@@ -250,10 +250,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not maintain the store', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'CALL engram.maintain(); as a role that bypasses row security.';
-  END IF;
+  PERFORM engram_internal.require_owner('maintain the store', 'CALL engram.maintain(); as a role that bypasses row security.');
 END
 $$;
 COMMENT ON FUNCTION engram_internal.require_maintainer() IS 'Raises the error for a caller who does not own the tables: what maintain() does, it does as their owner.';

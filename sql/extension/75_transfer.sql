@@ -284,6 +284,7 @@ DECLARE
   new     jsonb;
   policy  record;
 BEGIN
+  PERFORM engram_internal.require_owner('write what an import brings', 'Call engram.import().');
   FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
     error := NULL;
     old := NULL;
@@ -936,10 +937,7 @@ DECLARE
   help    text;
   command text;
 BEGIN
-  IF NOT has_table_privilege('engram.memory_events', 'INSERT') OR NOT has_table_privilege('engram.access_queue', 'DELETE') THEN
-    RAISE EXCEPTION 'role "%" may not write what an import brings', current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = 'Call engram.import().';
-  END IF;
+  PERFORM engram_internal.require_owner('write what an import brings', 'Call engram.import().');
   IF dry_run THEN
     BEGIN
       SELECT jsonb_agg(i) INTO report

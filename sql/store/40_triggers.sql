@@ -647,6 +647,11 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.settings'::regclass AND TG_RELID <> 'engram.memory_type_settings'::regclass THEN
+    RAISE EXCEPTION 'engram.settings_before_change() serves settings, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
   IF TG_OP <> 'INSERT' THEN
     PERFORM engram_internal.hold_folds(OLD.workspace_id);
   END IF;
@@ -666,6 +671,11 @@ SET search_path = pg_catalog, pg_temp
 SET extra_float_digits = 1
 AS $$
 BEGIN
+  PERFORM engram.current_user_id();
+  IF TG_RELID <> 'engram.settings'::regclass AND TG_RELID <> 'engram.memory_type_settings'::regclass THEN
+    RAISE EXCEPTION 'engram.settings_after_change() serves settings, not "%"', TG_RELID::regclass
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Drop the trigger from that table.';
+  END IF;
   PERFORM engram_internal.keep_settings(
     CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END, CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END);
   RETURN NULL;

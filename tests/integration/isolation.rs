@@ -83,6 +83,7 @@ fn victim(db: &Database) {
             '[{\"user_id\": \"{ws}\", \"role\": \"user\", \"content\": \"archived canary\", \"created_at\": \"2023-01-01\"}]');
          INSERT INTO engram.settings (workspace_id, max_content_chars) VALUES ('{ws}', 4242424);
          INSERT INTO engram.memory_type_settings VALUES ('{ws}', 'opinion', 0.4242424, 0.5);
+         INSERT INTO engram.settings_history (workspace_id, type, until, xid, alpha) VALUES ('{ws}', '', '2024-01-01', '0', 0.4242424);
          CREATE FUNCTION public.fingerprint() RETURNS text LANGUAGE plpgsql AS $$
          -- Everything of the victim, row headers included: a lock or an empty update shows too.
          DECLARE t regclass; part text; whole text := '';
@@ -680,6 +681,10 @@ engram.embedding_models_after_delete()
     no    no    no    no    no    SELECT engram.embedding_models_after_delete()
 engram.access_queue_after_insert()
     no    no    no    no    no    SELECT engram.access_queue_after_insert()
+engram.settings_before_change()
+    no    no    no    no    no    SELECT engram.settings_before_change()
+engram.settings_after_change()
+    no    no    no    no    no    SELECT engram.settings_after_change()
 engram.restore_replaces()
     no    no    no    no    no    SELECT engram.restore_replaces()
 engram.memories_after_change()
@@ -801,12 +806,10 @@ engram_internal.interval_after(unit, moment)
     1     1     1     1     1     SELECT engram_internal.interval_after('month', now())
 engram_internal.hold_folds(workspace)
     no    no    no    no    no    SELECT engram_internal.hold_folds('{ws}')
-engram_internal.fold_waiting(workspace)
-    no    no    no    no    no    SELECT engram_internal.fold_waiting('{ws}')
-engram_internal.require_settled(workspace)
-    no    1     1     1     1     SELECT engram_internal.require_settled('{ws}')
-engram_internal.fold_before(workspace)
-    no    no    no    no    no    SELECT engram_internal.fold_before('{ws}')
+engram_internal.keep_settings(old, new)
+    no    no    no    no    no    SELECT engram_internal.keep_settings('{"workspace_id": "{ws}", "mu1": 1}', null)
+engram_internal.require_owner(doing, help)
+    no    no    no    no    no    SELECT engram_internal.require_owner('x', 'x')
 engram_internal.workspaces_after(workspace)
     no    1     1     1     1     SELECT count(*) FROM engram_internal.workspaces_after('00000000-0000-0000-0000-000000000000')
 engram_internal.counted(counts, what, more)
@@ -1047,6 +1050,11 @@ engram_internal.pairs(ids)
     1     1     1     1     1     SELECT count(*) FROM engram_internal.pairs(ARRAY['{id}', '{other}']::uuid[])
 engram_internal.dynamics(workspace)
     no    1     1     1     1     SELECT engram_internal.dynamics('{other}')
+engram_internal.dynamics_over_time(workspace)
+    no    1     1     1     1     SELECT engram_internal.dynamics_over_time('{other}')
+    no    0     0     1     1     SELECT d FROM engram_internal.dynamics_over_time('{ws}') d WHERE 0.4242424 = ANY (d)
+engram_internal.past_settings(workspace)
+    no    0     0     1     1     SELECT s FROM engram_internal.past_settings('{ws}') s WHERE s IS NOT NULL
 engram_internal.effective_settings(workspace)
     no    0     0     1     1     SELECT * FROM engram_internal.effective_settings('{ws}') s WHERE s ->> 'max_content_chars' = '4242424'
 engram_internal.pending(workspace, ids)
@@ -1061,8 +1069,10 @@ engram_internal.first_base(created_at, layer)
     1     1     1     1     1     SELECT engram_internal.first_base(now(), 'core')
 engram_internal.layer_at(params, type, importance, pinned, inert, created_at, memory_layer, heat, working_strength, core_strength, layer, at)
     1     1     1     1     1     SELECT engram_internal.layer_at(array_fill(0.2::float8, ARRAY[15]), 'factual', 0.5, false, false, now(), 'working', null, null, null, null, now())
-engram_internal.link_after(forward, backward, linked_at, count, times, gains, half_life_days, prune)
-    1     1     1     1     1     SELECT * FROM engram_internal.link_after(null, null, null, null, ARRAY[now()], '{1}', 30, 0.02)
+engram_internal.link_over_time(forward, backward, linked_at, count, times, gains, params, half_life_days, prune)
+    1     1     1     1     1     SELECT * FROM engram_internal.link_over_time(null, null, null, null, ARRAY[now()], '{1}', array_fill(0.2::float8, ARRAY[15]), 30, 0.02)
+engram_internal.link_members_at(params, members, at)
+    1     1     1     1     1     SELECT engram_internal.link_members_at(array_fill(0.2::float8, ARRAY[15]), 6, now())
 engram_internal.state_at(params, type, importance, pinned, inert, created_at, memory_layer, access_count, last_accessed_at, heat, working_strength, core_strength, layer, stability, difficulty, base, calls, times, gains, ratings, known, at, settle)
     1     1     1     1     1     SELECT * FROM engram_internal.state_at(array_fill(0.2::float8, ARRAY[15]), 'factual', 0.5, false, false, now(), 'working', 1, now(), null, null, null, null, null, null, null, null, null, null, null, null, now(), false)
 engram_internal.held_entries(workspace, model)
@@ -1304,6 +1314,9 @@ settings 1 S SIUD
 memory_type_settings 1 S SIUD
     insert: (workspace_id, type, default_importance, decay_per_day) VALUES ('{ws}', 'opinion', 0, 1)
     update: default_importance = 0
+settings_history 2 S S
+    insert: (workspace_id, type, until, xid) VALUES ('{ws}', '', now(), '0')
+    update: mu1 = 1
 embedding_models 1 S SIUD
     insert: (name, dims) VALUES ('tiny', 3)
     update: is_default = false
@@ -1661,6 +1674,8 @@ fn no_function_and_no_table_is_without_a_row_in_the_matrix() {
             "engram.access_queue_after_insert()",
             "engram.memories_after_change()",
             "engram.memories_broadcast()",
+            "engram.settings_before_change()",
+            "engram.settings_after_change()",
         ]
             .map(str::to_owned)
             .into(),
@@ -3102,6 +3117,8 @@ fn definer_triggers_serve_their_own_table_only() {
             "AFTER DELETE ON {} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
             "embedding_models_after_delete",
         ),
+        ("BEFORE INSERT ON {} FOR EACH ROW", "settings_before_change"),
+        ("AFTER INSERT ON {} FOR EACH ROW", "settings_after_change"),
         (
             "AFTER INSERT ON {} FOR EACH ROW",
             "access_queue_after_insert",

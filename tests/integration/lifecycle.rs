@@ -1551,6 +1551,7 @@ fn supabase_roles_get_access_by_themselves() {
         "message_archive",
         "recall_credits",
         "settings",
+        "settings_history",
     ]);
     read.sort_unstable();
     assert_eq!(tables("authenticated", "SELECT", &mut admin), read);

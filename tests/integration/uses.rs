@@ -422,11 +422,22 @@ fn expected(memories: &[Memory], i: usize, calls: &[Call], at: i64) -> Kept {
 type Links = BTreeMap<(Uuid, Uuid), (f64, f64, i32)>;
 
 fn expected_links(memories: &[Memory], calls: &[Call], at: i64) -> Links {
+    links_by(memories, calls, at, |_| (MEMBERS, HALF_LIFE, PRUNE))
+}
+
+/// `rules`: members, half-life and prune at a moment.
+fn links_by(
+    memories: &[Memory],
+    calls: &[Call],
+    at: i64,
+    rules: impl Fn(i64) -> (usize, f64, f64),
+) -> Links {
     let mut sorted: Vec<&Call> = calls.iter().filter(|c| c.gain() > 0.0).collect();
     sorted.sort_by_key(|c| c.at);
     let mut links: BTreeMap<(Uuid, Uuid), (f64, f64, i32, i64)> = BTreeMap::new();
     for call in sorted {
-        let members = &call.of[..call.of.len().min(MEMBERS)];
+        let (members, half_life, prune) = rules(call.at);
+        let members = &call.of[..call.of.len().min(members)];
         for (n, first) in members.iter().enumerate() {
             for second in &members[n + 1..] {
                 let (x, y) = (memories[*first].id, memories[*second].id);
@@ -434,8 +445,8 @@ fn expected_links(memories: &[Memory], calls: &[Call], at: i64) -> Links {
                 let link = links
                     .entry((x.min(y), x.max(y)))
                     .or_insert((0.0, 0.0, 0, call.at));
-                let kept = (-days(link.3, call.at) / HALF_LIFE).exp2();
-                *link = if (link.0 + link.1) * kept < PRUNE {
+                let kept = (-days(link.3, call.at) / half_life).exp2();
+                *link = if (link.0 + link.1) * kept < prune {
                     (0.0, 0.0, 0, call.at)
                 } else {
                     (link.0 * kept, link.1 * kept, link.2, call.at)
@@ -788,95 +799,398 @@ fn what_is_erased_leaves_the_links_of_others_as_they_were() {
     }
 }
 
-/// Whatever way settings change, what was used before counts by those that were in force, folded or not.
-#[test]
-fn settings_that_change_leave_what_was_used_before_as_it_was() {
-    let db = Database::new();
-    let mut admin = db.admin();
-    let configure = r#"SELECT engram.configure('{"decay": 0.9, "mu1": 0.6, "alpha": 0.4}')"#;
-    let end = now(&mut admin);
-    // Waits to be counted in the workspace of this user, unless it is folded.
-    let used = |admin: &mut Client, name: &str, folded: bool| -> (Client, Uuid) {
-        let mut one = db.user(name);
-        let me = workspace(&mut one);
-        never_fold(admin, me);
-        let memory = Memory::new(1, end - 60 * DAY, "episodic", 0.5);
-        memory.store(admin, me);
-        one.execute(
-            "SELECT engram.touch(ARRAY[$1::uuid], at => $2)",
-            &[&memory.id, &time(end - 20 * DAY)],
-        )
-        .unwrap();
-        if folded {
-            fold_all(&mut one);
-        }
-        (one, memory.id)
-    };
-    let doors = [
-        configure.to_owned(),
-        r#"SELECT count(*) FROM engram.import('[{"kind": "settings", "settings": {"decay": 0.9, "mu1": 0.6}}]', 'engram', 'replace')"#.to_owned(),
-        r#"SELECT count(*) FROM engram.import('[{"kind": "type_settings", "type": "episodic", "default_importance": 0.5, "decay_per_day": 0.9}]', 'engram')"#.to_owned(),
-    ];
-    for (nth, door) in doors.iter().enumerate() {
-        let seen = [false, true].map(|folded| {
-            let name = format!("door {nth} {folded}");
-            let (mut one, id) = used(&mut admin, &name, folded);
-            let before = kept(&mut one, id, end + DAY);
-            one.batch_execute(door).unwrap();
-            let after = kept(&mut one, id, end + DAY);
-            assert_ne!(before, after, "{door}");
-            after
-        });
-        seen[1].assert_same(&seen[0], door);
+/// Settings that uses count by.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    mu1: f64,
+    mu2: f64,
+    alpha: f64,
+    promote: f64,
+    demote: f64,
+    archive: f64,
+    gain: f64,
+    /// decay_per_day of opinions, in place of that of the defaults.
+    opinions: Option<f64>,
+    members: usize,
+    half_life: f64,
+    prune: f64,
+}
+
+impl Rules {
+    fn rate(&self, kind: &str) -> f64 {
+        let own = self.opinions.filter(|_| kind == "opinion");
+        own.unwrap_or_else(|| rate_of(kind))
     }
 
-    // While somebody else is at it, who is waited for.
-    let seen = [false, true].map(|folded| {
-        let (mut one, id) = used(&mut admin, &format!("busy {folded}"), folded);
-        let mut other = db.user(&format!("busy {folded}"));
-        let pid: i32 = one
+    /// What becomes of (r1, r2) in some days without use.
+    fn fade(&self, r: (f64, f64), dt: f64, memory: &Memory) -> (f64, f64) {
+        let mu1 = self.mu1 * self.rate(memory.kind) / 0.1;
+        let alpha = self.alpha * (0.2 + memory.importance * memory.importance);
+        let moved = ((-self.mu2 * dt).exp() - (-mu1 * dt).exp()) / (mu1 - self.mu2);
+        (
+            r.0 * (-mu1 * dt).exp(),
+            r.1 * (-self.mu2 * dt).exp() + alpha * moved * r.0,
+        )
+    }
+
+    fn layer(&self, layer: &'static str, r: (f64, f64)) -> &'static str {
+        let (r1, r2) = (r.0.max(0.0), r.1.max(0.0));
+        match layer {
+            "core" if r1 + r2 >= self.demote => "core",
+            _ if r2 >= self.promote => "core",
+            "working" if r1 >= self.archive || r2 >= self.archive => "working",
+            _ => "archive",
+        }
+    }
+}
+
+/// What is to be read of memory `i` at a moment after all calls, one call after the other, each by the rules of its time.
+fn lived(
+    memories: &[Memory],
+    i: usize,
+    calls: &[Call],
+    at: i64,
+    rules: impl Fn(i64) -> Rules,
+    now: Rules,
+) -> Kept {
+    let memory = &memories[i];
+    let mut mine: Vec<&Call> = calls.iter().filter(|c| c.of.contains(&i)).collect();
+    mine.sort_by(|a, b| {
+        (a.at, a.rating())
+            .cmp(&(b.at, b.rating()))
+            .then(a.gain().total_cmp(&b.gain()))
+    });
+    let (mut r, mut layer, mut moment) = ((1.0, 0.0), memory.layer, memory.created);
+    let (mut s, mut d) = (1.0 / rules(moment).rate(memory.kind), first_difficulty(3.0));
+    let (mut last, mut uses) = (moment, 1);
+    let mut need = (days(moment, at) * 86_400.0).powf(-0.5);
+    // Looking often.
+    let wait = |rules: Rules, r: &mut (f64, f64), layer: &mut &'static str, from: i64, to: i64| {
+        let begun = *r;
+        *layer = rules.layer(*layer, *r);
+        for n in (from + DAY / 50..to)
+            .step_by((DAY / 50) as usize)
+            .chain([to])
+        {
+            *r = rules.fade(begun, days(from, n), memory);
+            *layer = rules.layer(*layer, *r);
+        }
+    };
+    for call in mine {
+        if call.at > moment {
+            // Where the call before left it.
+            layer = rules(moment).layer(layer, r);
+            wait(rules(call.at), &mut r, &mut layer, moment, call.at);
+            moment = call.at;
+        }
+        if let Some(rating) = call.rating() {
+            (s, d) = review(s, d, days(last, call.at), rating);
+        }
+        r.0 += rules(call.at).gain * call.gain();
+        if call.gain() > 0.0 || call.rating().is_some() {
+            last = call.at;
+        }
+        uses += i64::from(call.gain() > 0.0);
+        need += call.gain().max(0.0) * (days(call.at, at) * 86_400.0).powf(-0.5);
+    }
+    layer = rules(moment).layer(layer, r);
+    wait(now, &mut r, &mut layer, moment, at);
+    let (r1, r2) = (r.0.max(0.0), r.1.max(0.0));
+    let idle = days(last, at);
+    Kept {
+        activation: need.ln(),
+        retrievability: retrievability(idle, s),
+        stability: s,
+        difficulty: d,
+        working: r1,
+        core: r2,
+        strength: 1.0 - (-(r1 + r2)).exp(),
+        retention: (r1 + r2).min(1.0) * (-idle / s).exp(),
+        layer: layer.to_owned(),
+        uses,
+        last,
+    }
+}
+
+/// Settings change again and again, by every door, while uses come late and folds happen or do not: each use counts by
+/// the settings of its time.
+#[test]
+fn each_use_counts_by_the_settings_of_its_time() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let end = now(&mut admin);
+    let mut dice = Dice(0x51_7CC1_B727);
+    let (memories, mut calls) = year(&mut dice, end - SECOND);
+    // Those from before it was stored know nothing of changes that came later either.
+    calls.retain(|call| call.of.iter().all(|i| call.at > memories[*i].created));
+    let start = memories.iter().map(|m| m.created).max().unwrap();
+    let changes: Vec<i64> = (1..=7).map(|n| start + (end - start) / 8 * n).collect();
+    let first = Rules {
+        mu1: MU1,
+        mu2: MU2,
+        alpha: ALPHA,
+        promote: 0.25,
+        demote: 0.05,
+        archive: 0.15,
+        gain: STRENGTH_GAIN,
+        opinions: None,
+        members: MEMBERS,
+        half_life: HALF_LIFE,
+        prune: PRUNE,
+    };
+    // A sentence for each change, $1 being the workspace; what is said of all-zero is so for everybody.
+    let nobody = Uuid::nil();
+    let doors: [(String, fn(&mut Rules)); 7] = [
+        (r#"SELECT engram.configure('{"mu1": 0.4, "strength_gain": 0.6, "link_members": 3}', $1)"#.to_owned(), |r| {
+            (r.mu1, r.gain, r.members) = (0.4, 0.6, 3);
+        }),
+        ("UPDATE engram.settings SET promote = 0.12, demote = 0.1, archive = 0.12, link_half_life_days = 5 WHERE workspace_id = $1".to_owned(), |r| {
+            (r.promote, r.demote, r.archive, r.half_life) = (0.12, 0.1, 0.12, 5.0);
+        }),
+        ("INSERT INTO engram.memory_type_settings VALUES ($1, 'opinion', 0.3, 0.2)".to_owned(), |r| r.opinions = Some(0.2)),
+        (format!(r#"SELECT engram.configure('{{"mu2": 0.02, "alpha": 0.2, "link_prune": 0.1}}', '{nobody}') WHERE $1::uuid IS NOT NULL"#), |r| {
+            (r.mu2, r.alpha, r.prune) = (0.02, 0.2, 0.1);
+        }),
+        (r#"SELECT count(*) FROM engram.import('[{"kind": "settings", "settings": {"mu1": 0.05, "strength_gain": 0.3}}]', 'engram', 'replace', workspace => $1)"#.to_owned(), |r| {
+            (r.mu1, r.gain) = (0.05, 0.3);
+        }),
+        ("DELETE FROM engram.memory_type_settings WHERE workspace_id = $1".to_owned(), |r| r.opinions = None),
+        // Back to the defaults, those of now.
+        ("DELETE FROM engram.settings WHERE workspace_id = $1".to_owned(), |r| {
+            (r.mu1, r.gain, r.members) = (MU1, STRENGTH_GAIN, MEMBERS);
+            (r.promote, r.demote, r.archive, r.half_life) = (0.25, 0.05, 0.15, HALF_LIFE);
+        }),
+    ];
+    let mut stages = vec![first];
+    for (_, change) in &doors {
+        let mut rules = *stages.last().unwrap();
+        change(&mut rules);
+        stages.push(rules);
+    }
+    let stage = |at: i64| changes.iter().filter(|until| **until < at).count();
+    let rules = |at: i64| stages[stage(at)];
+    let after = end + 40 * DAY;
+    let wanted: Vec<Kept> = (0..memories.len())
+        .map(|i| lived(&memories, i, &calls, after, rules, stages[7]))
+        .collect();
+    let wanted_links = links_by(&memories, &calls, after, |at| {
+        let rules = rules(at);
+        (rules.members, rules.half_life, rules.prune)
+    });
+
+    // Of everybody: calls by the stage in which they are told, the last of it first.
+    let mut worlds: Vec<(Client, Uuid, Vec<Vec<&Call>>)> = Vec::new();
+    for run in 0..4 {
+        let mut client = db.user(&format!("run {run}"));
+        let me = workspace(&mut client);
+        for memory in &memories {
+            memory.store(&mut admin, me);
+        }
+        let mut told: Vec<Vec<&Call>> = vec![Vec::new(); 8];
+        for call in &calls {
+            // Half of them late, any number of changes after they happened.
+            let late = if run == 0 {
+                0
+            } else {
+                dice.below(2) * dice.below(8)
+            };
+            told[(stage(call.at) + late).min(7)].push(call);
+        }
+        for told in &mut told {
+            dice.shuffle(told);
+        }
+        worlds.push((client, me, told));
+    }
+    never_fold(&mut admin, worlds[2].1);
+    // One of them is folded by statements.
+    let statements = "CREATE TRIGGER own AFTER INSERT ON engram.hebbian_links FOR EACH STATEMENT EXECUTE FUNCTION public.nothing()";
+    admin
+        .batch_execute("CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+        .unwrap();
+    for nth in 0..8 {
+        if nth == 4 {
+            admin.batch_execute(statements).unwrap();
+        }
+        for (run, (client, _, told)) in worlds.iter_mut().enumerate() {
+            while let Some(call) = told[nth].pop() {
+                call.make(client, &memories);
+                match run {
+                    0 | 1 => drop(fold(client, 1000)),
+                    3 if dice.below(4) == 0 => drop(fold(client, 1 + dice.below(9) as i32)),
+                    _ => {}
+                }
+            }
+        }
+        let Some(until) = changes.get(nth) else { break };
+        admin.batch_execute("BEGIN").unwrap();
+        for (_, me, _) in &worlds {
+            let call = doors[nth].0.as_str();
+            admin.execute(call, &[me]).unwrap();
+            // So was the change: everything that was told happened before it.
+            admin
+                .execute(
+                    "UPDATE engram.settings_history SET until = $1 WHERE until >= now()",
+                    &[&time(*until)],
+                )
+                .unwrap();
+        }
+        admin.batch_execute("COMMIT").unwrap();
+    }
+    for step in ["waiting", "folded"] {
+        for (run, (client, _, _)) in worlds.iter_mut().enumerate() {
+            if step == "folded" {
+                fold_all(client);
+            } else if run == 2 {
+                let waiting = count(client, "SELECT count(*) FROM engram.access_queue");
+                assert_eq!(waiting, calls.len() as i64);
+            }
+            for (i, memory) in memories.iter().enumerate() {
+                let what = format!("memory {i} ({}), {step}, run {run}", memory.kind);
+                let mut got = kept(client, memory.id, after);
+                assert!(
+                    (got.activation - wanted[i].activation).abs() <= 0.0025,
+                    "{what}"
+                );
+                got.activation = wanted[i].activation;
+                got.assert_same(&wanted[i], &what);
+            }
+            let told = |client: &mut Client| -> Vec<(Uuid, f64, i32)> {
+                let sql =
+                    "SELECT l.other, l.strength, l.count FROM engram.links($1, $2) l ORDER BY 1";
+                let rows = client.query(sql, &[&memories[9].id, &time(after)]).unwrap();
+                rows.iter()
+                    .map(|row| (row.get(0), row.get(1), row.get(2)))
+                    .collect()
+            };
+            if step == "waiting" {
+                let before = told(client);
+                fold_all(client);
+                let folded = told(client);
+                assert_eq!(before.len(), folded.len(), "run {run}");
+                for (a, b) in before.iter().zip(&folded) {
+                    assert_eq!((a.0, a.2), (b.0, b.2), "run {run}");
+                    assert_near(a.1, b.1, 1e-6, "strength of a link");
+                }
+            } else {
+                assert_links(&links(client, after), &wanted_links, &format!("run {run}"));
+            }
+        }
+    }
+}
+
+/// Who changes settings and who folds by them come one after the other, whichever is first, and neither waits for ever:
+/// a use counts by what was in force when it happened.
+#[test]
+fn settings_change_between_folds() {
+    let db = Database::new();
+    let (mut admin, mut watch) = (db.admin(), db.admin());
+    let gains = |gain: f64| format!("SELECT engram.configure('{{\"strength_gain\": {gain}}}')");
+    let of_all = |gain: f64| {
+        format!(
+            "SELECT engram.configure('{{\"strength_gain\": {gain}}}', '{}')",
+            Uuid::nil()
+        )
+    };
+    let direct = |gain: f64| format!("UPDATE engram.settings SET strength_gain = {gain}");
+    for (name, own, gain, change) in [
+        ("no row of its own", false, 5.0, gains(5.0)),
+        ("a row of its own", true, 5.0, gains(5.0)),
+        ("the defaults", false, 5.0, of_all(5.0)),
+        ("by hand", true, 3.0, direct(3.0)),
+    ] {
+        admin.batch_execute(&direct(STRENGTH_GAIN)).unwrap();
+        let (mut one, mut other) = (db.user(name), db.user(name));
+        let me = workspace(&mut one);
+        if own {
+            never_fold(&mut admin, me);
+        }
+        let ids = facts(&mut one, 1);
+        let change = |client: &mut Client| client.batch_execute(&change).unwrap();
+        let changer = |db: &Database| {
+            if name.ends_with("own") {
+                db.user(name)
+            } else {
+                db.admin()
+            }
+        };
+        touch(&mut one, &ids);
+        // While it is being changed nobody folds, and nobody waits.
+        let mut busy = changer(&db);
+        busy.batch_execute("BEGIN").unwrap();
+        change(&mut busy);
+        touch(&mut other, &ids);
+        assert_eq!(fold(&mut other, 10), 0, "{name}");
+        busy.batch_execute("COMMIT").unwrap();
+        touch(&mut one, &ids);
+        assert_eq!(fold(&mut other, 10), 3, "{name}");
+        let strength = |client: &mut Client| kept(client, ids[0], 0).working;
+        let wanted = 1.0 + STRENGTH_GAIN + 2.0 * gain;
+        assert_near(strength(&mut one), wanted, 1e-4, name);
+
+        // While somebody folds, who changes it waits, and a use that happens meanwhile is one of before.
+        touch(&mut one, &ids);
+        one.batch_execute("BEGIN").unwrap();
+        assert_eq!(fold(&mut one, 10), 1, "{name}");
+        let mut busy = changer(&db);
+        let pid: i32 = busy
             .query_one("SELECT pg_backend_pid()", &[])
             .unwrap()
             .get(0);
-        other
-            .batch_execute("BEGIN; SELECT engram.consolidate()")
-            .unwrap();
+        let back = format!("SET statement_timeout = '60 s'; {}", direct(STRENGTH_GAIN));
         thread::scope(|scope| {
-            let work = scope.spawn(move || one.batch_execute(configure));
+            let work = scope.spawn(|| {
+                if name == "by hand" || name == "the defaults" {
+                    busy.batch_execute(&back)
+                } else {
+                    busy.batch_execute(&gains(STRENGTH_GAIN))
+                }
+            });
             let waits = "SELECT cardinality(pg_blocking_pids($1)) > 0";
-            while !work.is_finished() && !admin.query_one(waits, &[&pid]).unwrap().get::<_, bool>(0)
-            {
-                thread::sleep(Duration::from_millis(5));
+            while !watch.query_one(waits, &[&pid]).unwrap().get::<_, bool>(0) {
+                assert!(!work.is_finished(), "{name}: it did not wait");
             }
-            other.batch_execute("ROLLBACK").unwrap();
+            touch(&mut other, &ids);
+            one.batch_execute("COMMIT").unwrap();
             work.join().unwrap().unwrap();
         });
-        kept(&mut other, id, end + DAY)
-    });
-    seen[1].assert_same(&seen[0], "while somebody folds");
-
-    // Under an older snapshot nobody can fold, and so nothing changes that asks for it.
-    let (mut one, _) = used(&mut admin, "older", false);
-    for (door, refused) in [
-        (configure, true),
-        (doors[2].as_str(), true),
-        (
-            r#"SELECT engram.configure('{"importance_weight": 0.1}')"#,
-            false,
-        ),
-    ] {
-        one.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-            .unwrap();
-        let result = one.batch_execute(door);
-        let code = result.err().and_then(|e| Some(e.code()?.code().to_owned()));
-        assert_eq!(code.as_deref(), refused.then_some("25001"), "{door}");
-        one.batch_execute("ROLLBACK").unwrap();
+        touch(&mut other, &ids);
+        fold_all(&mut other);
+        let wanted = wanted + 2.0 * gain + STRENGTH_GAIN;
+        assert_near(strength(&mut one), wanted, 1e-4, name);
     }
-    fold_all(&mut one);
+
+    // A transaction with an older snapshot changes them as well.
+    let mut one = db.user("older");
+    let ids = facts(&mut one, 1);
+    touch(&mut one, &ids);
     one.batch_execute(&format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ; {configure}; COMMIT"
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; {}; COMMIT",
+        gains(7.0)
     ))
     .unwrap();
+    touch(&mut one, &ids);
+    fold_all(&mut one);
+    let working = kept(&mut one, ids[0], 0).working;
+    assert_near(working, 8.0 + STRENGTH_GAIN, 1e-4, "an older snapshot");
+
+    // What changes nothing that uses count by, or nothing that anybody has used, is no change.
+    let kept_rows = "SELECT count(*) FROM engram.settings_history WHERE workspace_id = engram.current_user_id()";
+    assert_eq!(count(&mut one, kept_rows), 1);
+    one.batch_execute(&format!(
+        "{}; SELECT engram.configure('{{\"importance_weight\": 0.2}}')",
+        gains(7.0)
+    ))
+    .unwrap();
+    assert_eq!(count(&mut one, kept_rows), 1);
+    let mut new = db.user("new");
+    new.batch_execute("SELECT engram.apply_preset('researcher')")
+        .unwrap();
+    assert_eq!(count(&mut new, kept_rows), 0);
+    // All that one transaction changes is one change.
+    facts(&mut new, 1);
+    new.batch_execute("BEGIN; SELECT engram.apply_preset('chatbot'); SELECT engram.configure('{\"mu1\": 0.3}'); COMMIT")
+        .unwrap();
+    assert_eq!(count(&mut new, kept_rows), 1);
 }
 
 // --- once and only once --------------------------------------------------------------------------
