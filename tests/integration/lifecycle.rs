@@ -354,8 +354,8 @@ fn remember(cluster: &Cluster, database: &str, owner: &str) {
         .connect(database, owner)
         .batch_execute(
             "UPDATE engram.settings SET vector_weight = 0.25, bm25_pivot = 31.5;
-             INSERT INTO engram.settings (workspace_id, candidates)
-               SELECT workspace_id, 50 FROM engram.memories WHERE content = 'Ann moved to Oslo';
+             INSERT INTO engram.settings (workspace_id, candidates, link_prune)
+               SELECT workspace_id, 50, 0.03 FROM engram.memories WHERE content = 'Ann moved to Oslo';
              UPDATE engram.memory_type_settings SET default_importance = 0.35 WHERE type = 'factual'",
         )
         .unwrap();
@@ -1090,12 +1090,13 @@ fn setup_puts_back_what_is_missing() {
         .unwrap();
     let after = snapshot_of(&database);
     let kept = |snapshot: &str| -> String {
-        // Whoever dropped a table dropped its rows and grants.
+        // Whoever dropped a table dropped its rows and grants, and a setting that was gone for a while was.
         let lines: Vec<&str> = snapshot
             .lines()
             .filter(|line| {
                 !line.starts_with("row | engram.embedding_claims")
                     && !line.starts_with("grant | engram.embedding_claims")
+                    && !line.starts_with("row | engram.settings_history")
             })
             .collect();
         lines.join("\n")

@@ -86,6 +86,7 @@ fn lived(db: &Database) -> Client {
          SELECT engram.touch(ARRAY(SELECT id FROM engram.list(match_count => 4)), at => now() - i * interval '1 day') FROM generate_series(1, 5) i;
          SELECT engram.touch(ARRAY(SELECT id FROM engram.list(match_count => 1)), at => now() - i * interval '1 minute') FROM generate_series(1, 1100) i;
          SELECT engram.consolidate();
+         SELECT engram.configure('{\"mu1\": 0.1, \"link_members\": 4}');
          SELECT engram.rate(id, 2) FROM engram.list(match_count => 1, skip => 5);
          SELECT engram.reinforce(ARRAY(SELECT id FROM engram.list(match_count => 2, skip => 3)), -0.5, recall_id => '018f0000-aaaa-7000-8000-00000000cccc');
          SELECT engram.update(id, content => 'Changed: ' || content, expires_at => '2100-01-01', entities => '{Rain}') FROM engram.list(match_count => 1, skip => 6);
@@ -121,6 +122,8 @@ fn what_goes_out_comes_in_as_it_was() {
     let mut ann = lived(&source);
     let lines = export(&mut ann);
     let kinds: BTreeSet<&str> = lines.iter().map(|l| l["kind"].as_str().unwrap()).collect();
+    let settings = lines.iter().find(|l| l["kind"] == "settings").unwrap();
+    assert_eq!(settings["past"].as_array().unwrap().len(), 1, "{settings}");
     assert_eq!(
         kinds,
         BTreeSet::from([

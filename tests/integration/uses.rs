@@ -867,13 +867,13 @@ fn lived(
     // Looking often.
     let wait = |rules: Rules, r: &mut (f64, f64), layer: &mut &'static str, from: i64, to: i64| {
         let begun = *r;
-        *layer = rules.layer(*layer, *r);
+        *layer = rules.layer(layer, *r);
         for n in (from + DAY / 50..to)
             .step_by((DAY / 50) as usize)
             .chain([to])
         {
             *r = rules.fade(begun, days(from, n), memory);
-            *layer = rules.layer(*layer, *r);
+            *layer = rules.layer(layer, *r);
         }
     };
     for call in mine {
@@ -940,7 +940,8 @@ fn each_use_counts_by_the_settings_of_its_time() {
     };
     // A sentence for each change, $1 being the workspace; what is said of all-zero is so for everybody.
     let nobody = Uuid::nil();
-    let doors: [(String, fn(&mut Rules)); 7] = [
+    type Door = (String, fn(&mut Rules));
+    let doors: [Door; 7] = [
         (r#"SELECT engram.configure('{"mu1": 0.4, "strength_gain": 0.6, "link_members": 3}', $1)"#.to_owned(), |r| {
             (r.mu1, r.gain, r.members) = (0.4, 0.6, 3);
         }),
