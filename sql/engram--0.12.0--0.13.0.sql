@@ -952,6 +952,11 @@ BEGIN
         IF FOUND AND status = 'unchanged' THEN
           status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
         END IF;
+      ELSIF status = 'unchanged' AND EXISTS (
+          SELECT FROM jsonb_to_recordset(line -> 'past') AS r (type text, until timestamptz)
+          WHERE NOT EXISTS (SELECT FROM engram.settings_history h
+            WHERE h.workspace_id = ws AND h.type = coalesce(r.type, '') AND h.until = least(r.until, clock_timestamp()))) THEN
+        status := 'skipped';
       END IF;
     ELSIF kind = 'type_settings' THEN
       SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
