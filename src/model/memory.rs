@@ -474,3 +474,65 @@ impl State {
         (working.max(0.0) + core.max(0.0)).min(1.0) * fsrs::exp_retrievability(days, self.stability)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn params(values: (f64, f64, f64, f64)) -> Params {
+        let (mu1, mu2, gain, archive) = values;
+        let mut of = [0.5, mu1, mu2, 0.2, 0.25, 0.05, archive, gain].to_vec();
+        of.extend([0.03, 0.1, 0.02, 0.01, 0.01, 0.05, 0.02]);
+        Params::from_slice(&of).unwrap()
+    }
+
+    proptest! {
+        /// Uses that come in any order, replayed, are as if each had come at its time, by the settings of then.
+        #[test]
+        fn a_replay_counts_each_use_by_the_settings_of_its_time(
+            uses in prop::collection::vec((1i64..400, -1f64..3.0, 0i64..5), 1..12),
+            changes in prop::collection::vec((1i64..400, (0.01f64..0.5, 0.001f64..0.05, 0f64..2.0, 0.01f64..0.25)), 0..4),
+            turn in 0usize..12,
+        ) {
+            let mut changes = changes;
+            changes.sort_by_key(|(at, _)| *at);
+            let mut course = Course::new(params((0.15, 0.005, 0.15, 0.15)));
+            for (at, values) in changes {
+                course.until(at * DAY as i64, params(values));
+            }
+            let traits = Traits { kind: 1, importance: 0.5, pinned: false, inert: false };
+            let mut events: Vec<Event> = uses.into_iter().map(|(at, gain, rating)| Event {
+                at: at * DAY as i64,
+                gain,
+                rating: Rating::from_number(rating as i32),
+            }).collect();
+            let first = State::new(0, Layer::Working, &traits, course.at(0));
+
+            let mut wanted = first.clone();
+            events.sort_by(Event::order);
+            for event in &events {
+                wanted.apply(event, &traits, &course);
+            }
+            wanted.settle(&traits, &course);
+
+            let mut got = first.clone();
+            let turn = turn % events.len();
+            events.rotate_left(turn);
+            for event in &events {
+                got.apply(event, &traits, &course);
+            }
+            got.replay(&first.base(), &mut events, &traits, &course);
+            got.settle(&traits, &course);
+            prop_assert_eq!(got.layer, wanted.layer);
+            for (a, b) in [
+                (got.working, wanted.working),
+                (got.core, wanted.core),
+                (got.stability, wanted.stability),
+                (got.difficulty, wanted.difficulty),
+            ] {
+                prop_assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{} and {}", a, b);
+            }
+        }
+    }
+}
