@@ -178,6 +178,13 @@ BEGIN
       coalesce(cardinality(h.calls), 0), present.at, present.settle) z) s;
 END
 $$;
+CREATE FUNCTION engram_internal.try_lock_settings(workspace uuid) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_lock_settings_wrapper';
+COMMENT ON FUNCTION engram_internal.try_lock_settings(uuid) IS
+'Until the end of the transaction nobody changes what uses of a workspace count by, its own settings and the defaults; false where somebody does. As the caller, who must own the tables.';
+
 CREATE OR REPLACE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -215,10 +222,7 @@ BEGIN
     RETURN 0;
   END IF;
   -- By settings that stay until it commits: who changes them waits for it, and while somebody does, uses wait.
-  IF (SELECT count(*) FROM (SELECT FROM engram.settings s
-        WHERE s.workspace_id IN (fold_queue.workspace, '00000000-0000-0000-0000-000000000000') FOR SHARE SKIP LOCKED) held)
-     < (SELECT count(*) FROM engram.settings s
-        WHERE s.workspace_id IN (fold_queue.workspace, '00000000-0000-0000-0000-000000000000')) THEN
+  IF NOT engram_internal.try_lock_settings(fold_queue.workspace) THEN
     RETURN 0;
   END IF;
   params := engram_internal.dynamics_over_time(fold_queue.workspace);
@@ -346,26 +350,9 @@ BEGIN
 END
 $$;
 CREATE OR REPLACE FUNCTION engram_internal.hold_folds(workspace uuid) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
-SET check_function_bodies = on
-AS $$
-#variable_conflict use_column
-BEGIN
-  PERFORM engram_internal.require_owner('fold uses', 'It happens by itself, and when engram.consolidate() runs.');
-  -- Who folds waits for nobody, so this comes to an end.
-  IF hold_folds.workspace = '00000000-0000-0000-0000-000000000000' THEN
-    PERFORM FROM engram.settings s WHERE s.workspace_id = hold_folds.workspace FOR UPDATE;
-  ELSE
-    IF NOT EXISTS (SELECT FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace) THEN
-      -- So that who comes to fold does not find a row that is not there yet, and wait for it.
-      PERFORM engram_internal.try_lock_work(hold_folds.workspace, 'fold');
-      INSERT INTO engram.maintenance (workspace_id) VALUES (hold_folds.workspace) ON CONFLICT DO NOTHING;
-    END IF;
-    PERFORM FROM engram.maintenance g WHERE g.workspace_id = hold_folds.workspace FOR UPDATE;
-  END IF;
-END
-$$;
+AS 'MODULE_PATHNAME', 'hold_folds_wrapper';
 COMMENT ON FUNCTION engram_internal.hold_folds(uuid) IS
 'Until the end of the transaction nobody else folds in a workspace, or in any if it is that of the defaults. Waits for who does. As the caller, who must own the tables.';
 

@@ -955,6 +955,16 @@ fn try_lock_work(workspace: pgrx::Uuid, work: &str) -> Report<bool> {
 }
 
 #[pg_extern(sql = false)]
+fn try_lock_settings(workspace: pgrx::Uuid) -> Report<bool> {
+    Ok(locks::try_settings(spi::uuid(workspace))?)
+}
+
+#[pg_extern(sql = false)]
+fn hold_folds(workspace: pgrx::Uuid) -> Report<()> {
+    Ok(locks::settings(spi::uuid(workspace))?)
+}
+
+#[pg_extern(sql = false)]
 fn library_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }

@@ -9,8 +9,9 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::identity;
+use crate::scan::Table;
 
 /// Single locks that one transaction takes before it closes workspaces. The server has room
 /// for 64 locks per connection by default, shared by all.
@@ -18,6 +19,9 @@ const MAX_SINGLE: u32 = 64;
 
 /// What SQL before 0.11 has among its keys where it means the whole workspace.
 const WHOLE: &str = "1";
+
+/// What is locked where settings count and where they change.
+const SETTINGS: &str = "settings";
 
 thread_local! {
     static TAKEN: Cell<(pg_sys::LocalTransactionId, u32)> = const { Cell::new((0, 0)) };
@@ -299,6 +303,39 @@ pub fn try_work(workspace: Uuid, work: &str) -> Result<bool> {
 /// As [`try_work`], without asking whether the caller may.
 pub fn try_own_work(workspace: Uuid, work: &str) -> bool {
     Name::new(workspace, &format!("work {work}")).lock(Mode::Alone, false)
+}
+
+/// What uses of the workspace count by stays as it is, its own settings and the defaults; false where somebody is
+/// changing it. Any number may hold this, and none of them has to write for it.
+pub fn try_settings(workspace: Uuid) -> Result<bool> {
+    require_owner()?;
+    let [common, own] = [Uuid::nil(), workspace].map(|of| Name::new(of, SETTINGS));
+    if !common.lock(Mode::Present, false) {
+        return Ok(false);
+    }
+    let free = own.lock(Mode::Present, false);
+    if !free {
+        common.unlock(Mode::Present);
+    }
+    Ok(free)
+}
+
+/// Nobody counts uses by the settings of the workspace, or by any if it is that of the defaults. Waits for who does.
+pub fn settings(workspace: Uuid) -> Result<()> {
+    require_owner()?;
+    Name::new(workspace, SETTINGS).lock(Mode::Alone, true);
+    Ok(())
+}
+
+/// These are for functions that act as the owner of the tables: anybody else could keep all from folding.
+fn require_owner() -> Result<()> {
+    if Table::open(c"access_queue")?.owned() {
+        return Ok(());
+    }
+    Err(Error::Forbidden {
+        message: "only the owner of the tables of engram may lock what uses count by".to_owned(),
+        hint: "It happens by itself where settings change, and where uses are folded.".to_owned(),
+    })
 }
 
 /// Nobody else makes the tables. Waits for who does.

@@ -663,7 +663,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION engram.settings_before_change() IS
-'Trigger: nobody folds by settings that are about to change. Of rows of settings that are there, who folds holds those that count.';
+'Trigger: nobody folds by settings that are about to change.';
 
 CREATE OR REPLACE FUNCTION engram.settings_after_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -742,7 +742,7 @@ BEGIN
       ('memory_type_settings', 'memory_type_settings_restore', 'BEFORE INSERT',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''off'')', 'restore_replaces()'),
       -- A dump brings the history of its settings along.
-      ('settings', 'settings_before_insert', 'BEFORE INSERT',
+      ('settings', 'settings_before_change', 'BEFORE INSERT OR UPDATE OR DELETE',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''on'')', 'settings_before_change()'),
       ('settings', 'settings_after_change', 'AFTER INSERT OR UPDATE OR DELETE',
        'FOR EACH ROW WHEN (current_setting(''check_function_bodies'') = ''on'')', 'settings_after_change()'),
