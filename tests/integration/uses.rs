@@ -2295,6 +2295,9 @@ fn folds_change_states_in_place() {
         }
     }
     fold_all(&mut ann);
+    // What all workspaces have in common nobody writes to, not even a lock.
+    let locked = "SELECT count(*) FROM engram.settings WHERE xmax <> '0'";
+    assert_eq!(count(&mut admin, locked), 0);
     let (changed, in_place) = changes(&mut ann);
     assert!(changed >= 10 * i64::from(MEMORIES), "{changed}");
     assert!(
