@@ -174,7 +174,7 @@ fn rows_of(map: &mut Map<String, Value>, key: &str, lines: &mut Vec<Line>) -> Ve
     }
 }
 
-/// The text under a key; empty is none, numbers are text too.
+/// The text under a key; empty is none.
 fn text<'a>(row: &'a Value, key: &str) -> Option<&'a str> {
     row.get(key)?.as_str().filter(|t| !t.is_empty())
 }
