@@ -171,6 +171,11 @@ fn is_emoji(c: char) -> bool {
         && !matches!(c, '\u{2640}' | '\u{2642}' | '\u{1f3fb}'..='\u{1f3ff}')
 }
 
+/// Two of these are a flag.
+fn is_half_a_flag(c: char) -> bool {
+    matches!(c, '\u{1f1e6}'..='\u{1f1ff}')
+}
+
 /// An emoji as a word that PostgreSQL's parser takes for one, which it takes none of them for. Stored, so never to be
 /// changed.
 fn emoji_word(c: char) -> String {
@@ -179,12 +184,9 @@ fn emoji_word(c: char) -> String {
 
 /// A lexeme as it is shown: an emoji as itself.
 pub fn shown(lexeme: &str) -> Cow<'_, str> {
-    let emoji = lexeme.strip_prefix('u').filter(|hex| hex.len() > 3);
-    let emoji = emoji.and_then(|hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?));
-    match emoji.filter(|c| is_emoji(*c)) {
-        Some(c) => Cow::Owned(c.to_string()),
-        None => Cow::Borrowed(lexeme),
-    }
+    let emoji = |hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?).filter(|c| is_emoji(*c));
+    let all = (lexeme.strip_prefix('u')).and_then(|all| all.split('u').map(emoji).collect());
+    all.map_or(Cow::Borrowed(lexeme), Cow::Owned)
 }
 
 /// A sign that is put on the letter before it.
@@ -203,11 +205,12 @@ fn unspaced(c: char) -> bool {
 
 /// A sign that is not ASCII and never stands within a word.
 fn sign(c: char) -> bool {
-    !c.is_ascii()
-        && !c.is_alphanumeric()
-        && !is_combining_mark(c)
-        // Soft hyphens, joiners and marks of direction stand within words.
-        && !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+    !c.is_ascii() && !c.is_alphanumeric() && !is_combining_mark(c) && !invisible(c)
+}
+
+/// Soft hyphens, joiners and marks of direction, which stand within words.
+fn invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
 /// A text with blanks in the place of signs that are not ASCII: quotes, dashes, bullets, currencies, emoji.
@@ -215,10 +218,13 @@ pub fn spaced(text: &str) -> Cow<'_, str> {
     if text.is_ascii() || !text.contains(sign) {
         return text.into();
     }
-    text.chars()
-        .map(|c| if sign(c) { ' ' } else { c })
-        .collect::<String>()
-        .into()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // What joins or colours signs is no word where these are gone.
+        let lost = invisible(c) && out.ends_with(' ');
+        out.push(if sign(c) || lost { ' ' } else { c });
+    }
+    out.into()
 }
 
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
@@ -265,8 +271,10 @@ fn more(text: &str, beginnings: bool) -> Option<String> {
                 }
             }
             let chars: Vec<char> = token.chars().collect();
-            for c in chars.iter().filter(|c| is_emoji(**c)) {
-                push(&emoji_word(*c));
+            let mut emoji = chars.iter().filter(|c| is_emoji(**c)).peekable();
+            while let Some(c) = emoji.next() {
+                let half = emoji.next_if(|next| is_half_a_flag(*c) && is_half_a_flag(**next));
+                push(&(emoji_word(*c) + &half.map_or(String::new(), |c| emoji_word(*c))));
             }
             for run in chars.chunk_by(|a, b| unspaced(*a) && unspaced(*b)) {
                 for pair in run.windows(2) {
@@ -769,7 +777,11 @@ mod tests {
         assert_eq!(extra_asked("192.168.1.20"), None);
         assert_eq!(e("Łódź, Straße, Søren"), "lodz strasse soren");
         assert_eq!(e("Launch🚀 ❤️👍🏽"), "u1f680 u2764 u1f44d");
-        assert_eq!(shown(&e("🚀")), "🚀");
+        assert_eq!(e("🇩🇪🇩🇰!🇩"), "u1f1e9u1f1ea u1f1e9u1f1f0 u1f1e9");
+        assert_eq!(
+            ["🚀", "🇩🇪"].map(|c| shown(&e(c)).into_owned()),
+            ["🚀", "🇩🇪"]
+        );
         assert_eq!(
             ["u", "u2", "upper", "u2019"].map(shown),
             ["u", "u2", "upper", "u2019"]
@@ -779,6 +791,13 @@ mod tests {
         assert_eq!(e("我爱tea"), "我爱");
         assert_eq!(e("A列"), "列");
         assert_eq!(extra("plain words only"), None);
+    }
+
+    #[test]
+    fn signs_leave_nothing_behind() {
+        let words = |text: &str| spaced(text).split(' ').filter(|w| !w.is_empty()).count();
+        assert_eq!(words("❤️ 👩‍💻 “so\u{ad}ft”—tea 🏳️‍🌈"), 2);
+        assert_eq!(spaced("so\u{ad}ft"), "so\u{ad}ft");
     }
 
     #[test]

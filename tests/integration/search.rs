@@ -1316,6 +1316,7 @@ fn what_is_written_in_two_ways_is_found_by_either() {
         "Call lookup(foo_bar_baz)",
         "The data base is slow",
         "foo, bar and baz",
+        "Sunny ☀️ in Berlin 🇩🇪",
     ];
     add_all(&mut ann, &contents);
     for (query, wanted) in [
@@ -1335,6 +1336,10 @@ fn what_is_written_in_two_ways_is_found_by_either() {
         ("🚀", &[11, 12]),
         ("👍", &[12]),
         ("🎂", &[]),
+        ("☀️", &[16]),
+        ("❤️", &[]),
+        ("🇩🇪", &[16]),
+        ("🇩🇰", &[]),
         ("foobar", &[13]),
         ("database", &[14]),
         ("databars", &[]),
