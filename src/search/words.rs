@@ -185,12 +185,18 @@ impl Analysed {
     /// written. Words of other spellings are added.
     fn find_concepts(&mut self, config: pg_sys::Oid, free: &str) {
         self.alone = vec![true; self.lexemes.len()];
-        let (mut tokens, rest) = text::compounds(free);
+        let (mut tokens, mut rest) = text::compounds(free);
         let mut seen = HashSet::new();
         tokens.retain(|token| seen.insert(*token));
         keep_ends(&mut tokens, MAX_LEXEMES);
         let tokens: Vec<Token> = (tokens.into_iter())
-            .filter_map(|token| Token::of(config, token))
+            .filter_map(|token| {
+                let several = Token::of(config, token);
+                if several.is_none() {
+                    rest.extend([" ", token]);
+                }
+                several
+            })
             .collect();
         if tokens.is_empty() {
             return;

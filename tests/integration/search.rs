@@ -1361,3 +1361,25 @@ fn what_is_written_in_two_ways_is_found_by_either() {
         .collect();
     assert_eq!(matched, [["foobar~foo_bar"], ["👍"]]);
 }
+
+/// A number, an acronym or a part of a name is asked for as any word where it stands by itself too.
+#[test]
+fn what_is_asked_for_by_itself_counts_beside_a_token_that_holds_it() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let contents = [
+        "The room 250 is free",
+        "Invoice of 1,250 euros",
+        "HTTP is a protocol",
+        "Then parseHTTPResponse is called",
+    ];
+    add_all(&mut ann, &contents);
+    for query in ["'250 1,250'", "'1,250 (250)'"] {
+        let mut all = found(&mut ann, query);
+        all.sort_unstable();
+        assert_eq!(all, [contents[1], contents[0]], "{query}");
+    }
+    let alone = scores(&mut ann, "HTTP")[contents[2]];
+    let beside = scores(&mut ann, "parseHTTPResponse HTTP")[contents[2]];
+    assert!((alone - beside).abs() < 1e-9, "{alone} {beside}");
+}
