@@ -51,6 +51,8 @@ pub struct Concept {
     readings: Vec<Weighted>,
     /// What a document is worth that matches it best, in idf.
     pub weight: f64,
+    /// How much less that is than a word is worth that no document holds, where every reading has such words; else 0.
+    pub unknown: f64,
 }
 
 /// A reading some of whose words there are.
@@ -69,6 +71,7 @@ impl Concept {
         words.dedup();
         // Words that no document holds tell nothing, unless all are wanted.
         let known = |word: &usize| !occurrences[*word].is_empty();
+        let mut complete = (readings.iter()).any(|r| !r.all && r.words.iter().all(known));
         let mut readings: Vec<Weighted> = readings
             .iter()
             .filter(|reading| !reading.all || reading.words.iter().all(known))
@@ -102,14 +105,20 @@ impl Concept {
                     *share *= most / sum;
                 }
             }
-            if !reading.all || reading.shares.len() == 1 || whole > 0 {
+            if !reading.all || whole > 0 {
                 weight = weight.max(sum.min(most));
+                complete |= reading.all;
             }
         }
         Self {
             words,
             readings,
             weight,
+            unknown: if complete {
+                0.0
+            } else {
+                (bm25::idf(n, 0) - weight).max(0.0)
+            },
         }
     }
 
@@ -221,6 +230,22 @@ mod tests {
         let apart = [postings(&[]), postings(&[3]), postings(&[4])];
         let concept = Concept::new(&readings, &apart, &idfs(100, &apart), 100);
         assert!((concept.weight - bm25::idf(100, 0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_nobody_has_written_lacks_unless_it_is_there_in_other_words() {
+        let readings = [Reading::any(vec![0]), Reading::any(vec![1, 2])];
+        let of = |found: [&[u32]; 3]| {
+            let found = found.map(postings);
+            Concept::new(&readings, &found, &idfs(100, &found), 100)
+        };
+        assert_eq!(of([&[], &[1, 2], &[2]]).unknown, 0.0);
+        assert_eq!(of([&[1], &[], &[]]).unknown, 0.0);
+        for found in [[&[][..], &[1, 2], &[]], [&[], &[], &[]]] {
+            let concept = of(found);
+            assert!((concept.weight + concept.unknown - bm25::idf(100, 0)).abs() < 1e-12);
+            assert!(concept.unknown > 0.0);
+        }
     }
 
     #[test]

@@ -373,9 +373,10 @@ impl Words {
             .chain(concepts.iter().map(|concept| concept.weight))
             .sum();
         // What nobody has written would have been evidence.
-        let concerns = (df.iter().zip(&analysed.alone)).filter(|(df, alone)| **df == 0 && **alone);
-        let unknown = concerns.count() + concepts.iter().filter(|c| c.weight == 0.0).count();
-        let all_idf = total_idf + unknown as f64 * bm25::idf(n, 0);
+        let unknown = (df.iter().zip(&analysed.alone)).filter(|(df, alone)| **df == 0 && **alone);
+        let all_idf = total_idf
+            + unknown.count() as f64 * bm25::idf(n, 0)
+            + concepts.iter().map(|c| c.unknown).sum::<f64>();
         let longest = df.iter().max().copied().unwrap_or(0);
         let mut lane = Self {
             lexemes: (analysed.lexemes.iter())
@@ -580,7 +581,8 @@ impl Words {
 
     /// Whether a match is at least this share of the query, 0..1, or mentions what that names.
     pub fn evident(&self, scored: &Scored, least: f64) -> bool {
-        scored.coverage * self.known >= least
+        // All of it may be rounded to a little less.
+        scored.coverage * self.known >= least - 1e-9
             || self.named.contains_key(&(scored.document as usize))
     }
 

@@ -1383,3 +1383,33 @@ fn what_is_asked_for_by_itself_counts_beside_a_token_that_holds_it() {
     let beside = scores(&mut ann, "parseHTTPResponse HTTP")[contents[2]];
     assert!((alone - beside).abs() < 1e-9, "{alone} {beside}");
 }
+
+/// What holds all of a token holds all of it, however that is rounded, and one of its words is not all where nobody has
+/// written the other.
+#[test]
+fn a_token_of_several_words_is_evidence_by_how_much_of_it_is_there() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let contents = [
+        "The user has a name",
+        "A name of some user",
+        "Only a name",
+        "It cost 50",
+        "It cost 1250",
+        "tea",
+        "coffee",
+        "milk",
+    ];
+    add_all(&mut ann, &contents);
+    ann.batch_execute("SELECT engram.configure('{\"min_coverage\": 1}')")
+        .unwrap();
+    let mut all = |query: &str| {
+        let mut all = found(&mut ann, &format!("'{query}'"));
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(all("userName"), [contents[1], contents[0]]);
+    for query in ["name-zebra", "nameZebra", "name zebra", "tea 1250.50"] {
+        assert_eq!(all(query), Vec::<String>::new(), "{query}");
+    }
+}
