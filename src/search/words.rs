@@ -148,10 +148,18 @@ impl Token {
         let whole = lexemes(config, token);
         let parts = text::extra_asked(token).map_or_else(Vec::new, |extra| lexemes(config, &extra));
         let number = text::number(token);
-        if number.is_none() && whole.len() < 2 && (parts == whole || parts.is_empty()) {
+        let words: Vec<String> = whole.iter().chain(&parts).cloned().collect();
+        let several = words.iter().any(|word| key(word) != key(&words[0]));
+        if number.is_none() && !several {
             return None;
         }
-        let words: Vec<String> = whole.iter().chain(&parts).cloned().collect();
+        // Without their accents only words that have some are told; those beside them are parts as much.
+        let parts = if token.is_ascii() {
+            parts
+        } else {
+            let beside = whole.iter().filter(|lexeme| lexeme.is_ascii()).cloned();
+            beside.chain(parts).collect()
+        };
         // Of a number what is between its signs is no part.
         let grouped = number.as_ref().is_some_and(|number| number.grouped);
         let sources = if grouped {

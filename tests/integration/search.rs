@@ -1372,6 +1372,7 @@ fn what_is_asked_for_by_itself_counts_beside_a_token_that_holds_it() {
         "Invoice of 1,250 euros",
         "HTTP is a protocol",
         "Then parseHTTPResponse is called",
+        "The café is closed",
     ];
     add_all(&mut ann, &contents);
     for query in ["'250 1,250'", "'1,250 (250)'"] {
@@ -1379,9 +1380,14 @@ fn what_is_asked_for_by_itself_counts_beside_a_token_that_holds_it() {
         all.sort_unstable();
         assert_eq!(all, [contents[1], contents[0]], "{query}");
     }
-    let alone = scores(&mut ann, "HTTP")[contents[2]];
-    let beside = scores(&mut ann, "parseHTTPResponse HTTP")[contents[2]];
-    assert!((alone - beside).abs() < 1e-9, "{alone} {beside}");
+    for (word, beside, content) in [
+        ("HTTP", "parseHTTPResponse HTTP", contents[2]),
+        ("café", "café-room café", contents[4]),
+    ] {
+        let alone = scores(&mut ann, word)[content];
+        let beside = scores(&mut ann, beside)[content];
+        assert!((alone - beside).abs() < 1e-9, "{word}: {alone} {beside}");
+    }
 }
 
 /// What holds all of a token holds all of it, however that is rounded, and one of its words is not all where nobody has
@@ -1409,7 +1415,13 @@ fn a_token_of_several_words_is_evidence_by_how_much_of_it_is_there() {
         all
     };
     assert_eq!(all("userName"), [contents[1], contents[0]]);
-    for query in ["name-zebra", "nameZebra", "name zebra", "tea 1250.50"] {
+    for query in [
+        "name-zebra",
+        "náme-zebra",
+        "nameZebra",
+        "name zebra",
+        "tea 1250.50",
+    ] {
         assert_eq!(all(query), Vec::<String>::new(), "{query}");
     }
 }
