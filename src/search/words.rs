@@ -140,6 +140,8 @@ struct Token {
     readings: Vec<Vec<String>>,
     /// Other ways to write it. Only all words of one are it.
     spellings: Vec<Vec<String>>,
+    /// A number with signs between its thousands: what is between them is no part.
+    grouped: bool,
 }
 
 impl Token {
@@ -160,7 +162,6 @@ impl Token {
             let beside = whole.iter().filter(|lexeme| lexeme.is_ascii()).cloned();
             beside.chain(parts).collect()
         };
-        // Of a number what is between its signs is no part.
         let grouped = number.as_ref().is_some_and(|number| number.grouped);
         let sources = if grouped {
             [Vec::new(), parts]
@@ -184,6 +185,7 @@ impl Token {
             words,
             readings,
             spellings: spellings.collect(),
+            grouped,
         })
     }
 }
@@ -197,7 +199,7 @@ impl Analysed {
         let mut seen = HashSet::new();
         tokens.retain(|token| seen.insert(*token));
         keep_ends(&mut tokens, MAX_LEXEMES);
-        let tokens: Vec<Token> = (tokens.into_iter())
+        let mut tokens: Vec<Token> = (tokens.into_iter())
             .filter_map(|token| {
                 let several = Token::of(config, token);
                 if several.is_none() {
@@ -209,6 +211,8 @@ impl Analysed {
         if tokens.is_empty() {
             return;
         }
+        // What is no part of a number may be one of another token.
+        tokens.sort_by_key(|token| token.grouped);
         let mut places: HashMap<String, usize> =
             self.lexemes.iter().map(|l| key(l)).zip(0..).collect();
         // A word that is asked for by itself is not part of a name as well, and one of two names is part of the first.

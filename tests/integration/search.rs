@@ -1375,7 +1375,7 @@ fn what_is_asked_for_by_itself_counts_beside_a_token_that_holds_it() {
         "The café is closed",
     ];
     add_all(&mut ann, &contents);
-    for query in ["'250 1,250'", "'1,250 (250)'"] {
+    for query in ["'250 1,250'", "'1,250 (250)'", "'1,250 gate_250'"] {
         let mut all = found(&mut ann, query);
         all.sort_unstable();
         assert_eq!(all, [contents[1], contents[0]], "{query}");
