@@ -268,8 +268,8 @@ COMMENT ON COLUMN engram.settings.contradiction_weight IS 'What a contradicted m
 COMMENT ON COLUMN engram.settings.duplicate_similarity IS 'Cosine from which two memories of the same words, but for articles, emphasis and punctuation, are one to search(), above 0 to 1; by default 0.95. 1 switches it off.';
 COMMENT ON COLUMN engram.settings.context_diversity IS 'diversity of the search that fills context(), 0 to 1; by default 0.1.';
 COMMENT ON COLUMN engram.settings.fuzzy_weight IS 'What a word counts that is taken for a word of the query that nothing holds, 0 to 1; by default 0.7. 0 switches it off.';
-COMMENT ON COLUMN engram.settings.min_similarity IS 'Similarity (cosine, inner product, or 1 / (1 + distance)) above which a memory is found by its vector; by default 0. What real answers have is the model''s: see lanes.vector.score in explain.';
-COMMENT ON COLUMN engram.settings.min_coverage IS 'Least share of what the words of a question weigh, the more the fewer memories hold them, that a memory is found by, 0 to 1; by default 0, any word.';
+COMMENT ON COLUMN engram.settings.min_similarity IS 'Similarity (cosine, inner product, or 1 / (1 + distance)) above which a memory is found by its vector; by default 0. What real answers have is the model''s: see lanes.vector.similarity in explain.';
+COMMENT ON COLUMN engram.settings.min_coverage IS 'Least share of what the words of a question weigh, the more the fewer memories hold them, that a memory is found by, 0 to 1; by default 0, any word. See lanes.words.of_question in explain.';
 COMMENT ON COLUMN engram.settings.approximate_from IS 'Vectors of a workspace from which on maintain() arranges them in cells, of which a search without conditions reads the likeliest; by default 50000, at least 1000. 2147483647 has all searches compare all vectors.';
 COMMENT ON COLUMN engram.settings.purge_after_days IS 'Days after which maintain() erases what was forgotten or has expired; by default NULL: never.';
 COMMENT ON COLUMN engram.settings.partition_interval IS 'Span of new partitions of the logs: day, week, month (default), quarter or year, in UTC. For the whole store.';

@@ -452,6 +452,7 @@ impl Fused<'_, '_> {
                     "score": parts.words,
                     "bm25": candidate.words,
                     "coverage": candidate.coverage,
+                    "of_question": self.words.of_question(candidate.coverage),
                     "parts": words::parts_object(words),
                     "normalized": parts.words_normalized,
                     "weight": word_weight,

@@ -591,10 +591,15 @@ impl Words {
         Ok(())
     }
 
+    /// The share of the query that so much of its known words is.
+    pub fn of_question(&self, coverage: f64) -> f64 {
+        coverage * self.known
+    }
+
     /// Whether a match is at least this share of the query, 0..1, or mentions what that names.
     pub fn evident(&self, scored: &Scored, least: f64) -> bool {
         // All of it may be rounded to a little less.
-        scored.coverage * self.known >= least - 1e-9
+        self.of_question(scored.coverage) >= least - 1e-9
             || self.named.contains_key(&(scored.document as usize))
     }
 
