@@ -136,8 +136,11 @@ pub(super) fn by_vector(scope: &Scope<'_, '_>, lane: &mut Semantic<'_>) -> Resul
         lane.points.complete()?;
     }
     let found = nearest(scope, lane)?;
-    // Many in the likeliest cells are forgotten, say.
-    if lane.points.partial() && found.documents.len() < scope.context.pool {
+    // Many in the likeliest cells are forgotten, say. Where few are as alike as is asked for, others are less so.
+    if lane.points.partial()
+        && found.documents.len() < scope.context.pool
+        && (scope.context.min_similarity <= 0.0 || lane.evident() >= scope.context.pool)
+    {
         lane.points.complete()?;
         return nearest(scope, lane);
     }

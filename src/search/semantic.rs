@@ -190,6 +190,15 @@ impl<'a> Semantic<'a> {
         }
     }
 
+    /// How many of the vectors that were compared may be evidence.
+    pub fn evident(&self) -> usize {
+        let nothing = self.nearly_nothing();
+        let points = &self.points;
+        (points.similarities.iter().enumerate())
+            .filter(|(i, similarity)| points.knows(*i) && **similarity > nothing)
+            .count()
+    }
+
     /// How many that are shown are ranked by full precision.
     fn shown(&self) -> usize {
         // Distances by whole codes tell little where one dimension is much longer than the others.

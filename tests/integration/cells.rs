@@ -209,6 +209,21 @@ fn the_likeliest_cells_hold_nearly_all_that_is_near() {
     large.approximate_from(Some(1000));
     assert!(few + 40 < all, "{few} pages, {all} of all vectors");
 
+    // So it is where few vectors are as alike as the workspace asks for: they are in the likeliest cells.
+    let (near, _) = large.search(70_001, "match_count => 40");
+    let strict = serde_json::json!({ "min_similarity": near[30].1 });
+    large
+        .ann
+        .execute("SELECT engram.configure($1)", &[&strict])
+        .unwrap();
+    let (found, likeliest) = large.search(70_001, "match_count => 100");
+    assert!(likeliest, "{} vectors", found.len());
+    assert_eq!(ids(&found), ids(&near[..30]));
+    large
+        .ann
+        .batch_execute("SELECT engram.configure('{\"min_similarity\": null}')")
+        .unwrap();
+
     // Where something is asked of memories, those that pass may be anywhere: nothing is left out.
     let negated = "query_text => 'note -17', match_count => 10";
     for more in [
