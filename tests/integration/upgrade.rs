@@ -88,6 +88,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "57df75a171d65cd87715879c7a27428804ee14c89c4be3c249015a8008a953c6",
         include_str!("../released/0.12.0.dump.sql"),
     ),
+    (
+        "0.13.0",
+        include_str!("../../sql/engram--0.13.0.sql"),
+        "28e002d3e74cc45534525a6d99d1e87338956e657970aa58afab93ef633981b0",
+        include_str!("../released/0.13.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
