@@ -231,6 +231,53 @@ fn time(row: &Value, key: &str) -> Value {
     }
 }
 
+/// The moment that a row tells under a key, as a number or in ISO 8601.
+fn instant(row: &Value, key: &str) -> Option<i64> {
+    match row.get(key)? {
+        Value::Number(seconds) => moment(seconds.as_f64()?),
+        Value::String(text) => parse_iso(text),
+        _ => None,
+    }
+}
+
+/// A moment of ISO 8601 in the usual form, UTC where it names no offset. For putting moments in order: what is stored
+/// is read by PostgreSQL, which knows more forms.
+fn parse_iso(text: &str) -> Option<i64> {
+    let digits = |from: usize, to: usize| -> Option<i64> {
+        let part = text.get(from..to)?;
+        (part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?
+    };
+    let sign = |at: usize, signs: &str| text.get(at..=at).filter(|c| signs.contains(c));
+    let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
+    sign(4, "-").and(sign(7, "-"))?;
+    // The reverse of what `iso` does.
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100
+        + day_of_year
+        - 719_468;
+    let mut seconds = days * 86_400;
+    let mut micros = 0;
+    if text.len() > 10 {
+        sign(10, "Tt ")?;
+        sign(13, ":").and(sign(16, ":"))?;
+        seconds += digits(11, 13)? * 3600 + digits(14, 16)? * 60 + digits(17, 19)?;
+        let mut end = 19;
+        if sign(end, ".").is_some() {
+            let fraction = text[20..].bytes().take_while(u8::is_ascii_digit).count();
+            end = 20 + fraction;
+            let micro = &text[20..20 + fraction.min(6)];
+            micros = format!("{micro:0<6}").parse().ok()?;
+        }
+        if let Some(sign) = sign(end, "+-") {
+            let minutes = digits(end + 1, end + 3)? * 60 + digits(end + 4, end + 6).unwrap_or(0);
+            seconds -= if sign == "+" { minutes } else { -minutes } * 60;
+        }
+    }
+    Some(seconds * 1_000_000 + micros - EPOCH)
+}
+
 fn number(row: &Value, key: &str) -> Option<f64> {
     row.get(key)?.as_f64()
 }
@@ -284,6 +331,35 @@ mod tests {
     }
 
     #[test]
+    fn words_for_moments() {
+        for (text, same) in [
+            ("2024-02-29T23:59:59.5Z", "2024-02-29T23:59:59.500000Z"),
+            ("2024-02-29 15:59:59-08:00", "2024-02-29T23:59:59.000000Z"),
+            (
+                "2024-03-01T05:29:59.25+05:30",
+                "2024-02-29T23:59:59.250000Z",
+            ),
+            ("2024-03-01", "2024-03-01T00:00:00.000000Z"),
+            (
+                "1999-12-31T23:59:59.1234567+00",
+                "1999-12-31T23:59:59.123456Z",
+            ),
+        ] {
+            assert_eq!(parse_iso(text).map(iso).as_deref(), Some(same));
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2024-02",
+            "2024-02-29T",
+            "2024/02/29",
+            "2024-02-29T12:00",
+        ] {
+            assert_eq!(parse_iso(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn formats_are_found_by_shape() {
         for (value, format) in [
             (json!({"engram": {"format": 1}}), Some(Format::Engram)),
@@ -309,6 +385,55 @@ mod tests {
         ] {
             assert_eq!(Format::of(std::slice::from_ref(&value)), format, "{value}");
         }
+    }
+
+    #[test]
+    fn a_link_without_its_moment_is_of_the_last_common_one() {
+        let linked_at = |stored: Value, calls: Value| {
+            let memories: Vec<Value> = (["a", "b"].iter().zip([json!(1e9), stored]))
+                .map(|(id, at)| json!({"id": id, "content": id, "created_at": at}))
+                .collect();
+            let link = json!({"source_id": "a", "target_id": "b", "strength": 0.5});
+            let data = json!({"memories": memories, "access_log": calls, "hebbian_links": [link]});
+            let found = lines(Format::Engramai, vec![data], Uuid::from_u128(7), 0);
+            let pair = found.into_iter().find(|l| l.kind == "pair").unwrap();
+            pair.content.map(|pair| pair["linked_at"].clone())
+        };
+        let later =
+            json!([{"memory_id": "a", "accessed_at": 3e9}, {"memory_id": "b", "accessed_at": 2e9}]);
+        assert_eq!(
+            linked_at(json!(1.5e9), json!([])).unwrap(),
+            iso(moment(1e9).unwrap())
+        );
+        assert_eq!(
+            linked_at(json!(1.5e9), later).unwrap(),
+            iso(moment(2e9).unwrap())
+        );
+        assert!(linked_at(Value::Null, json!([])).is_err());
+    }
+
+    #[test]
+    fn steps_are_in_the_order_of_their_moments() {
+        // The clock of the second one, in the east, says more than those of the others.
+        let at = [
+            "2025-01-01T20:00:00-08:00",
+            "2025-01-02T16:30:00+09:00",
+            "2025-01-01T23:59:00-08:00",
+            "2025-01-02T08:00:00+00:00",
+        ];
+        let step = |n: usize, event: &str| json!({"memory_id": "a", "event": event, "new_memory": format!("{n}"), "updated_at": at[n]});
+        let history = vec![
+            step(3, "UPDATE"),
+            step(2, "UPDATE"),
+            step(0, "ADD"),
+            step(1, "UPDATE"),
+        ];
+        let found = lines(Format::Mem0, history, Uuid::from_u128(7), 0);
+        let memory = found[0].content.as_ref().unwrap();
+        assert_eq!(memory["content"], "3");
+        let steps = memory["events"].as_array().unwrap().iter();
+        let steps: Vec<&str> = steps.map(|e| e["at"].as_str().unwrap()).collect();
+        assert_eq!(steps, at);
     }
 
     #[test]
@@ -421,6 +546,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn moments_are_read_as_they_are_written(seconds in -6.2e10..2.5e11f64, text in "[-0-9T:.+Z é]{0,30}") {
+            let at = moment(seconds).unwrap();
+            prop_assert_eq!(parse_iso(&iso(at)), Some(at));
+            let _ = parse_iso(&text);
+        }
+
         #[test]
         fn nothing_upsets_the_importers(values in proptest::collection::vec(anything(), 0..4)) {
             for format in [Format::Engramai, Format::Mem0, Format::Mcp] {

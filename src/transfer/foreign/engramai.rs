@@ -98,6 +98,8 @@ struct Beside<'v> {
     graph: ByMemory<'v>,
     mentions: ByMemory<'v>,
     embeddings: ByMemory<'v>,
+    /// When memories were stored, in seconds since 1970.
+    stored: Vec<(&'v str, f64)>,
     /// Of entities, by their ids.
     names: BTreeMap<String, &'v str>,
 }
@@ -112,6 +114,9 @@ impl<'v> Beside<'v> {
             graph: tables.by_memory("graph_links"),
             mentions: tables.by_memory("memory_entities"),
             embeddings: tables.by_memory("memory_embeddings"),
+            stored: (tables.rows("memories").iter())
+                .filter_map(|m| Some((text(m, "id")?, number(m, "created_at")?)))
+                .collect(),
             names: (tables.rows("entities").iter())
                 .filter_map(|e| Some((e.get("id")?.to_string(), text(e, "name")?)))
                 .collect(),
@@ -338,7 +343,7 @@ impl<'v> Import<'v> {
     /// Theirs are two rows a pair, of strength 0 until the third call; ours is one, of two masses.
     fn pairs(&mut self, rows: &[Value]) {
         let mut pairs: BTreeMap<(String, String), Pair> = BTreeMap::new();
-        let last = last_uses(&self.beside.uses);
+        let last = last_uses(self.beside);
         let last = |hex: &str| last.get(hex).copied().unwrap_or(f64::NEG_INFINITY);
         for row in rows {
             if full(&self.lines) {
@@ -383,14 +388,18 @@ fn embeddings(rows: &[&Value]) -> Vec<Value> {
         .collect()
 }
 
-/// When memories were used last, in seconds since 1970.
-fn last_uses<'v>(uses: &ByMemory<'v>) -> HashMap<&'v str, f64> {
-    uses.iter()
-        .map(|(hex, calls)| {
-            let times = calls.iter().filter_map(|call| number(call, "accessed_at"));
-            (*hex, times.fold(f64::NEG_INFINITY, f64::max))
-        })
-        .collect()
+/// When memories were used last, in seconds since 1970; storing them is the first use.
+fn last_uses<'v>(beside: &Beside<'v>) -> HashMap<&'v str, f64> {
+    let mut last: HashMap<&str, f64> = HashMap::new();
+    let calls = beside.uses.iter().flat_map(|(hex, calls)| {
+        (calls.iter()).filter_map(|call| Some((*hex, number(call, "accessed_at")?)))
+    });
+    let stored = beside.stored.iter().map(|(hex, at)| (*hex, *at));
+    for (hex, at) in calls.chain(stored) {
+        let known = last.entry(hex).or_insert(at);
+        *known = known.max(at);
+    }
+    last
 }
 
 /// A link between two memories that were used together; nothing of it is less than 0.
@@ -421,7 +430,7 @@ impl Pair {
             count: get("coactivation_count"),
             forward,
             backward,
-            at: at.max(get("created_at")),
+            at: at.max(number(row, "created_at").unwrap_or(f64::NEG_INFINITY)),
         }
     }
 
@@ -438,7 +447,7 @@ impl Pair {
         let Some(at) = moment(self.at) else {
             return bad(
                 "pair",
-                "a link has neither created_at nor uses of both its ends",
+                "a link has no created_at, and neither have both memories that it links",
             );
         };
         // Strength is 1 - e^-mass; 1 itself would take an infinite one.

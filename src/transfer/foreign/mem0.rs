@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Room, bad, full, good, holds, iso, lacking, made, relation, rows_of, text, time};
+use super::{
+    Room, bad, full, good, holds, instant, iso, lacking, made, relation, rows_of, text, time,
+};
 use crate::api::shorten;
 use crate::transfer::Line;
 
@@ -93,8 +95,8 @@ fn by_memory(history: &[Value]) -> BTreeMap<&str, Vec<&Value>> {
                 Some("DELETE") => 2,
                 _ => 1,
             };
-            let at = text(row, "updated_at").or_else(|| text(row, "created_at"));
-            (order, at.unwrap_or_default())
+            let at = instant(row, "updated_at").or_else(|| instant(row, "created_at"));
+            (order, at)
         });
     }
     past
