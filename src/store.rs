@@ -544,33 +544,13 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     let Some(caller) = caller(&read, workspace)? else {
         return Ok(None);
     };
-    let hashes: Vec<Option<Vec<u8>>> = news
-        .iter()
+    let hashes: Vec<Option<Vec<u8>>> = (news.iter())
         .map(|new| {
             let content = new.content.as_deref()?;
             Some(sha256(text::normalize_content(content).as_bytes()))
         })
         .collect();
-    let mut keys: Vec<String> = Vec::with_capacity(news.len());
-    for (new, hash) in news.iter().zip(&hashes) {
-        // Those that need care have their keys locked with the others: locks that came one by one later
-        // could come in another's way.
-        if let Some(hash) = hash
-            && new.on_duplicate.as_deref() != Some("allow")
-        {
-            keys.push(key(hash));
-        }
-        keys.extend(new.id.map(|id| id.to_string()));
-    }
-    // First of all: who waits here holds nothing else that somebody could want. What is stored is counted in
-    // the end: an error gives the locks back, and who goes on with care counts them.
-    if news
-        .iter()
-        .any(|new| new.entities.as_ref().is_some_and(|names| !names.is_empty()))
-    {
-        locks::hold_names(caller.workspace);
-    }
-    let single = locks::hold(caller.workspace, keys.iter().map(String::as_str)) > 0;
+    let single = lock(&caller, news, &hashes);
 
     let memories = Table::open_for_insert(c"memories")?;
     let Some(layout) = table::layout(&memories, &MEMORIES) else {
@@ -584,51 +564,19 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     let Some(beside) = Beside::open(embedded, without, &caller)? else {
         return Ok(None);
     };
-    let (Some(mut states), Some(mut events), Some(mut blocks)) = (
-        Writer::open(&beside.states, &crate::uses::STATE),
-        Writer::open(&beside.events, &EVENTS),
-        Writer::open(&beside.blocks, &BLOCKS),
-    ) else {
+    let Some(mut writers) = Writers::open(&beside) else {
         return Ok(None);
     };
-    let mut claims = None;
-    if let Some(table) = &beside.claims {
-        claims = Writer::open(table, &CLAIMS);
-        if claims.is_none() {
-            return Ok(None);
-        }
-    }
     let before = Fresh::new();
     let Some(settings) = settings(caller.workspace)? else {
         return Ok(None);
     };
-    let mut model = None;
-    let mut waited_for = None;
-    // SAFETY: the relation is open; the list is of the cache.
-    let keyed = beside.claims.as_ref().is_some_and(|table| unsafe {
-        let keys = pg_sys::RelationGetFKeyList(table.relation());
-        !keys.is_null() && (*keys).length > 1
-    });
-    // A store of 0.5 has a key to the model as well, and looks for what waits by itself.
-    if without && !keyed {
-        // The model need not stay: who drops it, or the purge, takes the claim with it.
-        waited_for = default_model(&Table::open(c"embedding_models")?)?.map(|found| found.0.name);
-    }
-    if embedded {
-        let models = Table::open_to_lock(c"embedding_models")?;
-        if let Some((default, at)) = default_model(&models)? {
-            // It stays until the transaction ends, as a foreign key would have it.
-            if !write::hold(&models, at) {
-                return Ok(None);
-            }
-            model = Some(default);
-        }
-    }
+    let Some(models) = Models::read(&beside, embedded, without)? else {
+        return Ok(None);
+    };
     drop(before);
-    let sound: Vec<Option<Ready<'_, '_>>> = news
-        .iter()
-        .zip(&hashes)
-        .map(|(new, hash)| ready(new, hash.as_deref(), &settings, model.as_ref()))
+    let sound: Vec<Option<Ready<'_, '_>>> = (news.iter().zip(&hashes))
+        .map(|(new, hash)| ready(new, hash.as_deref(), &settings, models.of.as_ref()))
         .collect();
 
     // What others have stored until they let go of the locks is seen from here.
@@ -639,38 +587,106 @@ fn try_store(workspace: Option<Uuid>, news: &[New<'_>]) -> Result<Option<Vec<Opt
     drop(snapshot);
     let ids: Vec<Option<Uuid>> = fresh.iter().map(|f| f.as_ref().map(|f| f.id)).collect();
     let stored: Vec<Ready<'_, '_>> = fresh.into_iter().flatten().collect();
+    let write = Write {
+        caller: &caller,
+        beside: &beside,
+        config: settings.config,
+        models: &models,
+    };
     for part in stored.chunks(PART) {
-        let mut write = Write {
-            caller: &caller,
-            types: &beside.types,
-            config: settings.config,
-            model: model.as_ref(),
-            blocks: &mut blocks,
-        };
-        write.memories(&memories, &layout, part)?;
-        write.states(&mut states, part);
-        write.events(&mut events, beside.at, part);
-        if let (Some(claims), Some(model)) = (&mut claims, &waited_for) {
-            write.claims(claims, model, part);
-        }
-        let documents = write.documents(part)?;
-        let vectors = match &beside.embeddings {
-            Some((table, layout)) => write.embeddings(table, layout, part),
-            None => Vec::new(),
-        };
-        write.blocks(documents, vectors);
+        write.part(&memories, &layout, &mut writers, part)?;
     }
-    drop((states, events, claims, blocks));
+    drop(writers);
     write::done();
-    after(&caller, model.as_ref(), &beside.blocks, &stored)?;
+    after(&caller, models.of.as_ref(), &beside.blocks, &stored)?;
     if single {
-        let keys = |one: &Ready<'_, '_>| {
-            let by_content = one.new.on_duplicate.as_deref() != Some("allow");
-            u32::from(by_content) + u32::from(one.new.id.is_some())
-        };
+        let keys =
+            |one: &Ready<'_, '_>| u32::from(distinct(one.new)) + u32::from(one.new.id.is_some());
         locks::add(stored.iter().map(keys).sum());
     }
     Ok(Some(ids))
+}
+
+/// Whether it must not be stored beside another memory of the same content.
+fn distinct(new: &New<'_>) -> bool {
+    new.on_duplicate.as_deref() != Some("allow")
+}
+
+/// Locks what all of them are found by, those that need care too: locks that came one by one later could come in
+/// another's way. Whether the keys are locked one by one.
+///
+/// First of all: who waits here holds nothing else that somebody could want. What is stored is counted in the end: an
+/// error gives the locks back, and who goes on with care counts them.
+fn lock(caller: &Caller, news: &[New<'_>], hashes: &[Option<Vec<u8>>]) -> bool {
+    let mut keys: Vec<String> = Vec::with_capacity(news.len());
+    for (new, hash) in news.iter().zip(hashes) {
+        keys.extend(hash.as_deref().filter(|_| distinct(new)).map(key));
+        keys.extend(new.id.map(|id| id.to_string()));
+    }
+    let named = |new: &New<'_>| new.entities.as_ref().is_some_and(|names| !names.is_empty());
+    if news.iter().any(named) {
+        locks::hold_names(caller.workspace);
+    }
+    locks::hold(caller.workspace, keys.iter().map(String::as_str)) > 0
+}
+
+/// The models of embeddings that rows tell of.
+struct Models {
+    /// That of the embeddings.
+    of: Option<Model>,
+    /// That which those without one wait for.
+    waited_for: Option<String>,
+}
+
+impl Models {
+    /// `None` where the model has changed meanwhile.
+    fn read(beside: &Beside, embedded: bool, without: bool) -> Result<Option<Self>> {
+        let (mut of, mut waited_for) = (None, None);
+        // SAFETY: the relation is open; the list is of the cache.
+        let keyed = beside.claims.as_ref().is_some_and(|table| unsafe {
+            let keys = pg_sys::RelationGetFKeyList(table.relation());
+            !keys.is_null() && (*keys).length > 1
+        });
+        // A store of 0.5 has a key to the model as well, and looks for what waits by itself.
+        if without && !keyed {
+            // The model need not stay: who drops it, or the purge, takes the claim with it.
+            let default = default_model(&Table::open(c"embedding_models")?)?;
+            waited_for = default.map(|found| found.0.name);
+        }
+        if embedded {
+            let models = Table::open_to_lock(c"embedding_models")?;
+            if let Some((default, at)) = default_model(&models)? {
+                // It stays until the transaction ends, as a foreign key would have it.
+                if !write::hold(&models, at) {
+                    return Ok(None);
+                }
+                of = Some(default);
+            }
+        }
+        Ok(Some(Self { of, waited_for }))
+    }
+}
+
+/// The writers of the tables beside `memories` whose rows have one shape.
+struct Writers<'b> {
+    states: Writer<'b, 11>,
+    events: Writer<'b, 10>,
+    claims: Option<Writer<'b, 4>>,
+    blocks: Writer<'b, 7>,
+}
+
+impl<'b> Writers<'b> {
+    fn open(beside: &'b Beside) -> Option<Self> {
+        Some(Self {
+            states: Writer::open(&beside.states, &crate::uses::STATE)?,
+            events: Writer::open(&beside.events, &EVENTS)?,
+            blocks: Writer::open(&beside.blocks, &BLOCKS)?,
+            claims: match &beside.claims {
+                Some(table) => Some(Writer::open(table, &CLAIMS)?),
+                None => None,
+            },
+        })
+    }
 }
 
 /// A hash as a key to lock.
@@ -717,9 +733,9 @@ fn fresh<'n, 'a>(
     for ((one, new), hash) in sound.into_iter().zip(news).zip(hashes) {
         pgrx::check_for_interrupts!();
         let one = one.filter(|one| {
-            let allowed = one.new.on_duplicate.as_deref() == Some("allow");
             let content = !later.contains(one.hash)
-                && (allowed || !seen.contains(one.hash) && !by_content.any(one.hash, workspace));
+                && (!distinct(one.new)
+                    || !seen.contains(one.hash) && !by_content.any(one.hash, workspace));
             content
                 && one.new.id.is_none_or(|id| {
                     !seen_ids.contains(&id) && !later_ids.contains(&id) && !known(id)
@@ -737,15 +753,37 @@ fn fresh<'n, 'a>(
     Ok(Some(out))
 }
 
-struct Write<'w, 'b> {
+struct Write<'w> {
     caller: &'w Caller,
-    types: &'w Table,
+    beside: &'w Beside,
     config: pg_sys::Oid,
-    model: Option<&'w Model>,
-    blocks: &'w mut Writer<'b, 7>,
+    models: &'w Models,
 }
 
-impl Write<'_, '_> {
+impl Write<'_> {
+    /// Memories, and what each has in the other tables.
+    fn part(
+        &self,
+        memories: &Table,
+        layout: &Layout,
+        writers: &mut Writers<'_>,
+        stored: &[Ready<'_, '_>],
+    ) -> Result<()> {
+        self.memories(memories, layout, stored)?;
+        self.states(&mut writers.states, stored);
+        self.events(&mut writers.events, self.beside.at, stored);
+        if let (Some(claims), Some(model)) = (&mut writers.claims, &self.models.waited_for) {
+            self.claims(claims, model, stored);
+        }
+        let documents = self.documents(stored)?;
+        let vectors = match &self.beside.embeddings {
+            Some((table, layout)) => self.embeddings(table, layout, stored),
+            None => Vec::new(),
+        };
+        self.blocks(&mut writers.blocks, documents, vectors);
+        Ok(())
+    }
+
     fn memories(&self, table: &Table, layout: &Layout, stored: &[Ready<'_, '_>]) -> Result<()> {
         let now = now();
         let text = |value: Option<&str>| value.and_then(IntoDatum::into_datum);
@@ -761,8 +799,11 @@ impl Write<'_, '_> {
                     Some((_, known)) => *known,
                     None => {
                         let snapshot = Fresh::new();
-                        let found =
-                            default_importance(self.types, self.caller.workspace, one.kind)?;
+                        let found = default_importance(
+                            &self.beside.types,
+                            self.caller.workspace,
+                            one.kind,
+                        )?;
                         drop(snapshot);
                         importances.push((one.kind, found));
                         found
@@ -893,7 +934,7 @@ impl Write<'_, '_> {
 
     /// Adds the vectors and gives their entries.
     fn embeddings(&self, table: &Table, layout: &Layout, stored: &[Ready<'_, '_>]) -> Vec<Vec<u8>> {
-        let Some(model) = self.model else {
+        let Some(model) = &self.models.of else {
             return Vec::new();
         };
         let name = model.name.as_str().into_datum();
@@ -923,7 +964,7 @@ impl Write<'_, '_> {
     }
 
     /// Adds documents and vectors to what search scans.
-    fn blocks(&mut self, documents: Vec<Vec<u8>>, vectors: Vec<Vec<u8>>) {
+    fn blocks(&self, rows: &mut Writer<'_, 7>, documents: Vec<Vec<u8>>, vectors: Vec<Vec<u8>>) {
         let merge = |mut entries: Vec<Vec<u8>>| match entries.as_slice() {
             [] => Vec::new(),
             // One small entry is a block.
@@ -938,13 +979,13 @@ impl Write<'_, '_> {
             }
         };
         let (documents, vectors) = (merge(documents), merge(vectors));
-        let model = self.model.map_or("", |model| model.name.as_str());
+        let model = (self.models.of.as_ref()).map_or("", |model| model.name.as_str());
         let all = documents
             .iter()
             .map(|m| ("", m))
             .chain(vectors.iter().map(|m| (model, m)));
         let workspace = self.caller.workspace;
-        self.blocks.insert_all(all.map(|(model, m)| {
+        rows.insert_all(all.map(|(model, m)| {
             [
                 Value::Uuid(workspace),
                 Value::Text(model),

@@ -44,6 +44,18 @@ struct Outcome {
     error: Option<String>,
 }
 
+impl Outcome {
+    fn error(position: i32, kind: String, why: String) -> Self {
+        Self {
+            position,
+            kind,
+            id: None,
+            status: "error".to_owned(),
+            error: Some(why),
+        }
+    }
+}
+
 /// A text of JSON with `null` for what lies deeper than can be read, and in which elements of the array that it is that
 /// was so (0 if it is none).
 fn shallow(text: &str) -> (Cow<'_, str>, Vec<usize>) {
@@ -356,19 +368,8 @@ fn import_lines(
     // SAFETY: reads the clock.
     let now = unsafe { pgrx::pg_sys::GetCurrentTransactionStartTimestamp() };
     let mut lines = lines(data.unwrap_or("null"), format, workspace, now)?;
-    // What is written in the place of the caller is what the caller could write.
     let replaces = on_conflict == "replace";
-    let turns = |line: &Line| matches!(&*line.kind, "message" | "archive");
-    let mut owner = uses::owner_for("INSERT", "memories")?;
-    if replaces {
-        owner = uses::owner_for("UPDATE", "memories")?;
-    }
-    if lines.iter().any(|line| line.kind == "retention") {
-        owner = uses::owner_for("INSERT", "retention_policies")?;
-    }
-    if lines.iter().any(turns) {
-        owner = uses::owner_for("INSERT", "messages")?;
-    }
+    let owner = may_import(&lines, replaces)?;
     if !trusted {
         if replaces && !dry_run {
             lock_keys(workspace, &lines)?;
@@ -376,77 +377,109 @@ fn import_lines(
         refuse_hidden(workspace, owner, replaces && !dry_run, &mut lines)?;
     }
 
+    let (accepted, mut outcomes) = accepted(lines, &me, trusted);
+    let kinds: Vec<(i32, String)> = (accepted.iter())
+        .flat_map(|(kind, lines)| lines.iter().map(move |line| (line, kind)))
+        .filter_map(|(line, kind)| Some((line["p"].as_i64()?.try_into().ok()?, kind.clone())))
+        .collect();
+    outcomes.extend(written(
+        workspace,
+        trusted,
+        on_conflict,
+        dry_run,
+        owner,
+        accepted,
+    )?);
+    // The functions of an older version pass over kinds that they do not know.
+    let told: HashSet<i32> = outcomes.iter().map(|outcome| outcome.position).collect();
+    let passed_over = kinds.into_iter().filter(|(n, _)| !told.contains(n));
+    outcomes.extend(passed_over.map(|(position, kind)| {
+        let why = format!(
+            "the functions in this database do not know the kind {kind:?} yet. Have an administrator run: ALTER EXTENSION engram UPDATE;"
+        );
+        Outcome::error(position, kind, why)
+    }));
+    outcomes.sort_by_key(|outcome| outcome.position);
+    Ok(outcomes)
+}
+
+/// The owner of the tables, if the caller could write all of this: what is written in its place is no more than that.
+fn may_import(lines: &[Line], replaces: bool) -> Result<pg_sys::Oid> {
+    let any = |kinds: &[&str]| lines.iter().any(|line| kinds.contains(&line.kind.as_str()));
+    let mut owner = uses::owner_for("INSERT", "memories")?;
+    if replaces {
+        owner = uses::owner_for("UPDATE", "memories")?;
+    }
+    if any(&["retention"]) {
+        owner = uses::owner_for("INSERT", "retention_policies")?;
+    }
+    if any(&["message", "archive"]) {
+        owner = uses::owner_for("INSERT", "messages")?;
+    }
+    Ok(owner)
+}
+
+/// The lines that can be written, by their kinds and with their positions, and why the others can not.
+fn accepted(
+    lines: Vec<Line>,
+    me: &str,
+    trusted: bool,
+) -> (BTreeMap<String, Vec<Value>>, Vec<Outcome>) {
     let mut outcomes = Vec::with_capacity(lines.len());
-    let mut kinds = Vec::new();
     let mut accepted: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (position, line) in (1..).zip(lines) {
         match line.content {
             Ok(mut content) => {
                 if !trusted {
-                    owned(&mut content, &me);
+                    owned(&mut content, me);
                 }
                 if !content.contains_key("user_id") && matches!(&*line.kind, "memory" | "message") {
-                    content.insert("user_id".to_owned(), me.clone().into());
-                }
-                if line.kind == "retention" {
-                    kinds.push((position, line.kind.clone()));
+                    content.insert("user_id".to_owned(), me.into());
                 }
                 accepted
                     .entry(line.kind)
                     .or_default()
                     .push(json!({"p": position, "l": content}));
             }
-            Err(error) => outcomes.push(Outcome {
-                position,
-                kind: line.kind,
-                id: None,
-                status: "error".to_owned(),
-                error: Some(error),
-            }),
+            Err(error) => outcomes.push(Outcome::error(position, line.kind, error)),
         }
     }
-    let accepted: Map<String, Value> = accepted
-        .into_iter()
+    (accepted, outcomes)
+}
+
+/// Has the tables' owner write lines, which have been checked, and says what became of each.
+fn written(
+    workspace: uuid::Uuid,
+    trusted: bool,
+    on_conflict: &str,
+    dry_run: bool,
+    owner: pg_sys::Oid,
+    lines: BTreeMap<String, Vec<Value>>,
+) -> Result<Vec<Outcome>> {
+    let lines: Map<String, Value> = (lines.into_iter())
         .map(|(kind, lines)| (kind, lines.into()))
         .collect();
-    {
-        let _owner = AsOwner::new(owner);
-        outcomes.extend(spi::changed(
-            "SELECT i.\"position\", i.kind, i.id, i.status, i.error \
-             FROM engram_internal.import_as_owner($1, $2, $3, $4, $5) i",
-            &[
-                DatumWithOid::from(spi::pg_uuid(workspace)),
-                DatumWithOid::from(trusted),
-                DatumWithOid::from(on_conflict),
-                DatumWithOid::from(dry_run),
-                DatumWithOid::from(JsonB(accepted.into())),
-            ],
-            |row| {
-                Ok(Outcome {
-                    position: row.get(1)?.unwrap_or(0),
-                    kind: row.get(2)?.unwrap_or_default(),
-                    id: row.get(3)?,
-                    status: row.get(4)?.unwrap_or_default(),
-                    error: row.get(5)?,
-                })
-            },
-        )?);
-    }
-    // The functions of an older version pass over kinds that they do not know.
-    let told: HashSet<i32> = outcomes.iter().map(|outcome| outcome.position).collect();
-    for (position, kind) in kinds.into_iter().filter(|(n, _)| !told.contains(n)) {
-        outcomes.push(Outcome {
-            position,
-            error: Some(format!(
-                "the functions in this database do not know the kind {kind:?} yet. Have an administrator run: ALTER EXTENSION engram UPDATE;"
-            )),
-            kind,
-            id: None,
-            status: "error".to_owned(),
-        });
-    }
-    outcomes.sort_by_key(|outcome| outcome.position);
-    Ok(outcomes)
+    let _owner = AsOwner::new(owner);
+    spi::changed(
+        "SELECT i.\"position\", i.kind, i.id, i.status, i.error \
+         FROM engram_internal.import_as_owner($1, $2, $3, $4, $5) i",
+        &[
+            DatumWithOid::from(spi::pg_uuid(workspace)),
+            DatumWithOid::from(trusted),
+            DatumWithOid::from(on_conflict),
+            DatumWithOid::from(dry_run),
+            DatumWithOid::from(JsonB(lines.into())),
+        ],
+        |row| {
+            Ok(Outcome {
+                position: row.get(1)?.unwrap_or(0),
+                kind: row.get(2)?.unwrap_or_default(),
+                id: row.get(3)?,
+                status: row.get(4)?.unwrap_or_default(),
+                error: row.get(5)?,
+            })
+        },
+    )
 }
 
 #[pg_extern(sql = false)]
