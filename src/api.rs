@@ -960,6 +960,11 @@ fn try_lock_settings(workspace: pgrx::Uuid) -> Report<bool> {
 }
 
 #[pg_extern(sql = false)]
+fn give_back_settings(workspace: pgrx::Uuid) -> Report<()> {
+    Ok(locks::give_back_settings(spi::uuid(workspace))?)
+}
+
+#[pg_extern(sql = false)]
 fn hold_folds(workspace: pgrx::Uuid) -> Report<()> {
     Ok(locks::settings(spi::uuid(workspace))?)
 }

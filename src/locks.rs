@@ -87,6 +87,11 @@ enum Mode {
     Declare,
     /// Nobody else does any of this.
     Alone,
+    /// Counts uses by settings. With [`Mode::Changes`] on a name of its own.
+    Counts,
+    /// Changes settings, until the end. Any number may, as of the same row there is only one: who waits here waits for
+    /// who counts, who waits for nobody.
+    Changes,
 }
 
 impl Mode {
@@ -98,6 +103,8 @@ impl Mode {
             Self::Close => pg_sys::ShareRowExclusiveLock,
             Self::Declare => pg_sys::ExclusiveLock,
             Self::Alone => pg_sys::AccessExclusiveLock,
+            Self::Counts => pg_sys::ShareLock,
+            Self::Changes => pg_sys::RowExclusiveLock,
         };
         mode as i32
     }
@@ -305,26 +312,43 @@ pub fn try_own_work(workspace: Uuid, work: &str) -> bool {
     Name::new(workspace, &format!("work {work}")).lock(Mode::Alone, false)
 }
 
-/// What uses of the workspace count by stays as it is, its own settings and the defaults; false where somebody is
-/// changing it. Any number may hold this, and none of them has to write for it.
+/// What uses of the workspace count by stays as it is, its own settings and the defaults, until [`give_back_settings`];
+/// false where somebody is changing it. Any number may hold this, and none of them has to write for it.
 pub fn try_settings(workspace: Uuid) -> Result<bool> {
     require_owner()?;
-    let [common, own] = [Uuid::nil(), workspace].map(|of| Name::new(of, SETTINGS));
-    if !common.lock(Mode::Present, false) {
+    let [common, own] = settings_of(workspace);
+    if !common.lock(Mode::Counts, false) {
         return Ok(false);
     }
-    let free = own.lock(Mode::Present, false);
+    let free = own.lock(Mode::Counts, false);
     if !free {
-        common.unlock(Mode::Present);
+        common.unlock(Mode::Counts);
     }
     Ok(free)
 }
 
-/// Nobody counts uses by the settings of the workspace, or by any if it is that of the defaults. Waits for who does.
+/// What [`try_settings`] took in the same transaction, or part of one, is anybody's again. All that was counted happened
+/// before now, so that who changes settings from now on changes nothing of it, even before it is committed.
+pub fn give_back_settings(workspace: Uuid) -> Result<()> {
+    require_owner()?;
+    for name in settings_of(workspace) {
+        if name.held(Mode::Counts) {
+            name.unlock(Mode::Counts);
+        }
+    }
+    Ok(())
+}
+
+/// Nobody counts uses by the settings of the workspace, or by any if it is that of the defaults, until the end of the
+/// transaction. Waits for who does.
 pub fn settings(workspace: Uuid) -> Result<()> {
     require_owner()?;
-    Name::new(workspace, SETTINGS).lock(Mode::Alone, true);
+    Name::new(workspace, SETTINGS).lock(Mode::Changes, true);
     Ok(())
+}
+
+fn settings_of(workspace: Uuid) -> [Name; 2] {
+    [Uuid::nil(), workspace].map(|of| Name::new(of, SETTINGS))
 }
 
 /// These are for functions that act as the owner of the tables: anybody else could keep all from folding.

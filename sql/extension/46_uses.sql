@@ -301,7 +301,14 @@ LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'try_lock_settings_wrapper';
 COMMENT ON FUNCTION engram_internal.try_lock_settings(uuid) IS
-'Until the end of the transaction nobody changes what uses of a workspace count by, its own settings and the defaults; false where somebody does. As the caller, who must own the tables.';
+'Until give_back_settings() nobody changes what uses of a workspace count by, its own settings and the defaults; false where somebody does. As the caller, who must own the tables.';
+
+CREATE FUNCTION engram_internal.give_back_settings(workspace uuid) RETURNS void
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'give_back_settings_wrapper';
+COMMENT ON FUNCTION engram_internal.give_back_settings(uuid) IS
+'Lets others change what try_lock_settings() has locked. As the caller, who must own the tables.';
 
 CREATE FUNCTION engram_internal.fold_queue(workspace uuid, at_most integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -339,7 +346,7 @@ BEGIN
   IF NOT FOUND THEN
     RETURN 0;
   END IF;
-  -- By settings that stay until it commits: who changes them waits for it, and while somebody does, uses wait.
+  -- By settings that stay until all is counted: who changes them waits for it, and while somebody does, uses wait.
   IF NOT engram_internal.try_lock_settings(fold_queue.workspace) THEN
     RETURN 0;
   END IF;
@@ -464,6 +471,9 @@ BEGIN
   CROSS JOIN LATERAL engram_internal.link_over_time(NULL, NULL, NULL, NULL, e.times, e.gains, params, rules.half_life, rules.prune) r
   WHERE h.workspace_id = fold_queue.workspace AND h.a = late_links[i] AND h.b = late_links[i + 1] AND e.calls >= h.count;
   UPDATE engram.maintenance g SET folded_at = now() WHERE g.workspace_id = fold_queue.workspace;
+  -- Not at the end of the transaction, which may be long in coming, or fold in more workspaces than the server has locks
+  -- for: whoever changes settings from now on does so after all that was counted, committed or not.
+  PERFORM engram_internal.give_back_settings(fold_queue.workspace);
   RETURN done;
 END
 $$;

@@ -1079,8 +1079,8 @@ fn each_use_counts_by_the_settings_of_its_time() {
     }
 }
 
-/// Who changes settings and who folds by them come one after the other, whichever is first, and neither waits for ever:
-/// a use counts by what was in force when it happened.
+/// Who changes settings and who folds by them come one after the other, whichever is first, and neither waits for the
+/// other's transaction to end: a use counts by what was in force when it happened.
 #[test]
 fn settings_change_between_folds() {
     let db = Database::new();
@@ -1125,40 +1125,75 @@ fn settings_change_between_folds() {
         touch(&mut one, &ids);
         assert_eq!(fold(&mut other, 10), 3, "{name}");
         let strength = |client: &mut Client| kept(client, ids[0], 0).working;
-        let wanted = 1.0 + STRENGTH_GAIN + 2.0 * gain;
+        let mut wanted = 1.0 + STRENGTH_GAIN + 2.0 * gain;
         assert_near(strength(&mut one), wanted, 1e-4, name);
 
-        // While somebody folds, who changes it waits, and a use that happens meanwhile is one of before.
-        touch(&mut one, &ids);
-        one.batch_execute("BEGIN").unwrap();
-        assert_eq!(fold(&mut one, 10), 1, "{name}");
-        let mut busy = changer(&db);
-        let pid: i32 = busy
-            .query_one("SELECT pg_backend_pid()", &[])
-            .unwrap()
-            .get(0);
-        let back = format!("SET statement_timeout = '60 s'; {}", direct(STRENGTH_GAIN));
-        thread::scope(|scope| {
-            let work = scope.spawn(|| {
-                if name == "by hand" || name == "the defaults" {
-                    busy.batch_execute(&back)
-                } else {
-                    busy.batch_execute(&gains(STRENGTH_GAIN))
-                }
-            });
-            let waits = "SELECT cardinality(pg_blocking_pids($1)) > 0";
-            while !watch.query_one(waits, &[&pid]).unwrap().get::<_, bool>(0) {
-                assert!(!work.is_finished(), "{name}: it did not wait");
-            }
+        // Who has folded keeps nobody from changing it, however long the transaction goes on: what it counted, and what
+        // happened meanwhile, is of before, whether or not it is committed.
+        for end in ["COMMIT", "ROLLBACK"] {
+            touch(&mut one, &ids);
+            one.batch_execute("BEGIN").unwrap();
+            assert_eq!(fold(&mut one, 10), 1, "{name}");
             touch(&mut other, &ids);
-            one.batch_execute("COMMIT").unwrap();
-            work.join().unwrap().unwrap();
-        });
-        touch(&mut other, &ids);
-        fold_all(&mut other);
-        let wanted = wanted + 2.0 * gain + STRENGTH_GAIN;
-        assert_near(strength(&mut one), wanted, 1e-4, name);
+            let mut busy = changer(&db);
+            busy.batch_execute("SET lock_timeout = '10 s'").unwrap();
+            let (before, after) = match end {
+                "COMMIT" => (gain, STRENGTH_GAIN),
+                _ => (STRENGTH_GAIN, gain),
+            };
+            match name {
+                "by hand" => busy.batch_execute(&direct(after)),
+                "the defaults" => busy.batch_execute(&of_all(after)),
+                _ => busy.batch_execute(&gains(after)),
+            }
+            .unwrap();
+            one.batch_execute(end).unwrap();
+            touch(&mut other, &ids);
+            fold_all(&mut other);
+            wanted += 2.0 * before + after;
+            assert_near(strength(&mut one), wanted, 1e-4, name);
+        }
     }
+
+    admin.batch_execute(&direct(STRENGTH_GAIN)).unwrap();
+    // No lock of the server's is left, of which there are not as many as workspaces.
+    let mut one = db.user("left");
+    let ids = facts(&mut one, 1);
+    touch(&mut one, &ids);
+    fold_all(&mut one);
+    touch(&mut one, &ids);
+    one.batch_execute("BEGIN").unwrap();
+    assert_eq!(fold(&mut one, 10), 1);
+    let left = "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND pid = pg_backend_pid()";
+    assert_eq!(count(&mut one, left), 0);
+    one.batch_execute("COMMIT").unwrap();
+
+    // Different doors at the same time wait for each other's rows, and for nothing else.
+    let imported = r#"SELECT count(*) FROM engram.import('[{"kind": "settings", "settings": {"mu1": 0.3}}]', 'engram', 'replace')"#;
+    let mut busy = db.user("left");
+    busy.batch_execute(&gains(1.0)).unwrap();
+    busy.batch_execute("BEGIN").unwrap();
+    busy.batch_execute(&gains(2.0)).unwrap();
+    let pid: i32 = one
+        .query_one("SELECT pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    thread::scope(|scope| {
+        let work = scope.spawn(|| one.batch_execute(imported));
+        let waits = "SELECT cardinality(pg_blocking_pids($1)) > 0";
+        while !watch.query_one(waits, &[&pid]).unwrap().get::<_, bool>(0) {
+            assert!(!work.is_finished(), "it did not wait");
+        }
+        busy.batch_execute(&gains(3.0)).unwrap();
+        let types = "INSERT INTO engram.memory_type_settings VALUES ($1, 'opinion', 0.3, 0.2)";
+        let me = workspace(&mut busy);
+        admin
+            .batch_execute("SET statement_timeout = '30 s'")
+            .unwrap();
+        admin.execute(types, &[&me]).unwrap();
+        busy.batch_execute("COMMIT").unwrap();
+        work.join().unwrap().unwrap();
+    });
 
     // A transaction with an older snapshot changes them as well.
     let mut one = db.user("older");
