@@ -1,4 +1,11 @@
 \echo Use "ALTER EXTENSION engram UPDATE TO '0.14.0'" to load this file. \quit
+CREATE OR REPLACE FUNCTION engram_internal.dynamics_over_time(workspace uuid) RETURNS double precision[]
+LANGUAGE c STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dynamics_over_time_wrapper';
+COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
+'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune. Changes that make no difference to the workspace are left out.';
+
 COMMENT ON FUNCTION engram_internal.try_lock_settings(uuid) IS
 'Until give_back_settings() nobody changes what uses of a workspace count by, its own settings and the defaults; false where somebody does. As the caller, who must own the tables.';
 

@@ -748,6 +748,11 @@ fn link_over_time(
 }
 
 #[pg_extern(sql = false)]
+fn dynamics_over_time(workspace: Uuid) -> Report<Option<Vec<f64>>> {
+    Ok(uses::over_time(spi::uuid(workspace))?)
+}
+
+#[pg_extern(sql = false)]
 fn link_members_at(
     params_: Option<Array<'_, f64>>,
     members: Option<i32>,

@@ -22,6 +22,7 @@ enum Policy {
     States,
     Settings,
     Types,
+    PastSettings,
     Models,
 }
 
@@ -32,6 +33,7 @@ impl Policy {
             Self::States => c"memory_state_select",
             Self::Settings => c"settings_select",
             Self::Types => c"memory_type_settings_select",
+            Self::PastSettings => c"settings_history_select",
             Self::Models => c"embedding_models_select",
         }
     }
@@ -42,7 +44,7 @@ impl Policy {
             Self::Memories | Self::States => {
                 "(workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[]))"
             }
-            Self::Settings | Self::Types => {
+            Self::Settings | Self::Types | Self::PastSettings => {
                 "((workspace_id = '00000000-0000-0000-0000-000000000000'::uuid)
                   OR (workspace_id = ANY ((SELECT engram.readable_workspaces() AS readable_workspaces)::uuid[])))"
             }
@@ -53,7 +55,7 @@ impl Policy {
 
 thread_local! {
     /// Whether the policies are only ours, once that is known, and of which table; by [`Policy`].
-    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 5]> = const { Cell::new([None; 5]) };
+    static KNOWN: Cell<[Option<(pg_sys::Oid, bool)>; 6]> = const { Cell::new([None; 6]) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -89,6 +91,11 @@ pub fn sees_settings(settings: &Table) -> bool {
 /// As [`sees_settings`], of those by type.
 pub fn sees_types(types: &Table) -> bool {
     sees_all(types, Policy::Types)
+}
+
+/// As [`sees_settings`], of those that were in force before.
+pub fn sees_past_settings(history: &Table) -> bool {
+    sees_all(history, Policy::PastSettings)
 }
 
 /// Whether the caller sees all embedding models.

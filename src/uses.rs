@@ -7,6 +7,7 @@
 //! changed, and a transaction that goes on would have others wait for it.
 
 mod care;
+mod course;
 mod credits;
 mod fold;
 mod layers;
@@ -380,14 +381,7 @@ pub fn linking(workspace: Uuid, now: Linking, since: i64) -> Result<Course<Linki
     if !changed {
         return Ok(Course::new(now));
     }
-    let values = spi::row(
-        "SELECT engram_internal.dynamics_over_time($1)",
-        &[DatumWithOid::from(spi::pg_uuid(workspace))],
-        |row| Ok(row.get::<Vec<f64>>(1)?),
-    )?;
-    let settings = values
-        .flatten()
-        .and_then(|values| Settings::from_slice(&values, now));
+    let settings = over_time(workspace)?.and_then(|values| Settings::from_slice(&values, now));
     Ok(settings.ok_or_else(Error::no_defaults)?.links)
 }
 
@@ -489,6 +483,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
 }
 
 pub use care::{Moved, moved, moves};
+pub use course::over_time;
 pub use fold::{STATE, fold as fold_calls};
 pub use layers::{LayerRules, Layers, Read, layer_of, layers};
 pub use levels::levels;

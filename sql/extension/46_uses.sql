@@ -36,68 +36,11 @@ COMMENT ON FUNCTION engram_internal.dynamics(uuid) IS
 'Settings of a workspace as state_at() takes them: decay, mu1, mu2, alpha, promote, demote, archive, strength_gain, then decay_per_day of each type.';
 
 CREATE FUNCTION engram_internal.dynamics_over_time(workspace uuid) RETURNS double precision[]
-LANGUAGE plpgsql STABLE
+LANGUAGE c STABLE STRICT
 SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-  params double precision[] := engram_internal.dynamics(dynamics_over_time.workspace);
-  types  constant text[] := '{factual,episodic,relational,emotional,procedural,opinion,causal}';
-  nobody constant uuid := '00000000-0000-0000-0000-000000000000';
-  past   double precision[] := '{}';
-  o record;
-  d record;
-  w record;
-  h record;
-  -- decay_per_day of each type, the workspace's own and the defaults.
-  own    double precision[];
-  common double precision[];
-BEGIN
-  -- A store that setup() has not brought up to date, or nothing has ever changed.
-  IF to_regclass('engram.settings_history') IS NULL THEN
-    RETURN params;
-  END IF;
-  IF NOT EXISTS (SELECT FROM engram.settings_history h WHERE h.workspace_id IN (dynamics_over_time.workspace, nobody)) THEN
-    RETURN params;
-  END IF;
-  SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
-  INTO o FROM engram.settings s WHERE s.workspace_id = nobody;
-  d := o;
-  SELECT s.mu1, s.mu2, s.alpha, s.promote, s.demote, s.archive, s.strength_gain, s.link_members, s.link_half_life_days, s.link_prune
-  INTO w FROM engram.settings s WHERE s.workspace_id = dynamics_over_time.workspace;
-  SELECT array_agg(a.decay_per_day ORDER BY k.nth), array_agg(b.decay_per_day ORDER BY k.nth) INTO own, common
-  FROM unnest(types) WITH ORDINALITY AS k (type, nth)
-  LEFT JOIN engram.memory_type_settings a ON a.workspace_id = dynamics_over_time.workspace AND a.type = k.type
-  LEFT JOIN engram.memory_type_settings b ON b.workspace_id = nobody AND b.type = k.type;
-  -- Back from now, change by change.
-  FOR h IN SELECT x.*, ((extract(epoch FROM x.until) - 946684800) * 1000000)::double precision AS moment
-           FROM engram.settings_history x WHERE x.workspace_id IN (dynamics_over_time.workspace, nobody) ORDER BY x.until DESC LOOP
-    IF h.type <> '' AND h.workspace_id = dynamics_over_time.workspace THEN
-      own[array_position(types, h.type)] := h.decay_per_day;
-    END IF;
-    IF h.type <> '' AND h.workspace_id = nobody THEN
-      common[array_position(types, h.type)] := h.decay_per_day;
-    END IF;
-    IF h.type = '' AND h.workspace_id = dynamics_over_time.workspace THEN
-      SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune INTO w;
-    END IF;
-    IF h.type = '' AND h.workspace_id = nobody THEN
-      SELECT h.mu1, h.mu2, h.alpha, h.promote, h.demote, h.archive, h.strength_gain, h.link_members, h.link_half_life_days, h.link_prune INTO d;
-    END IF;
-    past := ARRAY[h.moment, params[1], coalesce(w.mu1, d.mu1, o.mu1), coalesce(w.mu2, d.mu2, o.mu2), coalesce(w.alpha, d.alpha, o.alpha),
-        coalesce(w.promote, d.promote, o.promote), coalesce(w.demote, d.demote, o.demote), coalesce(w.archive, d.archive, o.archive),
-        coalesce(w.strength_gain, d.strength_gain, o.strength_gain),
-        coalesce(own[1], common[1], 0.1), coalesce(own[2], common[2], 0.1), coalesce(own[3], common[3], 0.1),
-        coalesce(own[4], common[4], 0.1), coalesce(own[5], common[5], 0.1), coalesce(own[6], common[6], 0.1),
-        coalesce(own[7], common[7], 0.1), coalesce(w.link_members, d.link_members, o.link_members),
-        coalesce(w.link_half_life_days, d.link_half_life_days, o.link_half_life_days), coalesce(w.link_prune, d.link_prune, o.link_prune)]
-      || past;
-  END LOOP;
-  RETURN params || past;
-END
-$$;
+AS 'MODULE_PATHNAME', 'dynamics_over_time_wrapper';
 COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
-'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune.';
+'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune. Changes that make no difference to the workspace are left out.';
 
 CREATE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE

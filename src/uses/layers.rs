@@ -125,7 +125,7 @@ pub fn layers(workspace: Uuid) -> Result<Vec<(Uuid, Layer)>> {
 
 /// Who sees what, and when: equal for those who see the same, as far as only policies of ours decide that.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     bounds: [u32; 5],
     /// What an aborted one has written is seen no more, and nothing else tells.
     subtransaction: pg_sys::SubTransactionId,
@@ -134,7 +134,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn now() -> Self {
+    pub(super) fn now() -> Self {
         // SAFETY: a statement that runs has an active snapshot. Between snapshots with the same bounds transactions
         // of others only end, so that as many that run are the same.
         unsafe {

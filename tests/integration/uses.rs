@@ -1229,6 +1229,96 @@ fn settings_change_between_folds() {
     assert_eq!(count(&mut new, kept_rows), 1);
 }
 
+/// An application that sets everything whenever somebody comes leaves thousands of changes behind: what asks for many
+/// memories reads them once, and each of them is another number only where it makes a difference.
+#[test]
+fn settings_that_changed_thousands_of_times() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let me = workspace(&mut ann);
+    let ids = facts(&mut ann, 20);
+    touch(&mut ann, &ids[..6]);
+    admin
+        .execute(
+            "INSERT INTO engram.settings_history (workspace_id, type, until, xid, mu1)
+             SELECT $1, '', now() - interval '1 hour' - g * interval '1 s', '0', 0.1 + g % 2 * 0.1 FROM generate_series(1, 10000) g",
+            &[&me],
+        )
+        .unwrap();
+    ann.batch_execute("SET statement_timeout = '8 s'").unwrap();
+    assert_eq!(
+        count(&mut ann, "SELECT count(layer) FROM engram.memory_overview"),
+        20
+    );
+    fold_all(&mut ann);
+    let numbers = |client: &mut Client| -> i32 {
+        let sql = "SELECT cardinality(engram_internal.dynamics_over_time($1))";
+        client.query_one(sql, &[&me]).unwrap().get(0)
+    };
+    assert_eq!(numbers(&mut ann), 15 + 19 * 10_000);
+    // The defaults may change as often, which is nothing to who has settings of their own.
+    admin
+        .batch_execute(
+            "INSERT INTO engram.settings_history (workspace_id, type, until, xid, mu1)
+             SELECT '00000000-0000-0000-0000-000000000000', '', now() - interval '1 hour' - g * interval '1 s', '0', 0.1 + g % 2 * 0.1
+             FROM generate_series(1, 100) g;
+             DELETE FROM engram.settings_history WHERE workspace_id <> '00000000-0000-0000-0000-000000000000'",
+        )
+        .unwrap();
+    assert_eq!(numbers(&mut ann), 15 + 19 * 100);
+    admin
+        .execute(
+            "INSERT INTO engram.settings (workspace_id, mu1) VALUES ($1, 0.3)",
+            &[&me],
+        )
+        .unwrap();
+    // Until now it had none.
+    assert_eq!(numbers(&mut ann), 15 + 19 * 101);
+    admin
+        .execute(
+            "DELETE FROM engram.settings_history WHERE workspace_id = $1",
+            &[&me],
+        )
+        .unwrap();
+    assert_eq!(numbers(&mut ann), 15);
+
+    // What was read for one is read anew for another, and after what was done has been undone.
+    let mut bob = db.user("bob");
+    facts(&mut bob, 1);
+    let bobs = workspace(&mut bob);
+    let other = "SELECT 0.0625 = ANY (engram_internal.dynamics_over_time($1))";
+    let sees = |client: &mut Client, wanted: bool| {
+        assert_eq!(
+            client.query_one(other, &[&bobs]).unwrap().get::<_, bool>(0),
+            wanted
+        );
+    };
+    for alpha in [0.0625, 0.07] {
+        bob.batch_execute(&format!(
+            "SELECT engram.configure('{{\"alpha\": {alpha}}}')"
+        ))
+        .unwrap();
+    }
+    bob.batch_execute("BEGIN").unwrap();
+    sees(&mut bob, true);
+    bob.batch_execute("SELECT set_config('engram.user_id', 'ann', true)")
+        .unwrap();
+    sees(&mut bob, false);
+    bob.batch_execute("SELECT set_config('engram.user_id', 'bob', true)")
+        .unwrap();
+    sees(&mut bob, true);
+    bob.batch_execute("ROLLBACK").unwrap();
+    bob.batch_execute("BEGIN; SAVEPOINT a; SELECT engram.configure('{\"alpha\": 0.09}')")
+        .unwrap();
+    let now = "SELECT 0.09 = ANY (engram_internal.dynamics_over_time($1))";
+    assert!(bob.query_one(now, &[&bobs]).unwrap().get::<_, bool>(0));
+    bob.batch_execute("ROLLBACK TO a").unwrap();
+    assert!(!bob.query_one(now, &[&bobs]).unwrap().get::<_, bool>(0));
+    sees(&mut bob, true);
+    bob.batch_execute("COMMIT").unwrap();
+}
+
 // --- once and only once --------------------------------------------------------------------------
 
 #[test]

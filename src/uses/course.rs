@@ -1,0 +1,195 @@
+//! What uses of a workspace count by, over time.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::spi::SpiHeapTupleData;
+use uuid::Uuid;
+
+use super::layers::Seen;
+use crate::error::{Error, Result};
+use crate::model::memory::TYPES;
+use crate::scan::{Key, Table};
+use crate::{identity, rows, spi};
+
+/// Settings that uses count by beside `decay_per_day` of each type: mu1, mu2, alpha, promote, demote, archive, strength_gain,
+/// link_members, link_half_life_days and link_prune. A workspace inherits what is none.
+type Row = [Option<f64>; 10];
+
+const COLUMNS: &str = "mu1, mu2, alpha, promote, demote, archive, strength_gain, link_members::float8, link_half_life_days, link_prune";
+
+/// Of a type for which there are no settings.
+const USUAL_RATE: f64 = 0.1;
+
+/// What was read before, good for who sees the same.
+struct Read {
+    seen: Seen,
+    caller: Option<Uuid>,
+    workspace: Uuid,
+    values: Vec<f64>,
+}
+
+thread_local! {
+    static READ: RefCell<Option<Read>> = const { RefCell::new(None) };
+}
+
+/// What `engram_internal.dynamics_over_time()` gives, of what the caller sees; `None` where there are no defaults. A
+/// statement that asks for one memory after the other has it read once.
+pub fn over_time(workspace: Uuid) -> Result<Option<Vec<f64>>> {
+    // A store that setup() has not brought up to date.
+    let Ok(history) = Table::open(c"settings_history") else {
+        return now(workspace);
+    };
+    let mut changed = false;
+    for of in [workspace, Uuid::nil()] {
+        changed |= history.count(&[(c"workspace_id", Key::Uuid(of))], 1)? > 0;
+    }
+    if !changed {
+        return now(workspace);
+    }
+    let plain = rows::sees_past_settings(&history)
+        && rows::sees_settings(&Table::open(c"settings")?)
+        && rows::sees_types(&Table::open(c"memory_type_settings")?);
+    drop(history);
+    let (seen, caller) = (Seen::now(), identity::caller().id);
+    let known = READ.with_borrow(|read| {
+        let same = |read: &&Read| {
+            plain && read.seen == seen && read.caller == caller && read.workspace == workspace
+        };
+        read.as_ref().filter(same).map(|read| read.values.clone())
+    });
+    if known.is_some() {
+        return Ok(known);
+    }
+    let values = read(workspace)?;
+    READ.set(values.clone().filter(|_| plain).map(|values| Read {
+        seen,
+        caller,
+        workspace,
+        values,
+    }));
+    Ok(values)
+}
+
+/// Those of now alone.
+fn now(workspace: Uuid) -> Result<Option<Vec<f64>>> {
+    let values = spi::row(
+        "SELECT engram_internal.dynamics($1)",
+        &[DatumWithOid::from(spi::pg_uuid(workspace))],
+        |row| Ok(row.get::<Vec<Option<f64>>>(1)?),
+    )?;
+    let whole = |values: Vec<Option<f64>>| values.into_iter().collect::<Option<Vec<f64>>>();
+    values
+        .flatten()
+        .map(|values| whole(values).ok_or_else(Error::no_defaults))
+        .transpose()
+}
+
+fn read(workspace: Uuid) -> Result<Option<Vec<f64>>> {
+    let Some(params) = now(workspace)? else {
+        return Ok(None);
+    };
+    let nobody = Uuid::nil();
+    let both = [DatumWithOid::from(spi::pg_uuids(&[workspace, nobody]))];
+    let numbers = |row: &SpiHeapTupleData<'_>, first: usize| -> Result<Row> {
+        let mut values = Row::default();
+        for (nth, value) in values.iter_mut().enumerate() {
+            *value = row.get::<f64>(first + nth)?;
+        }
+        Ok(values)
+    };
+    let of = |row: &SpiHeapTupleData<'_>| -> Result<Uuid> {
+        Ok(row.get::<pgrx::Uuid>(1)?.map(spi::uuid).unwrap_or_default())
+    };
+    let settings = spi::rows(
+        &format!(
+            "SELECT workspace_id, {COLUMNS} FROM engram.settings WHERE workspace_id = ANY ($1)"
+        ),
+        &both,
+        |row| Ok((of(row)?, numbers(row, 2)?)),
+    )?;
+    let mut settings: HashMap<Uuid, Row> = settings.into_iter().collect();
+    let types = spi::rows(
+        "SELECT workspace_id, type, decay_per_day FROM engram.memory_type_settings WHERE workspace_id = ANY ($1)",
+        &both,
+        |row| {
+            let kind = row.get::<&str>(2)?.and_then(kind_of);
+            Ok(kind
+                .zip(row.get::<f64>(3)?)
+                .map(|(kind, rate)| (of(row), kind, rate)))
+        },
+    )?;
+    let mut rates: HashMap<Uuid, [Option<f64>; TYPES.len()]> = HashMap::new();
+    for (of, kind, rate) in types.into_iter().flatten() {
+        rates.entry(of?).or_default()[kind] = Some(rate);
+    }
+    let past = spi::rows(
+        &format!(
+            "SELECT workspace_id, {COLUMNS}, until, type, decay_per_day FROM engram.settings_history \
+             WHERE workspace_id = ANY ($1) ORDER BY until DESC, workspace_id, type"
+        ),
+        &both,
+        |row| {
+            let until = row.get::<TimestampWithTimeZone>(12)?.map_or(0, i64::from);
+            let kind = row.get::<&str>(13)?.unwrap_or_default();
+            let kind = (!kind.is_empty()).then(|| kind_of(kind));
+            Ok((of(row)?, numbers(row, 2)?, until, kind, row.get::<f64>(14)?))
+        },
+    )?;
+
+    // Nobody's are there as long as the store is; what they lack they never had.
+    let first = settings.get(&nobody).copied().unwrap_or_default();
+    let in_force = |settings: &HashMap<Uuid, Row>, rates: &HashMap<Uuid, [Option<f64>; 7]>| {
+        let (own, common) = (settings.get(&workspace), settings.get(&nobody));
+        let value = |nth: usize| {
+            let of = |row: Option<&Row>| row.and_then(|row| row[nth]);
+            of(own).or(of(common)).or(first[nth]).unwrap_or(f64::NAN)
+        };
+        let rate = |nth: usize| {
+            let of = |id| rates.get(&id).and_then(|rates| rates[nth]);
+            of(workspace).or(of(nobody)).unwrap_or(USUAL_RATE)
+        };
+        let mut values = [0.0; 18];
+        values[0] = params.first().copied().unwrap_or(f64::NAN);
+        for nth in 0..7 {
+            values[1 + nth] = value(nth);
+            values[8 + nth] = rate(nth);
+        }
+        for nth in 0..3 {
+            values[15 + nth] = value(7 + nth);
+        }
+        values
+    };
+    // Back from now, change by change. Of those that make no difference, as where the workspace has its own, is nothing kept.
+    let mut later = in_force(&settings, &rates);
+    let mut before: Vec<(i64, [f64; 18])> = Vec::new();
+    for (of, values, until, kind, rate) in past {
+        match kind {
+            None => {
+                settings.insert(of, values);
+            }
+            Some(Some(kind)) => rates.entry(of).or_default()[kind] = rate,
+            Some(None) => {}
+        }
+        let then = in_force(&settings, &rates);
+        if then.iter().any(|value| value.is_nan()) {
+            return Err(Error::no_defaults());
+        }
+        if then != later {
+            before.push((until, then));
+            later = then;
+        }
+    }
+    let mut all = params;
+    all.reserve(before.len() * 19);
+    for (until, then) in before.iter().rev() {
+        all.push(*until as f64);
+        all.extend(then);
+    }
+    Ok(Some(all))
+}
+
+fn kind_of(name: &str) -> Option<usize> {
+    TYPES.iter().position(|kind| *kind == name)
+}
