@@ -6,6 +6,47 @@ AS 'MODULE_PATHNAME', 'dynamics_over_time_wrapper';
 COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
 'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune. Changes that make no difference to the workspace are left out.';
 
+CREATE FUNCTION engram_internal.any_memories(workspace uuid) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'any_memories_wrapper';
+COMMENT ON FUNCTION engram_internal.any_memories(uuid) IS
+'Whether a workspace has memories by now, or any if it is that of the defaults, also for a transaction with an older snapshot. As the caller, who must own the tables.';
+
+CREATE OR REPLACE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  counts constant text[] := '{mu1,mu2,alpha,promote,demote,archive,strength_gain,link_members,link_half_life_days,link_prune,decay_per_day}';
+  nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  c record;
+BEGIN
+  PERFORM engram_internal.require_owner('change the history of settings', 'It follows every change of settings by itself.');
+  -- A row that is given another key is two.
+  FOR c IN
+    SELECT r.*, CASE WHEN old @> r.key THEN old ELSE '{}' END AS was, CASE WHEN new @> r.key THEN new ELSE '{}' END AS becomes
+    FROM (SELECT DISTINCT jsonb_build_object('workspace_id', x ->> 'workspace_id')
+                 || CASE WHEN x ? 'type' THEN jsonb_build_object('type', x ->> 'type') ELSE '{}' END AS key,
+                 (x ->> 'workspace_id')::uuid AS workspace_id, coalesce(x ->> 'type', '') AS type
+          FROM unnest(ARRAY[old, new]) x WHERE x IS NOT NULL) r
+  LOOP
+    CONTINUE WHEN NOT EXISTS (SELECT FROM unnest(counts) k WHERE c.was ->> k IS DISTINCT FROM c.becomes ->> k);
+    -- Where there is no memory, nothing has counted by anything.
+    CONTINUE WHEN NOT engram_internal.any_memories(c.workspace_id);
+    -- What was in force before this transaction. Nobody folds any more, so the clock is past all that was counted by it.
+    INSERT INTO engram.settings_history (workspace_id, type, until, xid, mu1, mu2, alpha, promote, demote, archive, strength_gain,
+      link_members, link_half_life_days, link_prune, decay_per_day)
+    SELECT c.workspace_id, c.type, clock_timestamp(), pg_current_xact_id(), o.*
+    FROM jsonb_to_record(c.was) AS o (mu1 double precision, mu2 double precision, alpha double precision, promote double precision,
+      demote double precision, archive double precision, strength_gain double precision, link_members integer,
+      link_half_life_days double precision, link_prune double precision, decay_per_day double precision)
+    WHERE NOT EXISTS (SELECT FROM engram.settings_history h
+      WHERE h.workspace_id = c.workspace_id AND h.type = c.type AND h.until >= now() AND h.xid = pg_current_xact_id());
+  END LOOP;
+END
+$$;
 COMMENT ON FUNCTION engram_internal.try_lock_settings(uuid) IS
 'Until give_back_settings() nobody changes what uses of a workspace count by, its own settings and the defaults; false where somebody does. As the caller, who must own the tables.';
 

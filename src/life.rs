@@ -753,6 +753,11 @@ fn dynamics_over_time(workspace: Uuid) -> Report<Option<Vec<f64>>> {
 }
 
 #[pg_extern(sql = false)]
+fn any_memories(workspace: Uuid) -> Report<bool> {
+    Ok(uses::any_memories(spi::uuid(workspace))?)
+}
+
+#[pg_extern(sql = false)]
 fn link_members_at(
     params_: Option<Array<'_, f64>>,
     members: Option<i32>,

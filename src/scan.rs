@@ -1093,6 +1093,13 @@ impl Fresh {
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) }
         Self(())
     }
+
+    /// As a transaction would that begins now, whatever the isolation of this one.
+    pub fn latest() -> Self {
+        // SAFETY: as in `new`.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) }
+        Self(())
+    }
 }
 
 impl Drop for Fresh {

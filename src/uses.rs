@@ -483,7 +483,7 @@ pub fn fold(workspace: Uuid, at_most: i32) -> Result<i32> {
 }
 
 pub use care::{Moved, moved, moves};
-pub use course::over_time;
+pub use course::{any_memories, over_time};
 pub use fold::{STATE, fold as fold_calls};
 pub use layers::{LayerRules, Layers, Read, layer_of, layers};
 pub use levels::levels;

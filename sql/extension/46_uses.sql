@@ -42,6 +42,13 @@ AS 'MODULE_PATHNAME', 'dynamics_over_time_wrapper';
 COMMENT ON FUNCTION engram_internal.dynamics_over_time(uuid) IS
 'What uses count by, as state_at() takes it: what dynamics() gives, and then for each change, in the order of time: its moment in microseconds since 2000, what dynamics() gave until then, link_members, link_half_life_days and link_prune. Changes that make no difference to the workspace are left out.';
 
+CREATE FUNCTION engram_internal.any_memories(workspace uuid) RETURNS boolean
+LANGUAGE c VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'any_memories_wrapper';
+COMMENT ON FUNCTION engram_internal.any_memories(uuid) IS
+'Whether a workspace has memories by now, or any if it is that of the defaults, also for a transaction with an older snapshot. As the caller, who must own the tables.';
+
 CREATE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -62,9 +69,8 @@ BEGIN
           FROM unnest(ARRAY[old, new]) x WHERE x IS NOT NULL) r
   LOOP
     CONTINUE WHEN NOT EXISTS (SELECT FROM unnest(counts) k WHERE c.was ->> k IS DISTINCT FROM c.becomes ->> k);
-    -- Where there is no memory, nothing has counted by anything. An older snapshot would not tell.
-    CONTINUE WHEN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
-      AND NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = c.workspace_id OR c.workspace_id = nobody);
+    -- Where there is no memory, nothing has counted by anything.
+    CONTINUE WHEN NOT engram_internal.any_memories(c.workspace_id);
     -- What was in force before this transaction. Nobody folds any more, so the clock is past all that was counted by it.
     INSERT INTO engram.settings_history (workspace_id, type, until, xid, mu1, mu2, alpha, promote, demote, archive, strength_gain,
       link_members, link_half_life_days, link_prune, decay_per_day)

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::layers::Seen;
 use crate::error::{Error, Result};
 use crate::model::memory::TYPES;
-use crate::scan::{Key, Table};
+use crate::scan::{Fresh, Key, Table};
 use crate::{identity, rows, spi};
 
 /// Settings that uses count by beside `decay_per_day` of each type: mu1, mu2, alpha, promote, demote, archive, strength_gain,
@@ -70,6 +70,23 @@ pub fn over_time(workspace: Uuid) -> Result<Option<Vec<f64>>> {
         values,
     }));
     Ok(values)
+}
+
+/// Whether a workspace has memories by now, or any workspace if it is that of the defaults: committed ones, whatever the
+/// isolation of the transaction, and its own. For the owner of the tables, whom no policy binds.
+pub fn any_memories(workspace: Uuid) -> Result<bool> {
+    let memories = Table::open(c"memories")?;
+    if !memories.owned() {
+        return Err(Error::Forbidden {
+            message: "only the owner of the tables of engram may ask for anybody's memories"
+                .to_owned(),
+            hint: "It happens by itself where settings change.".to_owned(),
+        });
+    }
+    let _snapshot = Fresh::latest();
+    let of = [(c"workspace_id", Key::Uuid(workspace))];
+    let keys = if workspace.is_nil() { &[] } else { &of[..] };
+    Ok(memories.count(keys, 1)? > 0)
 }
 
 /// Those of now alone.

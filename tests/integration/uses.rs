@@ -1222,6 +1222,29 @@ fn settings_change_between_folds() {
     new.batch_execute("SELECT engram.apply_preset('researcher')")
         .unwrap();
     assert_eq!(count(&mut new, kept_rows), 0);
+    // Also where an older snapshot would not tell, and without a look at what others have.
+    let mut newer = db.user("newer");
+    let change = |gain: f64, level: &str, client: &mut Client| {
+        let change = gains(gain);
+        let read = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relid = 'engram.memories'::regclass";
+        client
+            .batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; {change}"))
+            .unwrap();
+        assert_eq!(count(client, read), 0);
+        client.batch_execute("COMMIT").unwrap();
+    };
+    for n in 1..10 {
+        change(f64::from(n), "READ COMMITTED", &mut newer);
+    }
+    change(7.0, "SERIALIZABLE", &mut newer);
+    assert_eq!(count(&mut newer, kept_rows), 0);
+    newer
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        .unwrap();
+    facts(&mut db.user("newer"), 1);
+    newer.batch_execute(&gains(8.0)).unwrap();
+    newer.batch_execute("COMMIT").unwrap();
+    assert_eq!(count(&mut newer, kept_rows), 1);
     // All that one transaction changes is one change.
     facts(&mut new, 1);
     new.batch_execute("BEGIN; SELECT engram.apply_preset('chatbot'); SELECT engram.configure('{\"mu1\": 0.3}'); COMMIT")
