@@ -224,6 +224,145 @@ BEGIN
   RETURN done;
 END
 $$;
+CREATE OR REPLACE FUNCTION engram_internal.import_settings(workspace uuid, trusted boolean, on_conflict text, kind text, items jsonb)
+RETURNS TABLE ("position" integer, id uuid, status text, error text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET check_function_bodies = on
+AS $$
+#variable_conflict use_column
+DECLARE
+  ws      uuid := import_settings.workspace;
+  kind    text := import_settings.kind;
+  replace boolean := import_settings.on_conflict = 'replace';
+  -- As configure() has them: those that hold for all workspaces together, and with them those of administrators.
+  common  constant text[] := '{partition_interval,partitions_ahead,access_log_days,memory_events_days,messages_days,archive_messages_days,size_limit_bytes}';
+  closed  constant text[] := common || '{max_content_chars,candidates,approximate_from,fold_threshold,text_config}'::text[];
+  line    jsonb;
+  old     jsonb;
+  new     jsonb;
+  policy  record;
+BEGIN
+  PERFORM engram_internal.require_owner('write what an import brings', 'Call engram.import().');
+  FOR position, line IN SELECT i.p, i.l FROM jsonb_to_recordset(import_settings.items) AS i (p integer, l jsonb) LOOP
+    error := NULL;
+    old := NULL;
+    IF kind = 'header' THEN
+      status := 'unchanged';
+    ELSIF kind = 'settings' THEN
+      new := line -> 'settings';
+      IF NOT import_settings.trusted THEN
+        error := 'left out, because an administrator sets them: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (closed));
+        new := new - closed;
+      ELSIF ws <> '00000000-0000-0000-0000-000000000000' THEN
+        error := 'left out, because they are of all workspaces together: '
+          || (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(new) k WHERE k = ANY (common));
+        new := new - common;
+      END IF;
+      SELECT jsonb_strip_nulls(to_jsonb(s)) - '{workspace_id,preset}'::text[] INTO old FROM engram.settings s WHERE s.workspace_id = ws;
+      IF old @> new AND (old IS NOT NULL OR new = '{}') THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        PERFORM engram_internal.change_settings(ws, new, line ->> 'preset');
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+      -- What uses that are here already count by is only changed when that is asked for.
+      IF jsonb_typeof(line -> 'past') = 'array' AND (replace OR NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws)) THEN
+        INSERT INTO engram.settings_history AS h (workspace_id, type, until, xid, mu1, mu2, alpha, promote, demote, archive,
+          strength_gain, link_members, link_half_life_days, link_prune, decay_per_day)
+        SELECT ws, coalesce(r.type, ''), least(r.until, clock_timestamp()), '0', r.mu1, r.mu2, r.alpha, r.promote, r.demote, r.archive,
+          r.strength_gain, r.link_members, r.link_half_life_days, r.link_prune, r.decay_per_day
+        FROM jsonb_to_recordset(line -> 'past') AS r (type text, until timestamptz, mu1 double precision, mu2 double precision,
+          alpha double precision, promote double precision, demote double precision, archive double precision,
+          strength_gain double precision, link_members integer, link_half_life_days double precision, link_prune double precision,
+          decay_per_day double precision)
+        ON CONFLICT DO NOTHING;
+        IF FOUND AND status = 'unchanged' THEN
+          status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+        END IF;
+      ELSIF status = 'unchanged' AND EXISTS (
+          SELECT FROM jsonb_to_recordset(nullif(line -> 'past', 'null')) AS r (type text, until timestamptz)
+          WHERE NOT EXISTS (SELECT FROM engram.settings_history h
+            WHERE h.workspace_id = ws AND h.type = coalesce(r.type, '') AND h.until = least(r.until, clock_timestamp()))) THEN
+        status := 'skipped';
+      END IF;
+    ELSIF kind = 'type_settings' THEN
+      SELECT to_jsonb(t) - 'workspace_id' INTO old FROM engram.memory_type_settings t WHERE t.workspace_id = ws AND t.type = line ->> 'type';
+      IF old = line THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.memory_type_settings AS t (workspace_id, type, default_importance, decay_per_day)
+        VALUES (ws, line ->> 'type', (line ->> 'default_importance')::double precision, (line ->> 'decay_per_day')::double precision)
+        ON CONFLICT (workspace_id, type) DO UPDATE
+        SET default_importance = EXCLUDED.default_importance, decay_per_day = EXCLUDED.decay_per_day;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSIF kind = 'model' THEN
+      SELECT to_jsonb(m) INTO old FROM engram.embedding_models m WHERE m.name = line ->> 'name';
+      IF old IS NULL AND import_settings.trusted THEN
+        INSERT INTO engram.embedding_models (name, dims, distance, is_default)
+        SELECT line ->> 'name', (line ->> 'dims')::integer, line ->> 'distance',
+               coalesce((line ->> 'is_default')::boolean, false) AND NOT EXISTS (SELECT FROM engram.embedding_models m WHERE m.is_default);
+        status := 'added';
+      ELSIF old IS NULL THEN
+        status := 'error';
+        error := format('embedding model "%s" is not registered. Have an administrator run engram.set_embedding_model(''%1$s'', %s) first; without it its vectors are left out.',
+                        line ->> 'name', line ->> 'dims');
+      ELSIF old -> 'dims' <> line -> 'dims' OR old -> 'distance' <> line -> 'distance' THEN
+        status := 'error';
+        error := format('embedding model "%s" is registered with %s dimensions and distance %s, not %s and %s; its vectors are left out.',
+                        line ->> 'name', old ->> 'dims', old ->> 'distance', line ->> 'dims', line ->> 'distance');
+      ELSE
+        status := 'unchanged';
+      END IF;
+    ELSIF kind = 'retention' THEN
+      SELECT r.* INTO policy FROM jsonb_to_record(line) AS r (name text, action text, types text[], max_importance double precision,
+        max_age interval, max_count integer, created_at timestamptz);
+      PERFORM engram_internal.check_retention(policy.name, policy.max_age, policy.max_count, policy.types, policy.max_importance, policy.action);
+      SELECT to_jsonb(p) - '{workspace_id,created_at}'::text[] INTO old FROM engram.retention_policies p
+      WHERE p.workspace_id = ws AND p.name = policy.name;
+      -- As the table has them: an interval can be written in many ways.
+      new := to_jsonb(jsonb_populate_record(NULL::engram.retention_policies,
+          to_jsonb(policy) || jsonb_build_object('action', coalesce(policy.action, 'forget')))) - '{workspace_id,created_at}'::text[];
+      IF old = new THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.retention_policies AS p (workspace_id, name, action, types, max_importance, max_age, max_count, created_at)
+        VALUES (ws, policy.name, coalesce(policy.action, 'forget'), policy.types, policy.max_importance, policy.max_age,
+                policy.max_count, coalesce(policy.created_at, now()))
+        ON CONFLICT (workspace_id, name) DO UPDATE
+        SET action = EXCLUDED.action, types = EXCLUDED.types, max_importance = EXCLUDED.max_importance,
+            max_age = EXCLUDED.max_age, max_count = EXCLUDED.max_count;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    ELSE
+      SELECT to_jsonb(a) INTO old FROM engram.entity_aliases a WHERE a.workspace_id = ws AND a.alias = line ->> 'alias';
+      IF old ->> 'node' = line ->> 'node' AND old ->> 'label' = line ->> 'label' THEN
+        status := 'unchanged';
+      ELSIF old IS NOT NULL AND NOT replace THEN
+        status := 'skipped';
+      ELSE
+        INSERT INTO engram.entity_aliases AS a (workspace_id, alias, node, label, created_at)
+        VALUES (ws, line ->> 'alias', line ->> 'node', line ->> 'label', coalesce((line ->> 'created_at')::timestamptz, now()))
+        ON CONFLICT (workspace_id, alias) DO UPDATE SET node = EXCLUDED.node, label = EXCLUDED.label;
+        status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
+      END IF;
+    END IF;
+    IF status = 'skipped' AND import_settings.on_conflict = 'reject' THEN
+      status := 'error';
+      error := 'there is another one already';
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
 
 -- The tables follow: new ones, triggers and grants. Whoever owns them was accepted when they were made.
 DO $$

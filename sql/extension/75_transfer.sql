@@ -311,7 +311,7 @@ BEGIN
         status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
       END IF;
       -- What uses that are here already count by is only changed when that is asked for.
-      IF line ? 'past' AND (replace OR NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws)) THEN
+      IF jsonb_typeof(line -> 'past') = 'array' AND (replace OR NOT EXISTS (SELECT FROM engram.memories m WHERE m.workspace_id = ws)) THEN
         INSERT INTO engram.settings_history AS h (workspace_id, type, until, xid, mu1, mu2, alpha, promote, demote, archive,
           strength_gain, link_members, link_half_life_days, link_prune, decay_per_day)
         SELECT ws, coalesce(r.type, ''), least(r.until, clock_timestamp()), '0', r.mu1, r.mu2, r.alpha, r.promote, r.demote, r.archive,
@@ -325,7 +325,7 @@ BEGIN
           status := CASE WHEN old IS NULL THEN 'added' ELSE 'replaced' END;
         END IF;
       ELSIF status = 'unchanged' AND EXISTS (
-          SELECT FROM jsonb_to_recordset(line -> 'past') AS r (type text, until timestamptz)
+          SELECT FROM jsonb_to_recordset(nullif(line -> 'past', 'null')) AS r (type text, until timestamptz)
           WHERE NOT EXISTS (SELECT FROM engram.settings_history h
             WHERE h.workspace_id = ws AND h.type = coalesce(r.type, '') AND h.until = least(r.until, clock_timestamp()))) THEN
         status := 'skipped';

@@ -59,6 +59,8 @@ struct Field(&'static str, bool, Is);
 
 const LONG: usize = 10_000_000;
 const SHORT: usize = 10_000;
+/// Changes of settings, which an application may make whenever somebody comes; they are one line.
+const CHANGES: usize = 1_000_000;
 /// Strengths and gains beyond this come from no use.
 const MANY: f64 = 1e9;
 
@@ -214,7 +216,7 @@ fn fields(kind: &str) -> Option<&'static [Field]> {
         "settings" => &[
             Field("settings", true, Is::Object),
             Field("preset", false, Is::Text(100)),
-            Field("past", false, Is::List(SHORT, PAST_SETTINGS)),
+            Field("past", false, Is::List(CHANGES, PAST_SETTINGS)),
         ],
         "type_settings" => &[
             Field("type", true, Is::OneOf(&TYPES)),

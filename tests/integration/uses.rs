@@ -1265,7 +1265,7 @@ fn settings_that_changed_thousands_of_times() {
     admin
         .execute(
             "INSERT INTO engram.settings_history (workspace_id, type, until, xid, mu1)
-             SELECT $1, '', now() - interval '1 hour' - g * interval '1 s', '0', 0.1 + g % 2 * 0.1 FROM generate_series(1, 10000) g",
+             SELECT $1, '', now() - interval '1 hour' - g * interval '1 s', '0', 0.1 + g % 2 * 0.1 FROM generate_series(1, 10001) g",
             &[&me],
         )
         .unwrap();
@@ -1279,7 +1279,26 @@ fn settings_that_changed_thousands_of_times() {
         let sql = "SELECT cardinality(engram_internal.dynamics_over_time($1))";
         client.query_one(sql, &[&me]).unwrap().get(0)
     };
-    assert_eq!(numbers(&mut ann), 15 + 19 * 10_000);
+    assert_eq!(numbers(&mut ann), 15 + 19 * 10_001);
+    // All of them go where the memories go.
+    let lines: serde_json::Value = ann
+        .query_one("SELECT jsonb_agg(e) FROM engram.export() e", &[])
+        .unwrap()
+        .get(0);
+    let mut carl = db.user("carl");
+    let there = carl
+        .query(
+            "SELECT status, error FROM engram.import($1, 'engram') WHERE kind = 'settings'",
+            &[&lines],
+        )
+        .unwrap();
+    assert_eq!(there[0].get::<_, Option<String>>(1), None);
+    let kept = "SELECT count(*) FROM engram.settings_history WHERE workspace_id = engram.current_user_id()";
+    assert_eq!(count(&mut carl, kept), 10_001);
+    // A line may say that there were none.
+    let none = r#"SELECT status FROM engram.import('[{"kind": "settings", "settings": {}, "past": null}]', 'engram', 'replace')"#;
+    let status: String = carl.query_one(none, &[]).unwrap().get(0);
+    assert_eq!(status, "unchanged");
     // The defaults may change as often, which is nothing to who has settings of their own.
     admin
         .batch_execute(
