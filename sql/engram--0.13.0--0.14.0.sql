@@ -11,7 +11,7 @@ LANGUAGE c VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'any_memories_wrapper';
 COMMENT ON FUNCTION engram_internal.any_memories(uuid) IS
-'Whether a workspace has memories by now, or any if it is that of the defaults, also for a transaction with an older snapshot. As the caller, who must own the tables.';
+'Whether a workspace has memories by now, or any if it is that of the defaults, those included that others have not yet committed. As the caller, who must own the tables.';
 
 CREATE OR REPLACE FUNCTION engram_internal.keep_settings(old jsonb, new jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE

@@ -210,6 +210,29 @@ impl Table {
         Ok(count)
     }
 
+    /// Whether there are rows whose keys begin with `keys`: by now, whatever the isolation of the transaction, and also
+    /// those that others are about to commit.
+    pub fn any_to_come(&self, keys: &[(&CStr, Key<'_>)]) -> Result<bool> {
+        let mut entries = self.entries(keys)?;
+        let mut whatever = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+            ..Default::default()
+        };
+        // SAFETY: as in `begin`; the snapshot outlives the scan, and such a one need not be active.
+        let scan = Scan(unsafe {
+            pg_sys::systable_beginscan(
+                self.relation,
+                self.key,
+                true,
+                &raw mut whatever,
+                entries.len() as i32,
+                entries.as_mut_ptr(),
+            )
+        });
+        // SAFETY: the scan is open.
+        Ok(unsafe { !pg_sys::systable_getnext(scan.0).is_null() })
+    }
+
     fn entries(&self, keys: &[(&CStr, Key<'_>)]) -> Result<Vec<pg_sys::ScanKeyData>> {
         let mut entries: Vec<pg_sys::ScanKeyData> = Vec::with_capacity(keys.len());
         for (name, key) in keys {
@@ -1091,13 +1114,6 @@ impl Fresh {
     pub fn new() -> Self {
         // SAFETY: inside a transaction; a snapshot that an error leaves behind goes with the (sub)transaction.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) }
-        Self(())
-    }
-
-    /// As a transaction would that begins now, whatever the isolation of this one.
-    pub fn latest() -> Self {
-        // SAFETY: as in `new`.
-        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) }
         Self(())
     }
 }

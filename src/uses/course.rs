@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::layers::Seen;
 use crate::error::{Error, Result};
 use crate::model::memory::TYPES;
-use crate::scan::{Fresh, Key, Table};
+use crate::scan::{Key, Table};
 use crate::{identity, rows, spi};
 
 /// Settings that uses count by beside `decay_per_day` of each type: mu1, mu2, alpha, promote, demote, archive, strength_gain,
@@ -43,7 +43,7 @@ pub fn over_time(workspace: Uuid) -> Result<Option<Vec<f64>>> {
     };
     let mut changed = false;
     for of in [workspace, Uuid::nil()] {
-        changed |= history.count(&[(c"workspace_id", Key::Uuid(of))], 1)? > 0;
+        changed |= history.any(&[(c"workspace_id", Key::Uuid(of))])?;
     }
     if !changed {
         return now(workspace);
@@ -72,8 +72,8 @@ pub fn over_time(workspace: Uuid) -> Result<Option<Vec<f64>>> {
     Ok(values)
 }
 
-/// Whether a workspace has memories by now, or any workspace if it is that of the defaults: committed ones, whatever the
-/// isolation of the transaction, and its own. For the owner of the tables, whom no policy binds.
+/// Whether a workspace has memories, or any workspace if it is that of the defaults, those included that others are
+/// storing. For the owner of the tables, whom no policy binds.
 pub fn any_memories(workspace: Uuid) -> Result<bool> {
     let memories = Table::open(c"memories")?;
     if !memories.owned() {
@@ -83,10 +83,9 @@ pub fn any_memories(workspace: Uuid) -> Result<bool> {
             hint: "It happens by itself where settings change.".to_owned(),
         });
     }
-    let _snapshot = Fresh::latest();
     let of = [(c"workspace_id", Key::Uuid(workspace))];
     let keys = if workspace.is_nil() { &[] } else { &of[..] };
-    Ok(memories.count(keys, 1)? > 0)
+    memories.any_to_come(keys)
 }
 
 /// Those of now alone.

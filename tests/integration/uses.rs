@@ -1245,6 +1245,16 @@ fn settings_change_between_folds() {
     newer.batch_execute(&gains(8.0)).unwrap();
     newer.batch_execute("COMMIT").unwrap();
     assert_eq!(count(&mut newer, kept_rows), 1);
+    // Nor would any snapshot tell of what somebody is storing, and has used, just now.
+    let (mut first, mut other) = (db.user("first"), db.user("first"));
+    first.batch_execute("BEGIN").unwrap();
+    let ids = facts(&mut first, 1);
+    touch(&mut first, &ids);
+    other.batch_execute(&gains(5.0)).unwrap();
+    first.batch_execute("COMMIT").unwrap();
+    touch(&mut first, &ids);
+    let working = kept(&mut first, ids[0], 0).working;
+    assert_near(working, 6.0 + STRENGTH_GAIN, 1e-4, "a first memory");
     // All that one transaction changes is one change.
     facts(&mut new, 1);
     new.batch_execute("BEGIN; SELECT engram.apply_preset('chatbot'); SELECT engram.configure('{\"mu1\": 0.3}'); COMMIT")
