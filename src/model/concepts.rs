@@ -6,7 +6,13 @@
 //!
 //! What a reading of several words tells is how few documents hold all of them. Its words share that, in the
 //! proportion of their idf, where they would be worth more one by one: idf adds up for words that are independent of
-//! each other (Robertson 2004, "Understanding inverse document frequency"), which parts of a name are not.
+//! each other (Robertson 2004, "Understanding inverse document frequency"), which parts of a name are not. That is so
+//! where some document holds the concept as one word. What the parser always cuts, such as "foo_bar", nobody has as
+//! one: then its parts are all that there is of it, and count like other words of the question, which are no more
+//! independent of each other.
+//!
+//! A part of a name that is nothing without the others is less evidence than the same word by itself: who asks for
+//! EnumArray asks neither for enums nor for arrays. So some of the words of such a reading count by how much of it they are.
 
 use super::bm25::{self, Params};
 
@@ -20,12 +26,22 @@ pub struct Reading {
     pub words: Vec<usize>,
     /// Only all of them together are it. Else some are a part of it.
     pub all: bool,
+    /// They are parts of a name, which is nothing without the others.
+    pub name: bool,
 }
 
 impl Reading {
     /// Each of the words is a part of it.
     pub fn any(words: Vec<usize>) -> Self {
         Self::of(words, false)
+    }
+
+    /// Each of the words is a part of a name.
+    pub fn of_name(words: Vec<usize>) -> Self {
+        Self {
+            name: true,
+            ..Self::any(words)
+        }
     }
 
     /// Only all of the words are it.
@@ -38,6 +54,7 @@ impl Reading {
         words.dedup();
         Self {
             all: all && words.len() > 1,
+            name: false,
             words,
         }
     }
@@ -60,7 +77,10 @@ pub struct Concept {
 struct Weighted {
     /// Places in [`Concept::words`], and the share in idf of each.
     shares: Vec<(usize, f64)>,
+    /// What the shares add up to.
+    sum: f64,
     all: bool,
+    name: bool,
 }
 
 impl Concept {
@@ -71,6 +91,8 @@ impl Concept {
         words.dedup();
         // Words that no document holds tell nothing, unless all are wanted.
         let known = |word: &usize| !occurrences[*word].is_empty();
+        let one_word =
+            (readings.iter()).any(|reading| reading.words.len() == 1 && known(&reading.words[0]));
         let mut complete = (readings.iter()).any(|r| !r.all && r.words.iter().all(known));
         let mut readings: Vec<Weighted> = readings
             .iter()
@@ -79,13 +101,16 @@ impl Concept {
                 shares: (reading.words.iter().filter(|word| known(word)))
                     .filter_map(|word| Some((words.binary_search(word).ok()?, idf[*word])))
                     .collect(),
+                sum: 0.0,
                 all: reading.all,
+                name: reading.name,
             })
             .filter(|reading| !reading.shares.is_empty())
             .collect();
         let mut whole = vec![0u64; readings.len()];
         let postings: Vec<Postings<'_>> = words.iter().map(|w| &occurrences[*w][..]).collect();
-        if readings.iter().any(|reading| reading.shares.len() > 1) {
+        let capped = |reading: &Weighted| reading.shares.len() > 1 && (one_word || reading.all);
+        if readings.iter().any(capped) {
             each(&postings, |_, counts| {
                 for (whole, reading) in whole.iter_mut().zip(&readings) {
                     *whole += u64::from(reading.holds_all(counts));
@@ -95,7 +120,7 @@ impl Concept {
         let mut weight = 0f64;
         for (reading, whole) in readings.iter_mut().zip(whole) {
             let sum: f64 = reading.shares.iter().map(|(_, idf)| idf).sum();
-            let most = if reading.shares.len() > 1 {
+            let most = if capped(reading) {
                 bm25::idf(n, whole)
             } else {
                 sum
@@ -105,8 +130,9 @@ impl Concept {
                     *share *= most / sum;
                 }
             }
+            reading.sum = sum.min(most);
             if !reading.all || whole > 0 {
-                weight = weight.max(sum.min(most));
+                weight = weight.max(reading.sum);
                 complete |= reading.all;
             }
         }
@@ -132,7 +158,7 @@ impl Concept {
                 sum += bm25::weight(params, share, counts[place], norm);
                 shares += share;
             }
-            score = score.max(sum);
+            score = score.max(sum * reading.certainty(counts));
             covered = covered.max(shares);
         }
         (score, covered)
@@ -142,10 +168,11 @@ impl Concept {
     pub fn parts(&self, counts: &[u32], params: Params, norm: f64) -> Vec<(usize, f64)> {
         let mut best = (0.0, Vec::new());
         for reading in self.readings.iter().filter(|r| r.applies(counts)) {
+            let certainty = reading.certainty(counts);
             let parts: Vec<(usize, f64)> = (reading.held(counts))
                 .map(|(place, share)| {
                     let part = bm25::weight(params, share, counts[place], norm);
-                    (self.words[place], part)
+                    (self.words[place], part * certainty)
                 })
                 .collect();
             let sum: f64 = parts.iter().map(|(_, part)| part).sum();
@@ -164,6 +191,15 @@ impl Weighted {
 
     fn applies(&self, counts: &[u32]) -> bool {
         !self.all || self.holds_all(counts)
+    }
+
+    /// How much of the name the words are that a document holds, 0..1; 1 where words count by themselves.
+    fn certainty(&self, counts: &[u32]) -> f64 {
+        if !self.name || self.holds_all(counts) {
+            return 1.0;
+        }
+        let held: f64 = self.held(counts).map(|(_, share)| share).sum();
+        held / self.sum
     }
 
     fn held<'a>(&'a self, counts: &'a [u32]) -> impl Iterator<Item = (usize, f64)> + 'a {
@@ -227,9 +263,40 @@ mod tests {
         assert!((covered([0, 1, 0]) - 0.5).abs() < 1e-12);
         assert_eq!(concept.of(&[0, 0, 0], PARAMS, 1.0), (0.0, 0.0));
         // Parts that nothing holds together are worth no more than the rarest word.
-        let apart = [postings(&[]), postings(&[3]), postings(&[4])];
+        let apart = [postings(&[5]), postings(&[3]), postings(&[4])];
         let concept = Concept::new(&readings, &apart, &idfs(100, &apart), 100);
         assert!((concept.weight - bm25::idf(100, 0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_nobody_has_as_one_word_counts_as_its_words() {
+        let found = [postings(&[]), postings(&[1, 3]), postings(&[1, 4, 5])];
+        let idf = idfs(100, &found);
+        for readings in [
+            &[Reading::any(vec![0]), Reading::any(vec![1, 2])][..],
+            &[Reading::any(vec![1, 2])],
+        ] {
+            let concept = Concept::new(readings, &found, &idf, 100);
+            assert!((concept.weight - idf[1] - idf[2]).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_less_than_a_word() {
+        let found = [postings(&[1, 2]), postings(&[1, 3])];
+        let idf = idfs(100, &found);
+        let of = |reading, counts: [u32; 2]| {
+            let concept = Concept::new(&[reading], &found, &idf, 100);
+            let (score, covered) = concept.of(&counts, PARAMS, 1.0);
+            let parts: f64 = (concept.parts(&counts, PARAMS, 1.0).iter().map(|p| p.1)).sum();
+            assert!((parts - score).abs() < 1e-12);
+            (score, covered / concept.weight)
+        };
+        let (name, words) = (Reading::of_name(vec![0, 1]), Reading::any(vec![0, 1]));
+        assert_eq!(of(name.clone(), [1, 1]), of(words.clone(), [1, 1]));
+        let ((part, covered), (word, of_words)) = (of(name, [1, 0]), of(words, [1, 0]));
+        assert!((part - 0.5 * word).abs() < 1e-12);
+        assert_eq!((covered, of_words), (0.5, 0.5));
     }
 
     #[test]
@@ -275,11 +342,15 @@ mod tests {
             sets in proptest::collection::vec(proptest::collection::btree_set(0u32..20, 0..12), 1..6),
             chosen in proptest::collection::vec((proptest::collection::vec(0usize..6, 1..4), any::<bool>()), 1..4),
             norm in 0.3f64..4.0,
+            name: bool,
         ) {
             let found: Vec<Vec<(u32, u32)>> = sets.iter()
                 .map(|set| set.iter().map(|d| (*d, 1 + d % 3)).collect()).collect();
             let readings: Vec<Reading> = chosen.iter()
-                .map(|(words, all)| Reading::of(words.iter().map(|w| w % found.len()).collect(), *all))
+                .map(|(words, all)| {
+                    let words = words.iter().map(|w| w % found.len()).collect();
+                    if *all { Reading::all(words) } else if name { Reading::of_name(words) } else { Reading::any(words) }
+                })
                 .collect();
             let concept = Concept::new(&readings, &found, &idfs(20, &found), 20);
             let lists: Vec<Postings<'_>> = concept.words.iter().map(|w| &found[*w][..]).collect();

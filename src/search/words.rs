@@ -142,6 +142,8 @@ struct Token {
     spellings: Vec<Vec<String>>,
     /// A number with signs between its thousands: what is between them is no part.
     grouped: bool,
+    /// An identifier, of which no part is a word by itself. What a hyphen, a slash or a dot joins is.
+    name: bool,
 }
 
 impl Token {
@@ -179,6 +181,9 @@ impl Token {
             readings.extend(joined.into_iter().map(|word| vec![word]));
             readings.push(simple);
         }
+        let name = (token.trim_matches(|c: char| !c.is_alphanumeric()))
+            .chars()
+            .all(|c| c.is_alphanumeric() || c == '_');
         let spellings = number.map_or_else(Vec::new, |number| number.spellings);
         let spellings = spellings.iter().map(|spelling| lexemes(config, spelling));
         Some(Self {
@@ -186,6 +191,7 @@ impl Token {
             readings,
             spellings: spellings.collect(),
             grouped,
+            name,
         })
     }
 }
@@ -226,7 +232,14 @@ impl Analysed {
                 continue;
             }
             let mut readings: Vec<Reading> = (token.readings.iter())
-                .map(|words| Reading::any(words.iter().filter_map(free).collect()))
+                .map(|words| {
+                    let words = words.iter().filter_map(free).collect();
+                    if token.name {
+                        Reading::of_name(words)
+                    } else {
+                        Reading::any(words)
+                    }
+                })
                 .collect();
             for words in token.spellings {
                 let new = words.iter().filter(|l| !places.contains_key(&key(l)));
