@@ -237,7 +237,8 @@ impl Context {
             match_count,
             pool: usize::try_from(candidates.unwrap_or(100))
                 .unwrap_or(100)
-                .max(match_count * 3),
+                // No more than are needed: scores are relative to the pool, and should not depend on how many are asked for.
+                .max(match_count * 2),
             weights: ranking::Weights {
                 vector: number(c"vector_weight", 0.5)?,
                 coverage: number(c"coverage_weight", 0.5)?,

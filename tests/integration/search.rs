@@ -1229,6 +1229,41 @@ fn the_same_words_of_other_people_or_days_are_not_the_same() {
     assert_eq!(found(&mut ann, "'book'").len(), 3);
 }
 
+/// Scores are relative to the candidates, which are as many for 10 rows as for 50.
+#[test]
+fn the_first_results_do_not_depend_on_how_many_are_asked_for() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    ann.execute(
+        "SELECT engram.add_many(jsonb_agg(jsonb_build_object(
+            'content', 'tea ' || i || repeat(' leaves', i % 7) || repeat(' of a green field', i * 13 % 11),
+            'embedding', jsonb_build_array(sin(i * 1.3), cos(i * 2.1), sin(i * 0.7 + 1)))))
+         FROM generate_series(1, 400) AS i",
+        &[],
+    )
+    .unwrap();
+    let mut first = |count: i32| -> Vec<(String, f64)> {
+        let rows = ann
+            .query(
+                "SELECT content, score FROM engram.search('tea leaves of the field', '[1,0.5,0.2]'::extensions.vector,
+                    match_count => $1) LIMIT 10",
+                &[&count],
+            )
+            .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    let ten = first(10);
+    assert_eq!(ten.len(), 10);
+    for count in [20, 40, 50] {
+        for (a, b) in ten.iter().zip(first(count)) {
+            assert!(
+                a.0 == b.0 && (a.1 - b.1).abs() < 1e-3,
+                "{count}: {a:?} {b:?}"
+            );
+        }
+    }
+}
+
 /// The scores of words by content, each the sum of its parts.
 fn scores(client: &mut Client, query: &str) -> HashMap<String, f64> {
     let rows = client
