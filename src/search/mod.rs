@@ -53,8 +53,9 @@ use semantic::Semantic;
 use settings::{Model, Settings};
 use words::Words;
 
-/// Candidates up to which the likeliest cells hold enough.
+/// Candidates, and rows asked for, up to which the likeliest cells hold enough.
 const MOST_LIKELY: usize = 300;
+const MOST_LIKELY_ROWS: usize = 100;
 
 /// Most rows that one search returns.
 pub const MAX_MATCH_COUNT: i32 = 1000;
@@ -399,6 +400,7 @@ pub fn find(request: Request) -> Result<Found> {
             && !context.partly_hidden
             && context.past.is_none()
             && context.pool <= MOST_LIKELY
+            && context.match_count <= MOST_LIKELY_ROWS
             && !analysed.restricts();
         lane.read(&blocks, likeliest)?;
         if let Some(past) = &context.past {
