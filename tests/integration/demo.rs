@@ -128,6 +128,11 @@ fn the_conversation_is_loaded_once_and_answers() {
         "{first}"
     );
     assert!(first.contains("Why the first is first"), "{first}");
+    // What the README prints of it, but for the time that it took.
+    let readme = include_str!("../../README.md");
+    let (_, printed) = first.split_once("  BEGIN;").unwrap();
+    let printed = printed.trim_end().trim_end_matches("mara").trim_end();
+    assert!(readme.contains(printed), "README.md lacks:\n{printed}");
     assert!(
         output.contains("as stranger: 0, with no user set: 0"),
         "{output}"
