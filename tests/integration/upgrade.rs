@@ -94,6 +94,12 @@ const RELEASED: &[(&str, &str, &str, &str)] = &[
         "28e002d3e74cc45534525a6d99d1e87338956e657970aa58afab93ef633981b0",
         include_str!("../released/0.13.0.dump.sql"),
     ),
+    (
+        "0.14.0",
+        include_str!("../../sql/engram--0.14.0.sql"),
+        "e9d67d08622491846b1a469d2cc7a168b857bbac21e6b1b2ab9123e4ab1ee17a",
+        include_str!("../released/0.14.0.dump.sql"),
+    ),
 ];
 
 /// A database as the released version left it, with this version's library.
