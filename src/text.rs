@@ -523,6 +523,11 @@ fn numbers(token: &str, push: &mut impl FnMut(&str)) {
 }
 
 impl Date {
+    /// The inverse of [`Self::days`]; `None` where the year is beyond 32 bits.
+    pub fn from_days(days: i64) -> Option<Self> {
+        Self::from_postgres(days.checked_mul(86_400_000_000)?)
+    }
+
     /// Days since 2000-01-01.
     pub fn days(self) -> i64 {
         let (month, year) = (i64::from(self.month), i64::from(self.year));

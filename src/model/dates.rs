@@ -11,6 +11,30 @@ pub struct Named {
     pub month: Option<u8>,
     /// Day of the month; only with a month.
     pub day: Option<u8>,
+    /// How many days from that one on are meant; only with a day.
+    pub days: u8,
+}
+
+impl Named {
+    /// So many days from one on.
+    fn from(first: Date, days: u8) -> Self {
+        Self {
+            year: Some(first.year),
+            month: Some(first.month),
+            day: Some(first.day),
+            days,
+        }
+    }
+
+    /// A year, or one of its months.
+    fn whole(year: i32, month: Option<u8>) -> Self {
+        Self {
+            year: Some(year),
+            month,
+            day: None,
+            days: 1,
+        }
+    }
 }
 
 /// Words before a bare month that make it a date: "may" and "march" are words too.
@@ -59,61 +83,171 @@ fn year(word: &str) -> Option<i32> {
     plausible.then(|| word.parse().ok())?
 }
 
-/// All dates that `text` names: "8 May 2023", "May 8th", "May 2023", "in May", "2023", "2023-05-08".
-/// English.
-pub fn named(text: &str) -> Vec<Named> {
-    let text = text.to_lowercase();
-    let words: Vec<&str> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .take(1000)
-        .collect();
-    let at = |i: usize| words.get(i).copied().unwrap_or("");
-    let mut out = Vec::new();
-    let mut i = 0;
-    while i < words.len() {
+const WEEKDAYS: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
+
+/// Numbers as people write them before a unit of time; "a few" is about three.
+const NUMBERS: [(&str, i64); 15] = [
+    ("a", 1),
+    ("an", 1),
+    ("one", 1),
+    ("two", 2),
+    ("couple", 2),
+    ("three", 3),
+    ("few", 3),
+    ("four", 4),
+    ("five", 5),
+    ("six", 6),
+    ("seven", 7),
+    ("eight", 8),
+    ("nine", 9),
+    ("ten", 10),
+    ("twelve", 12),
+];
+
+fn number(word: &str) -> Option<i64> {
+    let known = NUMBERS.iter().find(|(name, _)| *name == word);
+    let few = || (word.len() <= 3).then(|| word.parse::<u16>().ok())?;
+    known.map(|(_, n)| *n).or_else(|| few().map(i64::from))
+}
+
+/// The words of a question.
+struct Words<'t>(Vec<&'t str>);
+
+impl Words<'_> {
+    fn at(&self, i: usize) -> &str {
+        self.0.get(i).copied().unwrap_or("")
+    }
+
+    /// The date that begins at word `i`, whenever that is asked, and how many words it has.
+    fn absolute(&self, i: usize) -> Option<(Named, usize)> {
+        let at = |i| self.at(i);
         let of = usize::from(at(i + 1) == "of");
-        let (found, used) = if let (Some(d), Some(m)) = (day(at(i)), month(at(i + 1 + of))) {
+        let exact = |year, month, day| Named {
+            year,
+            month: Some(month),
+            day: Some(day),
+            days: 1,
+        };
+        if let (Some(d), Some(m)) = (day(at(i)), month(at(i + 1 + of))) {
             let y = year(at(i + 2 + of));
-            (
-                Some((y, Some(m), Some(d))),
-                2 + of + usize::from(y.is_some()),
-            )
-        } else if let Some(m) = month(at(i)) {
+            return Some((exact(y, m, d), 2 + of + usize::from(y.is_some())));
+        }
+        if let Some(m) = month(at(i)) {
             if let Some(d) = day(at(i + 1)) {
                 let y = year(at(i + 2));
-                (Some((y, Some(m), Some(d))), 2 + usize::from(y.is_some()))
-            } else if let Some(y) = year(at(i + 1 + of)) {
-                (Some((Some(y), Some(m), None)), 2 + of)
-            } else if i > 0 && BEFORE_MONTH.contains(&at(i - 1)) {
-                (Some((None, Some(m), None)), 1)
-            } else {
-                (None, 1)
+                return Some((exact(y, m, d), 2 + usize::from(y.is_some())));
             }
-        } else if let Some(y) = year(at(i)) {
-            let numeric = |k: usize, most: u8| {
-                at(k)
-                    .parse::<u8>()
-                    .ok()
-                    .filter(|n| at(k).len() == 2 && (1..=most).contains(n))
+            if let Some(y) = year(at(i + 1 + of)) {
+                return Some((Named::whole(y, Some(m)), 2 + of));
+            }
+            let bare = Named {
+                year: None,
+                month: Some(m),
+                day: None,
+                days: 1,
             };
-            match (numeric(i + 1, 12), numeric(i + 2, 31)) {
-                (Some(m), Some(d)) => (Some((Some(y), Some(m), Some(d))), 3),
-                _ => (Some((Some(y), None, None)), 1),
-            }
-        } else {
-            (None, 1)
-        };
-        if let Some((year, month, day)) = found {
-            out.push(Named { year, month, day });
+            return (i > 0 && BEFORE_MONTH.contains(&at(i - 1))).then_some((bare, 1));
         }
-        i += used;
+        let y = year(at(i))?;
+        let numeric = |k: usize, most: u8| {
+            let number = (at(k).len() == 2).then(|| at(k).parse::<u8>().ok())?;
+            number.filter(|n| (1..=most).contains(n))
+        };
+        Some(match (numeric(i + 1, 12), numeric(i + 2, 31)) {
+            (Some(m), Some(d)) => (exact(Some(y), m, d), 3),
+            _ => (Named::whole(y, None), 1),
+        })
+    }
+
+    /// The date that begins at word `i` as who asks on the day `today` means it, and how many words it has.
+    fn relative(&self, i: usize, today: Date) -> Option<(Named, usize)> {
+        let days = today.days();
+        let on = |day| Some(Named::from(Date::from_days(day)?, 1));
+        let week = |first| Some(Named::from(Date::from_days(first)?, 7));
+        // Day 0 was a Saturday.
+        let weekday = (days + 5).rem_euclid(7);
+        let monday = days - weekday;
+        let month = |ago: i64| {
+            let months = i64::from(today.year) * 12 + i64::from(today.month) - 1 - ago;
+            let year = i32::try_from(months.div_euclid(12)).ok()?;
+            let month = u8::try_from(months.rem_euclid(12) + 1).ok()?;
+            Some(Named::whole(year, Some(month)))
+        };
+        let year = |ago: i64| {
+            let year = i32::try_from(i64::from(today.year) - ago).ok()?;
+            Some(Named::whole(year, None))
+        };
+        let [first, second, third] = [0, 1, 2].map(|k| self.at(i + k));
+        Some(match (first, second) {
+            ("day", "before") if third == "yesterday" => (on(days - 2)?, 3),
+            ("yesterday", _) => (on(days - 1)?, 1),
+            ("last", "night") => (on(days - 1)?, 2),
+            ("today" | "tonight", _) => (on(days)?, 1),
+            ("this", "morning" | "afternoon" | "evening") => (on(days)?, 2),
+            ("past", "week") => (week(days - 6)?, 2),
+            ("last" | "previous", "week") => (week(monday - 7)?, 2),
+            ("this", "week") => (week(monday)?, 2),
+            ("last", "weekend") => (Named::from(Date::from_days(monday - 2)?, 2), 2),
+            ("this", "weekend") => (Named::from(Date::from_days(monday + 5)?, 2), 2),
+            ("last" | "previous", "month") => (month(1)?, 2),
+            ("this", "month") => (month(0)?, 2),
+            ("last" | "previous", "year") => (year(1)?, 2),
+            ("this", "year") => (year(0)?, 2),
+            ("last", name) if WEEKDAYS.contains(&name) => {
+                let wanted = WEEKDAYS.iter().position(|known| *known == name)? as i64;
+                (on(days - 1 - (weekday - 1 - wanted).rem_euclid(7))?, 2)
+            }
+            _ => {
+                let of = usize::from(second == "of");
+                let (count, unit) = (number(first)?, self.at(i + 1 + of));
+                if self.at(i + 2 + of) != "ago" {
+                    return None;
+                }
+                let named = match unit.strip_suffix('s').unwrap_or(unit) {
+                    "day" => on(days - count),
+                    // Who counts weeks does not mean the day.
+                    "week" => week(days - 7 * count - 3),
+                    "month" => month(count),
+                    "year" => year(count),
+                    _ => None,
+                };
+                (named?, 3 + of)
+            }
+        })
+    }
+}
+
+/// All dates that `text` names: "8 May 2023", "May 8th", "May 2023", "in May", "2023", "2023-05-08", and, where it is known
+/// on which day it is asked, "yesterday", "last week", "two months ago", "last Tuesday". English. Weeks begin on Monday.
+pub fn named(text: &str, today: Option<Date>) -> Vec<Named> {
+    let text = text.to_lowercase();
+    let words = Words(
+        text.split(|c: char| !c.is_alphanumeric())
+            .filter(|w| !w.is_empty())
+            .take(1000)
+            .collect(),
+    );
+    let mut out = Vec::new();
+    let mut i = 0;
+    while i < words.0.len() {
+        let relative = today.and_then(|today| words.relative(i, today));
+        let found = relative.or_else(|| words.absolute(i));
+        out.extend(found.map(|(named, _)| named));
+        i += found.map_or(1, |(_, used)| used);
     }
     out
 }
 
-/// How well the day `at` fits the best of `dates`, 0 to 1. The day named, or any day of the month
-/// named, fits fully; half fit days around it (people tell afterwards what happened), the first ten
+/// How well the day `at` fits the best of `dates`, 0 to 1. The days named, or any day of the month
+/// named, fit fully; half fit days around it (people tell afterwards what happened), the first ten
 /// days of the next month, and any day of a year.
 pub fn fit(dates: &[Named], at: Date) -> f64 {
     dates
@@ -125,10 +259,13 @@ pub fn fit(dates: &[Named], at: Date) -> f64 {
                     month,
                     day,
                 };
-                match at.days() - there.days() {
-                    0 => 1.0,
-                    -2..=10 => 0.5,
-                    _ => 0.0,
+                let (after, more) = (at.days() - there.days(), i64::from(named.days) - 1);
+                if (0..=more).contains(&after) {
+                    1.0
+                } else if (-2..=10 + more).contains(&after) {
+                    0.5
+                } else {
+                    0.0
                 }
             }
             (Some(month), None) => {
@@ -169,7 +306,7 @@ mod tests {
     #[test]
     fn dates_are_read_as_people_write_them() {
         let n = |text: &str| -> Vec<(i32, u8, u8)> {
-            named(text)
+            named(text, None)
                 .iter()
                 .map(|n| {
                     (
@@ -195,7 +332,7 @@ mod tests {
 
     #[test]
     fn near_days_fit_half() {
-        let may_8 = named("8 May 2023");
+        let may_8 = named("8 May 2023", None);
         assert_eq!(
             [
                 fit(&may_8, d(2023, 5, 8)),
@@ -205,7 +342,7 @@ mod tests {
             ],
             [1.0, 0.5, 0.0, 0.0]
         );
-        let december = named("December 2022");
+        let december = named("December 2022", None);
         assert_eq!(
             [
                 fit(&december, d(2022, 12, 31)),
@@ -215,15 +352,81 @@ mod tests {
             [1.0, 0.5, 0.0]
         );
         assert_eq!(
-            [fit(&named("2022"), d(2022, 7, 1)), fit(&[], d(2022, 7, 1))],
+            [
+                fit(&named("2022", None), d(2022, 7, 1)),
+                fit(&[], d(2022, 7, 1))
+            ],
             [0.5, 0.0]
         );
+    }
+
+    #[test]
+    fn what_is_said_of_today_is_counted_from_it() {
+        // A Wednesday.
+        let today = d(2024, 3, 13);
+        let n = |text: &str| -> Vec<(i32, u8, u8, u8)> {
+            named(text, Some(today))
+                .iter()
+                .map(|n| {
+                    (
+                        n.year.unwrap(),
+                        n.month.unwrap_or(0),
+                        n.day.unwrap_or(0),
+                        n.days,
+                    )
+                })
+                .collect()
+        };
+        for (text, expected) in [
+            ("What did we do yesterday?", (2024, 3, 12, 1)),
+            ("the day before yesterday", (2024, 3, 11, 1)),
+            ("Who called last night?", (2024, 3, 12, 1)),
+            ("today", (2024, 3, 13, 1)),
+            ("this morning", (2024, 3, 13, 1)),
+            ("last Wednesday", (2024, 3, 6, 1)),
+            ("last Tuesday", (2024, 3, 12, 1)),
+            ("last Thursday", (2024, 3, 7, 1)),
+            ("the plan of last week", (2024, 3, 4, 7)),
+            ("this week's plan", (2024, 3, 11, 7)),
+            ("the past week", (2024, 3, 7, 7)),
+            ("last weekend", (2024, 3, 9, 2)),
+            ("this weekend", (2024, 3, 16, 2)),
+            ("last month", (2024, 2, 0, 1)),
+            ("three months ago", (2023, 12, 0, 1)),
+            ("last year", (2023, 0, 0, 1)),
+            ("20 years ago", (2004, 0, 0, 1)),
+            ("13 days ago", (2024, 2, 29, 1)),
+            ("a couple of weeks ago", (2024, 2, 25, 7)),
+            ("a week ago", (2024, 3, 3, 7)),
+        ] {
+            assert_eq!(n(text), [expected], "{text}");
+        }
+        assert_eq!(
+            named("last May", Some(today)),
+            named("last May", None),
+            "a month needs no day to count from"
+        );
+        for text in [
+            "the last one",
+            "a year of it",
+            "ago",
+            "two of them ago",
+            "9999 days ago",
+            "this",
+        ] {
+            assert_eq!(n(text), [], "{text}");
+        }
+        assert_eq!(named("yesterday, last week", None), []);
+        let week = named("last week", Some(today));
+        let fits = |days: [u8; 5]| days.map(|day| fit(&week, d(2024, 3, day)));
+        assert_eq!(fits([1, 2, 4, 10, 11]), [0.0, 0.5, 1.0, 1.0, 0.5]);
+        assert_eq!(fit(&week, d(2024, 3, 21)), 0.0);
     }
 
     proptest! {
         #[test]
         fn any_text_has_dates_or_none(text in "\\PC{0,80}", y in -5000i32..5000, m in 1u8..13, day in 1u8..29) {
-            let f = fit(&named(&text), d(y, m, day));
+            let f = fit(&named(&text, Some(d(m.into(), m, day))), d(y, m, day));
             prop_assert!((0.0..=1.0).contains(&f));
         }
     }

@@ -41,6 +41,7 @@ use crate::model::{bm25, dates, ranking};
 use crate::privilege::AsOwner;
 use crate::raw::RawJsonb;
 use crate::scan::Table;
+use crate::text::Date;
 use crate::uses::{self, Call};
 use crate::{identity, own, query, rows, spi};
 use corpus::Corpus;
@@ -380,9 +381,10 @@ pub fn find(request: Request) -> Result<Found> {
         });
     };
     let parsed = query::parse(request.text.as_deref().unwrap_or(""));
+    let today = Date::from_postgres(context.at.into());
     let named = Named {
         names: query::names(&parsed.free),
-        dates: dates::named(&parsed.free),
+        dates: dates::named(&parsed.free, today),
     };
     let analysed = words::analyse(&parsed, &context.text_config)?;
     let mut eligible = Eligible::new(&context, &request, &analysed)?;

@@ -1743,6 +1743,41 @@ fn neighbours_speakers_and_dates_decide() {
     }
     let undated = explained(&mut ann, "'Which trip did we make?'");
     assert!(undated.iter().all(|(_, parts)| parts.get("date").is_none()));
+    // What is said of the day on which it is asked counts from the moment that is asked for.
+    for (call, meant, wanted) in [
+        (
+            "last month?', at => '2023-06-20'",
+            "a trip to the coast",
+            0.2,
+        ),
+        (
+            "two weeks ago?', at => '2023-06-20'",
+            "a trip to the hills",
+            0.2,
+        ),
+        (
+            "yesterday?', at => '2023-08-11 09:00+00'",
+            "a trip to the woods",
+            0.2,
+        ),
+        (
+            "last year?', at => '2023-08-11'",
+            "a trip to the caves",
+            0.1,
+        ),
+        ("today?'", "a trip to the dunes", 0.2),
+    ] {
+        let dated = explained(&mut ann, &format!("'Which trip did we make {call}"));
+        for (content, _) in dated.iter().filter(|(c, _)| c.starts_with("a trip")) {
+            let date = part(&dated, content, "date");
+            let right = if content == meant {
+                (date - wanted).abs() < 1e-12
+            } else {
+                date < wanted
+            };
+            assert!(right, "{call}: {dated:?}");
+        }
+    }
     // A day that is corrected counts.
     ann.execute(
         "SELECT engram.update(id, occurred_at => '2023-05-31 23:59:59+00') FROM engram.memories WHERE content = 'a trip to the woods'",
