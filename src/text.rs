@@ -99,6 +99,9 @@ pub struct Date {
 }
 
 impl Date {
+    /// Of a day.
+    pub const MICROSECONDS: i64 = 86_400_000_000;
+
     /// From PostgreSQL's microseconds since 2000-01-01 00:00 UTC; `None` for the infinities.
     /// Gregorian calendar, by counting 400-year eras from 1 March of year 0.
     pub fn from_postgres(micros: i64) -> Option<Self> {
@@ -106,7 +109,7 @@ impl Date {
             return None;
         }
         // Days since 0000-03-01: 2000-03-01 begins an era and comes 60 days after 2000-01-01.
-        let days = micros.div_euclid(86_400_000_000) - 60 + 5 * 146_097;
+        let days = micros.div_euclid(Self::MICROSECONDS) - 60 + 5 * 146_097;
         let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
         let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -525,7 +528,7 @@ fn numbers(token: &str, push: &mut impl FnMut(&str)) {
 impl Date {
     /// The inverse of [`Self::days`]; `None` where the year is beyond 32 bits.
     pub fn from_days(days: i64) -> Option<Self> {
-        Self::from_postgres(days.checked_mul(86_400_000_000)?)
+        Self::from_postgres(days.checked_mul(Self::MICROSECONDS)?)
     }
 
     /// Days since 2000-01-01.

@@ -1007,6 +1007,12 @@ impl<'a> Stretch<'a, '_> {
         self.column(Kind::Lengths, &self.corpus.lengths)
     }
 
+    /// When document number `place` of them happened; see [`Corpus::time`].
+    pub fn times(&self) -> impl Fn(usize) -> i64 + use<'a> {
+        let times = self.column(Kind::Times, &self.corpus.times);
+        move |place| i64::from_le_bytes(*times.get(place).unwrap_or(&times[0]))
+    }
+
     /// Which of them are turns of conversations.
     pub fn turns(&self) -> Turns<'a> {
         let speakers = self.column(Kind::Speakers, &self.corpus.speakers);
@@ -1017,7 +1023,7 @@ impl<'a> Stretch<'a, '_> {
         Turns { speakers, sessions }
     }
 
-    fn column(&self, kind: Kind, loose: &'a [u8]) -> &'a [[u8; 4]] {
+    fn column<const N: usize>(&self, kind: Kind, loose: &'a [u8]) -> &'a [[u8; N]] {
         let bytes = match self.segment {
             None => loose,
             Some(segment) => match segment.head.constant(kind) {
@@ -1025,7 +1031,7 @@ impl<'a> Stretch<'a, '_> {
                 None => self.corpus.entries.column(segment, kind),
             },
         };
-        bytes.as_chunks::<4>().0
+        bytes.as_chunks().0
     }
 }
 

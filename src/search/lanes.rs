@@ -11,6 +11,8 @@ use super::ids::{IdSet, NumberMap};
 use super::semantic::{MOST_DOUBTED, Semantic};
 use super::words::Words;
 use crate::error::Result;
+use crate::model::dates;
+use crate::text::Date;
 
 /// Score and place of what a lane has found.
 type Found = (f64, u32);
@@ -118,6 +120,40 @@ pub(super) fn by_words(scope: &Scope<'_, '_>, words: &Words) -> Result<Vec<usize
         candidate: |d: u32| entries.candidate(d as usize),
     };
     let documents = best.of(found, scope.context.pool, 0)?;
+    Ok(documents.into_iter().map(|d| d as usize).collect())
+}
+
+/// Documents of the days or months that the question names, the latest first. A year names too many, and where a workspace
+/// says how much evidence a result needs, a date is none.
+pub(super) fn by_date(scope: &Scope<'_, '_>, dates: &[dates::Named]) -> Result<Vec<usize>> {
+    let context = scope.context;
+    if dates.is_empty() || context.min_coverage > 0.0 || context.min_similarity > 0.0 {
+        return Ok(Vec::new());
+    }
+    let entries = &scope.corpus.entries;
+    let mut found = Vec::new();
+    // What is stored together often happened on one day.
+    let mut last = (None, false);
+    for stretch in scope.corpus.stretches() {
+        let time = stretch.times();
+        for (place, document) in stretch.range().enumerate() {
+            let time = time(place);
+            let day = time.div_euclid(Date::MICROSECONDS);
+            if last.0 != Some(day) {
+                let named = |date| dates::fit(dates, date) == 1.0;
+                last = (Some(day), Date::from_postgres(time).is_some_and(named));
+            }
+            if last.1 && entries.alive(document as usize) && scope.admits(document as usize) {
+                found.push((time as f64, document));
+            }
+        }
+    }
+    let best = Best {
+        eligible: scope.eligible,
+        entries,
+        candidate: |d: u32| entries.candidate(d as usize),
+    };
+    let documents = best.of(found, context.pool, 0)?;
     Ok(documents.into_iter().map(|d| d as usize).collect())
 }
 

@@ -124,7 +124,8 @@ pub(super) fn rank<'s, 't>(
         None => Nearest::default(),
     };
     let (has_words, has_vectors) = (!by_words.is_empty(), !by_vector.documents.is_empty());
-    let pool = Pool::of(scope, &by_words, &by_vector.documents)?;
+    let by_date = lanes::by_date(scope, &named.dates)?;
+    let pool = Pool::of(scope, &by_words, &by_vector.documents, &by_date)?;
     let similarities = match &mut semantic {
         Some(lane) => Similarities::of(scope, pool.around(), lane, by_vector.vectors)?,
         None => Similarities::none(),
@@ -169,9 +170,15 @@ struct Pool {
 }
 
 impl Pool {
-    /// What the lanes have found, and what stands beside the best of it.
-    fn of(scope: &Scope<'_, '_>, by_words: &[usize], by_vector: &[usize]) -> Result<Self> {
-        let mut documents: Vec<usize> = by_words.iter().chain(by_vector).copied().collect();
+    /// What the lanes have found, and what stands beside the best of what says it.
+    fn of(
+        scope: &Scope<'_, '_>,
+        by_words: &[usize],
+        by_vector: &[usize],
+        by_date: &[usize],
+    ) -> Result<Self> {
+        let found = by_words.iter().chain(by_vector).chain(by_date);
+        let mut documents: Vec<usize> = found.copied().collect();
         let sessions = Sessions::of(scope.corpus, &documents);
         let beside: Vec<usize> = by_words
             .iter()

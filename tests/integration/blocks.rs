@@ -1611,6 +1611,85 @@ fn place(explained: &[(String, Value)], content: &str) -> usize {
         .unwrap_or_else(|| panic!("{content} is not among {explained:?}"))
 }
 
+/// What happened on the day or in the month that a question names is found without a word of it.
+#[test]
+fn what_happened_on_the_day_that_is_named_is_found() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let mut bob = db.user("bob");
+    let ws = workspace(&mut ann);
+    for (day, what) in [
+        ("2024-03-11", "lentil soup with Carl"),
+        ("2024-03-12 23:30", "the roof was mended"),
+        ("2024-03-12 08:00", "a letter from Dora"),
+        ("2024-03-20", "the bees swarmed"),
+        ("2023-03-12", "a flat tyre"),
+    ] {
+        let tags = if what.contains("Dora") {
+            ", tags => ARRAY['post']"
+        } else {
+            ""
+        };
+        add(
+            &mut ann,
+            &format!("'{what}', occurred_at => '{day}+00'{tags}"),
+        );
+    }
+    add(&mut bob, "'a secret of bob', occurred_at => '2024-03-12'");
+    let at = ", at => '2024-03-13 10:00+00'";
+    let day = ["a letter from Dora", "the roof was mended"];
+    for _ in 0..2 {
+        for (asked, expected) in [
+            ("'So what happened yesterday?'", &day[..]),
+            ("'So what happened last month?'", &[]),
+            ("'So what happened last year?'", &[]),
+            (
+                "'So what happened yesterday?', filter => '{\"tags\": [\"post\"]}'",
+                &day[..1],
+            ),
+            (
+                "'So what happened yesterday?', types => ARRAY['opinion']",
+                &[],
+            ),
+            ("'\"flat tyre\" yesterday'", &["a flat tyre"][..]),
+        ] {
+            let call = format!("{asked}{at}");
+            let mut got = found(&mut ann, &call);
+            got.sort();
+            assert_eq!(got, expected, "{call}");
+        }
+        let mut first = found(&mut ann, "'So what happened on 12 March 2024?'");
+        first.truncate(2);
+        first.sort();
+        assert_eq!(first, day);
+        for (content, explain) in explained(&mut ann, &format!("'So what happened yesterday?'{at}"))
+        {
+            let part = |name: &str| explain[name].as_f64().unwrap_or(0.0);
+            let sum = ["date", "length", "importance", "activation", "neighbours"]
+                .map(part)
+                .iter()
+                .sum::<f64>();
+            assert!(
+                (sum - part("score")).abs() < 1e-9 && part("date") == 0.2,
+                "{content}: {explain}"
+            );
+        }
+        pack_all(&mut admin, ws);
+    }
+    // Where it is said how much evidence a result needs, a date is none.
+    admin
+        .execute(
+            "INSERT INTO engram.settings (workspace_id, min_coverage) VALUES ($1, 0.1)",
+            &[&ws],
+        )
+        .unwrap();
+    assert_eq!(
+        found(&mut ann, &format!("'So what happened yesterday?'{at}")),
+        [""; 0]
+    );
+}
+
 #[test]
 fn neighbours_speakers_and_dates_decide() {
     let db = Database::new();
