@@ -13,7 +13,7 @@ use super::fuzzy::Taken;
 use crate::blocks::documents::Word;
 use crate::error::Result;
 use crate::model::bm25;
-use crate::model::concepts::{self, Concept, Reading};
+use crate::model::concepts::{self, Concept, Postings, Reading};
 use crate::model::ranking::{Weights, coverage_factor};
 use crate::query::{Query, keep_ends};
 use crate::scan::{Key, Table};
@@ -346,6 +346,83 @@ impl Scored {
     }
 }
 
+/// Occurrences that are not scored yet.
+struct Left<'c> {
+    /// By word; none of words that count only as part of a concept.
+    words: Vec<Postings<'c>>,
+    /// By concept, those of each of its words.
+    concepts: Vec<Vec<Postings<'c>>>,
+}
+
+impl<'c> Left<'c> {
+    fn of(lane: &Words, occurrences: &'c [Vec<(u32, u32)>]) -> Self {
+        Self {
+            words: (occurrences.iter().zip(&lane.alone))
+                .map(|(occurrences, alone)| if *alone { occurrences.as_slice() } else { &[] })
+                .collect(),
+            concepts: (lane.concepts.iter())
+                .map(|concept| concept.words.iter().map(|w| &occurrences[*w][..]).collect())
+                .collect(),
+        }
+    }
+
+    fn any_before(&self, end: u32) -> bool {
+        let mut all = self.words.iter().chain(self.concepts.iter().flatten());
+        all.any(|o| o.first().is_some_and(|o| o.0 < end))
+    }
+}
+
+/// Takes the occurrences in documents before `end` off those that are left.
+fn before<'c>(rest: &mut Postings<'c>, end: u32) -> Postings<'c> {
+    let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < end));
+    *rest = after;
+    these
+}
+
+/// Adds up what the documents of one stretch get.
+struct Tally<'s> {
+    /// BM25 and the idf that is matched, by place in the stretch; nothing of a document that matches nothing.
+    sums: &'s mut [(f64, f64)],
+    /// Places of those that match, each once.
+    touched: &'s mut Vec<u32>,
+}
+
+impl<'s> Tally<'s> {
+    fn add(&mut self, place: usize, score: f64, idf: f64) {
+        let (sum, covered) = &mut self.sums[place];
+        if *covered == 0.0 && idf > 0.0 {
+            self.touched.push(place as u32);
+        }
+        *sum += score;
+        *covered += idf;
+    }
+
+    /// Those that match, in order: (place, BM25, idf). Nothing is left for the next stretch.
+    fn drain(self) -> impl Iterator<Item = (u32, f64, f64)> + 's {
+        let Self { sums, touched } = self;
+        if touched.len() > sums.len() / 16 {
+            // So many are found in order faster than they are sorted.
+            touched.clear();
+            touched.extend(
+                (0u32..)
+                    .zip(&*sums)
+                    .filter(|(_, sum)| sum.1 != 0.0)
+                    .map(|(place, _)| place),
+            );
+        } else {
+            // Those of one word are in order already.
+            touched.sort();
+        }
+        touched
+            .drain(..)
+            .map(|place| {
+                let (score, covered) = std::mem::take(&mut sums[place as usize]);
+                (place, score, covered)
+            })
+            .filter(|(_, score, _)| *score > 0.0)
+    }
+}
+
 /// The lane, with all matches scored.
 pub struct Words {
     lexemes: Vec<String>,
@@ -355,6 +432,8 @@ pub struct Words {
     idf: Vec<f64>,
     params: bm25::Params,
     norms: bm25::Norms,
+    /// What a document is worth that matches all that some memory holds.
+    total_idf: f64,
     /// Which share of what all words of the query weigh those do that some memory holds, 0..1.
     known: f64,
     /// Parts of entities by document: (index of the name, part).
@@ -374,9 +453,22 @@ impl Words {
         analysed: &Analysed,
         taken: Taken,
     ) -> Result<Self> {
-        let scoring = analysed.lexemes.len();
         let n = corpus.count() as u64;
-        let occurrences = &corpus.occurrences[..scoring];
+        let mut lane = Self::weighed(context, corpus, n, analysed, taken);
+        lane.add_matches(corpus);
+        lane.add_entities(mentions(context, names)?, corpus, n);
+        Ok(lane)
+    }
+
+    /// The words of the query with what they weigh among `n` documents, none of which is scored yet.
+    fn weighed(
+        context: &Context,
+        corpus: &Corpus<'_>,
+        n: u64,
+        analysed: &Analysed,
+        taken: Taken,
+    ) -> Self {
+        let occurrences = &corpus.occurrences[..analysed.lexemes.len()];
         let df: Vec<u64> = occurrences.iter().map(|o| o.len() as u64).collect();
         let idf: Vec<f64> = (0..)
             .zip(&df)
@@ -402,8 +494,12 @@ impl Words {
         let all_idf = total_idf
             + unknown.count() as f64 * bm25::idf(n, 0)
             + concepts.iter().map(|c| c.unknown).sum::<f64>();
-        let longest = df.iter().max().copied().unwrap_or(0);
-        let mut lane = Self {
+        let mean_length = if df.iter().any(|df| *df > 0) {
+            corpus.mean_length()
+        } else {
+            0.0
+        };
+        Self {
             lexemes: (analysed.lexemes.iter())
                 .map(|lexeme| text::shown(lexeme).into_owned())
                 .collect(),
@@ -411,14 +507,8 @@ impl Words {
             concepts,
             idf,
             params: context.bm25,
-            norms: bm25::Norms::new(
-                context.bm25,
-                if longest > 0 {
-                    corpus.mean_length()
-                } else {
-                    0.0
-                },
-            ),
+            norms: bm25::Norms::new(context.bm25, mean_length),
+            total_idf,
             known: if all_idf > 0.0 {
                 total_idf / all_idf
             } else {
@@ -427,153 +517,71 @@ impl Words {
             named: HashMap::new(),
             taken,
             scores: Vec::new(),
-        };
-        let mut rest: Vec<&[(u32, u32)]> = (occurrences.iter().zip(&lane.alone))
-            .map(|(occurrences, alone)| if *alone { occurrences.as_slice() } else { &[] })
-            .collect();
-        let mut of_concepts: Vec<Vec<&[(u32, u32)]>> = (lane.concepts.iter())
-            .map(|concept| concept.words.iter().map(|w| &occurrences[*w][..]).collect())
-            .collect();
-        lane.scores = Vec::with_capacity(usize::try_from(longest).unwrap_or(0) * 2);
+        }
+    }
+
+    /// Scores the documents that hold words of the query.
+    fn add_matches(&mut self, corpus: &Corpus<'_>) {
+        let occurrences = &corpus.occurrences[..self.lexemes.len()];
+        let longest = occurrences.iter().map(Vec::len).max().unwrap_or(0);
+        self.scores = Vec::with_capacity(longest * 2);
+        let mut left = Left::of(self, occurrences);
         let mut sums: Vec<(f64, f64)> = Vec::new();
         let mut touched: Vec<u32> = Vec::new();
         // Documents that lie together, so that sums and lengths stay in the cache.
         for stretch in corpus.stretches() {
             let range = stretch.range();
-            if rest
-                .iter()
-                .chain(of_concepts.iter().flatten())
-                .all(|o| o.first().is_none_or(|o| o.0 >= range.end))
-            {
+            if !left.any_before(range.end) {
                 continue;
             }
             let (lengths, turns) = (stretch.lengths(), stretch.turns());
+            let norm = |place: usize| self.norms.of(length_at(lengths, place), turns.at(place));
             if sums.len() < range.len() {
                 sums.resize(range.len(), (0.0, 0.0));
             }
-            for (word, rest) in rest.iter_mut().enumerate() {
-                let (these, after) = rest.split_at(rest.partition_point(|o| o.0 < range.end));
-                *rest = after;
-                let idf = lane.idf[word];
-                for (document, count) in these {
+            let mut tally = Tally {
+                sums: &mut sums[..range.len()],
+                touched: &mut touched,
+            };
+            for (rest, idf) in left.words.iter_mut().zip(&self.idf) {
+                for (document, count) in before(rest, range.end) {
                     let place = (document - range.start) as usize;
-                    let norm = (lane.norms).of(length_at(lengths, place), turns.at(place));
-                    let (score, covered) = &mut sums[place];
-                    if *covered == 0.0 {
-                        touched.push(place as u32);
-                    }
-                    *score += bm25::weight(lane.params, idf, *count, norm);
-                    *covered += idf;
+                    let more = bm25::weight(self.params, *idf, *count, norm(place));
+                    tally.add(place, more, *idf);
                 }
             }
-            for (concept, rest) in lane.concepts.iter().zip(&mut of_concepts) {
-                let these: Vec<&[(u32, u32)]> = (rest.iter_mut())
-                    .map(|rest| {
-                        let split = rest.partition_point(|o| o.0 < range.end);
-                        let (these, after) = rest.split_at(split);
-                        *rest = after;
-                        these
-                    })
+            for (rest, concept) in left.concepts.iter_mut().zip(&self.concepts) {
+                let these: Vec<Postings<'_>> = rest
+                    .iter_mut()
+                    .map(|rest| before(rest, range.end))
                     .collect();
                 concepts::each(&these, |document, counts| {
                     let place = (document - range.start) as usize;
-                    let norm = (lane.norms).of(length_at(lengths, place), turns.at(place));
-                    let (more, share) = concept.of(counts, lane.params, norm);
-                    let (score, covered) = &mut sums[place];
-                    if *covered == 0.0 && share > 0.0 {
-                        touched.push(place as u32);
-                    }
-                    *score += more;
-                    *covered += share;
+                    let (more, share) = concept.of(counts, self.params, norm(place));
+                    tally.add(place, more, share);
                 });
             }
-            if touched.len() > range.len() / 16 {
-                // So many are found in order faster than they are sorted.
-                touched.clear();
-                touched.extend(
-                    (0u32..)
-                        .zip(&sums)
-                        .filter(|(_, sum)| sum.1 != 0.0)
-                        .map(|(place, _)| place),
-                );
-            } else {
-                // Those of one word are in order already.
-                touched.sort();
-            }
-            for place in touched.drain(..) {
-                let (score, covered) = std::mem::take(&mut sums[place as usize]);
-                if score > 0.0 {
-                    lane.scores.push(Scored {
-                        document: range.start + place,
-                        score,
-                        coverage: (covered / total_idf).min(1.0),
-                    });
-                }
-            }
+            let matches = tally.drain();
+            self.scores
+                .extend(matches.map(|(place, score, covered)| Scored {
+                    document: range.start + place,
+                    score,
+                    coverage: (covered / self.total_idf).min(1.0),
+                }));
         }
-        lane.add_entities(context, corpus, names, n)?;
-        Ok(lane)
     }
 
     /// A memory that mentions an entity named in the query, by an alias or not, scores as if the name stood once more in
     /// a short text: it is about what others only speak of.
-    fn add_entities(
-        &mut self,
-        context: &Context,
-        corpus: &Corpus<'_>,
-        names: &[String],
-        n: u64,
-    ) -> Result<()> {
-        let workspace = [(c"workspace_id", Key::Uuid(context.workspace))];
-        if names.is_empty()
-            || context.past.is_none() && !Table::open(c"graph_links")?.any(&workspace)?
-        {
-            return Ok(());
+    fn add_entities(&mut self, mentions: Vec<(String, Uuid)>, corpus: &Corpus<'_>, n: u64) {
+        if mentions.is_empty() {
+            return;
         }
-        let mut names = names.to_vec();
-        // Tables of an older version have no aliases.
-        if Table::open(c"entity_aliases").is_ok_and(|table| table.any(&workspace).unwrap_or(false))
-        {
-            names.extend(
-                context
-                    .as_owner(
-                        include_str!("sql/aliases.sql"),
-                        &[
-                            DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                            DatumWithOid::from(names.clone()),
-                        ],
-                        |row| Ok(row.get::<String>(1)?),
-                    )?
-                    .into_iter()
-                    .flatten(),
-            );
-            names.sort_unstable();
-            names.dedup();
-        }
-        let mut links = context.as_owner(
-            include_str!("sql/entities.sql"),
-            &[
-                DatumWithOid::from(spi::pg_uuid(context.workspace)),
-                DatumWithOid::from(names.clone()),
-            ],
-            |row| {
-                Ok((
-                    row.get::<String>(1)?.unwrap_or_default(),
-                    spi::uuid(row.get::<pgrx::Uuid>(2)?.expect("NOT NULL")),
-                ))
-            },
-        )?;
-        if let Some(past) = &context.past {
-            past.mentions(&mut links, &names);
-        }
-        if links.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<Uuid> = links.iter().map(|(_, memory)| *memory).collect();
+        let ids: Vec<Uuid> = mentions.iter().map(|(_, memory)| *memory).collect();
         let places = corpus.entries.find(&ids);
         let matched = self.scores.len();
         let mut by_node: HashMap<String, Vec<usize>> = HashMap::new();
-        for (node, memory) in links {
+        for (node, memory) in mentions {
             if let Some(document) = places.get(&memory) {
                 by_node.entry(node).or_default().push(*document);
             }
@@ -601,7 +609,6 @@ impl Words {
             }
         }
         self.scores.sort_unstable_by_key(|s| s.document);
-        Ok(())
     }
 
     /// The share of the query that so much of its known words is.
@@ -661,6 +668,52 @@ impl Words {
             })
             .collect()
     }
+}
+
+/// Memories that mention entities with these names or aliases, each with the node of the entity.
+fn mentions(context: &Context, names: &[String]) -> Result<Vec<(String, Uuid)>> {
+    let workspace = [(c"workspace_id", Key::Uuid(context.workspace))];
+    if names.is_empty()
+        || context.past.is_none() && !Table::open(c"graph_links")?.any(&workspace)?
+    {
+        return Ok(Vec::new());
+    }
+    let mut names = names.to_vec();
+    // Tables of an older version have no aliases.
+    if Table::open(c"entity_aliases").is_ok_and(|table| table.any(&workspace).unwrap_or(false)) {
+        names.extend(
+            context
+                .as_owner(
+                    include_str!("sql/aliases.sql"),
+                    &[
+                        DatumWithOid::from(spi::pg_uuid(context.workspace)),
+                        DatumWithOid::from(names.clone()),
+                    ],
+                    |row| Ok(row.get::<String>(1)?),
+                )?
+                .into_iter()
+                .flatten(),
+        );
+        names.sort_unstable();
+        names.dedup();
+    }
+    let mut links = context.as_owner(
+        include_str!("sql/entities.sql"),
+        &[
+            DatumWithOid::from(spi::pg_uuid(context.workspace)),
+            DatumWithOid::from(names.clone()),
+        ],
+        |row| {
+            Ok((
+                row.get::<String>(1)?.unwrap_or_default(),
+                spi::uuid(row.get::<pgrx::Uuid>(2)?.expect("NOT NULL")),
+            ))
+        },
+    )?;
+    if let Some(past) = &context.past {
+        past.mentions(&mut links, &names);
+    }
+    Ok(links)
 }
 
 /// Words of the query that parts belong to, each once: a lexeme can be an entity's name as well.
