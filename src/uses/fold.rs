@@ -250,7 +250,7 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Settings) -> Result<Option<
         &mut states_,
         rules,
     )?;
-    let late_links = update_links(workspace, &calls, &links, &mut links_, rules)?;
+    let late_links = update_links(workspace, &calls, &links, &mut links_, &rules.links)?;
     // After the states, some of which ask for what was logged before.
     for (part, log) in &mut logs {
         let theirs = calls
@@ -520,93 +520,139 @@ fn history(workspace: Uuid, id: Uuid) -> Result<Vec<(Uuid, Event)>> {
     Ok(uses)
 }
 
+/// Two memories that a call used. Their ids are numbers here, which are faster to sort.
+struct Pair {
+    /// The lower one.
+    a: u128,
+    b: u128,
+    at: i64,
+    /// Below 0 where the higher one was used first.
+    gain: f64,
+}
+
+impl Pair {
+    /// Those that calls link: by their ids, and of the same ids in the order in which they are added.
+    fn of(calls: &[Call], linking: &Course<Linking>) -> Vec<Self> {
+        let mut pairs = Vec::new();
+        for call in calls {
+            let gain = call.pair_gain(linking);
+            if gain == 0.0 {
+                continue;
+            }
+            let members = linking.at(call.at).members;
+            let linked = call
+                .memories
+                .partition_point(|(_, place)| usize::from(place.unsigned_abs()) <= members);
+            let members = &call.memories[..linked];
+            for (nth, (first, _)) in members.iter().enumerate() {
+                for (second, _) in &members[nth + 1..] {
+                    let (first, second) = (first.as_u128(), second.as_u128());
+                    let (a, b, gain) = if first < second {
+                        (first, second, gain)
+                    } else {
+                        (second, first, -gain)
+                    };
+                    let at = call.at;
+                    pairs.push(Self { a, b, at, gain });
+                }
+            }
+        }
+        pairs.sort_unstable_by(|x, y| {
+            (x.a, x.b)
+                .cmp(&(y.a, y.b))
+                .then_with(|| links::order((x.at, x.gain), (y.at, y.gain)))
+        });
+        pairs
+    }
+
+    /// Adds pairs of the same ids to their link; whether a call came late.
+    fn add(pairs: &[Self], link: &mut Option<Link>, linking: &Course<Linking>) -> bool {
+        let mut late = false;
+        for pair in pairs {
+            let rules = linking.at(pair.at);
+            let half_life = rules.half_life_days * DAY;
+            late |= links::add(link, pair.at, pair.gain, half_life, rules.prune);
+        }
+        late
+    }
+}
+
+/// Links that are there, one after the other in the order of their key.
+struct StoredLinks<'t> {
+    rows: Lookup<'t, 3>,
+    columns: [i16; 7],
+    /// The higher end of the one that is read.
+    end: Option<Uuid>,
+}
+
+impl<'t> StoredLinks<'t> {
+    fn of(links: &'t Table) -> Result<Self> {
+        Ok(Self {
+            columns: columns(links, &LINKS)?,
+            rows: Lookup::new(links)?,
+            end: None,
+        })
+    }
+
+    /// Goes to the first of those between a memory and any of higher ones.
+    fn seek(&mut self, workspace: Uuid, a: Uuid, ends: &[Uuid]) {
+        self.rows.seek_any([workspace, a, Uuid::nil()], ends);
+        self.advance();
+    }
+
+    /// Goes to the next one.
+    fn advance(&mut self) {
+        let [_, _, end, ..] = self.columns;
+        // SAFETY: the shape says of which type the column is.
+        self.end = self.rows.next().and_then(|row| unsafe { row.uuid(end) });
+    }
+
+    fn link(&self) -> Option<Link> {
+        let [_, _, _, forward, backward, at, count] = self.columns;
+        let row = self.rows.row();
+        // SAFETY: the shape says of which types the columns are.
+        unsafe {
+            Some(Link {
+                forward: row.get(forward)?,
+                backward: row.get(backward)?,
+                at: row.get(at)?,
+                count: row.get(count)?,
+            })
+        }
+    }
+}
+
 /// Brings the links up to date; the ends of those of which a call came late.
 fn update_links(
     workspace: Uuid,
     calls: &[Call],
     links: &Table,
     writer: &mut Writer<'_, 7>,
-    rules: &Settings,
+    linking: &Course<Linking>,
 ) -> Result<Vec<Uuid>> {
-    // Gains are below 0 where the higher end was used first. Ids as numbers, which are faster to sort.
-    let mut pairs: Vec<(u128, u128, i64, f64)> = Vec::new();
-    for call in calls {
-        let gain = call.pair_gain(&rules.links);
-        if gain == 0.0 {
-            continue;
-        }
-        let members = rules.links.at(call.at).members;
-        let linked = call
-            .memories
-            .partition_point(|(_, place)| usize::from(place.unsigned_abs()) <= members);
-        let members = &call.memories[..linked];
-        for (nth, (first, _)) in members.iter().enumerate() {
-            for (second, _) in &members[nth + 1..] {
-                let (first, second) = (first.as_u128(), second.as_u128());
-                pairs.push(if first < second {
-                    (first, second, call.at, gain)
-                } else {
-                    (second, first, call.at, -gain)
-                });
-            }
-        }
-    }
-    pairs.sort_unstable_by(|x, y| {
-        (x.0, x.1)
-            .cmp(&(y.0, y.1))
-            .then_with(|| links::order((x.2, x.3), (y.2, y.3)))
-    });
-    let [_, _, other, forward, backward, at, count] = columns(links, &LINKS)?;
+    let pairs = Pair::of(calls, linking);
+    let mut stored = StoredLinks::of(links)?;
     let mut late_links = Vec::new();
     let mut new: Vec<(Uuid, Uuid, Link)> = Vec::new();
-    let mut known = Lookup::new(links)?;
-    // The next of the links that are there: its other end, and what it is.
-    let next = |known: &mut Lookup<'_, 3>| {
-        // SAFETY: the shape says of which types the columns are.
-        known.next().and_then(|row| unsafe {
-            let link = || {
-                Some(Link {
-                    forward: row.get(forward)?,
-                    backward: row.get(backward)?,
-                    at: row.get(at)?,
-                    count: row.get(count)?,
-                })
-            };
-            Some((row.uuid(other)?, link()))
-        })
-    };
     let mut ends: Vec<Uuid> = Vec::new();
-    for of_first in pairs.chunk_by(|x, y| x.0 == y.0) {
+    for of_first in pairs.chunk_by(|x, y| x.a == y.a) {
         pgrx::check_for_interrupts!();
-        let a = Uuid::from_u128(of_first[0].0);
+        let a = Uuid::from_u128(of_first[0].a);
+        let of_each = || of_first.chunk_by(|x, y| x.b == y.b);
         ends.clear();
-        ends.extend(
-            of_first
-                .chunk_by(|x, y| x.1 == y.1)
-                .map(|of_one| Uuid::from_u128(of_one[0].1)),
-        );
-        known.seek_any([workspace, a, Uuid::nil()], &ends);
-        let mut stored = next(&mut known);
-        for (of_one, b) in of_first.chunk_by(|x, y| x.1 == y.1).zip(&ends) {
-            let there = stored.as_ref().is_some_and(|(end, _)| end == b);
-            let mut link = stored
-                .as_mut()
-                .filter(|_| there)
-                .and_then(|(_, link)| link.take());
-            let mut late = false;
-            for (_, _, at, gain) in of_one {
-                let rules = rules.links.at(*at);
-                let half_life = rules.half_life_days * DAY;
-                late |= links::add(&mut link, *at, *gain, half_life, rules.prune);
-            }
-            if late {
+        ends.extend(of_each().map(|of_one| Uuid::from_u128(of_one[0].b)));
+        stored.seek(workspace, a, &ends);
+        for (of_one, b) in of_each().zip(&ends) {
+            let there = stored.end == Some(*b);
+            let mut link = if there { stored.link() } else { None };
+            if Pair::add(of_one, &mut link, linking) {
                 late_links.extend([a, *b]);
             }
             // It has had a call.
             if let Some(link) = link {
                 if there {
                     writer.update(
-                        known.tuple(),
+                        stored.rows.tuple(),
                         &[
                             (3, Value::Float8(link.forward)),
                             (4, Value::Float8(link.backward)),
@@ -619,11 +665,11 @@ fn update_links(
                 }
             }
             if there {
-                stored = next(&mut known);
+                stored.advance();
             }
         }
     }
-    drop(known);
+    drop(stored);
     writer.insert_all(new.iter().map(|(a, b, link)| {
         [
             Value::Uuid(workspace),
