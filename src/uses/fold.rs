@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 use super::QUEUE;
 use crate::error::Result;
-use crate::life::{self, Stored};
+use crate::life::{self, After, Stored};
 use crate::model::course::Course;
 use crate::model::fsrs::Rating;
 use crate::model::links::{self, Link};
-use crate::model::memory::{Event, Linking, Settings, Traits};
+use crate::model::memory::{Event, Linking, Params, Settings, Traits};
 use crate::partitions::Routes;
 use crate::raw::RawJsonb;
 use crate::scan::{Fresh, Lookup, Row, Table, Tuple};
@@ -248,7 +248,7 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Settings) -> Result<Option<
         &memories,
         &states,
         &mut states_,
-        rules,
+        &rules.params,
     )?;
     let late_links = update_links(workspace, &calls, &links, &mut links_, &rules.links)?;
     // After the states, some of which ask for what was logged before.
@@ -351,6 +351,87 @@ fn write_log<'c>(
     }));
 }
 
+/// What calls tell of memories: (memory, call, use), by memory.
+fn uses(calls: &[Call]) -> Vec<(Uuid, Uuid, Event)> {
+    let mut uses: Vec<(Uuid, Uuid, Event)> = Vec::new();
+    for call in calls {
+        if let Some(event) = call.event() {
+            uses.extend(call.memories.iter().map(|(id, _)| (*id, call.id, event)));
+        }
+    }
+    uses.sort_by_key(|(memory, ..)| *memory);
+    uses
+}
+
+/// Columns that the dynamics of a memory depend on.
+struct StoredColumns {
+    /// Of its state, in the order of the shape.
+    state: [i16; 11],
+    /// Of the memory.
+    id: i16,
+    created: i16,
+    layer: i16,
+    traits: Vec<i16>,
+}
+
+impl StoredColumns {
+    fn of(states: &Table, memories: &Table) -> Result<Self> {
+        Ok(Self {
+            state: columns(states, &STATE)?,
+            created: memories.column(c"created_at")?,
+            layer: memories.column(c"layer")?,
+            traits: TRAITS
+                .iter()
+                .map(|name| memories.column(name))
+                .collect::<Result<_>>()?,
+            id: memories.column(c"id")?,
+        })
+    }
+
+    /// Goes to the next of the memories that are looked up.
+    fn next(&self, memories: &mut Lookup<'_, 2>) -> Option<Uuid> {
+        // SAFETY: the column is one; setup() made it.
+        memories.next().and_then(|row| unsafe { row.uuid(self.id) })
+    }
+
+    /// What is stored of a memory.
+    fn read<'r>(&self, state: &Row<'r>, memory: &Row<'r>) -> Result<Stored<'r>> {
+        let [
+            _,
+            _,
+            count,
+            last,
+            heat,
+            working,
+            core,
+            layer,
+            stability,
+            difficulty,
+            base,
+        ] = self.state;
+        // SAFETY: the shape says of which types the columns are, and the table's definition those of memories.
+        unsafe {
+            Ok(Stored {
+                created_at: memory.get(self.created).unwrap_or(0),
+                memory_layer: memory.text(self.layer),
+                access_count: state.get(count),
+                last_accessed_at: state.get(last),
+                heat: state.bytes(heat),
+                working: state.get(working),
+                core: state.get(core),
+                layer: state.text(layer),
+                stability: state.get(stability),
+                difficulty: state.get(difficulty),
+                base: state
+                    .get::<RawJsonb>(base)
+                    .as_ref()
+                    .map(life::stored_base)
+                    .transpose()?,
+            })
+        }
+    }
+}
+
 /// Brings the states of memories up to date. All that were used are locked.
 #[allow(clippy::too_many_arguments)]
 fn update_states(
@@ -361,119 +442,72 @@ fn update_states(
     memories: &Table,
     states: &Table,
     writer: &mut Writer<'_, 11>,
-    rules: &Settings,
+    params: &Course<Params>,
 ) -> Result<()> {
-    let mut events: Vec<(Uuid, Uuid, Event)> = Vec::new();
-    for call in calls {
-        if let Some(event) = call.event() {
-            events.extend(call.memories.iter().map(|(id, _)| (*id, call.id, event)));
-        }
-    }
-    events.sort_by_key(|(memory, ..)| *memory);
-    let [
-        _,
-        _,
-        count,
-        last,
-        heat,
-        working,
-        core,
-        layer,
-        stability,
-        difficulty,
-        base,
-    ] = columns(states, &STATE)?;
-    let (created, shown) = (memories.column(c"created_at")?, memories.column(c"layer")?);
-    let of_traits = TRAITS
-        .iter()
-        .map(|name| memories.column(name))
-        .collect::<Result<Vec<i16>>>()?;
-    let ids: Vec<Uuid> = events.chunk_by(|a, b| a.0 == b.0).map(|e| e[0].0).collect();
-    let key = memories.column(c"id")?;
+    let uses = uses(calls);
+    let columns = StoredColumns::of(states, memories)?;
+    let ids: Vec<Uuid> = uses.chunk_by(|a, b| a.0 == b.0).map(|e| e[0].0).collect();
     memory.seek_any([workspace, Uuid::nil()], &ids);
-    // SAFETY: the column is one; setup() made it.
-    let next = |memory: &mut Lookup<'_, 2>| memory.next().and_then(|row| unsafe { row.uuid(key) });
-    let mut at = next(memory);
-    for of_one in events.chunk_by(|a, b| a.0 == b.0) {
+    let mut at = columns.next(memory);
+    for of_one in uses.chunk_by(|a, b| a.0 == b.0) {
         pgrx::check_for_interrupts!();
         let id = of_one[0].0;
         if at != Some(id) {
             continue;
         }
-        let Ok(nth) = locked.binary_search_by_key(&id, |(id, _)| *id) else {
-            at = next(memory);
-            continue;
-        };
-        let owner = memory.row();
-        let tuple = &locked[nth].1;
-        let row = tuple.row();
-        let traits = traits(&owner, &of_traits)?;
-        // SAFETY: the shape says of which types the columns are, and the table's definition those of memories.
-        let stored = unsafe {
-            Stored {
-                created_at: owner.get(created).unwrap_or(0),
-                memory_layer: owner.text(shown),
-                access_count: row.get(count),
-                last_accessed_at: row.get(last),
-                heat: row.bytes(heat),
-                working: row.get(working),
-                core: row.get(core),
-                layer: row.text(layer),
-                stability: row.get(stability),
-                difficulty: row.get(difficulty),
-                base: row
-                    .get::<RawJsonb>(base)
-                    .as_ref()
-                    .map(life::stored_base)
-                    .transpose()?,
-            }
-        };
-        let new: Vec<(Uuid, Event)> = of_one.iter().map(|(_, call, e)| (*call, *e)).collect();
-        let mut after = life::after(
-            &stored,
-            &traits,
-            &rules.params,
-            new.clone(),
-            None,
-            None,
-            false,
-        )?;
-        if after.late {
-            // What is a matter of order, from the whole history.
-            let mut all = history(workspace, id)?;
-            let known = all.len();
-            all.extend(new);
-            after = life::after(
-                &stored,
-                &traits,
-                &rules.params,
-                all,
-                Some(known),
-                None,
-                false,
-            )?;
+        if let Ok(nth) = locked.binary_search_by_key(&id, |(id, _)| *id) {
+            let tuple = &locked[nth].1;
+            let owner = memory.row();
+            let traits = traits(&owner, &columns.traits)?;
+            let stored = columns.read(&tuple.row(), &owner)?;
+            let new: Vec<(Uuid, Event)> = of_one.iter().map(|(_, call, e)| (*call, *e)).collect();
+            let after = after(workspace, id, &stored, &traits, params, new)?;
+            write_state(writer, tuple, &after);
         }
-        let state = &after.state;
-        let encoded = state.heat.encode();
-        writer.update(
-            tuple.tuple,
-            &[
-                (2, Value::Int8(state.uses)),
-                (3, Value::Time(state.last_used)),
-                (4, Value::Bytes(&encoded)),
-                (5, Value::Float8(state.working)),
-                (6, Value::Float8(state.core)),
-                (7, Value::Text(state.layer.name())),
-                (8, Value::Float8(state.stability)),
-                (9, Value::Float8(state.difficulty)),
-                (10, after.base.as_ref().map_or(Value::Null, Value::Json)),
-            ],
-        );
-        at = next(memory);
+        at = columns.next(memory);
     }
     Ok(())
 }
 
+/// A state after uses that are not in the log yet.
+fn after(
+    workspace: Uuid,
+    memory: Uuid,
+    stored: &Stored<'_>,
+    traits: &Traits,
+    params: &Course<Params>,
+    new: Vec<(Uuid, Event)>,
+) -> Result<After> {
+    let after = |uses, known| life::after(stored, traits, params, uses, known, None, false);
+    let known = after(new.clone(), None)?;
+    if !known.late {
+        return Ok(known);
+    }
+    // What is a matter of order, from the whole history.
+    let mut all = history(workspace, memory)?;
+    let logged = all.len();
+    all.extend(new);
+    after(all, Some(logged))
+}
+
+fn write_state(writer: &mut Writer<'_, 11>, row: &Tuple, after: &After) {
+    let state = &after.state;
+    let encoded = state.heat.encode();
+    writer.update(
+        row.tuple,
+        &[
+            (2, Value::Int8(state.uses)),
+            (3, Value::Time(state.last_used)),
+            (4, Value::Bytes(&encoded)),
+            (5, Value::Float8(state.working)),
+            (6, Value::Float8(state.core)),
+            (7, Value::Text(state.layer.name())),
+            (8, Value::Float8(state.stability)),
+            (9, Value::Float8(state.difficulty)),
+            (10, after.base.as_ref().map_or(Value::Null, Value::Json)),
+        ],
+    );
+}
 /// Columns of `memories` that the dynamics of a memory depend on.
 pub(super) const TRAITS: [&CStr; 5] = [
     c"type",
