@@ -152,41 +152,72 @@ fn columns<const N: usize>(table: &Table, shape: &Shape<N>) -> Result<[i16; N]> 
     Ok(numbers)
 }
 
+/// Tables that calls are folded from and into.
+struct Tables {
+    queue: Table,
+    states: Table,
+    links: Table,
+    memories: Table,
+    /// Of the log.
+    routes: Routes,
+}
+
+impl Tables {
+    /// Locks them. `None` where the caller does not own them, or the log is not as setup() makes it.
+    fn open() -> Result<Option<Self>> {
+        if !Table::open(c"access_queue")?.owned() {
+            return Ok(None);
+        }
+        let queue = Table::open_for_insert(c"access_queue")?;
+        let states = Table::open_for_insert(c"memory_state")?;
+        let links = Table::open_for_insert(c"hebbian_links")?;
+        let memories = Table::open(c"memories")?;
+        let Some(routes) = Routes::open(c"access_log") else {
+            return Ok(None);
+        };
+        let owned = [&queue, &states, &links].iter().all(|t| t.owned());
+        Ok(owned.then_some(Self {
+            queue,
+            states,
+            links,
+            memories,
+            routes,
+        }))
+    }
+
+    /// The parts of the log that these calls belong into; most often one. `None` where there is none for a call.
+    fn log_parts(&self, calls: &[Call]) -> Result<Option<Vec<(pg_sys::Oid, Table)>>> {
+        let mut parts: Vec<(pg_sys::Oid, Table)> = Vec::new();
+        for call in calls {
+            let Some(part) = self.routes.find(call.at) else {
+                return Ok(None);
+            };
+            if !parts.iter().any(|(known, _)| *known == part) {
+                parts.push((part, Table::open_part(part)?));
+            }
+        }
+        Ok(Some(parts))
+    }
+}
+
 /// Folds at most so many calls of a workspace. `None` where that takes statements: the tables are not
 /// as setup() makes them, or have lost rows.
 pub fn fold(workspace: Uuid, at_most: usize, rules: &Settings) -> Result<Option<Folded>> {
-    if !Table::open(c"access_queue")?.owned() {
-        return Ok(None);
-    }
-    let queue = Table::open_for_insert(c"access_queue")?;
-    let states = Table::open_for_insert(c"memory_state")?;
-    let links = Table::open_for_insert(c"hebbian_links")?;
-    let memories = Table::open(c"memories")?;
-    let Some(routes) = Routes::open(c"access_log") else {
+    let Some(tables) = Tables::open()? else {
         return Ok(None);
     };
-    if ![&queue, &states, &links].iter().all(|t| t.owned()) {
-        return Ok(None);
-    }
-    let (Some(_), Some(mut states_), Some(mut links_)) = (
-        Writer::open(&queue, &QUEUE),
-        Writer::open(&states, &STATE),
-        Writer::open(&links, &LINKS),
+    let (Some(_), Some(mut states), Some(mut links)) = (
+        Writer::open(&tables.queue, &QUEUE),
+        Writer::open(&tables.states, &STATE),
+        Writer::open(&tables.links, &LINKS),
     ) else {
         return Ok(None);
     };
     let snapshot = Fresh::new();
-    let mut calls = waiting(&queue, workspace, at_most)?;
-    // The parts of the log that these calls belong into; most often one.
-    let mut parts: Vec<(pg_sys::Oid, Table)> = Vec::new();
-    for call in &calls {
-        let Some(part) = routes.find(call.at) else {
-            return Ok(None);
-        };
-        if !parts.iter().any(|(known, _)| *known == part) {
-            parts.push((part, Table::open_part(part)?));
-        }
-    }
+    let mut calls = waiting(&tables.queue, workspace, at_most)?;
+    let Some(parts) = tables.log_parts(&calls)? else {
+        return Ok(None);
+    };
     let mut logs = Vec::with_capacity(parts.len());
     for (part, table) in &parts {
         match Writer::open(table, &LOG).filter(|_| table.owned()) {
@@ -194,72 +225,21 @@ pub fn fold(workspace: Uuid, at_most: usize, rules: &Settings) -> Result<Option<
             None => return Ok(None),
         }
     }
-    let mut wanted: Vec<Uuid> = calls
-        .iter()
-        .flat_map(|call| call.memories.iter().map(|(id, _)| *id))
-        .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-
-    let mut locked: Vec<(Uuid, Tuple)> = Vec::with_capacity(wanted.len());
-    let (mut busy, mut gone) = (HashSet::new(), HashSet::new());
-    let mut state = Lookup::new(&states)?;
-    let mut memory = Lookup::new(&memories)?;
-    let [_, id, ..] = columns(&states, &STATE)?;
-    state.seek_any([workspace, Uuid::nil()], &wanted);
-    // SAFETY: the shape says that the column is one.
-    let mut next = || state.next().map(|row| (unsafe { row.uuid(id) }, row.at));
-    let mut row = next();
-    for id in &wanted {
-        pgrx::check_for_interrupts!();
-        match row {
-            Some((of, at)) if of == Some(*id) => {
-                match write::lock(&states, at) {
-                    Some(tuple) => locked.push((*id, Tuple::new(&states, tuple))),
-                    None => {
-                        busy.insert(*id);
-                    }
-                }
-                row = next();
-            }
-            // A partial restore has left its state out.
-            _ if memory.find([workspace, *id]).is_some() => return Ok(None),
-            _ => {
-                gone.insert(*id);
-            }
-        }
-    }
-    if !busy.is_empty() {
-        calls.retain(|call| call.memories.iter().all(|(id, _)| !busy.contains(id)));
-    }
-    // Whoever deletes a memory takes it out of calls; what that holds comes next time.
-    calls.retain(|call| write::delete(&queue, call.row));
-    if !gone.is_empty() {
-        for call in &mut calls {
-            call.memories.retain(|(id, _)| !gone.contains(id));
-        }
-    }
-
-    update_states(
-        workspace,
-        &calls,
-        &locked,
-        &mut memory,
-        &memories,
-        &states,
-        &mut states_,
-        &rules.params,
-    )?;
-    let late_links = update_links(workspace, &calls, &links, &mut links_, &rules.links)?;
+    let Some(mut memories) = Memories::lock(&tables, workspace, &calls)? else {
+        return Ok(None);
+    };
+    memories.take(&mut calls);
+    memories.update_states(&calls, &mut states, &rules.params)?;
+    let late_links = update_links(workspace, &calls, &tables.links, &mut links, &rules.links)?;
     // After the states, some of which ask for what was logged before.
     for (part, log) in &mut logs {
         let theirs = calls
             .iter()
-            .filter(|call| routes.find(call.at) == Some(*part));
+            .filter(|call| tables.routes.find(call.at) == Some(*part));
         write_log(workspace, theirs, log, &rules.links);
     }
-    drop((state, memory, snapshot));
-    drop((states_, links_, logs));
+    drop((memories, snapshot));
+    drop((states, links, logs));
     write::done();
     Ok(Some(Folded {
         calls: i32::try_from(calls.len()).unwrap_or(i32::MAX),
@@ -312,6 +292,131 @@ fn waiting(queue: &Table, workspace: Uuid, at_most: usize) -> Result<Vec<Call>> 
         }
     }
     Ok(calls)
+}
+
+/// Memories that calls used.
+struct Memories<'t> {
+    workspace: Uuid,
+    tables: &'t Tables,
+    rows: Lookup<'t, 2>,
+    /// Their states, in the order of ids: nobody else changes these from now on.
+    states: Vec<(Uuid, Tuple)>,
+    /// Those whose states somebody else is changing.
+    busy: HashSet<Uuid>,
+    /// Those that there are no more.
+    gone: HashSet<Uuid>,
+}
+
+impl<'t> Memories<'t> {
+    /// Locks the states of what calls name. `None` where a memory has none.
+    fn lock(tables: &'t Tables, workspace: Uuid, calls: &[Call]) -> Result<Option<Self>> {
+        let mut wanted: Vec<Uuid> = calls
+            .iter()
+            .flat_map(|call| call.memories.iter().map(|(id, _)| *id))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut state = Lookup::new(&tables.states)?;
+        let mut found = Self {
+            workspace,
+            tables,
+            rows: Lookup::new(&tables.memories)?,
+            states: Vec::with_capacity(wanted.len()),
+            busy: HashSet::new(),
+            gone: HashSet::new(),
+        };
+        let [_, id, ..] = columns(&tables.states, &STATE)?;
+        state.seek_any([workspace, Uuid::nil()], &wanted);
+        // SAFETY: the shape says that the column is one.
+        let mut next = || state.next().map(|row| (unsafe { row.uuid(id) }, row.at));
+        let mut row = next();
+        for id in wanted {
+            pgrx::check_for_interrupts!();
+            match row {
+                Some((of, at)) if of == Some(id) => {
+                    match write::lock(&tables.states, at) {
+                        Some(tuple) => found.states.push((id, Tuple::new(&tables.states, tuple))),
+                        None => {
+                            found.busy.insert(id);
+                        }
+                    }
+                    row = next();
+                }
+                // A partial restore has left its state out.
+                _ if found.rows.find([workspace, id]).is_some() => return Ok(None),
+                _ => {
+                    found.gone.insert(id);
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Takes calls out of the queue, and what is gone out of them. Those that have to wait stay there.
+    fn take(&self, calls: &mut Vec<Call>) {
+        if !self.busy.is_empty() {
+            calls.retain(|call| call.memories.iter().all(|(id, _)| !self.busy.contains(id)));
+        }
+        // Whoever deletes a memory takes it out of calls; what that holds comes next time.
+        calls.retain(|call| write::delete(&self.tables.queue, call.row));
+        if !self.gone.is_empty() {
+            for call in calls {
+                call.memories.retain(|(id, _)| !self.gone.contains(id));
+            }
+        }
+    }
+
+    /// Brings the states up to date.
+    fn update_states(
+        &mut self,
+        calls: &[Call],
+        writer: &mut Writer<'_, 11>,
+        params: &Course<Params>,
+    ) -> Result<()> {
+        let uses = uses(calls);
+        let columns = StoredColumns::of(&self.tables.states, &self.tables.memories)?;
+        let ids: Vec<Uuid> = uses.chunk_by(|a, b| a.0 == b.0).map(|e| e[0].0).collect();
+        self.rows.seek_any([self.workspace, Uuid::nil()], &ids);
+        let mut at = columns.next(&mut self.rows);
+        for of_one in uses.chunk_by(|a, b| a.0 == b.0) {
+            pgrx::check_for_interrupts!();
+            let id = of_one[0].0;
+            if at != Some(id) {
+                continue;
+            }
+            if let Ok(nth) = self.states.binary_search_by_key(&id, |(id, _)| *id) {
+                let tuple = &self.states[nth].1;
+                let memory = self.rows.row();
+                let traits = traits(&memory, &columns.traits)?;
+                let stored = columns.read(&tuple.row(), &memory)?;
+                let after = self.after(&stored, &traits, params, of_one)?;
+                write_state(writer, tuple, &after);
+            }
+            at = columns.next(&mut self.rows);
+        }
+        Ok(())
+    }
+
+    /// The state of a memory after uses that are not in the log yet.
+    fn after(
+        &self,
+        stored: &Stored<'_>,
+        traits: &Traits,
+        params: &Course<Params>,
+        uses: &[(Uuid, Uuid, Event)],
+    ) -> Result<After> {
+        let after = |uses, known| life::after(stored, traits, params, uses, known, None, false);
+        let new: Vec<(Uuid, Event)> = uses.iter().map(|(_, call, e)| (*call, *e)).collect();
+        let known = after(new.clone(), None)?;
+        if !known.late {
+            return Ok(known);
+        }
+        // What is a matter of order, from the whole history.
+        let mut all = history(self.workspace, uses[0].0)?;
+        let logged = all.len();
+        all.extend(new);
+        after(all, Some(logged))
+    }
 }
 
 /// Uses in the order of the log's key, so that each page of its index is visited once.
@@ -430,64 +535,6 @@ impl StoredColumns {
             })
         }
     }
-}
-
-/// Brings the states of memories up to date. All that were used are locked.
-#[allow(clippy::too_many_arguments)]
-fn update_states(
-    workspace: Uuid,
-    calls: &[Call],
-    locked: &[(Uuid, Tuple)],
-    memory: &mut Lookup<'_, 2>,
-    memories: &Table,
-    states: &Table,
-    writer: &mut Writer<'_, 11>,
-    params: &Course<Params>,
-) -> Result<()> {
-    let uses = uses(calls);
-    let columns = StoredColumns::of(states, memories)?;
-    let ids: Vec<Uuid> = uses.chunk_by(|a, b| a.0 == b.0).map(|e| e[0].0).collect();
-    memory.seek_any([workspace, Uuid::nil()], &ids);
-    let mut at = columns.next(memory);
-    for of_one in uses.chunk_by(|a, b| a.0 == b.0) {
-        pgrx::check_for_interrupts!();
-        let id = of_one[0].0;
-        if at != Some(id) {
-            continue;
-        }
-        if let Ok(nth) = locked.binary_search_by_key(&id, |(id, _)| *id) {
-            let tuple = &locked[nth].1;
-            let owner = memory.row();
-            let traits = traits(&owner, &columns.traits)?;
-            let stored = columns.read(&tuple.row(), &owner)?;
-            let new: Vec<(Uuid, Event)> = of_one.iter().map(|(_, call, e)| (*call, *e)).collect();
-            let after = after(workspace, id, &stored, &traits, params, new)?;
-            write_state(writer, tuple, &after);
-        }
-        at = columns.next(memory);
-    }
-    Ok(())
-}
-
-/// A state after uses that are not in the log yet.
-fn after(
-    workspace: Uuid,
-    memory: Uuid,
-    stored: &Stored<'_>,
-    traits: &Traits,
-    params: &Course<Params>,
-    new: Vec<(Uuid, Event)>,
-) -> Result<After> {
-    let after = |uses, known| life::after(stored, traits, params, uses, known, None, false);
-    let known = after(new.clone(), None)?;
-    if !known.late {
-        return Ok(known);
-    }
-    // What is a matter of order, from the whole history.
-    let mut all = history(workspace, memory)?;
-    let logged = all.len();
-    all.extend(new);
-    after(all, Some(logged))
 }
 
 fn write_state(writer: &mut Writer<'_, 11>, row: &Tuple, after: &After) {
