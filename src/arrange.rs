@@ -102,6 +102,60 @@ impl<'t> Source<'t> {
         }
         Ok(found)
     }
+    fn total(&self) -> usize {
+        self.heads.iter().map(|head| head.n).sum()
+    }
+
+    /// Looks at all vectors for the first time.
+    fn survey(&mut self) -> Result<Survey> {
+        let dims = self.dims;
+        let every = self.total().div_ceil(SAMPLE.min(NUMBERS / dims)).max(1);
+        let mut sample = Directions::new(dims);
+        let (mut living, mut lengths) = (0, (f32::INFINITY, 0f32));
+        self.each(|_, half| {
+            if living % every == 0 {
+                sample.push(segment::direction(&half, dims));
+            }
+            living += 1;
+            lengths = (lengths.0.min(half.1), lengths.1.max(half.1));
+        })?;
+        Ok(Survey {
+            sample,
+            living,
+            even: lengths.0 >= EVEN * lengths.1,
+        })
+    }
+
+    /// Groups of vectors that are alike, as their sample is.
+    fn groups(&mut self, sample: Directions) -> Result<Vec<Vec<Entry>>> {
+        let dims = self.dims;
+        let k = (self.total() / GROUP).clamp(1, GROUPS);
+        let centres = groups::centres(&sample, k, &mut pause);
+        drop(sample);
+        let known = centres.all();
+        let mut groups: Vec<Vec<Entry>> = vec![Vec::new(); known.len()];
+        let (mut dots, mut one) = (Vec::new(), Vec::new());
+        self.each(|entry, half| {
+            one.clear();
+            one.extend(segment::direction(&half, dims));
+            groups[groups::nearest(&known, &one, &mut dots)].push(entry);
+        })?;
+        Ok(groups)
+    }
+}
+
+/// What a first look at all vectors tells.
+struct Survey {
+    /// Some of them.
+    sample: Directions,
+    /// How many there are.
+    living: usize,
+    /// All are about as long: what is alike by its angle is alike by its distance too.
+    even: bool,
+}
+
+fn pause() {
+    pgrx::check_for_interrupts!();
 }
 
 /// The next part of upper halves.
@@ -119,113 +173,143 @@ fn next<'p>(parts: &'p mut Parts<'_>, head: &Head, dims: usize) -> Result<High<'
 /// the owner of the tables, who holds the packing lock.
 pub fn arrange(workspace: Uuid, model: &str, by_angle: bool) -> Result<usize> {
     let table = owned_for_insert(c"search_blocks")?;
-    let Some(mut rows) = Writer::open(&table, &BLOCKS) else {
+    let Some(rows) = Writer::open(&table, &BLOCKS) else {
         return Ok(0);
     };
     let _snapshot = Fresh::new();
     let Some(mut source) = Source::of(&table, workspace, model)? else {
         return Ok(0);
     };
-    let dims = source.dims;
-    if !cells::worth(dims) {
+    if !cells::worth(source.dims) {
         return Ok(0);
     }
-    let mut pause = || {
-        pgrx::check_for_interrupts!();
+    let Survey {
+        sample,
+        living,
+        even,
+    } = source.survey()?;
+    if living == 0 || !(even || by_angle) {
+        return Ok(0);
+    }
+    let groups = source.groups(sample)?;
+    let mut cells = Cells {
+        output: Output {
+            rows,
+            workspace,
+            model,
+            memory: PgMemoryContexts::new("engram cells"),
+        },
+        making: ids::next().as_u64_pair().1 as u32,
+        dims: source.dims,
+        places: Vec::new(),
+        middles: Vec::new(),
     };
-
-    let total: usize = source.heads.iter().map(|head| head.n).sum();
-    let every = total.div_ceil(SAMPLE.min(NUMBERS / dims)).max(1);
-    let mut sample = Directions::new(dims);
-    let (mut nth, mut lengths) = (0, (f32::INFINITY, 0f32));
-    source.each(|_, half| {
-        if nth % every == 0 {
-            sample.push(segment::direction(&half, dims));
-        }
-        nth += 1;
-        lengths = (lengths.0.min(half.1), lengths.1.max(half.1));
-    })?;
-    // What is alike by its angle is alike by its distance too where all are as long.
-    let even = lengths.0 >= EVEN * lengths.1;
-    if nth == 0 || !(even || by_angle) {
-        return Ok(0);
+    // Vectors that are all alike are one group, however many.
+    let most = (4 * GROUP)
+        .min(NUMBERS / source.dims)
+        .max(cells::cell_room(source.dims));
+    for group in groups.iter().flat_map(|group| group.chunks(most)) {
+        cells.add(group, &source.some(group)?);
     }
-    let centres = groups::centres(&sample, (total / GROUP).clamp(1, GROUPS), &mut pause);
-    drop(sample);
-    let known = centres.all();
-    let mut groups: Vec<Vec<Entry>> = vec![Vec::new(); known.len()];
-    let (mut dots, mut one) = (Vec::new(), Vec::new());
-    source.each(|entry, half| {
-        one.clear();
-        one.extend(segment::direction(&half, dims));
-        groups[groups::nearest(&known, &one, &mut dots)].push(entry);
-    })?;
+    cells.finish(&source, even);
+    drop(source);
+    write::done();
+    Ok(living)
+}
 
-    let making = ids::next().as_u64_pair().1 as u32;
-    // What forming a row allocates does not outlive it.
-    let mut memory = PgMemoryContexts::new("engram cells");
-    let mut write = |key: [u8; 16], entries: usize, row: &[u8]| {
+/// Where cells, and what leads to them, are written.
+struct Output<'t> {
+    rows: Writer<'t, 7>,
+    workspace: Uuid,
+    model: &'t str,
+    /// What forming a row allocates does not outlive it.
+    memory: PgMemoryContexts,
+}
+
+impl Output<'_> {
+    /// Writes a row about so many vectors.
+    fn write(&mut self, key: [u8; 16], entries: usize, row: &[u8]) -> Place {
         let values = [
-            Value::Uuid(workspace),
-            Value::Text(model),
+            Value::Uuid(self.workspace),
+            Value::Text(self.model),
             Value::Int2(cells::LEVEL),
             Value::Int4(0),
             Value::Uuid(Uuid::from_bytes(key)),
             Value::Int4(i32::try_from(entries).unwrap_or(i32::MAX)),
             Value::Bytes(row),
         ];
+        let Self { rows, memory, .. } = self;
         // SAFETY: nothing that is allocated meanwhile is used afterwards.
         unsafe {
             let place = memory.switch_to(|_| rows.insert(&values));
             memory.reset();
             place
         }
-    };
-    let mut places: Vec<Option<Place>> = Vec::new();
-    let mut middles: Vec<Half> = Vec::new();
-    // Vectors that are all alike are one group, however many.
-    let room = cells::cell_room(dims);
-    let most = (4 * GROUP).min(NUMBERS / dims).max(room);
-    for group in groups.iter().flat_map(|group| group.chunks(most)) {
-        let halves = source.some(group)?;
+    }
+}
+
+/// Cells that are being written.
+struct Cells<'t> {
+    output: Output<'t>,
+    /// What tells these from others that were written before.
+    making: u32,
+    dims: usize,
+    /// Where those are that are written, and what they are like.
+    places: Vec<Option<Place>>,
+    middles: Vec<Half>,
+}
+
+impl Cells<'_> {
+    /// Writes the cells of a group.
+    fn add(&mut self, group: &[Entry], halves: &[Half]) {
+        let (dims, room) = (self.dims, cells::cell_room(self.dims));
         let mut all = Directions::new(dims);
         halves
             .iter()
             .for_each(|half| all.push(segment::direction(half, dims)));
         let order = groups::arranged(&all, room, &mut pause);
         for members in order.chunks(room) {
-            pgrx::check_for_interrupts!();
+            pause();
             let (scale, norm, codes) = vectors::quantised(&groups::centre(&all, members));
-            middles.push((scale, norm, segment::halves(&codes, dims, true)));
+            self.middles
+                .push((scale, norm, segment::halves(&codes, dims, true)));
             let mut members = members.to_vec();
             members.sort_unstable();
             let these: Vec<Entry> = members.iter().map(|i| group[*i as usize]).collect();
             let halves: Vec<Half> = (members.iter())
                 .map(|i| halves[*i as usize].clone())
                 .collect();
-            let number = places.len();
-            let row = cells::cell(making, number, &these, &halves);
-            places.push(Some(write(What::Cell.key(number), 0, &row)));
+            let number = self.places.len();
+            let row = cells::cell(self.making, number, &these, &halves);
+            let place = self.output.write(What::Cell.key(number), 0, &row);
+            self.places.push(Some(place));
         }
     }
-    let room = cells::directory_room(dims);
-    let mut directories = Vec::new();
-    for (number, (places, middles)) in places.chunks(room).zip(middles.chunks(room)).enumerate() {
-        let row = cells::directory(making, number, places, middles);
-        directories.push(Some(write(What::Directory.key(number), 0, &row)));
+
+    /// Writes where the cells are, in directories, and where these are.
+    fn finish(mut self, source: &Source<'_>, even: bool) {
+        let room = cells::directory_room(self.dims);
+        let together = self.places.chunks(room).zip(self.middles.chunks(room));
+        let mut directories = Vec::new();
+        for (number, (places, middles)) in together.enumerate() {
+            let row = cells::directory(self.making, number, places, middles);
+            directories.push(Some(self.output.write(
+                What::Directory.key(number),
+                0,
+                &row,
+            )));
+        }
+        let guide = Guide {
+            making: self.making,
+            dims: self.dims,
+            even,
+            cells: self.places.len(),
+            segments: source.heads.iter().map(Listed::of).collect(),
+            directories,
+        };
+        self.output
+            .write(What::Guide.key(0), source.total(), &guide.encode());
     }
-    let guide = Guide {
-        making,
-        dims,
-        even,
-        cells: places.len(),
-        segments: source.heads.iter().map(Listed::of).collect(),
-        directories,
-    };
-    write(What::Guide.key(0), total, &guide.encode());
-    drop((source, rows));
-    write::done();
-    Ok(nth)
 }
 
 /// Cells that are looked at to tell whether all are there, and how many of them may be elsewhere: those of which a vector
