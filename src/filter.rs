@@ -358,29 +358,42 @@ fn operators<'a>(
         .collect()
 }
 
-/// Checks a value against its field and operator and brings it to the form that SQL compares.
-fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, FilterError> {
-    let kind = match field {
-        Field::Column(index) => FIELDS[*index].1,
-        Field::Metadata(_) => Kind::Json,
-    };
-    let entity = matches!(field, Field::Column(i) if FIELDS[*i].0 == "entities");
-    let bad = |wanted: &str| -> Result<Value, FilterError> {
+/// A value, and what it is compared with.
+struct Compared<'a> {
+    key: &'a str,
+    kind: Kind,
+    /// The field holds names of entities.
+    entity: bool,
+    op: Op,
+    value: &'a Value,
+}
+
+impl Compared<'_> {
+    fn bad(&self, wanted: &str) -> Result<Value, FilterError> {
+        let Self { key, kind, op, .. } = *self;
         let name = OPERATORS[op as usize];
         error(
             format!(
                 "filter {key:?}: {name:?} needs {wanted}, not {}",
-                shorten(&value.to_string())
+                shorten(&self.value.to_string())
             ),
             format!(
                 r#"For example {{"{key}": {{"{name}": {}}}}}."#,
                 example(kind, op)
             ),
         )
-    };
-    let list = |value: &Value| -> Result<Value, FilterError> {
-        let Value::Array(items) = value else {
-            return bad("an array");
+    }
+
+    /// As one value of the field.
+    fn one(&self, wanted: &str) -> Result<Value, FilterError> {
+        scalar(self.kind, self.entity, self.value).map_or_else(|| self.bad(wanted), Ok)
+    }
+
+    /// As several.
+    fn list(&self) -> Result<Value, FilterError> {
+        let Self { key, kind, .. } = *self;
+        let Value::Array(items) = self.value else {
+            return self.bad("an array");
         };
         if items.len() > MAX_VALUES {
             return error(
@@ -393,23 +406,38 @@ fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, Filte
         }
         items
             .iter()
-            .map(|item| match scalar(kind, entity, item) {
+            .map(|item| match scalar(kind, self.entity, item) {
                 Some(item) => Ok(item),
                 None if item.is_null() => error(
-                    format!("filter {key:?}: {:?} lists a null", OPERATORS[op as usize]),
+                    format!("filter {key:?}: {:?} lists a null", OPERATORS[self.op as usize]),
                     format!(r#"To find rows without it, write {{"OR": [{{"{key}": [...]}}, {{"{key}": null}}]}}."#),
                 ),
-                None => bad(wanted(kind)),
+                None => self.bad(wanted(kind)),
             })
             .collect::<Result<Vec<_>, _>>()
             .map(Value::Array)
+    }
+}
+
+/// Checks a value against its field and operator and brings it to the form that SQL compares.
+fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, FilterError> {
+    let kind = match field {
+        Field::Column(index) => FIELDS[*index].1,
+        Field::Metadata(_) => Kind::Json,
+    };
+    let compared = Compared {
+        key,
+        kind,
+        entity: matches!(field, Field::Column(i) if FIELDS[*i].0 == "entities"),
+        op,
+        value,
     };
     match op {
         Op::Exists => match value {
             Value::Bool(_) => Ok(value.clone()),
-            _ => bad("true or false"),
+            _ => compared.bad("true or false"),
         },
-        Op::In | Op::Nin => list(value),
+        Op::In | Op::Nin => compared.list(),
         Op::Gt | Op::Gte | Op::Lt | Op::Lte => match kind {
             Kind::List | Kind::Boolean | Kind::Uuid => error(
                 format!(
@@ -418,16 +446,17 @@ fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, Filte
                 ),
                 "Use eq, ne, in, nin, contains or exists.",
             ),
-            Kind::Json if !(value.is_number() || value.is_string()) => bad("a number or a text"),
-            _ => scalar(kind, entity, value).map_or_else(|| bad(wanted(kind)), Ok),
+            Kind::Json if !(value.is_number() || value.is_string()) => {
+                compared.bad("a number or a text")
+            }
+            _ => compared.one(wanted(kind)),
         },
         Op::Contains | Op::Icontains => match kind {
-            Kind::Text => value
-                .as_str()
-                .map_or_else(|| bad("a text"), |_| Ok(value.clone())),
-            Kind::List if value.is_array() && op == Op::Contains => list(value),
-            Kind::List => scalar(kind, entity, value).map_or_else(|| bad("a text"), Ok),
-            Kind::Json if op == Op::Icontains && !value.is_string() => bad("a text"),
+            Kind::Text if value.is_string() => Ok(value.clone()),
+            Kind::Text => compared.bad("a text"),
+            Kind::List if value.is_array() && op == Op::Contains => compared.list(),
+            Kind::List => compared.one("a text"),
+            Kind::Json if op == Op::Icontains && !value.is_string() => compared.bad("a text"),
             Kind::Json => Ok(value.clone()),
             _ => error(
                 format!(
@@ -440,9 +469,9 @@ fn check(key: &str, field: &Field, op: Op, value: &Value) -> Result<Value, Filte
         Op::Eq | Op::Ne => match (kind, value) {
             (Kind::Json, _) => Ok(value.clone()),
             (_, Value::Null) => Ok(Value::Null),
-            (Kind::List, Value::Array(_)) => list(value),
-            (Kind::List, _) => bad("an array"),
-            _ => scalar(kind, entity, value).map_or_else(|| bad(wanted(kind)), Ok),
+            (Kind::List, Value::Array(_)) => compared.list(),
+            (Kind::List, _) => compared.bad("an array"),
+            _ => compared.one(wanted(kind)),
         },
     }
 }
