@@ -56,18 +56,11 @@ pub fn spread<K, E>(
 where
     K: Copy + Eq + Hash + Ord,
 {
-    let mut start: BTreeMap<K, f64> = BTreeMap::new();
-    let sound = || seeds.iter().filter(|(_, w)| *w > 0.0 && w.is_finite());
-    // As shares of the largest, or large ones would add up to infinity.
-    let largest = sound().fold(0.0, |most: f64, (_, weight)| most.max(*weight));
-    for (node, weight) in sound() {
-        *start.entry(*node).or_default() += weight / largest;
-    }
-    let total: f64 = start.values().sum();
-    start.values_mut().for_each(|weight| *weight /= total);
-
-    let mut links: HashMap<K, Links<K>> = HashMap::new();
-    let mut edges_left = max_edges;
+    let start = shares(seeds);
+    let mut walk = Walk {
+        links: HashMap::new(),
+        edges_left: max_edges,
+    };
     let mut mass: BTreeMap<K, f64> = BTreeMap::new();
     // Where the walk is after so many hops, and how much of all it is.
     let mut frontier = start.clone();
@@ -78,51 +71,18 @@ where
         if hop == max_hops {
             break;
         }
-        let mut going: Vec<(K, f64)> = frontier
+        let going: Vec<(K, f64)> = frontier
             .iter()
             .map(|(node, here)| (*node, alpha * here))
             .filter(|(_, left)| *left >= eps && *left > 0.0)
             .collect();
-        // The heaviest first; the sort keeps the order of nodes among equals.
-        going.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let unread: Vec<K> = going
-            .iter()
-            .map(|(node, _)| *node)
-            .filter(|node| !links.contains_key(node))
-            .collect();
-        let mut ahead = unread.as_slice();
-        frontier = BTreeMap::new();
-        let mut back = 0.0;
-        for (node, left) in going {
-            pause();
-            let Links { to, sum } = match links.entry(node) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(_) if edges_left == 0 => continue,
-                Entry::Vacant(new) => {
-                    ahead = ahead.get(1..).unwrap_or_default();
-                    let read = read(neighbours(node, ahead)?, edges_left);
-                    edges_left -= read.to.len();
-                    new.insert(read)
-                }
-            };
-            if to.is_empty() {
-                back += left;
-            }
-            for (next, weight) in &*to {
-                *frontier.entry(*next).or_default() += left * (weight / *sum);
-            }
-        }
-        if back > 0.0 {
-            for (seed, share) in &start {
-                *frontier.entry(*seed).or_default() += back * share;
-            }
-        }
+        frontier = walk.hop(going, &start, &mut neighbours, &mut pause)?;
         if frontier.is_empty() {
             break;
         }
     }
 
-    let strength = strengths(&mass, &links);
+    let strength = strengths(&mass, &walk.links);
     let all: f64 = strength.values().sum();
     let mut found: Vec<(K, f64, f64)> = mass
         .into_iter()
@@ -136,6 +96,76 @@ where
         .collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
     Ok(found)
+}
+
+/// Which share of the walk begins at each seed.
+fn shares<K: Copy + Ord>(seeds: &[(K, f64)]) -> BTreeMap<K, f64> {
+    let mut start: BTreeMap<K, f64> = BTreeMap::new();
+    let sound = || seeds.iter().filter(|(_, w)| *w > 0.0 && w.is_finite());
+    // As shares of the largest, or large ones would add up to infinity.
+    let largest = sound().fold(0.0, |most: f64, (_, weight)| most.max(*weight));
+    for (node, weight) in sound() {
+        *start.entry(*node).or_default() += weight / largest;
+    }
+    let total: f64 = start.values().sum();
+    start.values_mut().for_each(|weight| *weight /= total);
+    start
+}
+
+/// A walk: what it has read.
+struct Walk<K> {
+    /// Of nodes that it went on from.
+    links: HashMap<K, Links<K>>,
+    /// How many more may be read.
+    edges_left: usize,
+}
+
+impl<K: Copy + Eq + Hash + Ord> Walk<K> {
+    /// Goes on from nodes, each with what is left to go on; where that comes to. What comes to nodes without links goes
+    /// back to where the walk began.
+    fn hop<E>(
+        &mut self,
+        mut going: Vec<(K, f64)>,
+        start: &BTreeMap<K, f64>,
+        neighbours: &mut impl FnMut(K, &[K]) -> Result<Vec<(K, f64)>, E>,
+        pause: &mut impl FnMut(),
+    ) -> Result<BTreeMap<K, f64>, E> {
+        // The heaviest first; the sort keeps the order of nodes among equals.
+        going.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let unread: Vec<K> = going
+            .iter()
+            .map(|(node, _)| *node)
+            .filter(|node| !self.links.contains_key(node))
+            .collect();
+        let mut ahead = unread.as_slice();
+        let mut reached: BTreeMap<K, f64> = BTreeMap::new();
+        let mut back = 0.0;
+        for (node, left) in going {
+            pause();
+            let Links { to, sum } = match self.links.entry(node) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if self.edges_left == 0 => continue,
+                Entry::Vacant(new) => {
+                    ahead = ahead.get(1..).unwrap_or_default();
+                    let read = read(neighbours(node, ahead)?, self.edges_left);
+                    self.edges_left -= read.to.len();
+                    new.insert(read)
+                }
+            };
+            if to.is_empty() {
+                back += left;
+            }
+            for (next, weight) in &*to {
+                *reached.entry(*next).or_default() += left * (weight / *sum);
+            }
+        }
+        if back > 0.0 {
+            for (seed, share) in start {
+                *reached.entry(*seed).or_default() += back * share;
+            }
+        }
+        Ok(reached)
+    }
 }
 
 /// The links of a node as the walk uses them.
