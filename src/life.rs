@@ -202,6 +202,26 @@ impl Stored<'_> {
         state.last_used = self.last_accessed_at.unwrap_or(created_at);
         Ok(state)
     }
+
+    /// Where replays of it begin, unless that is where the memory was stored, and the calls that wait and that this
+    /// has taken in.
+    fn base(
+        &self,
+        state: &State,
+        traits: &Traits,
+        params: &Course<Params>,
+    ) -> Result<(Option<Base>, Vec<uuid::Uuid>), Error> {
+        Ok(match &self.base {
+            Some(value) => {
+                let first = State::first_stability(traits, params.at(self.created_at));
+                let (base, seen) = base_from(value, first).ok_or_else(|| broken("base"))?;
+                (Some(base), seen)
+            }
+            // What was before is known by number only.
+            None if self.heat.is_none() && state.uses > 1 => (Some(state.base()), Vec::new()),
+            None => (None, Vec::new()),
+        })
+    }
 }
 
 /// `seen`: calls that wait to be folded and that the base knows already.
@@ -368,92 +388,165 @@ pub fn after(
     at: Option<i64>,
     settle: bool,
 ) -> Result<After, Error> {
-    let mut state = stored.state(traits, params)?;
-    let (mut base, seen) = match &stored.base {
-        Some(value) => {
-            let first = State::first_stability(traits, params.at(stored.created_at));
-            let (base, seen) = base_from(value, first).ok_or_else(|| broken("base"))?;
-            (Some(base), seen)
-        }
-        // What was before is known by number only.
-        None if stored.heat.is_none() && state.uses > 1 => (Some(state.base()), Vec::new()),
-        None => (None, Vec::new()),
-    };
-    let first = params.at(stored.created_at);
-    let first = State::new(stored.created_at, Layer::Working, traits, first).base();
-    let begin = base.as_ref().unwrap_or(&first);
-    if state.last_used <= begin.last_used {
-        state.rested = begin.rested;
-    }
-    if traits.pinned {
-        let since = state.last_used.max(begin.at);
-        state.rested = state
-            .rested
-            .saturating_add(state.at().saturating_sub(since).max(0));
-    }
-
+    let begun = stored.state(traits, params)?;
+    let (base, seen) = stored.base(&begun, traits, params)?;
+    let mut life = Life::new(stored, begun, base, &seen, traits, params);
     let mut new = events.split_off(events.len().min(known.unwrap_or(0)));
     new.sort_by(|(_, a), (_, b)| a.order(b));
-    let (stored_at, stored_used, stored_uses) = (state.at(), state.last_used, state.uses);
-    let stored_heat = state.heat;
-    let mut late = false;
-    let known_to_base: HashSet<&uuid::Uuid> = seen.iter().collect();
-    for (call, event) in &new {
-        if known_to_base.contains(call) {
-            state.count(event);
-        } else if event.at < base.as_ref().unwrap_or(&first).at {
-            base.get_or_insert(first)
-                .take_in(event, traits, params.at(event.at));
-            state.apply(event, traits, params);
-            late = true;
-        } else {
-            late |= state.apply(event, traits, params);
-            // In which order the stored one and this are to be taken is not known here.
-            late |= event.at == stored_at && event.at == stored_used;
+    let before = Before::of(&life.state);
+    life.take_in(&new, &before);
+    if known.is_some() {
+        events.extend(&new);
+        life.replay(events);
+    }
+    if !new.is_empty() {
+        life.state.settle(traits, params);
+    }
+    let moment = at.unwrap_or(life.state.at()).max(life.state.at());
+    let (moment, base) = if settle {
+        life.settle(moment, &new, &seen, &before)
+    } else {
+        (moment, life.base.map(|base| base_json(&base, &seen)))
+    };
+    Ok(After {
+        state: life.state,
+        moment,
+        late: life.late,
+        base,
+    })
+}
+
+/// What is asked of a state as it was before it took in uses.
+struct Before {
+    at: i64,
+    last_used: i64,
+    uses: i64,
+    heat: Heat,
+}
+
+impl Before {
+    fn of(state: &State) -> Self {
+        Self {
+            at: state.at(),
+            last_used: state.last_used,
+            uses: state.uses,
+            heat: state.heat,
         }
     }
-    if known.is_some() {
-        let begin = base.as_ref().unwrap_or(&first);
-        events.extend(&new);
-        // Older ones are in the base, or were taken in by it.
-        events.retain(|(call, event)| event.at >= begin.at || known_to_base.contains(call));
-        let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
-        late = begin.uses.saturating_add(uses) != state.uses;
-        if !late {
-            events.retain(|(call, _)| !known_to_base.contains(call));
-            let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
-            state.replay(begin, &mut events, traits, params);
+}
+
+/// A state that takes in uses, and where a replay of them begins.
+struct Life<'a> {
+    traits: &'a Traits,
+    params: &'a Course<Params>,
+    state: State,
+    /// The memory when it was stored.
+    first: Base,
+    /// Where replays begin, unless that is it.
+    base: Option<Base>,
+    /// Calls that the base has taken in.
+    seen: HashSet<&'a uuid::Uuid>,
+    late: bool,
+}
+
+impl<'a> Life<'a> {
+    fn new(
+        stored: &Stored<'_>,
+        mut state: State,
+        base: Option<Base>,
+        seen: &'a [uuid::Uuid],
+        traits: &'a Traits,
+        params: &'a Course<Params>,
+    ) -> Self {
+        let first = params.at(stored.created_at);
+        let first = State::new(stored.created_at, Layer::Working, traits, first).base();
+        let begin = base.unwrap_or(first);
+        if state.last_used <= begin.last_used {
+            state.rested = begin.rested;
+        }
+        if traits.pinned {
+            let since = state.last_used.max(begin.at);
+            state.rested = state
+                .rested
+                .saturating_add(state.at().saturating_sub(since).max(0));
+        }
+        Self {
+            traits,
+            params,
+            state,
+            first,
+            base,
+            seen: seen.iter().collect(),
+            late: false,
         }
     }
 
-    if !new.is_empty() {
-        state.settle(traits, params);
+    fn begin(&self) -> Base {
+        self.base.unwrap_or(self.first)
     }
-    let mut moment = at.unwrap_or(state.at()).max(state.at());
-    let mut json = base.map(|base| base_json(&base, &seen));
-    if settle {
-        if moment == stored_at && moment == stored_used && stored_uses > 1 {
+
+    /// Takes in uses, which are in their order.
+    fn take_in(&mut self, new: &[(uuid::Uuid, Event)], before: &Before) {
+        for (call, event) in new {
+            if self.seen.contains(call) {
+                self.state.count(event);
+            } else if event.at < self.begin().at {
+                self.base.get_or_insert(self.first).take_in(
+                    event,
+                    self.traits,
+                    self.params.at(event.at),
+                );
+                self.state.apply(event, self.traits, self.params);
+                self.late = true;
+            } else {
+                self.late |= self.state.apply(event, self.traits, self.params);
+                // In which order the stored one and this are to be taken is not known here.
+                self.late |= event.at == before.at && event.at == before.last_used;
+            }
+        }
+    }
+
+    /// Takes what is a matter of order from all uses, if none of them is missing.
+    fn replay(&mut self, mut events: Vec<(uuid::Uuid, Event)>) {
+        let begin = self.begin();
+        // Older ones are in the base, or were taken in by it.
+        events.retain(|(call, event)| event.at >= begin.at || self.seen.contains(call));
+        let uses = events.iter().filter(|(_, e)| e.gain > 0.0).count() as i64;
+        self.late = begin.uses.saturating_add(uses) != self.state.uses;
+        if !self.late {
+            events.retain(|(call, _)| !self.seen.contains(call));
+            let mut events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
+            self.state
+                .replay(&begin, &mut events, self.traits, self.params);
+        }
+    }
+
+    /// Dates the state, and where replays begin, at a moment, or just after it. Gives that moment, and where replays
+    /// begin as it is stored.
+    fn settle(
+        &mut self,
+        mut moment: i64,
+        new: &[(uuid::Uuid, Event)],
+        seen: &[uuid::Uuid],
+        before: &Before,
+    ) -> (i64, Option<Value>) {
+        if moment == before.at && moment == before.last_used && before.uses > 1 {
             // So that what is folded lies before it.
             moment = moment.saturating_add(1);
         }
-        state.advance(moment, traits, params.now());
+        let state = &mut self.state;
+        state.advance(moment, self.traits, self.params.now());
         // Heat and number take in what waits when it is folded, for they do not care.
-        state.heat = stored_heat;
+        state.heat = before.heat;
         state.heat.touch(moment, 0.0);
-        state.uses = stored_uses;
+        state.uses = before.uses;
         let mut known: Vec<uuid::Uuid> = new.iter().map(|(call, _)| *call).collect();
-        if base.is_some_and(|base| base.at >= moment) {
+        if self.base.is_some_and(|base| base.at >= moment) {
             let again: HashSet<&uuid::Uuid> = new.iter().map(|(call, _)| call).collect();
             known.extend(seen.iter().filter(|call| !again.contains(call)));
         }
-        json = Some(base_json(&state.base(), &known));
+        (moment, Some(base_json(&state.base(), &known)))
     }
-    Ok(After {
-        state,
-        moment,
-        late,
-        base: json,
-    })
 }
 
 #[pg_extern(sql = false)]
