@@ -109,6 +109,71 @@ fn read(value: Option<&Value>) -> Result<(filter::Node, filter::Compiled)> {
     Ok((node, compiled))
 }
 
+/// The types that are asked for, all of which there must be.
+fn types_of(request: &Request) -> Result<Option<Vec<String>>> {
+    let known = |of: &Option<String>| match of {
+        Some(t) if TYPES.contains(&t.as_str()) => Ok(t.clone()),
+        other => Err(Error::invalid(
+            format!(
+                "unknown memory type {:?}",
+                shorten(other.as_deref().unwrap_or("NULL"))
+            ),
+            format!("Known types: {}.", TYPES.join(", ")),
+        )),
+    };
+    let types = request.types.as_ref();
+    types
+        .map(|types| types.iter().map(known).collect())
+        .transpose()
+}
+
+/// What asks which memories pass.
+struct Statements {
+    /// Of some.
+    sql: String,
+    /// Of all in the workspace at once, where that can pay.
+    whole: Option<String>,
+}
+
+impl Statements {
+    fn of(context: &Context, compiled: &filter::Compiled, phrases: bool) -> Self {
+        // Names every parameter once, so that each has a type whatever the conditions are.
+        let mut conditions = String::from(
+            "m.deleted_at IS NULL \
+             AND ($4::text[] IS NULL OR m.type = ANY ($4)) \
+             AND ($5 OR m.superseded_by IS NULL) \
+             AND ($6 OR m.expires_at IS NULL OR m.expires_at > $3) \
+             AND ($7::jsonb, $8::text) IS NOT NULL IS NOT NULL AND ",
+        );
+        conditions.push_str(&compiled.condition.replace("$1", "$7"));
+        if phrases {
+            conditions.push_str(
+                " AND engram_internal.to_terms($9, engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)) \
+                 OPERATOR(pg_catalog.@@) $8::pg_catalog.tsquery",
+            );
+        } else {
+            conditions.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
+        }
+        let from = match context.past {
+            None => "engram.memories m WHERE m.workspace_id = $1 AND m.id = u.id AND ",
+            Some(_) => "engram_internal.memories_as_of($1, $10, ARRAY[u.id]) m WHERE ",
+        };
+        Self {
+            sql: format!(
+                "SELECT u.id FROM pg_catalog.unnest($2) AS u (id) CROSS JOIN LATERAL ( \
+                 SELECT 1 FROM {from}{conditions} OFFSET 0) passed"
+            ),
+            // Phrases are dear to look for: where the words are is known.
+            whole: (context.past.is_none() && !phrases).then(|| {
+                format!(
+                    "SELECT m.id FROM engram.memories m WHERE m.workspace_id = $1 AND {conditions} \
+                     AND ($2::pg_catalog.uuid[]) IS NOT NULL IS NOT NULL"
+                )
+            }),
+        }
+    }
+}
+
 /// Memories of a workspace that are about entities with these names or aliases, with the numbers of the names; as the
 /// caller. `None` where they are many: then most candidates pass, and few have to be asked.
 fn mentioning(workspace: Uuid, names: &[&str]) -> Result<Option<Mentions>> {
@@ -136,59 +201,11 @@ impl<'a> Eligible<'a> {
         if context.past.is_some() {
             compiled = compiled.past();
         }
-        let types = match &request.types {
-            None => None,
-            Some(types) => Some(
-                types
-                    .iter()
-                    .map(|t| match t {
-                        Some(t) if TYPES.contains(&t.as_str()) => Ok(t.clone()),
-                        other => Err(Error::invalid(
-                            format!(
-                                "unknown memory type {:?}",
-                                shorten(other.as_deref().unwrap_or("NULL"))
-                            ),
-                            format!("Known types: {}.", TYPES.join(", ")),
-                        )),
-                    })
-                    .collect::<Result<Vec<_>>>()?,
-            ),
-        };
+        let types = types_of(request)?;
         let phrases = analysed.constraint();
         let free =
             types.is_none() && compiled.condition == filter::NO_CONDITION && phrases.is_none();
-        // Names every parameter once, so that each has a type whatever the conditions are.
-        let mut conditions = String::from(
-            "m.deleted_at IS NULL \
-             AND ($4::text[] IS NULL OR m.type = ANY ($4)) \
-             AND ($5 OR m.superseded_by IS NULL) \
-             AND ($6 OR m.expires_at IS NULL OR m.expires_at > $3) \
-             AND ($7::jsonb, $8::text) IS NOT NULL IS NOT NULL AND ",
-        );
-        conditions.push_str(&compiled.condition.replace("$1", "$7"));
-        if phrases.is_some() {
-            conditions.push_str(
-                " AND engram_internal.to_terms($9, engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)) \
-                 OPERATOR(pg_catalog.@@) $8::pg_catalog.tsquery",
-            );
-        } else {
-            conditions.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
-        }
-        let from = match context.past {
-            None => "engram.memories m WHERE m.workspace_id = $1 AND m.id = u.id AND ",
-            Some(_) => "engram_internal.memories_as_of($1, $10, ARRAY[u.id]) m WHERE ",
-        };
-        let sql = format!(
-            "SELECT u.id FROM pg_catalog.unnest($2) AS u (id) CROSS JOIN LATERAL ( \
-             SELECT 1 FROM {from}{conditions} OFFSET 0) passed"
-        );
-        // Phrases are dear to look for: where the words are is known.
-        let whole = (context.past.is_none() && phrases.is_none()).then(|| {
-            format!(
-                "SELECT m.id FROM engram.memories m WHERE m.workspace_id = $1 AND {conditions} \
-                 AND ($2::pg_catalog.uuid[]) IS NOT NULL IS NOT NULL"
-            )
-        });
+        let Statements { sql, whole } = Statements::of(context, &compiled, phrases.is_some());
         let memories = Table::open(c"memories")?;
         let checks = if context.past.is_none()
             && phrases.is_none()
