@@ -383,6 +383,44 @@ pub struct Point {
     pub next: String,
 }
 
+/// What there is to say of a cursor where nothing can be sent: that it leads nowhere, or, by what is not ready, that the
+/// server does not have all that it speaks of yet.
+fn refusal(cursor: &Cursor, current: &Snapshot, log: &Log) -> Result<Option<Point>> {
+    let lost = |why| {
+        Ok(Some(Point {
+            lost: Some(why),
+            ..Point::default()
+        }))
+    };
+    if cursor.origin != origin() {
+        return lost(
+            "it is of another database, or of this one before it was restored or upgraded",
+        );
+    }
+    // A standby that is yet to follow the new primary has not even the number of its timeline.
+    if log.standby && cursor.timeline > log.timeline {
+        return Ok(Some(Point::default()));
+    }
+    if !log.holds(cursor.timeline, cursor.lsn) {
+        return lost("it is ahead of this server, which has lost what came last");
+    }
+    let base = cursor.seen.as_ref().or(cursor.upto.as_ref());
+    let dropped = dropped()?;
+    if base.is_some_and(|base| base.misses(dropped, current)) {
+        return lost("it is older than the changes that are kept");
+    }
+    let known = [&cursor.seen, &cursor.upto];
+    if !known.into_iter().flatten().all(|s| current.includes(s)) {
+        // SAFETY: a plain value of the transaction.
+        let old = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+        if log.standby || old {
+            return Ok(Some(Point::default()));
+        }
+        return lost("it is ahead of this server");
+    }
+    Ok(None)
+}
+
 /// Reads a cursor and finds out what is to be sent.
 pub fn point(since: Option<&str>) -> Result<Point> {
     let current = Snapshot::current();
@@ -397,41 +435,12 @@ pub fn point(since: Option<&str>) -> Result<Point> {
             )
         })?),
     };
-    let fresh = given.as_ref().is_none_or(|cursor| cursor.upto.is_none());
-    if let Some(cursor) = &given {
-        let lost = |why| {
-            Ok(Point {
-                lost: Some(why),
-                ..Point::default()
-            })
-        };
-        if cursor.origin != origin() {
-            return lost(
-                "it is of another database, or of this one before it was restored or upgraded",
-            );
-        }
-        // A standby that is yet to follow the new primary has not even the number of its timeline.
-        if log.standby && cursor.timeline > log.timeline {
-            return Ok(Point::default());
-        }
-        if !log.holds(cursor.timeline, cursor.lsn) {
-            return lost("it is ahead of this server, which has lost what came last");
-        }
-        let base = cursor.seen.as_ref().or(cursor.upto.as_ref());
-        let dropped = dropped()?;
-        if base.is_some_and(|base| base.misses(dropped, &current)) {
-            return lost("it is older than the changes that are kept");
-        }
-        let known = [&cursor.seen, &cursor.upto];
-        if !known.into_iter().flatten().all(|s| current.includes(s)) {
-            // SAFETY: a plain value of the transaction.
-            let old = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
-            if log.standby || old {
-                return Ok(Point::default());
-            }
-            return lost("it is ahead of this server");
-        }
+    if let Some(cursor) = &given
+        && let Some(refusal) = refusal(cursor, &current, &log)?
+    {
+        return Ok(refusal);
     }
+    let fresh = given.as_ref().is_none_or(|cursor| cursor.upto.is_none());
     // SAFETY: asks for a position only.
     let durable = log.standby || unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) } >= log.lsn;
     let before = given.as_ref().and_then(|cursor| cursor.seen.as_ref());
