@@ -224,35 +224,9 @@ fn at_places(
     places: &[u64],
     mut visit: impl FnMut(&mut Vec<Used>) -> Result<()>,
 ) -> Result<()> {
-    let relation = states.relation();
-    let mut at = 0;
-    let of_pages: Vec<Range<usize>> = places
-        .chunk_by(|a, b| a >> 16 == b >> 16)
-        .map(|page| {
-            at += page.len();
-            at - page.len()..at
-        })
-        .collect();
     // SAFETY: the relation is an open heap.
-    let pages = unsafe { Pages::new(relation) };
-    let block = |place: u64| (place >> 16) as u32;
-    let ahead = |nth: usize| {
-        if let Some(page) = of_pages.get(nth + FAR) {
-            let place = places[page.start];
-            pages.approach(block(place), place as u16);
-        }
-        if let Some(page) = of_pages.get(nth + NEAR) {
-            for place in &places[page.clone()] {
-                pages.approach_row(block(*place), *place as u16, READ);
-            }
-        }
-    };
-    // SAFETY: what the snapshot is, and how this transaction is isolated, is read.
-    let (snapshot, plain) = unsafe {
-        let snapshot = pg_sys::GetActiveSnapshot();
-        let serializable = pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32;
-        (snapshot, !serializable && !(*snapshot).takenDuringRecovery)
-    };
+    let reader = unsafe { Reader::new(states, layout, places) };
+    let of_pages = &reader.of_pages;
     let mut found: Vec<Used> = Vec::with_capacity(places.len().min(2 * BATCH));
     let mut others: Vec<pg_sys::HeapTuple> = Vec::new();
     let mut next = 0;
@@ -267,47 +241,12 @@ fn at_places(
         let most = of_pages[next - 1].end - start;
         found.reserve(most);
         others.reserve(most);
-        // SAFETY: places of rows of the open relation, which is a heap; under the lock on the page values are read
-        // where they lie and copied. After an error the abort releases page and lock, and nothing in here wants to be
-        // dropped: there is room in both lists.
+        // SAFETY: after an error the abort releases page and lock, and nothing in here wants to be dropped: there is
+        // room in both lists.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                for (nth, page) in of_pages[first..next].iter().enumerate() {
-                    ahead(first + nth);
-                    let buffer = pages.pin(block(places[page.start]));
-                    raw::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
-                    let content = pg_sys::BufferGetPage(buffer).cast::<pg_sys::PageHeaderData>();
-                    let all = plain && (*content).pd_flags & pg_sys::PD_ALL_VISIBLE as u16 != 0;
-                    for place in &places[page.clone()] {
-                        let mut tid = pg_sys::ItemPointerData {
-                            ip_blkid: pg_sys::BlockIdData {
-                                bi_hi: (place >> 32) as u16,
-                                bi_lo: (place >> 16) as u16,
-                            },
-                            ip_posid: *place as u16,
-                        };
-                        let mut tuple = pg_sys::HeapTupleData::default();
-                        let there = if all {
-                            known_visible(content, tid, &mut tuple)
-                        } else {
-                            raw::heap_hot_search_buffer(
-                                &raw mut tid,
-                                relation,
-                                buffer,
-                                snapshot,
-                                &raw mut tuple,
-                                std::ptr::null_mut(),
-                                true,
-                            )
-                        };
-                        if there {
-                            match layout.read(&tuple, *place) {
-                                Some(used) => found.push(used),
-                                None => others.push(raw::heap_copytuple(&raw mut tuple)),
-                            }
-                        }
-                    }
-                    raw::UnlockReleaseBuffer(buffer);
+                for nth in first..next {
+                    reader.read_page(nth, &mut found, &mut others);
                 }
             });
         }
@@ -320,6 +259,120 @@ fn at_places(
         found.clear();
     }
     Ok(())
+}
+
+/// The page that a place is on.
+fn block(place: u64) -> u32 {
+    (place >> 16) as u32
+}
+
+/// Reads rows page by page.
+struct Reader<'a> {
+    states: &'a Table,
+    layout: &'a Layout,
+    /// Where rows are, in the order of pages.
+    places: &'a [u64],
+    /// Which of them are of one page each.
+    of_pages: Vec<Range<usize>>,
+    pages: Pages,
+    snapshot: pg_sys::Snapshot,
+    /// A page that says that all transactions see its rows is believed.
+    plain: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// # Safety
+    /// The table is a heap, of which this is the layout and which has these places.
+    unsafe fn new(states: &'a Table, layout: &'a Layout, places: &'a [u64]) -> Self {
+        let mut at = 0;
+        let of_pages: Vec<Range<usize>> = places
+            .chunk_by(|a, b| a >> 16 == b >> 16)
+            .map(|page| {
+                at += page.len();
+                at - page.len()..at
+            })
+            .collect();
+        // SAFETY: the caller's promise; what the snapshot is, and how this transaction is isolated, is read.
+        unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            let serializable = pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32;
+            Self {
+                states,
+                layout,
+                places,
+                of_pages,
+                pages: Pages::new(states.relation()),
+                snapshot,
+                plain: !serializable && !(*snapshot).takenDuringRecovery,
+            }
+        }
+    }
+
+    /// Fetches what is read some pages after this one.
+    fn approach_after(&self, nth: usize) {
+        if let Some(page) = self.of_pages.get(nth + FAR) {
+            let place = self.places[page.start];
+            self.pages.approach(block(place), place as u16);
+        }
+        if let Some(page) = self.of_pages.get(nth + NEAR) {
+            for place in &self.places[page.clone()] {
+                self.pages.approach_row(block(*place), *place as u16, READ);
+            }
+        }
+    }
+
+    /// Reads the rows of a page; copies those that are not read where they lie.
+    ///
+    /// # Safety
+    /// A guard is around, with nothing in between that wants to be dropped. There is room in both lists.
+    unsafe fn read_page(
+        &self,
+        nth: usize,
+        found: &mut Vec<Used>,
+        others: &mut Vec<pg_sys::HeapTuple>,
+    ) {
+        self.approach_after(nth);
+        let relation = self.states.relation();
+        let places = &self.places[self.of_pages[nth].clone()];
+        // SAFETY: the caller's promise, and places of rows of an open heap: under the lock on the page values are read
+        // where they lie and copied.
+        unsafe {
+            let buffer = self.pages.pin(block(places[0]));
+            raw::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let content = pg_sys::BufferGetPage(buffer).cast::<pg_sys::PageHeaderData>();
+            let all = self.plain && (*content).pd_flags & pg_sys::PD_ALL_VISIBLE as u16 != 0;
+            for place in places {
+                let mut tid = pg_sys::ItemPointerData {
+                    ip_blkid: pg_sys::BlockIdData {
+                        bi_hi: (place >> 32) as u16,
+                        bi_lo: (place >> 16) as u16,
+                    },
+                    ip_posid: *place as u16,
+                };
+                let mut tuple = pg_sys::HeapTupleData::default();
+                let there = if all {
+                    known_visible(content, tid, &mut tuple)
+                } else {
+                    raw::heap_hot_search_buffer(
+                        &raw mut tid,
+                        relation,
+                        buffer,
+                        self.snapshot,
+                        &raw mut tuple,
+                        std::ptr::null_mut(),
+                        true,
+                    )
+                };
+                if there {
+                    match self.layout.read(&tuple, *place) {
+                        Some(used) => found.push(used),
+                        None => others.push(raw::heap_copytuple(&raw mut tuple)),
+                    }
+                }
+            }
+            raw::UnlockReleaseBuffer(buffer);
+        }
+    }
 }
 
 /// The row to which an index leads, on a page whose rows all transactions see: such a page has no other versions of them.
