@@ -911,10 +911,13 @@ impl Write<'_> {
                 None => terms::words(&words::sent(self.config, &parsed)),
             };
             let extra = match text::extra(&indexed) {
-                Some(extra) => match words::of(self.caller.workspace, self.config, &extra) {
-                    Some((found, true)) => found,
-                    _ => terms::first_words(&words::sent(self.config, &extra)),
-                },
+                Some(extra) => {
+                    let parsed = words::parsed(&extra);
+                    match words::of(self.caller.workspace, self.config, &parsed) {
+                        Some((found, true)) => found,
+                        _ => terms::first_words(&words::sent(self.config, &parsed)),
+                    }
+                }
                 None => Vec::new(),
             };
             let document = terms::document(

@@ -230,6 +230,40 @@ pub fn spaced(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// Signs of one token, in [`parted`]. No name of anything has so many.
+const MOST_SIGNS: usize = 32;
+
+/// A text with blanks in tokens that have very many signs behind which PostgreSQL's parser reads on, for a host, a file or
+/// an address, only to come back: what it does grows with the square of how many they are, to an hour for a token that
+/// is as long as a memory may be. It ends words at these signs as well.
+pub fn parted(text: &str) -> Cow<'_, str> {
+    let (mut signs, mut before, mut from) = (0, b' ', 0);
+    let mut out = String::new();
+    for (at, c) in text.bytes().enumerate() {
+        signs += match c {
+            b'@' => 4,
+            b'_' => 1,
+            b'/' if matches!(before, b'.' | b'~') => 1,
+            b'.' | b'~' if before == b'/' => 1,
+            _ => 0,
+        };
+        before = c;
+        if c.is_ascii_whitespace() {
+            signs = 0;
+        } else if signs >= MOST_SIGNS {
+            // Behind a sign, which is one byte.
+            out.push_str(&text[from..=at]);
+            out.push(' ');
+            (signs, from) = (0, at + 1);
+        }
+    }
+    if from == 0 {
+        return text.into();
+    }
+    out.push_str(&text[from..]);
+    out.into()
+}
+
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
 /// there are none. Pairs of neighbouring characters where words are written without spaces, words without their
 /// accents (which a stemmer takes for other words), the parts of identifiers (getUserName, api.v2/users, x86_64),
@@ -806,6 +840,27 @@ mod tests {
         let words = |text: &str| spaced(text).split(' ').filter(|w| !w.is_empty()).count();
         assert_eq!(words("❤️ 👩‍💻 “so\u{ad}ft”—tea 🏳️‍🌈"), 2);
         assert_eq!(spaced("so\u{ad}ft"), "so\u{ad}ft");
+    }
+
+    #[test]
+    fn tokens_of_very_many_signs_are_parted() {
+        for sign in ["_", "@", "/.", "~/"] {
+            let token = format!("a{sign}").repeat(1000);
+            let parted = parted(&token);
+            assert!(
+                parted
+                    .split(' ')
+                    .all(|t| t.matches(sign).count() <= MOST_SIGNS)
+            );
+            assert_eq!(parted.replace(' ', ""), token);
+        }
+        for text in [
+            "a_b ".repeat(1000),
+            format!("é{}", "a-b/".repeat(1000)),
+            "_".repeat(31),
+        ] {
+            assert!(matches!(parted(&text), Cow::Borrowed(_)), "{text}");
+        }
     }
 
     #[test]

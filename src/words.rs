@@ -211,14 +211,16 @@ pub fn configuration(name: &str) -> pg_sys::Oid {
     }
 }
 
-/// A text as PostgreSQL's parser is to read it. Where the database's LC_CTYPE is C, that takes every character beyond ASCII
-/// for a letter, and a word with a quote or a dash beside it for another word.
+/// A text as PostgreSQL's parser is to read it: in tokens that it is soon done with. Where
+/// the database's LC_CTYPE is C, it takes every character beyond ASCII for a letter, and a word with a quote or a dash
+/// beside it for another word.
 pub fn parsed(text: &str) -> Cow<'_, str> {
     thread_local! {
         static SIGNS_ARE_LETTERS: OnceCell<bool> = const { OnceCell::new() };
     }
+    let text = text::parted(text);
     if text.is_ascii() {
-        return text.into();
+        return text;
     }
     let letters = SIGNS_ARE_LETTERS.with(|known| {
         *known.get_or_init(|| {
@@ -234,10 +236,10 @@ pub fn parsed(text: &str) -> Cow<'_, str> {
             terms.is_some_and(|terms| terms::parse(&lexemes(terms)).count() == 1)
         })
     });
-    if letters {
-        text::spaced(text)
-    } else {
-        text.into()
+    match text {
+        text if !letters => text,
+        Cow::Borrowed(text) => text::spaced(text),
+        Cow::Owned(text) => text::spaced(&text).into_owned().into(),
     }
 }
 

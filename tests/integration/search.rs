@@ -104,6 +104,49 @@ fn words_are_found_beside_signs_beyond_ascii() {
     check(&mut ann);
 }
 
+/// Adds half of the contents the long way.
+fn add_both_ways(client: &mut Client, contents: &[&str]) {
+    let (short, long) = contents.split_at(contents.len() / 2);
+    add_all(client, short);
+    for content in long {
+        client
+            .execute(
+                "INSERT INTO engram.memories (content) VALUES ($1)",
+                &[content],
+            )
+            .unwrap();
+    }
+}
+
+#[test]
+fn tokens_of_very_many_signs_are_read_in_parts() {
+    let db = Database::new();
+    let longest: i32 = db
+        .admin()
+        .query_one(
+            "SELECT max(length(token)) FROM unnest(ARRAY['a_', '1a@', '/.', '~/', 'a_b_']) AS u (sign)
+             CROSS JOIN string_to_table(engram_internal.parsed_text(repeat(sign, 40000)), ' ') AS t (token)",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert!(longest < 100, "{longest}");
+    let mut ann = db.user("ann");
+    let content = format!(
+        "{} before {} behind",
+        "x_".repeat(80_000),
+        "1a@".repeat(10_000)
+    );
+    add_both_ways(&mut ann, &[&content, &format!("{content} me")]);
+    assert_eq!(found(&mut ann, "'behind'").len(), 2);
+    assert_eq!(found(&mut ann, "repeat('x_', 9000)").len(), 2);
+    let changed: i64 = (db.admin())
+        .query_one("SELECT engram.reindex()", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(changed, 0);
+}
+
 #[test]
 fn a_phrase_of_one_word_again_and_again_is_a_phrase() {
     let db = Database::new();
