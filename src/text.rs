@@ -216,16 +216,21 @@ fn invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
-/// A text with blanks in the place of signs that are not ASCII: quotes, dashes, bullets, currencies, emoji.
-pub fn spaced(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() || !text.contains(sign) {
+/// A text without invisible characters, which would make other words of those that they stand in or beside. One of
+/// them is a blank of no width. With `signs`, blanks are in the place of signs that are not ASCII as well: quotes, dashes,
+/// bullets, currencies, emoji.
+pub fn spaced(text: &str, signs: bool) -> Cow<'_, str> {
+    let blank = |c: char| c == '\u{200b}' || signs && sign(c);
+    if text.is_ascii() || !text.contains(|c| invisible(c) || blank(c)) {
         return text.into();
     }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        // What joins or colours signs is no word where these are gone.
-        let lost = invisible(c) && out.ends_with(' ');
-        out.push(if sign(c) || lost { ' ' } else { c });
+        if blank(c) {
+            out.push(' ');
+        } else if !invisible(c) {
+            out.push(c);
+        }
     }
     out.into()
 }
@@ -837,9 +842,18 @@ mod tests {
 
     #[test]
     fn signs_leave_nothing_behind() {
-        let words = |text: &str| spaced(text).split(' ').filter(|w| !w.is_empty()).count();
+        let words = |text: &str| {
+            spaced(text, true)
+                .split(' ')
+                .filter(|w| !w.is_empty())
+                .count()
+        };
         assert_eq!(words("❤️ 👩‍💻 “so\u{ad}ft”—tea 🏳️‍🌈"), 2);
-        assert_eq!(spaced("so\u{ad}ft"), "so\u{ad}ft");
+        assert_eq!(
+            spaced("so\u{ad}ft \u{200f}\u{5e9}\u{200e}", true),
+            "soft \u{5e9}"
+        );
+        assert_eq!(spaced("one\u{200b}two—", false), "one two—");
     }
 
     #[test]

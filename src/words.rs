@@ -211,7 +211,7 @@ pub fn configuration(name: &str) -> pg_sys::Oid {
     }
 }
 
-/// A text as PostgreSQL's parser is to read it: in tokens that it is soon done with. Where
+/// A text as PostgreSQL's parser is to read it: in tokens that it is soon done with, and without invisible characters. Where
 /// the database's LC_CTYPE is C, it takes every character beyond ASCII for a letter, and a word with a quote or a dash
 /// beside it for another word.
 pub fn parsed(text: &str) -> Cow<'_, str> {
@@ -237,9 +237,8 @@ pub fn parsed(text: &str) -> Cow<'_, str> {
         })
     });
     match text {
-        text if !letters => text,
-        Cow::Borrowed(text) => text::spaced(text),
-        Cow::Owned(text) => text::spaced(&text).into_owned().into(),
+        Cow::Borrowed(text) => text::spaced(text, letters),
+        Cow::Owned(text) => text::spaced(&text, letters).into_owned().into(),
     }
 }
 

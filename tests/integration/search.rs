@@ -119,6 +119,47 @@ fn add_both_ways(client: &mut Client, contents: &[&str]) {
 }
 
 #[test]
+fn invisible_characters_make_no_other_words() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    // Only what the words themselves say.
+    admin
+        .batch_execute("UPDATE engram.settings SET fuzzy_weight = 0")
+        .unwrap();
+    let contents = [
+        "\u{200f}שלום\u{200e} and so\u{ad}ft tea",
+        "\u{feff}begins with two\u{200b}parts",
+        "his houses\u{200e}, her garden\u{2060}",
+        "\u{200f}مرحبا\u{200f} می\u{200c}خواهم",
+    ];
+    add_both_ways(&mut ann, &contents);
+    for _ in 0..2 {
+        for (query, at) in [
+            ("שלום", 0),
+            ("soft", 0),
+            ("so\u{ad}ft", 0),
+            ("\"soft tea\"", 0),
+            ("begin", 1),
+            ("parts", 1),
+            ("house", 2),
+            ("gardens", 2),
+            ("مرحبا", 3),
+            ("میخواهم", 3),
+            ("می\u{200c}خواهم", 3),
+        ] {
+            let call = format!("$q${query}$q$");
+            assert_eq!(found(&mut ann, &call), [contents[at]], "{query}");
+        }
+        let changed: i64 = admin
+            .query_one("SELECT engram.reindex()", &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(changed, 0);
+    }
+}
+
+#[test]
 fn tokens_of_very_many_signs_are_read_in_parts() {
     let db = Database::new();
     let longest: i32 = db
