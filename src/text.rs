@@ -269,8 +269,35 @@ pub fn parted(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// A phrase as the phrases that have to occur for it: where words are written without spaces, pairs of neighbouring
+/// characters, as [`extra`] has them, one behind the other; and what is beside those.
+pub fn parts_of_phrase(phrase: &str) -> Vec<String> {
+    let (mut parts, mut rest) = (Vec::new(), String::with_capacity(phrase.len()));
+    for token in phrase.split_inclusive(char::is_whitespace) {
+        let chars: Vec<char> = token.chars().collect();
+        let mixed = chars.iter().any(|c| c.is_alphanumeric() && !unspaced(*c));
+        for run in chars.chunk_by(|a, b| unspaced(*a) == unspaced(*b)) {
+            if unspaced(run[0]) && run.len() > 1 {
+                let pairs: Vec<String> = run.windows(2).map(String::from_iter).collect();
+                parts.push(pairs.join(" "));
+                rest.push(' ');
+            } else if unspaced(run[0]) && mixed {
+                // Beside others it is found by itself only where it is alone among them.
+                rest.push(' ');
+            } else {
+                rest.extend(run);
+            }
+        }
+    }
+    if parts.is_empty() || rest.contains(char::is_alphanumeric) {
+        parts.push(rest);
+    }
+    parts
+}
+
 /// Words that a text search configuration does not find in `text`, separated by blanks; `None` when
-/// there are none. Pairs of neighbouring characters where words are written without spaces, words without their
+/// there are none. Pairs of neighbouring characters where words are written without spaces, and what stands among
+/// those ("iPhoneを", "2024年"), words without their
 /// accents (which a stemmer takes for other words), the parts of identifiers (getUserName, api.v2/users, x86_64),
 /// numbers that PostgreSQL's parser cuts or signs (1,000,000 and the end of 2019-2021), what numbers with dots begin
 /// with (192.168 of 192.168.1.20), emoji, and dates in digits as the indexed text spells them.
@@ -310,6 +337,16 @@ fn more(text: &str, beginnings: bool) -> Option<String> {
                 let folded = latin(word);
                 if !word.is_ascii() && folded.bytes().all(|c| c.is_ascii_alphabetic()) {
                     push(&folded);
+                }
+            }
+            if token.contains(unspaced) {
+                let pieces = token.split(|c| unspaced(c) || sign(c) || invisible(c));
+                for piece in pieces.filter(|piece| piece.contains(char::is_alphanumeric)) {
+                    push(piece);
+                    if let Some(parts) = piece.is_ascii().then(|| more(piece, beginnings)).flatten()
+                    {
+                        push(&parts);
+                    }
                 }
             }
             let chars: Vec<char> = token.chars().collect();
@@ -835,8 +872,12 @@ mod tests {
         );
         assert_eq!(e("Her résumé, l'été, cafe\u{301}s"), "resume ete cafes");
         assert_eq!(e("東京都へ行く"), "東京 京都 都へ へ行 行く");
-        assert_eq!(e("我爱tea"), "我爱");
-        assert_eq!(e("A列"), "列");
+        assert_eq!(e("我爱tea"), "tea 我爱");
+        assert_eq!(e("A列"), "A 列");
+        assert_eq!(
+            e("2024年に「getUserNameを」"),
+            "2024 getUserName get User Name 年に を"
+        );
         assert_eq!(extra("plain words only"), None);
     }
 
@@ -874,6 +915,20 @@ mod tests {
             "_".repeat(31),
         ] {
             assert!(matches!(parted(&text), Cow::Borrowed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_phrase_of_characters_is_one_of_pairs() {
+        for (phrase, parts) in [
+            ("New York", &["New York"][..]),
+            ("猫", &["猫"]),
+            ("東京", &["東京"]),
+            ("は東京で", &["は東 東京 京で"]),
+            ("東京、京都", &["東京", "京都"]),
+            ("iPhoneを 買う", &["買う", "iPhone   "]),
+        ] {
+            assert_eq!(parts_of_phrase(phrase), parts, "{phrase}");
         }
     }
 

@@ -136,7 +136,8 @@ struct Statements {
 }
 
 impl Statements {
-    fn of(context: &Context, compiled: &filter::Compiled, phrases: bool) -> Self {
+    fn of(context: &Context, compiled: &filter::Compiled, analysed: &Analysed) -> Self {
+        let phrases = analysed.constraint().is_some();
         // Names every parameter once, so that each has a type whatever the conditions are.
         let mut conditions = String::from(
             "m.deleted_at IS NULL \
@@ -147,10 +148,17 @@ impl Statements {
         );
         conditions.push_str(&compiled.condition.replace("$1", "$7"));
         if phrases {
-            conditions.push_str(
-                " AND engram_internal.to_terms($9, engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)) \
-                 OPERATOR(pg_catalog.@@) $8::pg_catalog.tsquery",
-            );
+            const TEXT: &str =
+                "engram_internal.indexed_text(m.content, m.speaker, m.occurred_at, m.summary)";
+            let mut terms = format!("engram_internal.to_terms($9, {TEXT})");
+            if analysed.paired() {
+                terms.push_str(&format!(
+                    " OPERATOR(pg_catalog.||) coalesce(engram_internal.to_terms($9, engram_internal.extra_text({TEXT})), '')"
+                ));
+            }
+            conditions.push_str(&format!(
+                " AND ({terms}) OPERATOR(pg_catalog.@@) $8::pg_catalog.tsquery"
+            ));
         } else {
             conditions.push_str(" AND ($9::text) IS NOT NULL IS NOT NULL");
         }
@@ -205,7 +213,7 @@ impl<'a> Eligible<'a> {
         let phrases = analysed.constraint();
         let free =
             types.is_none() && compiled.condition == filter::NO_CONDITION && phrases.is_none();
-        let Statements { sql, whole } = Statements::of(context, &compiled, phrases.is_some());
+        let Statements { sql, whole } = Statements::of(context, &compiled, analysed);
         let memories = Table::open(c"memories")?;
         let checks = if context.past.is_none()
             && phrases.is_none()

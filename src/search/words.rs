@@ -34,6 +34,8 @@ pub struct Analysed {
     concepts: Vec<Vec<Reading>>,
     /// What every result must satisfy, as the text of a tsquery.
     phrases: Vec<String>,
+    /// Whether pairs of characters are among those, which only [`text::extra`] has.
+    paired: bool,
     /// Lexemes that every result must hold.
     required: Vec<String>,
     /// Lexemes that no result may hold.
@@ -77,44 +79,7 @@ pub fn analyse(query: &Query, config: &str) -> Result<Analysed> {
     if query.required.is_empty() && query.excluded.is_empty() {
         return Ok(analysed);
     }
-    let phrases: Vec<String> = query
-        .required
-        .iter()
-        .chain(&query.excluded)
-        .map(|phrase| crate::words::parsed(phrase).into_owned())
-        .collect();
-    let parts = spi::rows(
-        include_str!("sql/phrases.sql"),
-        &[DatumWithOid::from(config), DatumWithOid::from(phrases)],
-        |row| {
-            Ok((
-                row.get::<i64>(1)?.unwrap_or(1),
-                row.get::<String>(2)?.unwrap_or_default(),
-                row.get::<String>(3)?.unwrap_or_default(),
-                row.get::<bool>(4)?.unwrap_or(false),
-            ))
-        },
-    )?;
-    for (nth, phrase, lexemes, single) in parts {
-        if phrase.is_empty() {
-            continue; // Stop words only.
-        }
-        let lexemes = lexemes.split(SEPARATOR).map(str::to_owned);
-        let required = usize::try_from(nth).is_ok_and(|n| n <= query.required.len());
-        if required {
-            analysed.required.extend(lexemes);
-        } else if single {
-            analysed.excluded.extend(lexemes);
-        }
-        // One lexeme is decided by the scan alone.
-        if !single {
-            analysed.phrases.push(if required {
-                format!("( {phrase} )")
-            } else {
-                format!("!( {phrase} )")
-            });
-        }
-    }
+    analysed.bind(query, config)?;
     Ok(analysed)
 }
 
@@ -197,6 +162,60 @@ impl Token {
 }
 
 impl Analysed {
+    /// Takes in what must and what must not occur.
+    fn bind(&mut self, query: &Query, config: &str) -> Result<()> {
+        let given: Vec<&String> = query.required.iter().chain(&query.excluded).collect();
+        let all: Vec<Vec<String>> = (given.iter())
+            .map(|phrase| text::parts_of_phrase(phrase))
+            .collect();
+        let phrases: Vec<String> = (all.iter().flatten())
+            .map(|part| crate::words::parsed(part).into_owned())
+            .collect();
+        let mut found = spi::rows(
+            include_str!("sql/phrases.sql"),
+            &[DatumWithOid::from(config), DatumWithOid::from(phrases)],
+            |row| {
+                Ok((
+                    row.get::<String>(1)?.unwrap_or_default(),
+                    row.get::<String>(2)?.unwrap_or_default(),
+                    row.get::<bool>(3)?.unwrap_or(false),
+                ))
+            },
+        )?
+        .into_iter();
+        for (nth, parts) in all.iter().enumerate() {
+            let required = nth < query.required.len();
+            let mut phrases = Vec::new();
+            for (phrase, lexemes, single) in found.by_ref().take(parts.len()) {
+                if phrase.is_empty() {
+                    continue; // Stop words only.
+                }
+                let lexemes = lexemes.split(SEPARATOR).map(str::to_owned);
+                // One lexeme is decided by the scan alone.
+                let alone = single && (required || parts.len() == 1);
+                if required {
+                    self.required.extend(lexemes);
+                } else if alone {
+                    self.excluded.extend(lexemes);
+                }
+                if !alone {
+                    phrases.push(format!("( {phrase} )"));
+                }
+            }
+            if phrases.is_empty() {
+                continue;
+            }
+            let phrase = phrases.join(" & ");
+            self.paired |= parts[0] != *given[nth];
+            self.phrases.push(if required {
+                phrase
+            } else {
+                format!("!( {phrase} )")
+            });
+        }
+        Ok(())
+    }
+
     /// Finds out which of the words are one thing to whoever asks: a name and its parts, a number and how else it is
     /// written. Words of other spellings are added.
     fn find_concepts(&mut self, config: pg_sys::Oid, free: &str) {
@@ -284,6 +303,11 @@ impl Analysed {
     /// What every result must satisfy beyond [`Self::words`], as the text of a tsquery.
     pub fn constraint(&self) -> Option<String> {
         (!self.phrases.is_empty()).then(|| self.phrases.join(" & "))
+    }
+
+    /// Whether that is asked of what [`text::extra`] finds too.
+    pub fn paired(&self) -> bool {
+        self.paired
     }
 
     /// All words to look for: those that score, then those that must, then those that must not

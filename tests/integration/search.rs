@@ -160,6 +160,59 @@ fn invisible_characters_make_no_other_words() {
 }
 
 #[test]
+fn phrases_and_words_are_found_where_no_spaces_are() {
+    let db = Database::new();
+    let mut ann = db.user("ann");
+    let mut admin = db.admin();
+    admin
+        .batch_execute("UPDATE engram.settings SET fuzzy_weight = 0")
+        .unwrap();
+    let contents = [
+        "昨日iPhoneを買いました",
+        "今日は東京で寿司を食べました",
+        "2024年に「getUserName」と京東",
+        "寿司 and the towers of 東京",
+        "ฉันชอบกินข้าวผัดกุ้ง",
+    ];
+    add_both_ways(&mut ann, &contents);
+    for _ in 0..2 {
+        for (query, wanted) in [
+            ("iPhone", &[0][..]),
+            ("2024", &[2]),
+            ("user name", &[2]),
+            ("getUserName", &[2]),
+            ("\"寿司を食べ\"", &[1]),
+            ("\"東京で寿司\"", &[1]),
+            ("\"東京\"", &[1, 3]),
+            ("\"東京寿司\"", &[]),
+            ("\"寿司\" \"東京\"", &[1, 3]),
+            ("\"東京 tower\"", &[3]),
+            ("\"iPhoneを買\"", &[0]),
+            ("\"ข้าวผัด\"", &[4]),
+            ("\"ผัดข้าว\"", &[]),
+            ("寿司 -食べまし", &[3]),
+            ("寿司 -\"京で寿司\"", &[3]),
+            ("寿司 -\"東京 tower\"", &[1]),
+            ("寿司 -\"食べます\"", &[1, 3]),
+        ] {
+            let mut got = found(&mut ann, &format!("$q${query}$q$"));
+            got.sort();
+            let mut wanted: Vec<&str> = wanted.iter().map(|at| contents[*at]).collect();
+            wanted.sort();
+            assert_eq!(got, wanted, "{query}");
+        }
+        // As it was recorded, too.
+        let past = "'\"寿司を食べ\"', as_of => clock_timestamp()";
+        assert_eq!(found(&mut ann, past), [contents[1]]);
+        let changed: i64 = admin
+            .query_one("SELECT engram.reindex()", &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(changed, 0);
+    }
+}
+
+#[test]
 fn tokens_of_very_many_signs_are_read_in_parts() {
     let db = Database::new();
     let longest: i32 = db
