@@ -198,7 +198,7 @@ BEGIN
   END IF;
   RETURN engram_internal.document_entry(id, version, state, session_id, at,
     CASE WHEN state <> 'gone' THEN content END, speaker,
-    engram_internal.lexemes(engram_internal.to_terms(config, indexed)),
+    CASE WHEN indexed IS NOT NULL THEN engram_internal.lexemes(engram_internal.to_terms(config, indexed)) END,
     CASE WHEN extra IS NOT NULL THEN engram_internal.lexemes(engram_internal.to_terms(config, extra)) END);
 END
 $$;

@@ -426,6 +426,13 @@ BEGIN
     EXCEPTION
       WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range OR undefined_object THEN
         GET STACKED DIAGNOSTICS wrong = CONSTRAINT_NAME;
+        -- A constraint looks at the whole row.
+        IF key <> 'text_config' AND SQLSTATE = '42704' THEN
+          RAISE EXCEPTION 'no setting can be changed: %', SQLERRM
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('It was dropped after text_config named it. Have an administrator run: SELECT engram.configure(''{"text_config": "pg_catalog.english"}'', %1$L); and SELECT engram.reindex(%1$L);',
+                    change_settings.workspace);
+        END IF;
         -- The three thresholds of layers depend on each other; those are judged at the end.
         IF wrong <> 'settings_layers_check' THEN
           RAISE EXCEPTION 'setting % cannot be %', key, value

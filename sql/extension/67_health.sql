@@ -158,6 +158,17 @@ BEGIN
       'They are found by their words alone. See that the embedder runs: engram.pending_embeddings(), engram.embedding_progress().';
   END IF;
 
+  -- As regconfig reads names where nothing but pg_catalog is on the path; a number passes for an oid.
+  FOR t IN SELECT s.workspace_id, s.text_config AS name FROM engram.settings s
+           WHERE s.text_config ~ '^[[:alpha:]_"]' AND NOT EXISTS (
+             SELECT FROM pg_ts_config c JOIN pg_namespace n ON n.oid = c.cfgnamespace
+             WHERE ARRAY[n.nspname, c.cfgname]::text[] = ARRAY(SELECT 'pg_catalog' WHERE cardinality(parse_ident(s.text_config)) = 1) || parse_ident(s.text_config))
+           ORDER BY s.workspace_id LIMIT 3 LOOP
+    RETURN QUERY SELECT 'critical', 'text_config_missing', t.workspace_id::text,
+      format('text_config of workspace %s is %s, which does not exist: nothing is stored there, nor found by words', t.workspace_id, t.name),
+      format('Create the text search configuration again, or SELECT engram.configure(''{"text_config": "pg_catalog.english"}'', %1$L); then SELECT engram.reindex(%1$L);', t.workspace_id);
+  END LOOP;
+
   FOR t IN SELECT s.name FROM engram_internal.store_tables() s JOIN pg_class c ON c.oid = s.relid WHERE NOT c.relrowsecurity LOOP
     RETURN QUERY SELECT 'critical', 'row_security_off', t.name, format('row level security is off on table engram.%s', t.name),
       format('ALTER TABLE engram.%I ENABLE ROW LEVEL SECURITY;', t.name);

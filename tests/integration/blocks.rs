@@ -2014,6 +2014,72 @@ fn clients_of_another_encoding_store_and_find_the_same_words() {
 }
 
 #[test]
+fn a_text_search_configuration_that_was_dropped_is_told() {
+    let db = Database::new();
+    let mut admin = db.admin();
+    let mut ann = db.user("ann");
+    let ws = workspace(&mut ann);
+    admin
+        .batch_execute(
+            "CREATE SCHEMA own;
+             GRANT USAGE ON SCHEMA own TO PUBLIC;
+             CREATE TEXT SEARCH CONFIGURATION own.\"Mine\" (COPY = pg_catalog.english)",
+        )
+        .unwrap();
+    let configure = |admin: &mut Client, config: &str| {
+        let changes = json!({ "text_config": config });
+        admin
+            .execute("SELECT engram.configure($1, $2)", &[&changes, &ws])
+            .unwrap();
+    };
+    configure(&mut admin, "own.\"Mine\"");
+    let id = add(&mut ann, "'a memory to be forgotten'");
+    let alerts = |admin: &mut Client| -> Vec<String> {
+        let health: Value = admin
+            .query_one("SELECT engram.health()", &[])
+            .unwrap()
+            .get(0);
+        (health["alerts"].as_array().unwrap().iter())
+            .filter(|alert| alert["code"] == "text_config_missing")
+            .map(|alert| alert["hint"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert!(alerts(&mut admin).is_empty());
+    admin
+        .batch_execute("DROP TEXT SEARCH CONFIGURATION own.\"Mine\"")
+        .unwrap();
+    assert!(
+        failure(ann.execute("SELECT engram.add('more')", &[]))
+            .message
+            .contains("Mine")
+    );
+    // What is wrong is told, not a setting that is right.
+    let wrong = failure(ann.execute(r#"SELECT engram.configure('{"decay": 0.4}')"#, &[]));
+    assert!(
+        wrong.message.contains("Mine") && !wrong.message.contains("0.4"),
+        "{wrong:?}"
+    );
+    assert!(wrong.hint.contains(&ws.to_string()), "{wrong:?}");
+    let told = alerts(&mut admin);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains(&ws.to_string()));
+    // What is to be forgotten is, whatever its words are.
+    let forgotten: bool = ann
+        .query_one("SELECT engram.forget($1)", &[&id])
+        .unwrap()
+        .get(0);
+    assert!(forgotten);
+    configure(&mut admin, "pg_catalog.english");
+    assert!(alerts(&mut admin).is_empty());
+    admin.execute("SELECT engram.reindex($1)", &[&ws]).unwrap();
+    ann.execute(r#"SELECT engram.configure('{"decay": 0.4}')"#, &[])
+        .unwrap();
+    assert!(found(&mut ann, "'memory'").is_empty());
+    ann.execute("SELECT engram.restore($1)", &[&id]).unwrap();
+    assert_eq!(found(&mut ann, "'memory'").len(), 1);
+}
+
+#[test]
 fn identifiers_accents_and_scripts_without_spaces_are_found() {
     let db = Database::new();
     let mut admin = db.admin();
