@@ -240,10 +240,16 @@ const MOST_SIGNS: usize = 32;
 
 /// A text with blanks in tokens that have very many signs behind which PostgreSQL's parser reads on, for a host, a file or
 /// an address, only to come back: what it does grows with the square of how many they are, to an hour for a token that
-/// is as long as a memory may be. It ends words at these signs as well.
+/// is as long as a memory may be. It ends words at these signs as well. So too behind what begins a comment that has no
+/// end, which the parser does not take for one either once it has read everything.
 pub fn parted(text: &str) -> Cow<'_, str> {
     let (mut signs, mut before, mut from) = (0, b' ', 0);
     let mut out = String::new();
+    let closed = if text.contains("<!--") {
+        text.rfind("-->").unwrap_or(0)
+    } else {
+        text.len()
+    };
     for (at, c) in text.bytes().enumerate() {
         signs += match c {
             b'@' => 4,
@@ -252,6 +258,11 @@ pub fn parted(text: &str) -> Cow<'_, str> {
             b'.' | b'~' if before == b'/' => 1,
             _ => 0,
         };
+        if c == b'!' && before == b'<' && at > closed && text[at..].starts_with("!--") {
+            out.push_str(&text[from..at]);
+            out.push(' ');
+            from = at;
+        }
         before = c;
         if c.is_ascii_whitespace() {
             signs = 0;
@@ -909,8 +920,13 @@ mod tests {
             );
             assert_eq!(parted.replace(' ', ""), token);
         }
+        assert_eq!(
+            parted("<!-- a --> <!--b <!-- é"),
+            "<!-- a --> < !--b < !-- é"
+        );
         for text in [
             "a_b ".repeat(1000),
+            "<!-- a <!-- b -->".to_owned(),
             format!("é{}", "a-b/".repeat(1000)),
             "_".repeat(31),
         ] {

@@ -225,6 +225,26 @@ fn tokens_of_very_many_signs_are_read_in_parts() {
         .unwrap()
         .get(0);
     assert!(longest < 100, "{longest}");
+    // A comment that has no end is none.
+    let other: i64 = db
+        .admin()
+        .query_one(
+            "SELECT count(*) FROM unnest(ARRAY['x <!--foo bar', 'a <!-- b --> c <!--d <!-- e_f', '<!--<!--x', 'a<!--b-c@d.e']) AS t (text)
+             WHERE to_tsvector('simple', text) <> to_tsvector('simple', engram_internal.parsed_text(text))",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(other, 0);
+    let parts: i32 = db
+        .admin()
+        .query_one(
+            "SELECT cardinality(string_to_array(engram_internal.parsed_text(repeat('<!--', 1000)), ' '))",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    assert_eq!(parts, 1001);
     let mut ann = db.user("ann");
     let content = format!(
         "{} before {} behind",
