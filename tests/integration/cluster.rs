@@ -343,12 +343,12 @@ pub fn shared() -> &'static Cluster {
         sweep();
         let cluster = Cluster::start(Installation::current(), "shared");
         // Nothing drops a static: a child watches the test process and cleans up after it.
+        let pid = std::process::id();
         let script = format!(
-            "while [ -d /proc/{} ]; do sleep 0.5; done; '{}' -m immediate stop -D '{}'; rm -rf '{}'",
-            std::process::id(),
+            "while [ -d /proc/{pid} ]; do sleep 0.5; done; '{}' -m immediate stop -D '{}'; rm -rf '{}'/engram-{pid}-*",
             cluster.installation.prefix.join("bin/pg_ctl").display(),
             cluster.data().display(),
-            cluster.directory.display()
+            std::env::temp_dir().display()
         );
         let mut watch = Command::new("setsid");
         watch
