@@ -102,6 +102,7 @@ impl<'t> Source<'t> {
         }
         Ok(found)
     }
+
     fn total(&self) -> usize {
         self.heads.iter().map(|head| head.n).sum()
     }

@@ -28,6 +28,7 @@ use crate::model::course::Course;
 use crate::model::memory::{Linking, Settings};
 use crate::privilege::AsOwner;
 use crate::scan::{Fresh, Key, Lookup, Table};
+use crate::text::Date;
 use crate::write::{self, Shape, Value as Cell, Writer};
 use crate::{identity, ids, own, rows, spi};
 
@@ -516,7 +517,7 @@ pub struct Report {
 
 /// The first of January 4400 BC, in microseconds since 2000: what is counted back from there, a hundred thousand days at
 /// most, still has a date.
-const EARLIEST: i64 = -2_337_186 * 86_400_000_000;
+const EARLIEST: i64 = -2_337_186 * Date::MICROSECONDS;
 
 /// Consolidates one workspace that the caller may write, or, for a trusted nobody, all. `turn`: a batch of those that
 /// [`moves`] makes, and whether it is the first.

@@ -19,17 +19,23 @@ impl Named {
     /// So many days from one on.
     fn from(first: Date, days: u8) -> Self {
         Self {
-            year: Some(first.year),
-            month: Some(first.month),
-            day: Some(first.day),
             days,
+            ..Self::on(Some(first.year), first.month, first.day)
         }
     }
 
-    /// A year, or one of its months.
-    fn whole(year: i32, month: Option<u8>) -> Self {
+    /// A day, of any year if that is not said.
+    fn on(year: Option<i32>, month: u8, day: u8) -> Self {
         Self {
-            year: Some(year),
+            day: Some(day),
+            ..Self::whole(year, Some(month))
+        }
+    }
+
+    /// A year, or a month.
+    fn whole(year: Option<i32>, month: Option<u8>) -> Self {
+        Self {
+            year,
             month,
             day: None,
             days: 1,
@@ -93,29 +99,24 @@ const WEEKDAYS: [&str; 7] = [
     "sunday",
 ];
 
-/// Numbers as people write them before a unit of time; "a few" is about three.
-const NUMBERS: [(&str, i64); 15] = [
-    ("a", 1),
-    ("an", 1),
-    ("one", 1),
-    ("two", 2),
-    ("couple", 2),
-    ("three", 3),
-    ("few", 3),
-    ("four", 4),
-    ("five", 5),
-    ("six", 6),
-    ("seven", 7),
-    ("eight", 8),
-    ("nine", 9),
-    ("ten", 10),
-    ("twelve", 12),
+const NUMBERS: [&str; 12] = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
 ];
 
+/// A number before a unit of time; "a few" is about three.
 fn number(word: &str) -> Option<i64> {
-    let known = NUMBERS.iter().find(|(name, _)| *name == word);
-    let few = || (word.len() <= 3).then(|| word.parse::<u16>().ok())?;
-    known.map(|(_, n)| *n).or_else(|| few().map(i64::from))
+    match word {
+        "a" | "an" => Some(1),
+        "couple" => Some(2),
+        "few" => Some(3),
+        _ => match NUMBERS.iter().position(|name| *name == word) {
+            Some(at) => Some(at as i64 + 1),
+            None => (word.len() <= 3)
+                .then(|| word.parse::<u16>().ok())?
+                .map(i64::from),
+        },
+    }
 }
 
 /// The words of a question.
@@ -130,31 +131,20 @@ impl Words<'_> {
     fn absolute(&self, i: usize) -> Option<(Named, usize)> {
         let at = |i| self.at(i);
         let of = usize::from(at(i + 1) == "of");
-        let exact = |year, month, day| Named {
-            year,
-            month: Some(month),
-            day: Some(day),
-            days: 1,
-        };
         if let (Some(d), Some(m)) = (day(at(i)), month(at(i + 1 + of))) {
             let y = year(at(i + 2 + of));
-            return Some((exact(y, m, d), 2 + of + usize::from(y.is_some())));
+            return Some((Named::on(y, m, d), 2 + of + usize::from(y.is_some())));
         }
         if let Some(m) = month(at(i)) {
             if let Some(d) = day(at(i + 1)) {
                 let y = year(at(i + 2));
-                return Some((exact(y, m, d), 2 + usize::from(y.is_some())));
+                return Some((Named::on(y, m, d), 2 + usize::from(y.is_some())));
             }
             if let Some(y) = year(at(i + 1 + of)) {
-                return Some((Named::whole(y, Some(m)), 2 + of));
+                return Some((Named::whole(Some(y), Some(m)), 2 + of));
             }
-            let bare = Named {
-                year: None,
-                month: Some(m),
-                day: None,
-                days: 1,
-            };
-            return (i > 0 && BEFORE_MONTH.contains(&at(i - 1))).then_some((bare, 1));
+            let bare = i > 0 && BEFORE_MONTH.contains(&at(i - 1));
+            return bare.then(|| (Named::whole(None, Some(m)), 1));
         }
         let y = year(at(i))?;
         let numeric = |k: usize, most: u8| {
@@ -162,16 +152,17 @@ impl Words<'_> {
             number.filter(|n| (1..=most).contains(n))
         };
         Some(match (numeric(i + 1, 12), numeric(i + 2, 31)) {
-            (Some(m), Some(d)) => (exact(Some(y), m, d), 3),
-            _ => (Named::whole(y, None), 1),
+            (Some(m), Some(d)) => (Named::on(Some(y), m, d), 3),
+            _ => (Named::whole(Some(y), None), 1),
         })
     }
 
     /// The date that begins at word `i` as who asks on the day `today` means it, and how many words it has.
     fn relative(&self, i: usize, today: Date) -> Option<(Named, usize)> {
         let days = today.days();
-        let on = |day| Some(Named::from(Date::from_days(day)?, 1));
-        let week = |first| Some(Named::from(Date::from_days(first)?, 7));
+        let from = |first, days| Some(Named::from(Date::from_days(first)?, days));
+        let on = |day| from(day, 1);
+        let week = |first| from(first, 7);
         // Day 0 was a Saturday.
         let weekday = (days + 5).rem_euclid(7);
         let monday = days - weekday;
@@ -179,11 +170,11 @@ impl Words<'_> {
             let months = i64::from(today.year) * 12 + i64::from(today.month) - 1 - ago;
             let year = i32::try_from(months.div_euclid(12)).ok()?;
             let month = u8::try_from(months.rem_euclid(12) + 1).ok()?;
-            Some(Named::whole(year, Some(month)))
+            Some(Named::whole(Some(year), Some(month)))
         };
         let year = |ago: i64| {
             let year = i32::try_from(i64::from(today.year) - ago).ok()?;
-            Some(Named::whole(year, None))
+            Some(Named::whole(Some(year), None))
         };
         let [first, second, third] = [0, 1, 2].map(|k| self.at(i + k));
         Some(match (first, second) {
@@ -195,13 +186,13 @@ impl Words<'_> {
             ("past", "week") => (week(days - 6)?, 2),
             ("last" | "previous", "week") => (week(monday - 7)?, 2),
             ("this", "week") => (week(monday)?, 2),
-            ("last", "weekend") => (Named::from(Date::from_days(monday - 2)?, 2), 2),
-            ("this", "weekend") => (Named::from(Date::from_days(monday + 5)?, 2), 2),
+            ("last", "weekend") => (from(monday - 2, 2)?, 2),
+            ("this", "weekend") => (from(monday + 5, 2)?, 2),
             ("last" | "previous", "month") => (month(1)?, 2),
             ("this", "month") => (month(0)?, 2),
             ("last" | "previous", "year") => (year(1)?, 2),
             ("this", "year") => (year(0)?, 2),
-            ("last", name) if WEEKDAYS.contains(&name) => {
+            ("last", name) => {
                 let wanted = WEEKDAYS.iter().position(|known| *known == name)? as i64;
                 (on(days - 1 - (weekday - 1 - wanted).rem_euclid(7))?, 2)
             }
@@ -397,6 +388,7 @@ mod tests {
             ("20 years ago", (2004, 0, 0, 1)),
             ("13 days ago", (2024, 2, 29, 1)),
             ("a couple of weeks ago", (2024, 2, 25, 7)),
+            ("eleven months ago", (2023, 4, 0, 1)),
             ("a week ago", (2024, 3, 3, 7)),
         ] {
             assert_eq!(n(text), [expected], "{text}");

@@ -1010,7 +1010,7 @@ impl<'a> Stretch<'a, '_> {
     /// When document number `place` of them happened; see [`Corpus::time`].
     pub fn times(&self) -> impl Fn(usize) -> i64 + use<'a> {
         let times = self.column(Kind::Times, &self.corpus.times);
-        move |place| i64::from_le_bytes(*times.get(place).unwrap_or(&times[0]))
+        move |place| i64::from_le_bytes(value_at(times, place))
     }
 
     /// Which of them are turns of conversations.
@@ -1044,18 +1044,18 @@ pub struct Turns<'a> {
 impl Turns<'_> {
     /// Document number `place` of the stretch; see [`Corpus::said`].
     pub fn at(&self, place: usize) -> bool {
-        value_at(self.speakers, place) != 0 && value_at(self.sessions, place) != 0
+        value_at(self.speakers, place) != [0; 4] && value_at(self.sessions, place) != [0; 4]
     }
 }
 
 /// The value of document number `place` of a stretch; a column of one value has that of all.
-fn value_at(column: &[[u8; 4]], place: usize) -> u32 {
-    u32::from_le_bytes(*column.get(place).unwrap_or(&column[0]))
+fn value_at<const N: usize>(column: &[[u8; N]], place: usize) -> [u8; N] {
+    *column.get(place).unwrap_or(&column[0])
 }
 
 /// The length of document number `place` of a stretch, in occurrences of lexemes; see [`Stretch::lengths`].
 pub fn length_at(lengths: &[[u8; 4]], place: usize) -> u32 {
-    documents::length(value_at(lengths, place)).0
+    documents::length(u32::from_le_bytes(value_at(lengths, place))).0
 }
 
 /// The order of memories in their sessions: by time, then by id.

@@ -106,7 +106,6 @@ impl<C: Fn(u32) -> Candidate> Best<'_, '_, C> {
 
 /// Documents that match the words best, best first; of those that hold enough of them.
 pub(super) fn by_words(scope: &Scope<'_, '_>, words: &Words) -> Result<Vec<usize>> {
-    let entries = &scope.corpus.entries;
     let found = words
         .scores
         .iter()
@@ -114,6 +113,12 @@ pub(super) fn by_words(scope: &Scope<'_, '_>, words: &Words) -> Result<Vec<usize
         .filter(|s| scope.admits(s.document as usize))
         .map(|s| (s.covered(&scope.context.weights), s.document))
         .collect();
+    best_of(scope, found)
+}
+
+/// The best of documents that were found, best first.
+fn best_of(scope: &Scope<'_, '_>, found: Vec<Found>) -> Result<Vec<usize>> {
+    let entries = &scope.corpus.entries;
     let best = Best {
         eligible: scope.eligible,
         entries,
@@ -148,13 +153,7 @@ pub(super) fn by_date(scope: &Scope<'_, '_>, dates: &[dates::Named]) -> Result<V
             }
         }
     }
-    let best = Best {
-        eligible: scope.eligible,
-        entries,
-        candidate: |d: u32| entries.candidate(d as usize),
-    };
-    let documents = best.of(found, context.pool, 0)?;
-    Ok(documents.into_iter().map(|d| d as usize).collect())
+    best_of(scope, found)
 }
 
 /// What the vector lane has found.

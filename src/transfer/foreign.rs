@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Line, MAX_LINES};
 use crate::api::shorten;
 use crate::error::{Error, Result};
+use crate::text::Date;
 
 /// Whose export it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,8 +197,8 @@ fn moment(seconds: f64) -> Option<i64> {
 fn iso(at: i64) -> String {
     let micros = at.saturating_add(EPOCH);
     let (days, rest) = (
-        micros.div_euclid(86_400_000_000),
-        micros.rem_euclid(86_400_000_000),
+        micros.div_euclid(Date::MICROSECONDS),
+        micros.rem_euclid(Date::MICROSECONDS),
     );
     // The proleptic Gregorian calendar in years that begin in March, from 0000-03-01.
     let z = days + 719_468;

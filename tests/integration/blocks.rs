@@ -1677,6 +1677,16 @@ fn what_happened_on_the_day_that_is_named_is_found() {
         }
         pack_all(&mut admin, ws);
     }
+    // What a policy of one's own hides is not found by its day either.
+    admin
+        .batch_execute(
+            "CREATE POLICY hidden ON engram.memories AS RESTRICTIVE FOR SELECT USING (content <> 'the roof was mended')",
+        )
+        .unwrap();
+    assert_eq!(
+        found(&mut ann, &format!("'So what happened yesterday?'{at}")),
+        day[..1]
+    );
     // Where it is said how much evidence a result needs, a date is none.
     admin
         .execute(
